@@ -1,0 +1,47 @@
+# Two commands matter: `make demo` and `make test`. Both do all their own set-up.
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+OPA_VERSION := v1.22.2
+PROTOS := $(wildcard proto/sidecar/v1/*.proto)
+
+.PHONY: demo test check soak lock stubs opa clean
+
+demo: $(VENV)/.installed
+	$(BIN)/sidecar demo
+
+test: $(VENV)/.installed opa check
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+soak: $(VENV)/.installed opa
+	PATH="$(CURDIR)/$(BIN):$$PATH" SIDECAR_SOAK=1 $(BIN)/pytest -m soak
+
+$(VENV)/.installed: requirements.lock pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Python 3.11 or later is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+# OPA from PATH if it is new enough, else built with Go; without Go the tests that need it say "skipped".
+opa: $(VENV)/.installed
+	@$(BIN)/python tests/find_opa.py --into $(BIN)/opa --build $(OPA_VERSION)
+
+stubs: $(VENV)/.installed
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=. \
+	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=. $(PROTOS)
+
+lock:
+	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
+	  --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

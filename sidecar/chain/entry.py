@@ -1,0 +1,192 @@
+"""One entry: 184 bytes of header, a 32-byte tag, a payload beside them (proto/LEDGER.md, "Entry").
+
+A header commits to its payload by a salted hash and to its predecessor by the predecessor's leaf, which covers the
+predecessor's tag. Everything is computed over the stored bytes; nothing is encoded again to be checked.
+"""
+
+from __future__ import annotations
+
+import enum
+import hashlib
+import hmac
+import struct
+import zlib
+from dataclasses import dataclass
+
+from sidecar.chain.limits import MAX_PAYLOAD, NO_SEQ, UNKNOWN_CLOCK_ERROR, ZERO16
+from sidecar.errors import Malformed
+
+MAGIC = b"SDCREC\x00\x01"
+HEADER_SIZE = 184
+TAG_SIZE = 32
+SALT_SIZE = 32
+ALG = 1
+
+_LAYOUT = struct.Struct(">8sBBHIQQ32s32s32sIIqQIIQ16s")
+_CODEC_AT = HEADER_SIZE + TAG_SIZE + SALT_SIZE
+_COMPRESS_FROM = 1_500  # LMDB: a value over 2,016 bytes costs 4 KiB instead of 2
+
+
+class EntryType(enum.IntEnum):
+    """Type codes of version 1."""
+
+    GENESIS = 1
+    OPEN = 2
+    DECISION = 3
+    OUTCOME = 4
+    APPROVAL = 5
+    REJECTED = 6
+    POLICY = 7
+    TOMBSTONE = 8
+    CLOCK = 9
+    CLOSE = 10
+
+
+_TYPES = {int(t): t for t in EntryType}
+
+
+@dataclass(frozen=True, slots=True)
+class Header:
+    """The decoded header. Times are nanoseconds, ``clock_error_ms`` milliseconds; checked when built.
+
+    Raises:
+        Malformed: a field out of its range, or a reference that does not point backwards.
+    """
+
+    type: EntryType
+    epoch: int
+    seq: int
+    segment: int
+    chain_id: bytes
+    prev: bytes
+    payload_commit: bytes
+    payload_len: int
+    wall_ns: int
+    mono_ns: int
+    clock_error_ms: int = UNKNOWN_CLOCK_ERROR
+    ref_seq: int = NO_SEQ
+    agent_tag: bytes = ZERO16
+
+    def __post_init__(self) -> None:
+        if self.ref_seq != NO_SEQ and self.ref_seq >= self.seq:
+            raise Malformed("ref_seq does not point to an earlier entry")
+        if not 2 <= self.payload_len <= MAX_PAYLOAD:
+            raise Malformed("payload_len out of range")
+
+    def encode(self) -> bytes:
+        """The 184 bytes."""
+        return _LAYOUT.pack(
+            MAGIC, self.type, ALG, 0, self.epoch, self.seq, self.segment, self.chain_id, self.prev,
+            self.payload_commit, self.payload_len, 0, self.wall_ns, self.mono_ns, self.clock_error_ms, 0,
+            self.ref_seq, self.agent_tag,
+        )  # fmt: skip
+
+    @classmethod
+    def decode(cls, data: bytes) -> Header:
+        """Read 184 bytes.
+
+        Raises:
+            Malformed: wrong size or magic, unknown type or alg, a flag or a reserved byte that is not zero.
+        """
+        if len(data) != HEADER_SIZE:
+            raise Malformed("header is not 184 bytes")
+        (
+            magic, kind, alg, flags, epoch, seq, segment, chain_id, prev, commit, length, fields, wall, mono,
+            error, zero, ref, agent,
+        ) = _LAYOUT.unpack(data)  # fmt: skip
+        if magic != MAGIC:
+            raise Malformed("header magic is not SDCREC 0 1")
+        if kind not in _TYPES:
+            raise Malformed(f"unknown entry type {kind}")
+        if alg != ALG:
+            raise Malformed(f"unknown alg {alg}")
+        if flags or fields or zero:
+            raise Malformed("a flag, field count or reserved byte is not zero")
+        return cls(_TYPES[kind], epoch, seq, segment, chain_id, prev, commit, length, wall, mono, error, ref, agent)
+
+
+def payload_commit(salt: bytes, payload: bytes) -> bytes:
+    """The 32-byte commitment to a payload under its 32-byte salt."""
+    digest = hashlib.sha256(b"sidecar/v1/payload\0")
+    digest.update(salt)
+    digest.update(payload)
+    return digest.digest()
+
+
+def entry_tag(key: bytes, header: bytes) -> bytes:
+    """HMAC-SHA256 of an encoded header under the entry's own 32-byte key."""
+    return hmac.digest(key, b"sidecar/v1/entry\0" + header, "sha256")
+
+
+def leaf(header: bytes, tag: bytes) -> bytes:
+    """The entry's leaf: RFC 6962 section 2.1 leaf hash of ``header ‖ tag``."""
+    return hashlib.sha256(b"\x00" + header + tag).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class StoredEntry:
+    """An entry as LMDB and streams hold it, cut into its parts and nothing more."""
+
+    header: bytes
+    tag: bytes
+    salt: bytes
+    codec: int
+    stored: bytes
+
+    @classmethod
+    def parse(cls, body: bytes) -> StoredEntry:
+        """Cut a stored entry.
+
+        Raises:
+            Malformed: shorter than its fixed part.
+        """
+        if len(body) <= _CODEC_AT:
+            raise Malformed("entry is cut short")
+        return cls(
+            body[:HEADER_SIZE],
+            body[HEADER_SIZE:216],
+            body[216:_CODEC_AT],
+            body[_CODEC_AT],
+            body[_CODEC_AT + 1 :],
+        )
+
+    def payload(self, length: int) -> bytes:
+        """The payload, inflated to exactly ``length`` bytes and never beyond.
+
+        Raises:
+            Malformed: unknown codec, wrong length, bad or trailing compressed data.
+        """
+        if length > MAX_PAYLOAD:
+            raise Malformed("payload is over the limit")
+        if self.codec == 0:
+            data = self.stored
+        elif self.codec == 1:
+            data = _inflate(self.stored, length)
+        else:
+            raise Malformed(f"unknown payload codec {self.codec}")
+        if len(data) != length:
+            raise Malformed("payload length differs from payload_len")
+        return data
+
+
+def _inflate(stored: bytes, length: int) -> bytes:
+    if len(stored) >= length:
+        raise Malformed("compressed payload is not shorter than the payload")
+    stream = zlib.decompressobj()
+    try:
+        data = stream.decompress(stored, length + 1)
+    except zlib.error as error:
+        raise Malformed("compressed payload is damaged") from error
+    if not stream.eof or stream.unused_data or stream.unconsumed_tail:
+        raise Malformed("compressed payload is cut short or has data after it")
+    return data
+
+
+def store(header: bytes, tag: bytes, salt: bytes, payload: bytes) -> bytes:
+    """The stored form; long payloads are compressed where that makes them shorter."""
+    codec, stored = b"\x00", payload
+    if len(payload) > _COMPRESS_FROM:
+        packed = zlib.compress(payload, 1)
+        if len(packed) < len(payload):
+            codec, stored = b"\x01", packed
+    return b"".join((header, tag, salt, codec, stored))

@@ -1,0 +1,221 @@
+"""Signed notes (C2SP signed-note, https://c2sp.org/signed-note) with Ed25519 signatures.
+
+    This is the text, any number of lines.
+
+    — example.com/key SGFzaCBhbmQgc2lnbmF0dXJl...
+
+A text that ends in a newline, an empty line, then signature lines: em dash, space, key name, space, base64
+of the key's 4-byte hash and the signature. :func:`parse` reads any such note; the specification lets a
+reader ignore signatures by unknown keys. Our own notes carry exactly one signature, and
+:func:`verify_single` takes no other: a line that a verifier skips is a place to hide things.
+"""
+
+from __future__ import annotations
+
+import re
+from base64 import b64decode, b64encode
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import Final
+
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+from sidecar.errors import Malformed, SignatureInvalid
+
+MAX_SIZE: Final = 16384
+"""The largest note, in bytes, that :func:`parse` reads unless told otherwise."""
+
+MAX_SIGNATURES: Final = 16
+"""The most signatures in one note: as many as every reader of the format must accept."""
+
+_ED25519: Final = b"\x01"
+_KEY_BYTES: Final = 32
+_HASH_BYTES: Final = 4
+_SIGNATURE_BYTES: Final = 64
+
+_DASH: Final = "\u2014 "
+_CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f]")
+# \s of a str pattern is str.isspace(): White_Space of Unicode and four ASCII separators, which are control
+# characters anyway.
+_NAME: Final = re.compile(r"[^\s+]+")
+_BASE64: Final = re.compile(r"[A-Za-z0-9+/]+={0,2}")
+_HEX: Final = re.compile(r"[0-9a-f]{8}")
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One signature line: who claims to have signed, the first 4 bytes of its key's hash, and the signature
+    itself."""
+
+    name: str
+    key_hash: bytes
+    signature: bytes
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if len(self.key_hash) != _HASH_BYTES or not self.signature:
+            raise Malformed("note: a signature needs a key hash of 4 bytes and at least one byte more")
+
+
+@dataclass(frozen=True, slots=True)
+class SignedNote:
+    """A note taken apart. Nothing in it is to be believed before a signature was verified."""
+
+    text: str
+    signatures: tuple[Signature, ...]
+
+    def __post_init__(self) -> None:
+        _check_text(self.text)
+        if not 1 <= len(self.signatures) <= MAX_SIGNATURES:
+            raise Malformed(f"note: 1 to {MAX_SIGNATURES} signatures are required")
+
+
+@dataclass(frozen=True, slots=True)
+class VerifierKey:
+    """An Ed25519 key with its name, as a verifier pins it: ``<name>+<hash>+<base64 of 0x01 and the 32-byte
+    key>``."""
+
+    name: str
+    public_key: bytes
+
+    def __post_init__(self) -> None:
+        _check_name(self.name)
+        if len(self.public_key) != _KEY_BYTES:
+            raise Malformed("verifier key: an Ed25519 public key has 32 bytes")
+
+    def __str__(self) -> str:
+        return (
+            f"{self.name}+{key_hash(self.name, self.public_key).hex()}+{_base64(_ED25519 + self.public_key)}"
+        )
+
+
+def parse(data: bytes, *, max_size: int = MAX_SIZE) -> SignedNote:
+    """Take a note of at most ``max_size`` bytes apart, verifying nothing. Raises :class:`Malformed`."""
+    if len(data) > max_size:
+        raise Malformed(f"note: larger than {max_size} bytes")
+    # The last empty line parts text and signatures, so the text itself may have empty lines.
+    text, separator, block = _decode(data).rpartition("\n\n")
+    if not separator or not block.endswith("\n"):
+        raise Malformed("note: it must be a text, an empty line and signature lines, each ended by a newline")
+    lines = block[:-1].split("\n")
+    if len(lines) > MAX_SIGNATURES:
+        raise Malformed(f"note: more than {MAX_SIGNATURES} signatures")
+    return SignedNote(text + "\n", tuple(_signature(line) for line in lines))
+
+
+def encode(note: SignedNote) -> bytes:
+    """The bytes of a note; the only ones that :func:`parse` reads as it."""
+    lines = (f"{_DASH}{s.name} {_base64(s.key_hash + s.signature)}\n" for s in note.signatures)
+    return f"{note.text}\n{''.join(lines)}".encode()
+
+
+def key_hash(name: str, public_key: bytes) -> bytes:
+    """The 4-byte identifier of an Ed25519 key: ``SHA256(name ‖ "\\n" ‖ 0x01 ‖ key)[:4]``. No protection,
+    only a hint."""
+    if len(public_key) != _KEY_BYTES:
+        raise Malformed("note: an Ed25519 public key has 32 bytes")
+    return sha256(name.encode() + b"\n" + _ED25519 + public_key).digest()[:_HASH_BYTES]
+
+
+def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
+    """The note over ``text`` (ends in a newline) with one signature by ``private`` under ``name``.
+
+    The same arguments give the same bytes: Ed25519 (RFC 8032) takes no randomness. Raises
+    :class:`Malformed` on a text or name that no note can carry.
+    """
+    _check_text(text)
+    _check_name(name)
+    signature = Signature(
+        name, key_hash(name, private.public_key().public_bytes_raw()), private.sign(text.encode())
+    )
+    return encode(SignedNote(text, (signature,)))
+
+
+def verify_single(data: bytes, name: str, public_key: bytes) -> str:
+    """The text of a note whose one and only signature is that of ``public_key`` (32 bytes) under ``name``.
+
+    Raises :class:`Malformed` when the note is misshaped or carries any other or further signature line, and
+    :class:`SignatureInvalid` when the line names this key but its key hash or signature is wrong.
+    """
+    expected_hash = key_hash(name, public_key)
+    note = parse(data)
+    if len(note.signatures) != 1:
+        raise Malformed("note: exactly one signature is required")
+    (signature,) = note.signatures
+    if signature.name != name:
+        raise Malformed("note: signed under another name than the expected one")
+    if len(signature.signature) != _SIGNATURE_BYTES:
+        raise Malformed("note: an Ed25519 signature has 64 bytes")
+    if signature.key_hash != expected_hash:
+        raise SignatureInvalid("note: signed by another key than the expected one")
+    _verify(public_key, signature.signature, note.text.encode())
+    return note.text
+
+
+def parse_vkey(vkey: str) -> VerifierKey:
+    """A verifier key of type Ed25519 from its text. Raises :class:`Malformed`, also when its hash is not
+    that of the key."""
+    parts = vkey.split("+", 2)
+    if len(parts) != 3 or not _HEX.fullmatch(parts[1]):
+        raise Malformed("verifier key: it must be name, 8 lower-case hex digits and base64, joined by +")
+    material = _from_base64(parts[2])
+    if material[:1] != _ED25519:
+        raise Malformed("verifier key: only Ed25519 (type 1) is known")
+    key = VerifierKey(parts[0], material[1:])
+    if key_hash(key.name, key.public_key).hex() != parts[1]:
+        raise Malformed("verifier key: its hash is not that of its name and key")
+    return key
+
+
+def _verify(public_key: bytes, signature: bytes, message: bytes) -> None:
+    try:
+        Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
+    except (InvalidSignature, ValueError):
+        raise SignatureInvalid("note: the signature does not verify") from None
+
+
+def _signature(line: str) -> Signature:
+    if not line.startswith(_DASH):
+        raise Malformed("note: a signature line must start with an em dash and a space")
+    name, _, encoded = line.removeprefix(_DASH).partition(" ")
+    raw = _from_base64(encoded)
+    return Signature(name, raw[:_HASH_BYTES], raw[_HASH_BYTES:])
+
+
+def _decode(data: bytes) -> str:
+    try:
+        return data.decode("utf-8")
+    except UnicodeDecodeError:
+        raise Malformed("note: not valid UTF-8") from None
+
+
+def _check_text(text: str) -> None:
+    if not text.endswith("\n"):
+        raise Malformed("note: the text must end in a newline")
+    if _CONTROL.search(text):
+        raise Malformed("note: a control character other than newline")
+    _check_encodable(text)
+
+
+def _check_name(name: str) -> None:
+    if not _NAME.fullmatch(name) or _CONTROL.search(name):
+        raise Malformed("note: a key name is not empty and has no spaces, plus signs or control characters")
+    _check_encodable(name)
+
+
+def _check_encodable(text: str) -> None:
+    # A str can hold lone surrogates, which no UTF-8 has.
+    if not text.isascii() and re.search("[\ud800-\udfff]", text):
+        raise Malformed("note: not valid Unicode")
+
+
+def _base64(data: bytes) -> str:
+    return b64encode(data).decode("ascii")
+
+
+def _from_base64(text: str) -> bytes:
+    """The bytes of canonical base64 (RFC 4648 section 4): padded, nothing else in it, unused bits zero."""
+    if len(text) % 4 or not _BASE64.fullmatch(text) or _base64(data := b64decode(text)) != text:
+        raise Malformed("note: not canonical base64")
+    return data

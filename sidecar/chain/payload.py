@@ -1,0 +1,213 @@
+"""What each type of entry says: the members of its JSON object (proto/LEDGER.md, "Payload").
+
+One table serves the writer, which refuses to write what it would not read, and the verifier.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import re
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType
+from sidecar.chain.head import EFFECTS
+from sidecar.chain.limits import FORMAT, MAX_CUSTODIANS, MAX_DEPTH, MAX_PAYLOAD
+from sidecar.chain.seeds import KEMS, MODES, Custodian, Custody, SealedShare
+from sidecar.errors import Malformed
+
+Check = Callable[[Any], bool]
+
+_HEX32 = re.compile(r"\A[0-9a-f]{64}\Z")
+_UUID7 = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
+_TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
+_NANOSECONDS = re.compile(r"\A(?:0|-?[1-9][0-9]{0,18})\Z")
+CAUSES = frozenset(
+    {"policy", "engine_error", "engine_timeout", "engine_unavailable", "policy_undefined", "policy_misshaped"}
+)
+STATUSES = frozenset({"executed", "blocked", "failed"})
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _matches(pattern: re.Pattern[str]) -> Check:
+    return lambda value: isinstance(value, str) and pattern.match(value) is not None
+
+
+def _one_of(*values: str) -> Check:
+    return lambda value: isinstance(value, str) and value in values
+
+
+def _or_null(check: Check) -> Check:
+    return lambda value: value is None or check(value)
+
+
+def _count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _place(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _array(check: Check, limit: int = 10_000) -> Check:
+    return lambda value: isinstance(value, list) and len(value) <= limit and all(map(check, value))
+
+
+def _object(members: Mapping[str, Check], *, closed: bool = False) -> Check:
+    def check(value: Any) -> bool:
+        if not isinstance(value, dict) or (closed and value.keys() - members.keys()):
+            return False
+        return all(name in value and member(value[name]) for name, member in members.items())
+
+    return check
+
+
+def _base64(value: Any) -> bool:
+    if not isinstance(value, str):
+        return False
+    try:
+        raw = base64.b64decode(value, validate=True)
+    except (binascii.Error, ValueError):
+        return False
+    return base64.b64encode(raw).decode() == value
+
+
+def _any(_: Any) -> bool:
+    return True
+
+
+_hex32 = _matches(_HEX32)
+_effect = _one_of(*EFFECTS)
+_reasons = _array(_object({"code": _text, "message": _text}))
+_resource = _object({"type": _text, "id": _text})
+_agent = _object({"id": _text, "proof": _text})
+_policy = {
+    "engine": _text, "engine_version": _text, "entrypoint": _text, "revision": _text, "bundle_digest": _text,
+}  # fmt: skip
+_request = _object(
+    {
+        "action": _text,
+        "resource": _resource,
+        "arguments": _text,
+        "context": _text,
+        "purpose": _text,
+        "alternatives": _array(_object({"action": _text, "resource": _resource, "arguments": _text})),
+        "trace_parent": _text,
+        "idempotency_key": _text,
+        "last_receipt": _base64,
+    }
+)
+_MEMBERS: dict[EntryType, Check] = {
+    EntryType.GENESIS: _object(
+        {
+            "type": _text,
+            "format": _one_of(FORMAT),
+            "nonce": _hex32,
+            "identity": _hex32,
+            "mode": _one_of(*MODES),
+            "custodians": _array(
+                _object({"name": _text, "kem": _one_of(*KEMS), "spki": _base64}, closed=True), MAX_CUSTODIANS
+            ),
+            "authority": _or_null(_hex32),
+            "log": _or_null(_text),
+            "retention": _text,
+        },
+        closed=True,
+    ),
+    EntryType.OPEN: _object(
+        {
+            "type": _text,
+            "epoch_note": _hex32,
+            "seeds": _array(_object({"commit": _hex32, "sealed": _base64}, closed=True), MAX_CUSTODIANS),
+            "software": _text,
+            "development": lambda value: isinstance(value, bool),
+        },
+        closed=True,
+    ),
+    EntryType.DECISION: _object(
+        {
+            "decision_id": _matches(_UUID7),
+            "time": _matches(_TIME),
+            "agent": _agent,
+            "request": _request,
+            "request_digest": _hex32,
+            "effect": _effect,
+            "cause": _one_of(*CAUSES),
+            "reasons": _reasons,
+            "obligations": _array(_object({"kind": _text, "parameters": lambda value: isinstance(value, dict)})),
+            "alternatives": _array(_object({"effect": _effect, "reasons": _reasons})),
+            "result": _any,
+            "policy": _object(_policy),
+            "peer": _text,
+            "timings": _object({"evaluate_ns": _matches(_NANOSECONDS)}),
+        }
+    ),
+    EntryType.OUTCOME: _object(
+        {
+            "decision_id": _matches(_UUID7),
+            "decision_seq": _place,
+            "agent": _agent,
+            "status": _one_of(*STATUSES),
+            "response": _or_null(_text),
+            "response_digest": _or_null(_hex32),
+        }
+    ),
+    EntryType.REJECTED: _object({"code": _text, "field": _text, "cause": _text, "peer": _text, "count": _count}),
+    EntryType.POLICY: _object({"event": _one_of("loaded"), **_policy}),
+    EntryType.CLOCK: _object({"step_ns": _matches(_NANOSECONDS)}),
+    EntryType.CLOSE: _object({"reason": _one_of("shutdown")}),
+    EntryType.APPROVAL: _object({}),
+    EntryType.TOMBSTONE: _object({}),
+}
+
+
+def check(kind: EntryType, value: Any) -> dict[str, Any]:
+    """Hold a parsed payload against its type's table.
+
+    Raises:
+        Malformed: not an object, another type's, or a member missing or of another form.
+    """
+    if not isinstance(value, dict) or value.get("type") != kind.name or not _MEMBERS[kind](value):
+        raise Malformed(f"payload is not a proper {kind.name}")
+    return value
+
+
+def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
+    """Read a payload strictly (RFC 7493) and hold it against its type's table.
+
+    Raises:
+        Malformed: as said there and in :func:`check`.
+    """
+    if len(payload) > MAX_PAYLOAD:
+        raise Malformed("payload is over the limit")
+    value = check(kind, strictjson.parse_object(payload, max_depth=MAX_DEPTH))
+    if kind is EntryType.DECISION:
+        _check_embedded(value["request"])
+    return value
+
+
+def _check_embedded(request: dict[str, Any]) -> None:
+    texts = [request["arguments"], request["context"], *(a["arguments"] for a in request["alternatives"])]
+    for text in texts:
+        if text:
+            strictjson.parse_object(text.encode(), max_depth=MAX_DEPTH)
+
+
+def custody_of(genesis: Mapping[str, Any]) -> Custody:
+    """The custodian set of a checked GENESIS payload.
+
+    Raises:
+        Malformed: a set that no chain may have.
+    """
+    each = (Custodian(c["name"], c["kem"], base64.b64decode(c["spki"])) for c in genesis["custodians"])
+    return Custody(genesis["mode"], tuple(each))
+
+
+def shares_of(opening: Mapping[str, Any]) -> list[SealedShare]:
+    """The wrapped seeds of a checked OPEN payload."""
+    return [SealedShare(bytes.fromhex(s["commit"]), base64.b64decode(s["sealed"])) for s in opening["seeds"]]

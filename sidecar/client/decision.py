@@ -1,0 +1,82 @@
+"""What a sidecar answers, as plain values: no message types of the wire reach the agent's code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import Any
+
+
+class Effect(StrEnum):
+    """What may be done. Only ALLOW lets an action run."""
+
+    ALLOW = "ALLOW"
+    DENY = "DENY"
+    REQUIRE_APPROVAL = "REQUIRE_APPROVAL"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: ``code`` is stable and for programs, ``message`` is for people."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """Something that must be done before or with an allowed action."""
+
+    kind: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """Something the agent could do instead; asked along with the action itself."""
+
+    action: str
+    resource: tuple[str, str]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class AlternativeVerdict:
+    """What the policy says of one alternative. To do it, ask for it: this verdict is no permission."""
+
+    alternative: Alternative
+    effect: Effect
+    reasons: tuple[Reason, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyVersion:
+    """Which policy answered, as in the `.proto`; empty where the engine does not show it."""
+
+    engine: str
+    engine_version: str
+    entrypoint: str
+    revision: str
+    bundle_digest: str
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """One answer of the sidecar.
+
+    ``receipt`` is the signed head that names this decision (`proto/LEDGER.md`): with it anybody can show that
+    this answer was given. ``seq`` is the entry's place in the chain, from 0. ``agent_proof`` is how the agent was proved;
+    "asserted" means not at all.
+    """
+
+    action: str
+    decision_id: str
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    obligations: tuple[Obligation, ...]
+    alternatives: tuple[AlternativeVerdict, ...]
+    policy: PolicyVersion
+    seq: int
+    receipt: bytes
+    agent_proof: str

@@ -1,0 +1,112 @@
+"""Every error the sidecar raises on purpose, named by who is at fault.
+
+Each carries one line that names the cause and the mend. At the edge that line becomes a gRPC status or an exit code;
+nothing else of the exception leaves the process. No message ever holds a key, a seed or a payload's content.
+"""
+
+from __future__ import annotations
+
+
+class SidecarError(Exception):
+    """Root of all errors raised on purpose."""
+
+
+class UsageError(SidecarError):
+    """The operator's: a flag, a configuration value or a file given to us. Exit code 2."""
+
+
+class RequestError(SidecarError):
+    """The caller's: a request that breaks the protocol. INVALID_ARGUMENT.
+
+    ``field`` is the offending field's path as in the `.proto`, for instance ``alternatives[2].arguments``.
+    """
+
+    def __init__(self, field: str, cause: str) -> None:
+        super().__init__(f"{field}: {cause}")
+        self.field = field
+        self.cause = cause
+
+
+class CallerUnproved(SidecarError):
+    """The caller's: who it is could not be established. UNAUTHENTICATED."""
+
+
+class NotFound(SidecarError):
+    """The caller's: what it asks for is not in the ledger. NOT_FOUND."""
+
+
+class WrongState(SidecarError):
+    """The caller's: right in itself, but not now (an outcome for a DENY, a proof of an open segment). FAILED_PRECONDITION."""
+
+
+class EngineError(SidecarError):
+    """The policy engine's or the policy's: no usable decision came back. Always answered with DENY.
+
+    ``cause`` is a stable word for entries and metrics.
+    """
+
+    cause = "engine_error"
+
+
+class EngineTimeout(EngineError):
+    """The engine did not answer within the time it was given."""
+
+    cause = "engine_timeout"
+
+
+class EngineUnavailable(EngineError):
+    """The engine could not be reached."""
+
+    cause = "engine_unavailable"
+
+
+class PolicyUndefined(EngineError):
+    """The policy says nothing about this input: the entry point is undefined."""
+
+    cause = "policy_undefined"
+
+
+class PolicyMisshaped(EngineError):
+    """The policy answered something that is not a decision."""
+
+    cause = "policy_misshaped"
+
+
+class PolicyLoadError(UsageError):
+    """A bundle that cannot be loaded: not a bundle, no Wasm, no such entry point."""
+
+
+class LedgerError(SidecarError):
+    """The ledger's: it cannot record. No answer may leave. UNAVAILABLE."""
+
+
+class LedgerFull(LedgerError):
+    """The ledger is near its limit and refuses before it would fail. RESOURCE_EXHAUSTED."""
+
+
+class LedgerBusy(LedgerError):
+    """Another process has this ledger open."""
+
+
+class LedgerUnknown(LedgerError):
+    """Not a ledger, or one of a version this program does not know."""
+
+
+class LedgerDamaged(LedgerError):
+    """What is stored contradicts itself: somebody changed it from outside, or the disk did."""
+
+
+class Malformed(SidecarError):
+    """Bytes that are not what their place requires. The producer's fault; never ours to repair."""
+
+
+class CustodyError(SidecarError):
+    """A custodian's key or share that does not open what it should; names the culprit."""
+
+
+class ProofRejected(SidecarError):
+    """A proof of the right shape that does not lead to the root."""
+
+
+class SignatureInvalid(SidecarError):
+    """A signature of the right shape that does not verify."""

@@ -1,0 +1,34 @@
+"""Programs a test starts: found here, or the test says why it does not run.
+
+A machine without the program skips the test. Where nothing may be skipped (`SIDECAR_NO_SKIP=1`, set by `.ci/run`,
+which installs the programs first) the same absence is a failure.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+_HOW_TO_GET = {
+    "opa": "`make opa` takes opa >= 1.21.3 from PATH or builds it with Go",
+    "go": "install Go 1.21 or later",
+    "git": "install git with the system's package manager",
+    "openssl": "install openssl with the system's package manager",
+}
+
+
+def needs_program(name: str) -> str:
+    """The absolute path of the program ``name``, from the tests' own environment first, then from PATH."""
+    beside_python = str(Path(sys.executable).parent)
+    found = shutil.which(name, path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
+    if found is not None:
+        return found
+    how = _HOW_TO_GET.get(name, f"put {name} on PATH")
+    message = f"needs the program {name}, which this machine lacks: {how}"
+    if os.environ.get("SIDECAR_NO_SKIP") == "1":
+        pytest.fail(message, pytrace=False)
+    pytest.skip(message)
