@@ -2,8 +2,8 @@
 
     python tests/find_opa.py --into .venv/bin/opa --build v1.22.2
 
-Without either it says so in one line and exits 0, and the tests that need OPA are skipped; with SIDECAR_NO_SKIP=1 it exits 1.
-Only the standard library, so that it runs before anything is installed.
+Without either it says so in one line and exits 0, and the tests that need OPA are skipped; with SIDECAR_NO_SKIP=1 it
+exits 1. Only the standard library, so that it runs before anything is installed.
 """
 
 from __future__ import annotations

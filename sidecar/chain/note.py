@@ -85,9 +85,7 @@ class VerifierKey:
             raise Malformed("verifier key: an Ed25519 public key has 32 bytes")
 
     def __str__(self) -> str:
-        return (
-            f"{self.name}+{key_hash(self.name, self.public_key).hex()}+{_base64(_ED25519 + self.public_key)}"
-        )
+        return f"{self.name}+{key_hash(self.name, self.public_key).hex()}+{_base64(_ED25519 + self.public_key)}"
 
 
 def parse(data: bytes, *, max_size: int = MAX_SIZE) -> SignedNote:
@@ -126,9 +124,7 @@ def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
     """
     _check_text(text)
     _check_name(name)
-    signature = Signature(
-        name, key_hash(name, private.public_key().public_bytes_raw()), private.sign(text.encode())
-    )
+    signature = Signature(name, key_hash(name, private.public_key().public_bytes_raw()), private.sign(text.encode()))
     return encode(SignedNote(text, (signature,)))
 
 

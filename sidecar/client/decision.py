@@ -65,8 +65,8 @@ class PolicyVersion:
 class Decision:
     """One answer of the sidecar.
 
-    ``receipt`` is the signed head that names this decision (`proto/LEDGER.md`): with it anybody can show that
-    this answer was given. ``seq`` is the entry's place in the chain, from 0. ``agent_proof`` is how the agent was proved;
+    ``receipt`` is the signed head that names this decision (`proto/LEDGER.md`): with it anybody can show that this
+    answer was given. ``seq`` is the entry's place in the chain, from 0. ``agent_proof`` is how the agent was proved;
     "asserted" means not at all.
     """
 

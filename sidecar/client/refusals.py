@@ -41,7 +41,8 @@ class ApprovalRequired(Refused):
 
     def __init__(self, decision: Decision) -> None:
         super().__init__(
-            f"approval required: {one_line(decision.action)}{_because(decision.reasons)}; ask an approver, then ask again",
+            f"approval required: {one_line(decision.action)}{_because(decision.reasons)}; "
+            "ask an approver, then ask again",
             decision,
         )
 
@@ -49,7 +50,7 @@ class ApprovalRequired(Refused):
 class UnmetObligation(Refused):
     """The action is allowed on a condition that this guard does not know or could not meet.
 
-    The outcome BLOCKED was reported.
+    The outcome BLOCKED is reported.
     """
 
     def __init__(self, decision: Decision, obligation: Obligation, cause: str) -> None:
@@ -62,9 +63,9 @@ class UnmetObligation(Refused):
 class NoDecision(SidecarError):
     """No usable answer came, so there is no permission.
 
-    ``cause`` is a stable word: "timeout" (none in time), "unreachable" (no sidecar, or it cannot record), "refused" (it did
-    not accept the question), "protocol" (an answer that is not one). ``receipt`` is the answer's receipt where it contradicts
-    the answer: keep it, it is evidence; otherwise it is empty.
+    ``cause`` is a stable word: "timeout" (none in time), "unreachable" (no sidecar, or it cannot record), "refused" (it
+    did not accept the question), "protocol" (an answer that is not one). ``receipt`` is the answer's receipt where it
+    contradicts the answer: keep it, it is evidence; otherwise it is empty.
     """
 
     def __init__(self, cause: NoDecisionCause, message: str, receipt: bytes = b"") -> None:

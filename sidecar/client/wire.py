@@ -1,8 +1,8 @@
 """Questions and answers as messages: everything of the protocol that needs no network.
 
-An answer is believed only if it is whole: a known effect, a decision id, one verdict for each alternative, and a receipt whose
-text names the same decision and effect. The receipt's signature is not checked here: that takes the chain's keys, and
-`sidecar verify --receipt` does it.
+An answer is believed only if it is whole: a known effect, a decision id, one verdict for each alternative, and a
+receipt whose text names the same decision and effect. The receipt's signature is not checked here: that takes the
+chain's keys, and `sidecar verify --receipt` does it.
 """
 
 from __future__ import annotations
@@ -36,13 +36,16 @@ _STATUS_CAUSES: dict[grpc.StatusCode, NoDecisionCause] = {
     grpc.StatusCode.DEADLINE_EXCEEDED: "timeout",
     grpc.StatusCode.UNAVAILABLE: "unreachable",
     grpc.StatusCode.CANCELLED: "unreachable",
+    grpc.StatusCode.UNIMPLEMENTED: "protocol",
+    grpc.StatusCode.INTERNAL: "protocol",
+    grpc.StatusCode.UNKNOWN: "protocol",
 }
 
 _MEND: dict[NoDecisionCause, str] = {
     "timeout": "see whether the sidecar is overloaded, or give the guard more time",
     "unreachable": "see whether the sidecar runs there and is ready",
-    "refused": "mend the question",
-    "protocol": "see that client and sidecar are of matching versions",
+    "refused": "the sidecar's words name what to mend",
+    "protocol": "see the sidecar's log, and that client and sidecar are of matching versions",
 }
 
 
@@ -68,7 +71,7 @@ def encode_json(field: str, value: object) -> bytes:
     except TypeError as error:
         cause = one_line(str(error))  # names a type, never a value
     except (ValueError, RecursionError):
-        cause = "cannot be written as JSON: it holds NaN, an infinity, a lone surrogate or itself"
+        cause = "cannot be written as JSON: it holds NaN, an infinity, a lone surrogate or itself, or nests too deep"
     raise RequestError(field, cause)
 
 
@@ -99,7 +102,7 @@ def question(
             action=action,
             resource=_resource("resource", resource),
             arguments=encode_object("arguments", arguments),
-            context=encode_object("context", context) if context else b"",
+            context=b"" if context is None else encode_object("context", context),
             purpose=purpose,
             alternatives=[_alternative(f"alternatives[{i}]", a) for i, a in enumerate(alternatives)],
             idempotency_key=idempotency_key,
@@ -110,9 +113,7 @@ def question(
         raise RequestError("request", "a name in it is not text that UTF-8 can carry") from None
 
 
-def read_answer(
-    response: pb.DecideResponse, action: str, alternatives: Sequence[Alternative] = ()
-) -> Decision:
+def read_answer(response: pb.DecideResponse, action: str, alternatives: Sequence[Alternative] = ()) -> Decision:
     """The decision in an answer. NoDecision("protocol") when it is not whole or contradicts its receipt."""
     effect = _EFFECTS.get(response.effect)
     if effect is None:
@@ -120,9 +121,7 @@ def read_answer(
     if not response.decision_id:
         raise _misshaped("the answer has no decision id")
     if len(response.alternatives) != len(alternatives):
-        raise _misshaped(
-            f"the answer judges {len(response.alternatives)} alternatives, {len(alternatives)} were asked"
-        )
+        raise _misshaped(f"the answer judges {len(response.alternatives)} alternatives, {len(alternatives)} were asked")
     if not _receipt_names(response.receipt, response.decision_id, effect):
         raise _misshaped("answer and receipt disagree", response.receipt)
     return Decision(
@@ -141,7 +140,7 @@ def read_answer(
 
 def no_decision(error: Exception, address: str, timeout: float) -> NoDecision:
     """What a failed call means: gRPC's error, in one line, with cause and mend."""
-    if isinstance(error, grpc.RpcError) and isinstance(error, grpc.Call):
+    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):  # the bare RpcError has neither
         code, details = error.code(), one_line(error.details() or "")
     else:
         code, details = grpc.StatusCode.UNAVAILABLE, one_line(str(error))
@@ -202,6 +201,4 @@ def _verdict(alternative: Alternative, verdict: pb.AlternativeVerdict) -> Altern
 
 
 def _policy(policy: pb.PolicyVersion) -> PolicyVersion:
-    return PolicyVersion(
-        policy.engine, policy.engine_version, policy.entrypoint, policy.revision, policy.bundle_digest
-    )
+    return PolicyVersion(policy.engine, policy.engine_version, policy.entrypoint, policy.revision, policy.bundle_digest)

@@ -1,0 +1,97 @@
+"""The gRPC server: the services, health and reflection, on a unix socket or a port."""
+
+from __future__ import annotations
+
+import socket
+from pathlib import Path
+
+import grpc.aio
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from sidecar.api.services import DECISIONS, LEDGER, Services
+from sidecar.errors import UsageError
+
+_TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
+
+
+class Server:
+    """One listening server. ``address`` is ``unix:/path`` or ``host:port``; ``socket_mode`` as for chmod."""
+
+    def __init__(self, services: Services, address: str, *, max_request_bytes: int, socket_mode: int) -> None:
+        self._address = address
+        self._socket_mode = socket_mode
+        self._server = grpc.aio.server(
+            options=[
+                ("grpc.max_receive_message_length", _TRANSPORT_FACTOR * max_request_bytes),
+                ("grpc.so_reuseport", 0),  # a second sidecar on the port must fail, not share it
+                ("grpc.max_concurrent_streams", 1024),
+            ],
+        )
+        self._health = health.aio.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        names = (DECISIONS, LEDGER, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        reflection.enable_server_reflection(names, self._server)
+        self._server.add_generic_rpc_handlers(tuple(services.handlers()))
+
+    async def start(self) -> str:
+        """Listen; gives the address in use (a port 0 becomes the one that was had).
+
+        Raises:
+            UsageError: the address cannot be had.
+        """
+        unix = _unix_path(self._address)
+        if unix is not None:
+            _claim(unix)
+        try:
+            port = self._server.add_insecure_port(self._address)
+        except RuntimeError as error:
+            raise UsageError(
+                f"cannot listen on {self._address}: it is in use or not an address of this host"
+            ) from error
+        await self._server.start()
+        if unix is None:
+            return f"{self._address.rpartition(':')[0]}:{port}"
+        unix.chmod(self._socket_mode)
+        return self._address
+
+    async def set_ready(self, ready: bool) -> None:
+        """What the health service answers, for the whole server and for each service."""
+        state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
+        for name in ("", DECISIONS, LEDGER):
+            await self._health.set(name, state)
+
+    async def stop(self, grace: float) -> None:
+        """Take no more calls, let those under way finish within ``grace`` seconds, and leave no socket behind."""
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace)
+        unix = _unix_path(self._address)
+        if unix is not None:
+            unix.unlink(missing_ok=True)
+
+
+def _unix_path(address: str) -> Path | None:
+    return Path(address.removeprefix("unix:")) if address.startswith("unix:") else None
+
+
+def _claim(path: Path) -> None:
+    """Take away a dead socket; refuse to take one that somebody answers on."""
+    if not path.parent.is_dir():
+        raise UsageError(f"cannot listen on unix:{path}: its directory does not exist")
+    if not path.is_socket():
+        if path.exists():
+            raise UsageError(f"cannot listen on unix:{path}: a file that is not a socket is in the way")
+        return
+    if _answers(path):
+        raise UsageError(f"cannot listen on unix:{path}: another process listens there")
+    path.unlink()
+
+
+def _answers(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True

@@ -1,0 +1,129 @@
+"""The gRPC services of decision.proto: parse, hand to the path, answer. No rules here."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+
+import grpc
+import grpc.aio
+from google.protobuf.message import Message
+
+from sidecar.api import messages, wire
+from sidecar.api.status import REFUSALS, code_of
+from sidecar.decide import DecisionPath, Refusal, check_size
+from sidecar.errors import RequestError, SidecarError
+from sidecar.ledger import Ledger
+from sidecar.v1 import decision_pb2 as pb
+
+DECISIONS = "sidecar.v1.DecisionService"
+LEDGER = "sidecar.v1.LedgerService"
+
+Context = grpc.aio.ServicerContext[bytes, Message]
+Method = Callable[[bytes, Context], Awaitable[Message]]
+Refuse = Callable[[SidecarError, Context], Awaitable[SidecarError]]
+
+log = logging.getLogger("sidecar.api")
+
+
+def peer_of(context: Context) -> str:
+    """What the transport knows of the caller, without the port, so that one host is one peer."""
+    peer = str(context.peer())
+    if peer.startswith(("ipv4:", "ipv6:")):
+        peer = peer.rpartition(":")[0]
+    return peer[:256] or "unknown"
+
+
+async def _answered(error: SidecarError, context: Context) -> SidecarError:
+    """Reads leave no trace in the ledger: their refusals are only answered."""
+    return error
+
+
+class Services:
+    """The methods of both services over one path and one ledger."""
+
+    def __init__(self, path: DecisionPath, ledger: Ledger) -> None:
+        self._path = path
+        self._ledger = ledger
+
+    def handlers(self) -> list[grpc.GenericRpcHandler]:
+        """What a server registers: raw bytes in, messages out."""
+        decisions: dict[str, Method] = {"Decide": self._decide, "ReportOutcome": self._report}
+        ledger: dict[str, Method] = {"Head": self._head, "GetEntry": self._entry, "Prove": self._prove}
+        return [self._service(DECISIONS, decisions, self._recorded), self._service(LEDGER, ledger, _answered)]
+
+    def _service(self, name: str, methods: dict[str, Method], refuse: Refuse) -> grpc.GenericRpcHandler:
+        return grpc.method_handlers_generic_handler(
+            name,
+            {
+                method: grpc.unary_unary_rpc_method_handler(
+                    self._guarded(behaviour, refuse), response_serializer=lambda message: message.SerializeToString()
+                )
+                for method, behaviour in methods.items()
+            },
+        )
+
+    def _guarded(self, behaviour: Method, refuse: Refuse) -> Method:
+        async def call(raw: bytes, context: Context) -> Message:
+            try:
+                check_size(len(raw), self._path.limits)
+                return await behaviour(raw, context)
+            except SidecarError as error:
+                error = await refuse(error, context)
+                await context.abort(code_of(error), str(error))
+                raise AssertionError("abort raises") from error
+            except grpc.aio.AbortError:
+                raise
+            except Exception as error:
+                log.error("a call failed: %s", type(error).__name__)
+                await context.abort(grpc.StatusCode.INTERNAL, "the sidecar failed; there is no permission")
+
+        return call
+
+    async def _recorded(self, error: SidecarError, context: Context) -> SidecarError:
+        """The error to answer, once a refusal that is the caller's is in the ledger."""
+        if not isinstance(error, REFUSALS):
+            return error
+        field = error.field if isinstance(error, RequestError) else ""
+        cause = error.cause if isinstance(error, RequestError) else str(error)
+        try:
+            await self._path.refuse(peer_of(context), Refusal(code_of(error).name, field, cause))
+        except SidecarError as unrecorded:
+            return unrecorded
+        return error
+
+    async def _decide(self, raw: bytes, context: Context) -> pb.DecideResponse:
+        request = messages.request_of(wire.parse(pb.DecideRequest, raw))
+        answer = await self._path.decide(request, peer_of(context), context.time_remaining())
+        return messages.answer_message(answer)
+
+    async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
+        outcome = messages.outcome_of(wire.parse(pb.ReportOutcomeRequest, raw))
+        recorded = await self._path.report(outcome, peer_of(context))
+        return pb.ReportOutcomeResponse(seq=recorded.seq, receipt=recorded.receipt)
+
+    async def _head(self, raw: bytes, context: Context) -> pb.HeadResponse:
+        wire.parse(pb.HeadRequest, raw)
+        at = self._ledger.position()
+        return pb.HeadResponse(
+            chain_id=at.chain_id, next_seq=at.next_seq, segment=at.segment, head=at.head, last_seal=at.last_seal
+        )
+
+    async def _entry(self, raw: bytes, context: Context) -> pb.GetEntryResponse:
+        request = wire.parse(pb.GetEntryRequest, raw)
+        which = request.WhichOneof("which")
+        if which is None:
+            raise RequestError("which", "is not given: name a seq or a decision_id")
+        entry = self._ledger.entry(request.seq if which == "seq" else self._ledger.seq_of(request.decision_id))
+        return pb.GetEntryResponse(
+            seq=entry.seq,
+            segment=entry.segment,
+            header=entry.header,
+            tag=entry.tag,
+            salt=entry.salt,
+            payload=entry.payload,
+        )
+
+    async def _prove(self, raw: bytes, context: Context) -> pb.ProveResponse:
+        proof = self._ledger.prove(wire.parse(pb.ProveRequest, raw).seq)
+        return pb.ProveResponse(leaf_input=proof.leaf_input, index=proof.index, path=proof.path, seal=proof.seal)

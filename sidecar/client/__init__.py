@@ -1,0 +1,52 @@
+"""The agents' SDK: ask the sidecar before an action, run the action only on ALLOW, report what became of it.
+
+Owns the guards (`Guard`, `AsyncGuard`), the plain values of an answer and the refusals. Cheap to import: gRPC and the
+stubs, nothing else. Imports only v1, errors, chain and verify, so it can be carried out of this project with the stubs.
+
+Rules: no answer is no permission. Deny, error, timeout, no sidecar, an effect or an obligation this client does not
+know, or a receipt that contradicts its answer: it raises and the action does not run. Nothing is tried twice. What an
+agent passes as arguments is never written to a log or an error.
+
+    guard = Guard("unix:/run/sidecar.sock", agent="billing-agent")
+
+    @guard.guarded("payments.transfer", resource=lambda amount, to: ("account", to))
+    def transfer(amount: int, to: str) -> str: ...
+"""
+
+from sidecar.client.aio import AsyncGuard, AsyncGuarded, AsyncHandler
+from sidecar.client.decision import (
+    Alternative,
+    AlternativeVerdict,
+    Decision,
+    Effect,
+    Obligation,
+    PolicyVersion,
+    Reason,
+)
+from sidecar.client.guard import Guard, Guarded, Handler
+from sidecar.client.outcome import Permit, Status, UnreportedOutcome
+from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, Refused, UnmetObligation
+
+__all__ = [
+    "Alternative",
+    "AlternativeVerdict",
+    "ApprovalRequired",
+    "AsyncGuard",
+    "AsyncGuarded",
+    "AsyncHandler",
+    "Decision",
+    "Denied",
+    "Effect",
+    "Guard",
+    "Guarded",
+    "Handler",
+    "NoDecision",
+    "Obligation",
+    "Permit",
+    "PolicyVersion",
+    "Reason",
+    "Refused",
+    "Status",
+    "UnmetObligation",
+    "UnreportedOutcome",
+]

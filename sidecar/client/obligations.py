@@ -1,0 +1,30 @@
+"""Conditions of an ALLOW.
+
+Every kind must be known before the first is met, and one that is not met stops the action.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container, Iterator
+from contextlib import contextmanager
+
+from sidecar.client.decision import Decision, Obligation
+from sidecar.client.refusals import UnmetObligation
+
+
+def check_known(decision: Decision, kinds: Container[str]) -> None:
+    """UnmetObligation when the decision carries an obligation whose kind is not in ``kinds``."""
+    for obligation in decision.obligations:
+        if obligation.kind not in kinds:
+            raise UnmetObligation(decision, obligation, "is not known to this guard; give it a handler for that kind")
+
+
+@contextmanager
+def unmet(decision: Decision, obligation: Obligation) -> Iterator[None]:
+    """Turns a handler's failure into UnmetObligation."""
+    try:
+        yield
+    except Exception as error:
+        raise UnmetObligation(
+            decision, obligation, f"was not met: its handler raised {type(error).__name__}"
+        ) from error

@@ -1,0 +1,94 @@
+"""What becomes of an allowed action: the permit it runs under, and the outcomes that could not be reported.
+
+An action that ran has run. When its outcome cannot be reported, raising would make the caller do it again (pay twice),
+so the result is returned all the same; the loss is logged as a warning, counted, and handed to a callback.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from sidecar.client.decision import Decision
+from sidecar.client.refusals import one_line
+from sidecar.client.wire import encode_json
+from sidecar.errors import RequestError
+from sidecar.v1 import decision_pb2 as pb
+
+_log = logging.getLogger("sidecar.client")
+
+
+class Status(StrEnum):
+    """What became of an allowed action. BLOCKED: it was not run. FAILED: it was run and failed."""
+
+    EXECUTED = "EXECUTED"
+    BLOCKED = "BLOCKED"
+    FAILED = "FAILED"
+
+
+_WIRE_STATUS = {
+    Status.EXECUTED: pb.OUTCOME_STATUS_EXECUTED,
+    Status.BLOCKED: pb.OUTCOME_STATUS_BLOCKED,
+    Status.FAILED: pb.OUTCOME_STATUS_FAILED,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class UnreportedOutcome:
+    """An outcome the ledger does not hold: the action's decision, what became of it, and why it could not be told."""
+
+    decision_id: str
+    status: Status
+    cause: str
+
+
+class Permit:
+    """Leave to run one action once. ``decision`` is the ALLOW it rests on."""
+
+    def __init__(self, decision: Decision) -> None:
+        self.decision = decision
+        self._response = b""
+
+    def respond(self, value: object) -> None:
+        """Attaches the downstream answer, any JSON value, to the outcome that will be reported.
+
+        Never raises: the action has run. A value that is not JSON is left out, with a warning in the log.
+        """
+        try:
+            self._response = encode_json("response", value)
+        except RequestError as error:
+            _log.warning("decision %s: the response is left out of the outcome: %s", self.decision.decision_id, error)
+
+    def outcome(self, agent: str, status: Status) -> pb.ReportOutcomeRequest:
+        """The report to send."""
+        return pb.ReportOutcomeRequest(
+            agent=agent,
+            decision_id=self.decision.decision_id,
+            status=_WIRE_STATUS[status],
+            response=self._response,
+        )
+
+
+class Unreported:
+    """Counts and tells the outcomes that could not be reported."""
+
+    def __init__(self, tell: Callable[[UnreportedOutcome], object] | None) -> None:
+        self._tell = tell
+        self._lock = threading.Lock()
+        self.count = 0
+
+    def add(self, permit: Permit, status: Status, error: BaseException) -> None:
+        """Never raises an Exception: the action has run and its result must get out."""
+        lost = UnreportedOutcome(permit.decision.decision_id, status, one_line(str(error)) or type(error).__name__)
+        with self._lock:
+            self.count += 1
+        _log.warning("decision %s: outcome %s not reported: %s", lost.decision_id, status, lost.cause)
+        if self._tell is None:
+            return
+        try:
+            self._tell(lost)
+        except Exception:
+            _log.exception("decision %s: on_unreported failed", lost.decision_id)

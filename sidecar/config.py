@@ -1,0 +1,159 @@
+"""The configuration of `sidecar serve`: file < environment (`SIDECAR_…`) < flag.
+
+Every value is known with where it came from. The file is TOML with the names below; the environment has the same names
+in upper case. Secrets come from files that are named here, never from values.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from sidecar.errors import UsageError
+
+MIB = 1024 * 1024
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """Every setting of a sidecar. Sizes are bytes unless the name says MiB; times are seconds."""
+
+    data_dir: str = ""
+    listen: str = ""  # empty: unix:<data_dir>/sidecar.sock
+    socket_mode: str = "0660"
+    dev: bool = False
+    engine: str = "wasm"
+    policy: str = ""  # empty: the starter policy that comes with the program
+    entrypoint: str = "agents/decision"
+    opa: str = "http://127.0.0.1:8181"
+    evaluate_timeout: float = 1.0
+    max_request_bytes: int = MIB
+    segment_entries: int = 10_000
+    segment_seconds: float = 60.0
+    ledger_max_mib: int = 10_240
+    custodians: tuple[str, ...] = ()
+    custody_mode: str = "any"
+    authority: str = ""
+    retention: str = "default"
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if not self.data_dir:
+            raise UsageError("data_dir is not set: name the ledger's directory with --data-dir or in the file")
+        _choice("engine", self.engine, ("opa", "wasm"))
+        _choice("custody_mode", self.custody_mode, ("any", "all"))
+        _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
+        _range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)
+        _range("max_request_bytes", self.max_request_bytes, 1024, 2 * MIB)
+        _range("segment_entries", self.segment_entries, 1, 10_000)
+        _range("segment_seconds", self.segment_seconds, 0.05, 60)
+        _range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
+        if self.engine == "opa" and self.policy:
+            raise UsageError(
+                "policy: with engine opa the running OPA holds the policy; leave policy out"
+            )
+        if not self.listen:
+            object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
+        try:
+            int(self.socket_mode, 8)
+        except ValueError:
+            raise UsageError("socket_mode is not an octal file mode such as 0660") from None
+
+    def digest(self) -> bytes:
+        """SHA-256 over the settings, for the epoch note. It holds no secret: secrets are files named here."""
+        plain = {f.name: getattr(self, f.name) for f in fields(self)}
+        return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).digest()
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """Where a value came from: ``default``, the file's path, the variable's name, or the flag."""
+
+    value: Any
+    origin: str
+
+
+def load(
+    file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> tuple[Config, dict[str, Source]]:
+    """The configuration, and where each value came from. ``flags``: what was given, by setting's name.
+
+    Raises:
+        UsageError: a file that cannot be read, an unknown name, a value of the wrong form or out of range.
+    """
+    sources = {f.name: Source(f.default, "default") for f in fields(Config)}
+    for name, value in (_read(file) if file else {}).items():
+        sources[name] = Source(_typed(name, value, f"{file}"), str(file))
+    for variable, text in environment.items():
+        name = variable.removeprefix("SIDECAR_").lower()
+        if variable.startswith("SIDECAR_") and name in sources:
+            sources[name] = Source(_from_text(name, text, variable), variable)
+    for name, value in flags.items():
+        sources[name] = Source(value, "--" + name.replace("_", "-"))
+    return Config(**{name: source.value for name, source in sources.items()}), sources
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(file.read_text())
+    except OSError as error:
+        raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"the configuration {file} is not TOML: {error}") from None
+    known = {f.name for f in fields(Config)}
+    for name in values:
+        if name not in known:
+            raise UsageError(
+                f"the configuration {file} has an unknown name {name!r}; known are {', '.join(sorted(known))}"
+            )
+    return values
+
+
+def _typed(name: str, value: Any, origin: str) -> Any:
+    wanted = _kind(name)
+    if wanted is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
+        return tuple(value)
+    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not wanted:
+        raise UsageError(f"{origin}: {name} must be {_described(wanted)}")
+    return value
+
+
+def _from_text(name: str, text: str, origin: str) -> Any:
+    wanted = _kind(name)
+    if wanted is tuple:
+        return tuple(part for part in text.split(",") if part)
+    if wanted is bool:
+        if text.lower() not in ("true", "false", "1", "0"):
+            raise UsageError(f"{origin}: must be true or false")
+        return text.lower() in ("true", "1")
+    try:
+        return wanted(text)
+    except ValueError:
+        raise UsageError(f"{origin}: must be {_described(wanted)}") from None
+
+
+def _kind(name: str) -> type:
+    return next(type(f.default) for f in fields(Config) if f.name == name)
+
+
+def _described(kind: type) -> str:
+    return {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}.get(
+        kind, "a list of strings"
+    )
+
+
+def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise UsageError(f"{name} must be one of {', '.join(allowed)}")
+
+
+def _range(name: str, value: float, low: float, high: float) -> None:
+    if not low <= value <= high:
+        raise UsageError(f"{name} must be from {low} to {high}")

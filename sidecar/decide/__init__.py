@@ -1,0 +1,23 @@
+"""The one path from a request to a recorded answer: authenticate, evaluate, record, answer; outcomes.
+
+Rules: no grpc, protobuf or lmdb here; whoever comes through a door is served by the same path. Nothing is answered
+before it is durable, and whatever goes wrong is a DENY that is recorded or an error that permits nothing.
+"""
+
+from sidecar.decide.ask import Limits, check_size
+from sidecar.decide.entries import Caller, Judgement, policy_loaded
+from sidecar.decide.path import Answer, DecisionPath, Outcome, Settings
+from sidecar.decide.refusals import Refusal
+
+__all__ = [
+    "Answer",
+    "Caller",
+    "DecisionPath",
+    "Judgement",
+    "Limits",
+    "Outcome",
+    "Refusal",
+    "Settings",
+    "check_size",
+    "policy_loaded",
+]

@@ -1,0 +1,138 @@
+"""What the decision path writes: payloads of DECISION, OUTCOME, REJECTED and POLICY (LEDGER.md, "Payload")."""
+
+from __future__ import annotations
+
+import base64
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.chain import strictjson
+from sidecar.chain.request import Option, Request
+from sidecar.policy import PolicyVersion, Reason, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Caller:
+    """Who asks: the agent's name, how it was proved, and what the transport knows of it."""
+
+    agent: str
+    proof: str
+    peer: str
+
+    def member(self) -> dict[str, str]:
+        """The ``agent`` member of payloads."""
+        return {"id": self.agent, "proof": self.proof}
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result."""
+
+    verdict: Verdict
+    cause: str
+    result: object
+    version: PolicyVersion
+
+
+def policy_time(wall_ns: int) -> str:
+    """``YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`` from nanoseconds since 1970 (years 1970 to 9999)."""
+    seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
+    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+
+
+def policy_input(caller: Caller, request: Request, option: Option, at: str) -> dict[str, Any]:
+    """The document the policy sees; it can be rebuilt from the entry alone."""
+    return {
+        "agent": {**caller.member(), "attributes": {}},
+        "action": option.action,
+        "resource": {"type": option.resource_type, "id": option.resource_id},
+        "arguments": strictjson.parse_object(option.arguments or b"{}"),
+        "context": strictjson.parse_object(request.context or b"{}"),
+        "purpose": request.purpose,
+        "time": at,
+    }
+
+
+def version_member(version: PolicyVersion) -> dict[str, str]:
+    """The ``policy`` member of payloads."""
+    return {
+        "engine": version.engine,
+        "engine_version": version.engine_version,
+        "entrypoint": version.entrypoint,
+        "revision": version.revision,
+        "bundle_digest": version.bundle_digest,
+    }
+
+
+def decision(
+    decision_id: str, at: str, caller: Caller, request: Request, judged: Judgement, others: Sequence[Judgement], ns: int
+) -> dict[str, Any]:
+    """A DECISION's payload. ``ns``: how long the policy took."""
+    return {
+        "type": "DECISION",
+        "decision_id": decision_id,
+        "time": at,
+        "agent": caller.member(),
+        "request": _request(request),
+        "request_digest": request.digest().hex(),
+        "effect": judged.verdict.effect,
+        "cause": judged.cause,
+        "reasons": _reasons(judged.verdict.reasons),
+        "obligations": [{"kind": o.kind, "parameters": o.parameters} for o in judged.verdict.obligations],
+        "alternatives": [{"effect": o.verdict.effect, "reasons": _reasons(o.verdict.reasons)} for o in others],
+        "result": judged.result,
+        "policy": version_member(judged.version),
+        "peer": caller.peer,
+        "timings": {"evaluate_ns": str(ns)},
+    }
+
+
+def outcome(
+    caller: Caller, decision_id: str, seq: int, status: str, response: bytes, response_digest: bytes
+) -> dict[str, Any]:
+    """An OUTCOME's payload, about the DECISION at ``seq``."""
+    return {
+        "type": "OUTCOME",
+        "decision_id": decision_id,
+        "decision_seq": seq,
+        "agent": caller.member(),
+        "status": status,
+        "response": response.decode() if response else None,
+        "response_digest": response_digest.hex() if response_digest else None,
+    }
+
+
+def rejected(code: str, field: str, cause: str, peer: str, count: int) -> dict[str, Any]:
+    """A REJECTED entry's payload: what was wrong and where, never the content."""
+    return {"type": "REJECTED", "code": code, "field": field, "cause": cause, "peer": peer, "count": count}
+
+
+def policy_loaded(version: PolicyVersion) -> dict[str, Any]:
+    """A POLICY entry's payload."""
+    return {"type": "POLICY", "event": "loaded", **version_member(version)}
+
+
+def _request(request: Request) -> dict[str, Any]:
+    return {
+        **_option(request.wanted),
+        "context": request.context.decode(),
+        "purpose": request.purpose,
+        "alternatives": [_option(o) for o in request.alternatives],
+        "trace_parent": request.trace_parent,
+        "idempotency_key": request.idempotency_key,
+        "last_receipt": base64.b64encode(request.last_receipt).decode(),
+    }
+
+
+def _option(option: Option) -> dict[str, Any]:
+    return {
+        "action": option.action,
+        "resource": {"type": option.resource_type, "id": option.resource_id},
+        "arguments": option.arguments.decode(),
+    }
+
+
+def _reasons(reasons: Sequence[Reason]) -> list[dict[str, str]]:
+    return [{"code": r.code, "message": r.message} for r in reasons]

@@ -1,0 +1,182 @@
+"""The one path: authenticate, evaluate, record, answer. Nothing is answered before it is durable.
+
+    check_request → caller → judge (engine) → ledger.record → Answer
+
+A call cancelled before its entry is handed to the ledger leaves nothing; afterwards it leaves a whole entry. Every
+error raised here has left no permission anywhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
+
+from sidecar.chain import payload as payloads
+from sidecar.chain.entry import EntryType
+from sidecar.chain.head import Decided
+from sidecar.chain.request import Request
+from sidecar.decide import ask, entries
+from sidecar.decide.entries import Caller, Judgement
+from sidecar.decide.judge import judge
+from sidecar.decide.refusals import Refusal, RefusalBook
+from sidecar.errors import CallerUnproved, NotFound, RequestError, WrongState
+from sidecar.ledger import Draft, Ledger, Recorded
+from sidecar.policy import Engine
+
+STATUSES = payloads.STATUSES
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """``development`` accepts names that callers merely assert; ``evaluate_timeout`` in seconds, 0.001 to 60."""
+
+    development: bool
+    evaluate_timeout: float = 1.0
+    limits: ask.Limits = field(default_factory=ask.Limits)
+
+    def __post_init__(self) -> None:
+        if not 0.001 <= self.evaluate_timeout <= 60:
+            raise ValueError("evaluate_timeout must be from 0.001 to 60 seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decision that is on disk."""
+
+    decision_id: str
+    judged: Judgement
+    alternatives: tuple[Judgement, ...]
+    caller: Caller
+    recorded: Recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of a decision, as reported. ``status``: executed, blocked or failed."""
+
+    agent: str
+    decision_id: str
+    status: str
+    response: bytes = b""
+    response_digest: bytes = b""
+
+
+class DecisionPath:
+    """``new_id`` gives UUIDv7s, ``wall_ns`` the wall clock in ns."""
+
+    def __init__(
+        self,
+        engine: Engine,
+        ledger: Ledger,
+        settings: Settings,
+        *,
+        new_id: Callable[[], str],
+        wall_ns: Callable[[], int] = time.time_ns,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._engine = engine
+        self._ledger = ledger
+        self._settings = settings
+        self._new_id = new_id
+        self._wall_ns = wall_ns
+        self._refusals = RefusalBook(monotonic)
+
+    @property
+    def limits(self) -> ask.Limits:
+        """The limits on requests."""
+        return self._settings.limits
+
+    async def decide(self, request: Request, peer: str, remaining: float | None = None) -> Answer:
+        """One decision, recorded. ``remaining``: seconds until the caller stops waiting, if it said so.
+
+        Raises:
+            RequestError, CallerUnproved: refused, and recorded as such by :meth:`refuse`.
+            LedgerError: it could not be recorded; there is no answer.
+        """
+        ask.check_request(request)
+        caller = self._caller(request.agent, peer)
+        at = entries.policy_time(self._wall_ns())
+        started = time.monotonic_ns()
+        judged, others = await self._judge_all(caller, request, at, self._budget(remaining))
+        took = time.monotonic_ns() - started
+        decision_id = self._new_id()
+        draft = Draft(
+            EntryType.DECISION,
+            entries.decision(decision_id, at, caller, request, judged, others, took),
+            decided=Decided(decision_id, judged.verdict.effect, request.digest()),
+        )
+        recorded = await self._ledger.record(draft)
+        return Answer(decision_id, judged, tuple(others), caller, recorded)
+
+    async def report(self, outcome: Outcome, peer: str) -> Recorded:
+        """Record what became of an allowed action.
+
+        Raises:
+            RequestError: a field out of its limits, or another agent than the decision was made for.
+            NotFound: no such decision. WrongState: the decision was no ALLOW.
+        """
+        ask.check_name("agent", outcome.agent)
+        self._check_outcome(outcome)
+        caller = self._caller(outcome.agent, peer)
+        seq = self._allowed(outcome)
+        payload = entries.outcome(
+            caller, outcome.decision_id, seq, outcome.status, outcome.response, outcome.response_digest
+        )
+        return await self._ledger.record(Draft(EntryType.OUTCOME, payload, ref_seq=seq))
+
+    async def refuse(self, peer: str, refusal: Refusal) -> None:
+        """Record a refused request, within the peer's budget. Raises LedgerError if it cannot be."""
+        draft = self._refusals.note(peer, refusal)
+        if draft is not None:
+            await self._ledger.record(draft)
+
+    async def record_remainder(self, *, everything: bool = False) -> None:
+        """Write the counts of refusals that had no entry of their own. Raises LedgerError."""
+        for draft in self._refusals.remainder(everything=everything):
+            await self._ledger.record(draft)
+
+    def _caller(self, agent: str, peer: str) -> Caller:
+        if not self._settings.development:
+            raise CallerUnproved(
+                "agent: the name is asserted, not proved; this version proves none: start the sidecar with --dev "
+                "to accept asserted names"
+            )
+        return Caller(agent, "asserted", peer)
+
+    def _budget(self, remaining: float | None) -> float:
+        own = self._settings.evaluate_timeout
+        return own if remaining is None else max(0.001, min(own, remaining * 0.8))
+
+    async def _judge_all(
+        self, caller: Caller, request: Request, at: str, timeout: float
+    ) -> tuple[Judgement, list[Judgement]]:
+        options = (request.wanted, *request.alternatives)
+        asked: list[Awaitable[Judgement]] = [
+            judge(self._engine, entries.policy_input(caller, request, option, at), timeout) for option in options
+        ]
+        if len(asked) == 1:
+            return await asked[0], []
+        first, *others = await asyncio.gather(*asked)
+        return first, others
+
+    def _check_outcome(self, outcome: Outcome) -> None:
+        if outcome.status not in STATUSES:
+            raise RequestError("status", "is not one of executed, blocked, failed")
+        ask.check_json("response", outcome.response, any_value=True)
+        if outcome.response_digest and (outcome.response or len(outcome.response_digest) != 32):
+            raise RequestError("response_digest", "must be 32 bytes, and stand alone without a response")
+
+    def _allowed(self, outcome: Outcome) -> int:
+        seq = self._ledger.find(outcome.decision_id)
+        if seq is None:
+            raise NotFound("decision_id: no such decision in this ledger")
+        recorded = self._ledger.payload(seq)
+        if recorded.get("decision_id") != outcome.decision_id:
+            raise NotFound("decision_id: no such decision in this ledger")
+        if recorded["agent"]["id"] != outcome.agent:
+            raise RequestError("agent", "is not the agent that the decision was made for")
+        if recorded["effect"] != "ALLOW":
+            raise WrongState(f"decision_id: the decision was {recorded['effect']}; only an ALLOW has an outcome")
+        return seq

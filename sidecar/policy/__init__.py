@@ -1,0 +1,37 @@
+"""The policy room: asks a policy, and judges whether what came back is a decision.
+
+Owns the engine port (`Engine`), the engine for a running OPA (`OpaEngine`), the embedded one for bundles compiled to Wasm
+(`WasmEngine`), the reading of bundles, and the verdict. Rules: an engine raises `EngineError` and nothing else; whatever is
+not plainly a decision raises and never becomes ALLOW; the policy sees only the input document, no clock and no network. This
+room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`, built by `rego/build.py`.
+"""
+
+from pathlib import Path
+from typing import Final
+
+from .bundle import Bundle, open_bundle
+from .engine import Engine, Evaluation, PolicyVersion, check_entrypoint
+from .opa import OpaEngine
+from .verdict import Effect, Obligation, Reason, Verdict, interpret
+from .wasm import WasmEngine
+
+STARTER_BUNDLE: Final = Path(__file__).with_name("starter.tar.gz")
+STARTER_ENTRYPOINT: Final = "agents/decision"
+
+__all__ = [
+    "STARTER_BUNDLE",
+    "STARTER_ENTRYPOINT",
+    "Bundle",
+    "Effect",
+    "Engine",
+    "Evaluation",
+    "Obligation",
+    "OpaEngine",
+    "PolicyVersion",
+    "Reason",
+    "Verdict",
+    "WasmEngine",
+    "check_entrypoint",
+    "interpret",
+    "open_bundle",
+]

@@ -1,0 +1,127 @@
+"""The judgement on what a policy answered: a decision, or something that must not pass for one.
+
+The shape a policy answers in, further members allowed::
+
+    {"effect": "ALLOW" | "DENY" | "REQUIRE_APPROVAL",
+     "reasons": [{"code": "amount_over_limit", "message": "1200 EUR is above the limit of 1000"}],
+     "obligations": [{"kind": "mask_fields", "parameters": {"fields": ["email"]}}]}
+
+`effect` and `reasons` must be there; a DENY or REQUIRE_APPROVAL says why. Whatever is odd raises `PolicyMisshaped`, which
+the caller answers with DENY: nothing here ever becomes ALLOW by default.
+"""
+
+from __future__ import annotations
+
+import json
+import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeVar
+
+from sidecar.errors import PolicyMisshaped
+
+Effect = Literal["ALLOW", "DENY", "REQUIRE_APPROVAL"]
+
+MAX_REASONS: Final = 64
+MAX_OBLIGATIONS: Final = 32
+MAX_NAME: Final = 128  # characters, of a reason's code and an obligation's kind
+MAX_MESSAGE: Final = 1024  # characters
+MAX_PARAMETERS: Final = 16 * 1024  # bytes of JSON, of one obligation
+
+_EFFECTS: Final[dict[str, Effect]] = {"ALLOW": "ALLOW", "DENY": "DENY", "REQUIRE_APPROVAL": "REQUIRE_APPROVAL"}
+_Part = TypeVar("_Part")
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """Why: ``code`` is for programs and stable, ``message`` is for people."""
+
+    code: str
+    message: str
+
+    def __post_init__(self) -> None:
+        _check_text(self.code, "code", MAX_NAME)
+        _check_text(self.message, "message", MAX_MESSAGE)
+
+
+@dataclass(frozen=True, slots=True)
+class Obligation:
+    """What the caller must do if it goes on. ``parameters`` is a JSON object."""
+
+    kind: str
+    parameters: dict[str, Any]
+
+    def __post_init__(self) -> None:
+        _check_text(self.kind, "kind", MAX_NAME)
+        if not isinstance(self.parameters, dict):
+            raise PolicyMisshaped("parameters is not an object")
+        if len(json.dumps(self.parameters)) > MAX_PARAMETERS:
+            raise PolicyMisshaped(f"parameters is longer than {MAX_PARAMETERS} bytes")
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """One decision of the policy, in the policy's order of reasons and obligations."""
+
+    effect: Effect
+    reasons: tuple[Reason, ...]
+    obligations: tuple[Obligation, ...]
+
+    def __post_init__(self) -> None:
+        if self.effect != "ALLOW" and not self.reasons:
+            raise PolicyMisshaped(f"the policy's result: effect {self.effect} has no reason")
+
+
+def interpret(result: object) -> Verdict:
+    """The verdict in a policy's result. Raises `PolicyMisshaped` naming what is wrong with it."""
+    if not isinstance(result, dict):
+        raise PolicyMisshaped(f"the policy's result is {_kind(result)}, not an object")
+    if "effect" not in result:
+        raise PolicyMisshaped("the policy's result has no effect")
+    effect = result["effect"]
+    if not isinstance(effect, str) or effect not in _EFFECTS:
+        raise PolicyMisshaped("the policy's result: effect is none of ALLOW, DENY, REQUIRE_APPROVAL")
+    if "reasons" not in result:
+        raise PolicyMisshaped("the policy's result has no reasons")
+    reasons = _parts(result["reasons"], "reasons", MAX_REASONS, _reason)
+    obligations = _parts(result.get("obligations", []), "obligations", MAX_OBLIGATIONS, _obligation)
+    return Verdict(_EFFECTS[effect], reasons, obligations)
+
+
+def _parts(value: object, name: str, limit: int, build: Callable[[dict[str, Any]], _Part]) -> tuple[_Part, ...]:
+    if not isinstance(value, list):
+        raise PolicyMisshaped(f"the policy's result: {name} is {_kind(value)}, not an array")
+    if len(value) > limit:
+        raise PolicyMisshaped(f"the policy's result: {name} has {len(value)} members, at most {limit} are allowed")
+    return tuple(_part(item, f"{name}[{index}]", build) for index, item in enumerate(value))
+
+
+def _part(item: object, place: str, build: Callable[[dict[str, Any]], _Part]) -> _Part:
+    if not isinstance(item, dict):
+        raise PolicyMisshaped(f"the policy's result: {place} is {_kind(item)}, not an object")
+    try:
+        return build(item)
+    except PolicyMisshaped as error:
+        raise PolicyMisshaped(f"the policy's result: {place}.{error}") from None
+
+
+def _reason(item: dict[str, Any]) -> Reason:
+    return Reason(item.get("code", ""), item.get("message", ""))
+
+
+def _obligation(item: dict[str, Any]) -> Obligation:
+    return Obligation(item.get("kind", ""), item.get("parameters", {}))
+
+
+def _check_text(value: object, name: str, limit: int) -> None:
+    if not isinstance(value, str) or not value:
+        raise PolicyMisshaped(f"{name} is missing or not a string")
+    if len(value) > limit:
+        raise PolicyMisshaped(f"{name} is longer than {limit} characters")
+    if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
+        raise PolicyMisshaped(f"{name} holds a control character or a lone surrogate")
+
+
+def _kind(value: object) -> str:
+    names = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    return names.get(type(value), "a number")

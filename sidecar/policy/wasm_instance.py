@@ -1,0 +1,196 @@
+"""One running copy of a policy compiled to Wasm (OPA's documentation, "Wasm", ABI 1.2 and later of major version 1).
+
+An instance belongs to one thread at a time. After any exception its memory is in an unknown state and it must be discarded.
+The evaluation is bounded by Wasmtime: time by the engine's epoch, memory by the store's limit.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+import wasmtime
+
+from sidecar.errors import EngineError, PolicyLoadError
+
+from . import rego_value
+from .document import MAX_RESULT_BYTES
+from .host_builtins import HOST_BUILTINS, BuiltinError, call
+
+_PAGE: Final = 1 << 16
+_MESSAGE_BYTES: Final = 200
+_MAX_VALUE_BYTES: Final = 1 << 20
+_CHUNK: Final = 4096
+_I32: Final = wasmtime.ValType.i32()
+_EXPORTS: Final = (
+    "opa_eval", "opa_heap_ptr_get", "opa_heap_ptr_set", "opa_json_dump", "opa_json_parse", "opa_malloc", "opa_value_dump",
+    "entrypoints", "builtins",
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """What every instance of a policy shares."""
+
+    engine: wasmtime.Engine
+    module: wasmtime.Module
+    data: bytes
+    memory_limit: int  # bytes
+
+
+class Instance:
+    """A policy with its data loaded. The caller sets `deadline` before anything that runs guest code."""
+
+    def __init__(self, program: Program, ticks: int) -> None:
+        """Instantiate and load the data within ``ticks`` of the engine's epoch.
+
+        Raises `wasmtime.WasmtimeError`, `wasmtime.Trap`, `EngineError` or `PolicyLoadError`.
+        """
+        self._store = wasmtime.Store(program.engine)
+        try:
+            self._start(program, ticks)
+        except BaseException:
+            self._store.close()
+            raise
+
+    def close(self) -> None:
+        """Free the guest's memory now, not when the collector comes by."""
+        self._store.close()
+
+    def deadline(self, ticks: int) -> None:
+        """Interrupt guest code when the engine's epoch has moved on by ``ticks``."""
+        self._store.set_epoch_deadline(ticks)
+
+    def evaluate(self, entrypoint: int, document: bytes) -> bytes:
+        """The result set as JSON: ``[{"result": ...}]``, or ``[]`` where the entry point is undefined."""
+        self._failure = None
+        heap = self._write(self._base, document)
+        try:
+            address = self._call("opa_eval", 0, entrypoint, self._data, self._base, len(document), heap, 0)
+        except Exception:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
+        return self._text_at(address, MAX_RESULT_BYTES)
+
+    def _start(self, program: Program, ticks: int) -> None:
+        self._failure: EngineError | None = None
+        self._store.set_limits(memory_size=program.memory_limit, memories=1, instances=1, tables=4)
+        self.deadline(ticks)
+        exports = self._instantiate(program)
+        self._functions: dict[str, wasmtime.Func] = {}
+        for name in _EXPORTS:
+            function = exports.get(name)
+            if not isinstance(function, wasmtime.Func):
+                raise PolicyLoadError(f"policy.wasm does not export {name}: it is not an OPA policy of ABI 1.2 or later")
+            self._functions[name] = function
+        self.entrypoints = self._names("entrypoints")
+        self._builtins = {number: name for name, number in self._names("builtins").items()}
+        missing = sorted(set(self._builtins.values()) - set(HOST_BUILTINS))
+        if missing:
+            raise PolicyLoadError(
+                f"the policy uses built-ins the wasm engine does not supply: {', '.join(missing)[:300]}; "
+                "do without them, or use the opa engine"
+            )
+        self._data = self._load_json(program.data)
+        self._base = self._call("opa_heap_ptr_get")
+
+    def _instantiate(self, program: Program) -> wasmtime.InstanceExports:
+        linker = wasmtime.Linker(program.engine)
+        for needed in program.module.imports:
+            if needed.module != "env" or needed.name is None:
+                raise PolicyLoadError("policy.wasm imports from elsewhere than env: it is not an OPA policy")
+            linker.define(self._store, "env", needed.name, self._import(program, needed.name, needed.type))
+        return linker.instantiate(self._store, program.module).exports(self._store)
+
+    def _import(self, program: Program, name: str, kind: object) -> wasmtime.Memory | wasmtime.Func:
+        if name == "memory" and isinstance(kind, wasmtime.MemoryType):
+            self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(wasmtime.Limits(_pages(program, kind), None)))
+            return self._memory
+        callbacks: dict[str, tuple[int, bool, Callable[..., Any]]] = {
+            "opa_abort": (1, False, self._abort),
+            "opa_println": (1, False, lambda _: None),
+            **{f"opa_builtin{n}": (n + 2, True, self._builtin) for n in range(5)},
+        }
+        if name not in callbacks:
+            raise PolicyLoadError(f"policy.wasm imports env.{ascii(name)[:100]}, which OPA does not define")
+        arity, returns, function = callbacks[name]
+        return wasmtime.Func(self._store, wasmtime.FuncType([_I32] * arity, [_I32] * returns), function)
+
+    def _abort(self, address: int) -> None:
+        """The guest gives up: out of memory, or two values for one rule. Raising makes it trap."""
+        self._failure = EngineError(f"the policy aborted: {_reason(self._text_at(address, _MESSAGE_BYTES, cut=True))}")
+        raise self._failure
+
+    def _builtin(self, number: int, _context: int, *addresses: int) -> int:
+        try:
+            name = self._builtins.get(number, "?")
+            arguments = [self._value_at(address) for address in addresses]
+            return self._load_json(call(name, arguments).encode())
+        except BuiltinError as error:
+            self._failure = EngineError(f"a built-in of the policy failed: {error}")
+            raise self._failure from None
+        except Exception as error:
+            self._failure = EngineError(f"a built-in of the policy failed ({type(error).__name__})")
+            raise self._failure from None
+
+    def _call(self, name: str, *arguments: int) -> int:
+        result = self._functions[name](self._store, *arguments)
+        return int(result) & 0xFFFF_FFFF if result is not None else 0
+
+    def _names(self, export: str) -> dict[str, int]:
+        address = self._call("opa_json_dump", self._call(export))
+        return {str(name): int(number) for name, number in json.loads(self._text_at(address, _MAX_VALUE_BYTES)).items()}
+
+    def _value_at(self, address: int) -> rego_value.Value:
+        return rego_value.parse(self._text_at(self._call("opa_value_dump", address), _MAX_VALUE_BYTES).decode())
+
+    def _load_json(self, raw: bytes) -> int:
+        place = self._call("opa_malloc", len(raw))
+        self._write(place, raw)
+        address = self._call("opa_json_parse", place, len(raw))
+        if address == 0:
+            raise EngineError("the policy engine could not read the data")
+        return address
+
+    def _write(self, start: int, raw: bytes) -> int:
+        """Write at ``start``, growing the memory within its limit; the address after the last byte."""
+        end = start + len(raw)
+        lacking = end - self._memory.data_len(self._store)
+        if lacking > 0:
+            try:
+                self._memory.grow(self._store, -(-lacking // _PAGE))
+            except wasmtime.WasmtimeError:
+                raise EngineError("the policy input does not fit the memory limit") from None
+        if raw:
+            self._memory.write(self._store, raw, start)
+        return end
+
+    def _text_at(self, start: int, limit: int, *, cut: bool = False) -> bytes:
+        """The zero-ended text at ``start``, without its zero; longer than ``limit`` bytes is an error, or cut."""
+        found = bytearray()
+        while len(found) <= limit:
+            at = start + len(found)
+            chunk = self._memory.read(self._store, at, at + _CHUNK)
+            zero = chunk.find(0)
+            if zero >= 0:
+                found += chunk[:zero]
+                break
+            if not chunk:
+                raise EngineError("the policy answered with an address outside its memory")
+            found += chunk
+        if len(found) > limit and not cut:
+            raise EngineError(f"the policy answered more than {limit} bytes")
+        return bytes(found[:limit])
+
+
+def _pages(program: Program, declared: wasmtime.MemoryType) -> int:
+    """What to begin with: static data is copied in before the guest can ask for more, and is no longer than ``data``."""
+    return int(declared.limits.min) + 16
+
+
+def _reason(message: bytes) -> str:
+    """OPA's abort messages name a rule's place or the allocator; anything unprintable is left out."""
+    return "".join(character for character in message.decode(errors="replace") if character.isprintable())
