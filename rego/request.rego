@@ -19,7 +19,10 @@ resource := {"type": input.resource.type, "id": input.resource.id} if {
 
 default arguments := {}
 
-arguments := input.arguments if is_object(input.arguments)
+arguments := input.arguments if arguments_given
+
+# a rule of its own: `not is_object(input.arguments)` would be undefined where arguments are missing
+arguments_given if is_object(input.arguments)
 
 default purpose := ""
 
@@ -58,7 +61,7 @@ deny contains malformed("action is not a name") if action == ""
 
 deny contains malformed("resource is not a type and an id") if resource.type == ""
 
-deny contains malformed("arguments is not an object") if not is_object(input.arguments)
+deny contains malformed("arguments is not an object") if not arguments_given
 
 deny contains malformed("time is not a UTC time of this century") if not now
 

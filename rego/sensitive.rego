@@ -49,6 +49,10 @@ exported if request.action == "crm.export"
 
 mailed if request.action == "email.send"
 
+leaving if exported
+
+leaving if mailed
+
 destinations contains address if {
 	exported
 	address := request.arguments.destination
@@ -61,7 +65,6 @@ destinations contains address if {
 }
 
 deny contains {"code": "destination_missing", "message": "arguments must say where the data goes"} if {
-	some leaving in [exported, mailed]
 	leaving
 	count(destinations) == 0
 }

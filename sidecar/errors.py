@@ -36,7 +36,7 @@ class NotFound(SidecarError):
 
 
 class WrongState(SidecarError):
-    """The caller's: right in itself, but not now (an outcome for a DENY, a proof of an open segment). FAILED_PRECONDITION."""
+    """The caller's: right, but not now (an outcome for a DENY, a proof of an open segment). FAILED_PRECONDITION."""
 
 
 class EngineError(SidecarError):

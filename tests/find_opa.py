@@ -76,7 +76,7 @@ def build(wanted: str, into: Path) -> None:
         )
         built = Path(near) / "opa"
         if run.returncode or not usable(built):
-            last = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1]
+            last = (run.stderr.strip().splitlines() or ["it gave no reason"])[-1].strip()
             raise NoOpa(f"OPA {wanted} could not be built with Go ({last}): put opa >= 1.21.3 on PATH")
         built.replace(into)
 

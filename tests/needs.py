@@ -10,11 +10,13 @@ import os
 import shutil
 import sys
 from pathlib import Path
+from typing import NoReturn
 
 import pytest
 
 _HOW_TO_GET = {
     "opa": "`make opa` takes opa >= 1.21.3 from PATH or builds it with Go",
+    "cargo": "install cargo with the system's package manager",
     "go": "install Go 1.21 or later",
     "git": "install git with the system's package manager",
     "openssl": "install openssl with the system's package manager",
@@ -25,10 +27,14 @@ def needs_program(name: str) -> str:
     """The absolute path of the program ``name``, from the tests' own environment first, then from PATH."""
     beside_python = str(Path(sys.executable).parent)
     found = shutil.which(name, path=os.pathsep.join([beside_python, os.environ.get("PATH", os.defpath)]))
-    if found is not None:
-        return found
-    how = _HOW_TO_GET.get(name, f"put {name} on PATH")
-    message = f"needs the program {name}, which this machine lacks: {how}"
+    if found is None:
+        how = _HOW_TO_GET.get(name, f"put {name} on PATH")
+        cannot_run(f"needs the program {name}, which this machine lacks: {how}")
+    return found
+
+
+def cannot_run(message: str) -> NoReturn:
+    """Skips the test for what this machine lacks, or fails it where nothing may be skipped."""
     if os.environ.get("SIDECAR_NO_SKIP") == "1":
         pytest.fail(message, pytrace=False)
     pytest.skip(message)

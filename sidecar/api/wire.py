@@ -5,9 +5,9 @@ The gRPC library would answer INTERNAL for a message it cannot parse. Our handle
 
 from __future__ import annotations
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from google.protobuf.descriptor import Descriptor, FieldDescriptor
+from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import DecodeError, Message
 
 from sidecar.errors import RequestError
@@ -32,7 +32,7 @@ def parse(kind: type[M], raw: bytes) -> M:
     raise RequestError("request", f"is not a {kind.DESCRIPTOR.name} in protobuf wire form")
 
 
-def _bad_text(descriptor: Descriptor, raw: bytes, prefix: str, nesting: int) -> str | None:
+def _bad_text(descriptor: Any, raw: bytes, prefix: str, nesting: int) -> str | None:
     """The path of the first string field that is not UTF-8, or None where that is not what is wrong."""
     seen: dict[str, int] = {}
     try:

@@ -22,7 +22,9 @@ TAG_SIZE = 32
 SALT_SIZE = 32
 ALG = 1
 
-_LAYOUT = struct.Struct(">8sBBHIQQ32s32s32sIIqQIIQ16s")
+LAYOUT = struct.Struct(">8sBBHIQQ32s32s32sIIqQIIQ16s")
+"""The header's fields in order, for readers that unpack many."""
+
 _CODEC_AT = HEADER_SIZE + TAG_SIZE + SALT_SIZE
 _COMPRESS_FROM = 1_500  # LMDB: a value over 2,016 bytes costs 4 KiB instead of 2
 
@@ -75,7 +77,7 @@ class Header:
 
     def encode(self) -> bytes:
         """The 184 bytes."""
-        return _LAYOUT.pack(
+        return LAYOUT.pack(
             MAGIC, self.type, ALG, 0, self.epoch, self.seq, self.segment, self.chain_id, self.prev,
             self.payload_commit, self.payload_len, 0, self.wall_ns, self.mono_ns, self.clock_error_ms, 0,
             self.ref_seq, self.agent_tag,
@@ -93,7 +95,7 @@ class Header:
         (
             magic, kind, alg, flags, epoch, seq, segment, chain_id, prev, commit, length, fields, wall, mono,
             error, zero, ref, agent,
-        ) = _LAYOUT.unpack(data)  # fmt: skip
+        ) = LAYOUT.unpack(data)  # fmt: skip
         if magic != MAGIC:
             raise Malformed("header magic is not SDCREC 0 1")
         if kind not in _TYPES:

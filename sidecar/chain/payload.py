@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import binascii
+import hashlib
 import re
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -211,3 +212,8 @@ def custody_of(genesis: Mapping[str, Any]) -> Custody:
 def shares_of(opening: Mapping[str, Any]) -> list[SealedShare]:
     """The wrapped seeds of a checked OPEN payload."""
     return [SealedShare(bytes.fromhex(s["commit"]), base64.b64decode(s["sealed"])) for s in opening["seeds"]]
+
+
+def chain_id(genesis: bytes) -> bytes:
+    """The 32-byte name of the chain that starts with this GENESIS payload, byte for byte."""
+    return hashlib.sha256(b"sidecar/v1/chain\0" + genesis).digest()

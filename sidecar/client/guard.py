@@ -7,22 +7,25 @@ import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from types import TracebackType
-from typing import ParamSpec, TypeVar, Unpack
+from typing import Final, ParamSpec, TypeVar, Unpack
 
 import grpc
 
 from sidecar.client.decision import Decision, Obligation
 from sidecar.client.obligations import check_known, unmet
-from sidecar.client.outcome import Permit, Status, Unreported, UnreportedOutcome
+from sidecar.client.outcome import Permit, Status, Unreported, UnreportedOutcome, outcome_request
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.refusals import raise_unless_allowed
 from sidecar.client.target import CHANNEL_OPTIONS, check_address, check_timeout
-from sidecar.client.wire import About, no_decision, question, read_answer
+from sidecar.client.wire import About, encode_json, no_decision, question, read_answer
 from sidecar.errors import UsageError
+from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+NOTHING: Final = object()  # no response was given; None is a response, JSON's null
 
 Handler = Callable[[Obligation, Decision], object]
 
@@ -86,6 +89,18 @@ class Guard:
         UnmetObligation (all Refused), NoDecision when no usable answer came, RequestError when the question cannot be
         sent.
         """
+        decision = self.ask(action, resource, arguments, **about)
+        raise_unless_allowed(decision)
+        self._meet(decision)
+        return decision
+
+    def ask(
+        self, action: str, resource: Resource, arguments: Arguments | None = None, **about: Unpack[About]
+    ) -> Decision:
+        """Asks; returns whatever was decided, also a DENY. It permits nothing: look at ``effect`` and ``obligations``.
+
+        Raises NoDecision when no usable answer came, RequestError when the question cannot be sent.
+        """
         request = question(
             self._agent, self._last_receipt, action, resource, {} if arguments is None else arguments, **about
         )
@@ -95,9 +110,24 @@ class Guard:
             raise no_decision(error, self._address, self._timeout) from error
         decision = read_answer(response, action, about.get("alternatives", ()))
         self._last_receipt = decision.receipt
-        raise_unless_allowed(decision)
-        self._meet(decision)
         return decision
+
+    def report(self, decision_id: str, status: Status, response: object = NOTHING) -> int:
+        """Reports what became of an action that was run elsewhere; returns the seq of its OUTCOME entry.
+
+        `guarded` reports by itself. ``response`` is any JSON value. Raises NoDecision when the report was not taken:
+        then no OUTCOME entry is known to exist; RequestError for a response that is not JSON.
+        """
+        encoded = b"" if response is NOTHING else encode_json("response", response)
+        return self._send(outcome_request(self._agent, decision_id, status, encoded))
+
+    def _send(self, report: pb.ReportOutcomeRequest) -> int:
+        try:
+            answer = self._stub.ReportOutcome(report, timeout=self._timeout)
+        except Exception as error:
+            raise no_decision(error, self._address, self._timeout) from error
+        self._last_receipt = answer.receipt or self._last_receipt
+        return int(answer.seq)
 
     def guarded(
         self,
@@ -138,14 +168,12 @@ class Guard:
 
     def _report(self, permit: Permit, status: Status) -> None:
         try:
-            answer = self._stub.ReportOutcome(permit.outcome(self._agent, status), timeout=self._timeout)
+            self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit, status, no_decision(error, self._address, self._timeout))
+            self._unreported.add(permit, status, error)
         except BaseException as interrupt:
             self._unreported.add(permit, status, interrupt)
             raise
-        else:
-            self._last_receipt = answer.receipt or self._last_receipt
 
 
 class Guarded:

@@ -45,6 +45,11 @@ class UnreportedOutcome:
     cause: str
 
 
+def outcome_request(agent: str, decision_id: str, status: Status, response: bytes) -> pb.ReportOutcomeRequest:
+    """The report to send. ``response``: JSON, or empty."""
+    return pb.ReportOutcomeRequest(agent=agent, decision_id=decision_id, status=_WIRE_STATUS[status], response=response)
+
+
 class Permit:
     """Leave to run one action once. ``decision`` is the ALLOW it rests on."""
 
@@ -64,12 +69,7 @@ class Permit:
 
     def outcome(self, agent: str, status: Status) -> pb.ReportOutcomeRequest:
         """The report to send."""
-        return pb.ReportOutcomeRequest(
-            agent=agent,
-            decision_id=self.decision.decision_id,
-            status=_WIRE_STATUS[status],
-            response=self._response,
-        )
+        return outcome_request(agent, self.decision.decision_id, status, self._response)
 
 
 class Unreported:

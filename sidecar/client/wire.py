@@ -155,9 +155,9 @@ def _misshaped(what: str, receipt: bytes = b"") -> NoDecision:
 
 def _receipt_names(receipt: bytes, decision_id: str, effect: Effect) -> bool:
     """Whether the receipt, a C2SP signed note of `name value` lines, has exactly these two lines in its text."""
-    text, blank_line, _signatures = receipt.rpartition(b"\n\n")
+    text, _blank_line, _signatures = receipt.rpartition(b"\n\n")
     lines = text.split(b"\n")
-    return bool(blank_line) and all(
+    return all(
         [line for line in lines if line.partition(b" ")[0] == name] == [name + b" " + value]
         for name, value in ((b"decision", decision_id.encode()), (b"effect", effect.value.encode()))
     )

@@ -5,7 +5,8 @@ before it is durable, and whatever goes wrong is a DENY that is recorded or an e
 """
 
 from sidecar.decide.ask import Limits, check_size
-from sidecar.decide.entries import Caller, Judgement, policy_loaded
+from sidecar.decide.entries import Caller, Judgement, policy_loaded, policy_time
+from sidecar.decide.ids import new_decision_id
 from sidecar.decide.path import Answer, DecisionPath, Outcome, Settings
 from sidecar.decide.refusals import Refusal
 
@@ -19,5 +20,7 @@ __all__ = [
     "Refusal",
     "Settings",
     "check_size",
+    "new_decision_id",
     "policy_loaded",
+    "policy_time",
 ]

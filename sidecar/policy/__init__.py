@@ -1,9 +1,10 @@
 """The policy room: asks a policy, and judges whether what came back is a decision.
 
-Owns the engine port (`Engine`), the engine for a running OPA (`OpaEngine`), the embedded one for bundles compiled to Wasm
-(`WasmEngine`), the reading of bundles, and the verdict. Rules: an engine raises `EngineError` and nothing else; whatever is
-not plainly a decision raises and never becomes ALLOW; the policy sees only the input document, no clock and no network. This
-room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`, built by `rego/build.py`.
+Owns the engine port (`Engine`), the engine for a running OPA (`OpaEngine`), the embedded one for bundles compiled
+to Wasm (`WasmEngine`), the reading of bundles, and the verdict. Rules: an engine raises `EngineError` and nothing
+else; whatever is not plainly a decision raises and never becomes ALLOW; the policy sees only the input document, no
+clock and no network. This room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`,
+built by `rego/build.py`.
 """
 
 from pathlib import Path

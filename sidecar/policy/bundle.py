@@ -102,7 +102,7 @@ def _safe_name(name: str) -> str:
 def _revision(manifest: bytes) -> str:
     parsed = _parse_object(manifest, ".manifest")
     revision = parsed.get("revision", "")
-    if not isinstance(revision, str) or len(revision) > 256 or not revision.isprintable() and revision:
+    if not isinstance(revision, str) or len(revision) > 256 or (not revision.isprintable() and revision):
         raise PolicyLoadError("the policy bundle's .manifest: revision is not a short line of text")
     return revision
 
@@ -131,7 +131,7 @@ def _merge(into: dict[str, Any], document: dict[str, Any], name: str) -> None:
         elif isinstance(into[key], dict) and isinstance(value, dict):
             _merge(into[key], value, name)
         else:
-            raise PolicyLoadError(f"the policy bundle's {name} says {key!r} again, which another data.json already says")
+            raise PolicyLoadError(f"the policy bundle's {name} repeats {key!r} of another data.json")
 
 
 def _parse_object(raw: bytes, name: str) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """The engine port: what decides, as the rest of the sidecar sees it.
 
-An engine takes the policy input document and gives back whatever the policy said, unjudged; `verdict.interpret` judges
-it. The document is the same for every engine::
+An engine takes the policy input document and gives back whatever the policy said, unjudged; `verdict.interpret`
+judges it. The document is the same for every engine::
 
     {"agent": {"id": "billing-agent", "proof": "asserted", "attributes": {}},
      "action": "payments.transfer", "resource": {"type": "account", "id": "acct-17"},

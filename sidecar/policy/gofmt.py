@@ -1,7 +1,7 @@
 """OPA's `sprintf`, which is Go's `fmt.Sprintf` over four types: int64, *big.Int, float64 and string.
 
-The verbs policies use are written exactly as Go writes them; anything else raises, because a wrong text in a decision is
-worse than none. What OPA passes for each value: topdown/strings.go, `builtinSprintf`.
+The verbs policies use are written exactly as Go writes them; anything else raises, because a wrong text in a
+decision is worse than none. What OPA passes for each value: topdown/strings.go, `builtinSprintf`.
 """
 
 from __future__ import annotations
@@ -121,7 +121,6 @@ def _shortest(number: float) -> str:
         return sign + "0." + "0" * (-power - 1) + digits
     digits = digits.ljust(power + 1, "0")
     return sign + digits[: power + 1] + ("." + digits[power + 1 :] if digits[power + 1 :] else "")
-
 
 
 def _pad(text: str, flags: str, width: int) -> str:

@@ -1,8 +1,8 @@
 """The built-in functions OPA's Wasm leaves to its host, as far as we supply them.
 
-Each is pure and answers as OPA does, or raises; where OPA reports an error under strict-builtin-errors, so do these. What is
-not here (http.send, time.now_ns, rand.intn and everything else that is not a function of its arguments, by design; rarer pure
-ones for want of need) makes a bundle that uses it refuse to load.
+Each is pure and answers as OPA does, or raises; where OPA reports an error under strict-builtin-errors, so do
+these. What is not here (http.send, time.now_ns, rand.intn and everything else that is not a function of its
+arguments, by design; rarer pure ones for want of need) makes a bundle that uses it refuse to load.
 """
 
 from __future__ import annotations

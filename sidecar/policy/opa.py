@@ -1,11 +1,12 @@
 """The production engine: a running OPA, asked over its REST API (OPA's documentation, "REST API", Data API).
 
-Reach it by a unix socket that the agent cannot open, or give OPA authentication: an agent that shares loopback with an open OPA
-can change the policy. Every question asks for provenance, so that the revision is the one OPA answered under, and for strict
-built-in errors, so that a failing built-in is an error and not an undefined rule.
+Reach it by a unix socket that the agent cannot open, or give OPA authentication: an agent that shares loopback with
+an open OPA can change the policy. Every question asks for provenance, so that the revision is the one OPA answered
+under, and for strict built-in errors, so that a failing built-in is an error and not an undefined rule.
 
-`opa-python-client` 3.0 does the talking. What this file adds around it: one deadline over the whole call, a bound on the
-answer's size, no retries (they cost more than a decision may take), unix sockets, and every exception mapped.
+`opa-python-client` 3.0 does the talking. What this file adds around it: one deadline over the whole call, a bound
+on the answer's size, no retries (they cost more than a decision may take), unix sockets, and every exception
+mapped.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 import aiohttp
-from opa_client.opa_async import AsyncOpaClient
+from opa_client.opa_async import AsyncOpaClient  # type: ignore[import-untyped]
 
 from sidecar.errors import EngineError, EngineTimeout, EngineUnavailable, PolicyUndefined, UsageError
 
@@ -99,14 +100,12 @@ class OpaEngine:
             question.close()
 
     def _learn(self, provenance: object) -> None:
-        if isinstance(provenance, dict):
-            self._version = PolicyVersion(
-                "opa", _line(provenance.get("version")), self._entrypoint, _revision(provenance), ""
-            )
+        known = provenance if isinstance(provenance, dict) else {}
+        self._version = PolicyVersion("opa", _line(known.get("version")), self._entrypoint, _revision(known), "")
 
 
 class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
-    """The library's client on a session of ours: it knows only TCP, reads answers of any size, and drops errors' bodies."""
+    """The library's client on a session of ours: its own knows only TCP, has no bound and drops errors' bodies."""
 
     def __init__(self, host: str, port: int, socket: str, token: str) -> None:
         super().__init__(host=host, port=port, token=token or None, retries=0)
@@ -115,6 +114,10 @@ class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
     async def open_connection(self) -> None:
         if self._session is None or self._session.closed:
             await self._init_session()
+
+    def _request(self, method: str, url: str, **options: Any) -> Any:
+        """A redirect would carry the question to somewhere nobody configured."""
+        return super()._request(method, url, allow_redirects=False, **options)
 
     async def _init_session(self) -> None:
         connector = aiohttp.UnixConnector(self._socket) if self._socket else aiohttp.TCPConnector()

@@ -50,7 +50,7 @@ class Object:
     items: tuple[tuple[Value, Value], ...]
 
 
-Value: TypeAlias = "None | bool | str | Number | tuple[Value, ...] | Set | Object"
+Value: TypeAlias = "bool | str | Number | tuple[Value, ...] | Set | Object | None"
 
 
 def parse(text: str) -> Value:
@@ -158,6 +158,10 @@ def _sign(left: Fraction | bytes, right: Fraction | bytes) -> int:
     return (left > right) - (left < right)  # type: ignore[operator]  # both of one type
 
 
+_WORDS: Final[tuple[tuple[str, Value], ...]] = (("null", None), ("true", True), ("false", False), ("set()", Set(())))
+_STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
+
+
 class _Reader:
     """Recursive descent over JSON extended with sets and with keys of any type."""
 
@@ -184,9 +188,9 @@ class _Reader:
         return self._word()
 
     def _word(self) -> Value:
-        for word, value in (("null", None), ("true", True), ("false", False), ("set()", Set(()))):
+        for word, value in _WORDS:
             if self._take(word):
-                return value  # type: ignore[return-value]  # mypy widens the tuple's members to object
+                return value
         found = _NUMBER.match(self._text, self._at)
         if not found:
             raise NotRego("not a value")
@@ -194,11 +198,14 @@ class _Reader:
         return Number(found[0])
 
     def _string(self) -> str:
+        found = _STRING.match(self._text, self._at)
+        if not found:
+            raise NotRego("a string does not end")
+        self._at = found.end()
         try:
-            text, self._at = json.decoder.scanstring(self._text, self._at + 1, False)
+            return str(json.loads(found[0], strict=False))
         except ValueError:
-            raise NotRego("a string does not end") from None
-        return str(text)
+            raise NotRego("a string with an unknown escape") from None
 
     def _array(self, depth: int) -> tuple[Value, ...]:
         self._at += 1

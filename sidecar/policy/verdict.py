@@ -6,8 +6,8 @@ The shape a policy answers in, further members allowed::
      "reasons": [{"code": "amount_over_limit", "message": "1200 EUR is above the limit of 1000"}],
      "obligations": [{"kind": "mask_fields", "parameters": {"fields": ["email"]}}]}
 
-`effect` and `reasons` must be there; a DENY or REQUIRE_APPROVAL says why. Whatever is odd raises `PolicyMisshaped`, which
-the caller answers with DENY: nothing here ever becomes ALLOW by default.
+`effect` and `reasons` must be there; a DENY or REQUIRE_APPROVAL says why. Whatever is odd raises `PolicyMisshaped`,
+which the caller answers with DENY: nothing here ever becomes ALLOW by default.
 """
 
 from __future__ import annotations

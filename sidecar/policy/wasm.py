@@ -1,11 +1,13 @@
 """The embedded engine: a policy compiled to Wasm by `opa build -t wasm`, run in this process.
 
-For the demo, for replay and for trying policies; no other process is needed. Each evaluation has a hard time limit (Wasmtime's
-epoch) and each instance a hard memory limit; the event loop never waits for the guest. `opa-py-wasm` 1.2.1 was tried and left:
-it sees arguments of built-ins as JSON, so `sprintf("%v", [{"a"}])` differs from OPA, and its time limit is not per call.
+For the demo, for replay and for trying policies; no other process is needed. Each evaluation has a hard time limit
+(Wasmtime's epoch) and each instance a hard memory limit; the event loop never waits for the guest. `opa-py-wasm`
+1.2.1 was tried and left: it sees arguments of built-ins as JSON, so `sprintf("%v", [{"a"}])` differs from OPA, and
+its time limit is not per call.
 
-One difference to a running OPA with strict-builtin-errors remains: built-ins that OPA compiled into the module (to_number, division)
-are undefined on bad arguments, where OPA reports an error. A policy that checks types first never meets it.
+One difference to a running OPA with strict-builtin-errors remains: built-ins that OPA compiled into the module
+(to_number, division) are undefined on bad arguments, where OPA reports an error. A policy that checks types first
+never meets it.
 """
 
 from __future__ import annotations
@@ -46,9 +48,7 @@ _MAX_MEMORY: Final = 1 << 30
 class WasmEngine:
     """Evaluates one entry point of one bundle on a few threads of its own."""
 
-    def __init__(
-        self, bundle_bytes: bytes, entrypoint: str, *, memory_limit: int = 64 << 20, workers: int = 2
-    ) -> None:
+    def __init__(self, bundle_bytes: bytes, entrypoint: str, *, memory_limit: int = 64 << 20, workers: int = 2) -> None:
         """Open, compile and try the bundle; takes a few tenths of a second.
 
         ``memory_limit`` is in bytes for each of ``workers`` instances, 4 MiB to 1 GiB; ``workers`` is 1 to 32.
@@ -83,7 +83,7 @@ class WasmEngine:
     async def evaluate(self, document: dict[str, Any], timeout: float) -> Evaluation:
         """See `Engine.evaluate`. A ``timeout`` above 60 seconds counts as 60."""
         if self._closed:
-            raise EngineUnavailable("the policy engine is closed")
+            raise _closed()
         if not timeout > 0:
             raise EngineTimeout("no time was left to ask the policy")
         raw = encode_input(document)
@@ -105,13 +105,15 @@ class WasmEngine:
         if self._closed:
             return
         self._closed = True
-        await asyncio.to_thread(self._threads.shutdown, wait=True, cancel_futures=True)
+        await asyncio.to_thread(self._threads.shutdown)  # what still waits is told so by `_run`
         self._ticker.stop()
         while self._idle:
             self._idle.pop().close()
 
     def _run(self, raw: bytes, deadline: float) -> object:
         """On a worker thread. Raises `EngineError` and nothing else."""
+        if self._closed:
+            raise _closed()
         remaining = deadline - time.monotonic()
         if remaining <= 0:
             raise _too_slow()
@@ -198,7 +200,7 @@ def _compile(bundle: Bundle, memory_limit: int) -> Program:
         module = wasmtime.Module(engine, bundle.wasm)
     except wasmtime.WasmtimeError:
         raise PolicyLoadError("the policy bundle's policy.wasm is not a valid Wasm module") from None
-    return Program(engine, module, bundle.data, memory_limit)
+    return Program(engine, module, bundle.data, len(bundle.wasm), memory_limit)
 
 
 def _unwrap(answer: bytes) -> object:
@@ -208,6 +210,10 @@ def _unwrap(answer: bytes) -> object:
     if not isinstance(results, list) or not isinstance(results[0], dict) or "result" not in results[0]:
         raise EngineError("the policy's Wasm answered something that is not a result set")
     return check_result(results[0]["result"])
+
+
+def _closed() -> EngineUnavailable:
+    return EngineUnavailable("the policy engine is closed")
 
 
 def _too_slow() -> EngineTimeout:

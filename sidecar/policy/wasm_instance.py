@@ -1,13 +1,13 @@
 """One running copy of a policy compiled to Wasm (OPA's documentation, "Wasm", ABI 1.2 and later of major version 1).
 
-An instance belongs to one thread at a time. After any exception its memory is in an unknown state and it must be discarded.
-The evaluation is bounded by Wasmtime: time by the engine's epoch, memory by the store's limit.
+An instance belongs to one thread at a time. After any exception its memory is in an unknown state and it must be
+discarded. The evaluation is bounded by Wasmtime: time by the engine's epoch, memory by the store's limit.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -25,9 +25,15 @@ _MAX_VALUE_BYTES: Final = 1 << 20
 _CHUNK: Final = 4096
 _I32: Final = wasmtime.ValType.i32()
 _EXPORTS: Final = (
-    "opa_eval", "opa_heap_ptr_get", "opa_heap_ptr_set", "opa_json_dump", "opa_json_parse", "opa_malloc", "opa_value_dump",
-    "entrypoints", "builtins",
-)  # fmt: skip
+    "opa_eval",
+    "opa_heap_ptr_get",
+    "opa_json_dump",
+    "opa_json_parse",
+    "opa_malloc",
+    "opa_value_dump",
+    "entrypoints",
+    "builtins",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class Program:
     engine: wasmtime.Engine
     module: wasmtime.Module
     data: bytes
+    static_bytes: int  # the module's length bounds its static data
     memory_limit: int  # bytes
 
 
@@ -48,6 +55,7 @@ class Instance:
 
         Raises `wasmtime.WasmtimeError`, `wasmtime.Trap`, `EngineError` or `PolicyLoadError`.
         """
+        self._failure: EngineError | None = None
         self._store = wasmtime.Store(program.engine)
         try:
             self._start(program, ticks)
@@ -76,7 +84,6 @@ class Instance:
         return self._text_at(address, MAX_RESULT_BYTES)
 
     def _start(self, program: Program, ticks: int) -> None:
-        self._failure: EngineError | None = None
         self._store.set_limits(memory_size=program.memory_limit, memories=1, instances=1, tables=4)
         self.deadline(ticks)
         exports = self._instantiate(program)
@@ -84,7 +91,7 @@ class Instance:
         for name in _EXPORTS:
             function = exports.get(name)
             if not isinstance(function, wasmtime.Func):
-                raise PolicyLoadError(f"policy.wasm does not export {name}: it is not an OPA policy of ABI 1.2 or later")
+                raise PolicyLoadError(f"policy.wasm does not export {name}: no OPA policy of ABI 1.2 or later")
             self._functions[name] = function
         self.entrypoints = self._names("entrypoints")
         self._builtins = {number: name for name, number in self._names("builtins").items()}
@@ -97,7 +104,7 @@ class Instance:
         self._data = self._load_json(program.data)
         self._base = self._call("opa_heap_ptr_get")
 
-    def _instantiate(self, program: Program) -> wasmtime.InstanceExports:
+    def _instantiate(self, program: Program) -> Mapping[str, object]:
         linker = wasmtime.Linker(program.engine)
         for needed in program.module.imports:
             if needed.module != "env" or needed.name is None:
@@ -107,7 +114,8 @@ class Instance:
 
     def _import(self, program: Program, name: str, kind: object) -> wasmtime.Memory | wasmtime.Func:
         if name == "memory" and isinstance(kind, wasmtime.MemoryType):
-            self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(wasmtime.Limits(_pages(program, kind), None)))
+            limits = wasmtime.Limits(_pages(program, kind), None)
+            self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
             return self._memory
         callbacks: dict[str, tuple[int, bool, Callable[..., Any]]] = {
             "opa_abort": (1, False, self._abort),
@@ -121,7 +129,10 @@ class Instance:
 
     def _abort(self, address: int) -> None:
         """The guest gives up: out of memory, or two values for one rule. Raising makes it trap."""
-        self._failure = EngineError(f"the policy aborted: {_reason(self._text_at(address, _MESSAGE_BYTES, cut=True))}")
+        message = _printable(self._text_at(address, _MESSAGE_BYTES, cut=True))
+        if message.startswith("opa_malloc"):
+            message = "it needs more memory than its limit; simplify it or raise the limit"
+        self._failure = EngineError(f"the policy aborted: {message}")
         raise self._failure
 
     def _builtin(self, number: int, _context: int, *addresses: int) -> int:
@@ -187,10 +198,10 @@ class Instance:
 
 
 def _pages(program: Program, declared: wasmtime.MemoryType) -> int:
-    """What to begin with: static data is copied in before the guest can ask for more, and is no longer than ``data``."""
-    return int(declared.limits.min) + 16
+    """What to begin with: the module's static data, no longer than the module, is copied in before it runs."""
+    return int(declared.limits.min) + 2 + program.static_bytes // _PAGE
 
 
-def _reason(message: bytes) -> str:
+def _printable(message: bytes) -> str:
     """OPA's abort messages name a rule's place or the allocator; anything unprintable is left out."""
     return "".join(character for character in message.decode(errors="replace") if character.isprintable())

@@ -62,6 +62,7 @@ class FakeSidecar:
     def __init__(self, *answers: Scripted, report_fault: Abort | Silence | None = None) -> None:
         self.asked: list[pb.DecideRequest] = []
         self.told: list[pb.ReportOutcomeRequest] = []
+        self.deadlines: list[float | None] = []  # seconds left when a call came over a real socket
         self._answers = deque(answers)
         self._report_fault = report_fault
 
@@ -105,9 +106,11 @@ class _AsyncServicer(decision_pb2_grpc.DecisionServiceServicer):
         self.silent = asyncio.Event()
 
     async def Decide(self, request, context):
+        self._sidecar.deadlines.append(context.time_remaining())
         return await self._reply(self._sidecar.decide(request), context)
 
     async def ReportOutcome(self, request, context):
+        self._sidecar.deadlines.append(context.time_remaining())
         return await self._reply(self._sidecar.report(request), context)
 
     async def _reply(self, reply, context):
@@ -146,9 +149,11 @@ class _Servicer(decision_pb2_grpc.DecisionServiceServicer):
         self._sidecar = sidecar
 
     def Decide(self, request, context):
+        self._sidecar.deadlines.append(context.time_remaining())
         return self._reply(self._sidecar.decide(request), context)
 
     def ReportOutcome(self, request, context):
+        self._sidecar.deadlines.append(context.time_remaining())
         return self._reply(self._sidecar.report(request), context)
 
     def _reply(self, reply, context):

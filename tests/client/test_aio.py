@@ -67,6 +67,8 @@ def test_allow_runs_the_action_once_and_reports_it(drive):
     drive(sidecar, scenario)
     assert ran == ["transfer"]
     assert sidecar.outcomes == [("d-1", "EXECUTED")]
+    assert len(sidecar.deadlines) == 2
+    assert all(left is not None and left < AMPLE + 1 for left in sidecar.deadlines)
     assert json.loads(sidecar.told[0].response) == {"transaction": "t-7"}
     assert sidecar.asked[0].purpose == "invoice"
     assert json.loads(sidecar.asked[0].arguments) == {"amount": 120}
@@ -109,6 +111,7 @@ def test_a_slow_sidecar_is_no_permission(drive):
 
     assert drive(sidecar, scenario, timeout=0.2) == "timeout"
     assert ran == []
+    assert sidecar.deadlines[0] < 1
 
 
 def test_a_cancelled_question_is_no_permission(drive):

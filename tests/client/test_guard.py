@@ -385,7 +385,7 @@ def test_arguments_of_a_decorated_action_may_be_chosen():
 @pytest.mark.parametrize(
     "arguments",
     [{"x": float("nan")}, {"x": float("inf")}, {"x": object()}, {"x": "\ud800"}, ["secret"], "secret", []],
-    ids=repr,
+    ids=["nan", "infinity", "object", "surrogate", "list", "text", "empty list"],
 )
 def test_arguments_that_are_no_json_object_are_never_sent(arguments):
     sidecar, ran = FakeSidecar(allow()), []
@@ -491,6 +491,8 @@ def test_over_a_real_socket(tmp_path):
     assert ran == ["transfer"]
     assert sidecar.outcomes == [("d-1", "EXECUTED")]
     assert sidecar.asked[1].last_receipt == b"after d-1"
+    assert len(sidecar.deadlines) == 4
+    assert all(left is not None and left < 31 for left in sidecar.deadlines)
 
 
 def test_the_client_is_cheap_to_import():

@@ -1,0 +1,93 @@
+"""Builds the starter policy's Wasm bundle, byte for byte the same from the same sources and the same OPA.
+
+    python rego/build.py [--opa PATH] [OUT]        # OUT: sidecar/policy/starter.tar.gz
+
+The revision is a digest of the sources, so a bundle tells which policy it is. Only the standard library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import hashlib
+import io
+import json
+import re
+import subprocess
+import sys
+import tarfile
+import tempfile
+from pathlib import Path
+
+SOURCE = Path(__file__).parent
+SHIPPED = SOURCE.parent / "sidecar" / "policy" / "starter.tar.gz"
+ENTRYPOINT = "agents/decision"
+
+
+def sources() -> list[Path]:
+    """The policy's files, without its tests."""
+    rules = [path for path in SOURCE.glob("*.rego") if not path.name.endswith("_test.rego")]
+    return sorted([*rules, SOURCE / "data.json"])
+
+
+def revision() -> str:
+    """`starter-` and 16 hex digits of a SHA-256 over names and contents."""
+    digest = hashlib.sha256()
+    for path in sources():
+        content = path.read_bytes()
+        digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
+    return f"starter-{digest.hexdigest()[:16]}"
+
+
+def opa_version(opa: str) -> str:
+    """The version of the program ``opa``, as 1.22.2."""
+    said = subprocess.run([opa, "version"], capture_output=True, text=True, check=True, timeout=60).stdout
+    found = re.search(r"^Version: (\S+)", said, re.MULTILINE)
+    if found is None:
+        raise SystemExit(f"{opa} is not OPA")
+    return found[1]
+
+
+def build(opa: str) -> bytes:
+    """The bundle's bytes. The manifest's metadata names the OPA that compiled it."""
+    with tempfile.TemporaryDirectory() as scratch:
+        built = Path(scratch) / "bundle.tar.gz"
+        command = [opa, "build", "--target", "wasm", "--entrypoint", ENTRYPOINT, "--revision", revision()]
+        names = [path.name for path in sources()]  # relative: OPA compiles the paths in
+        subprocess.run([*command, "--output", str(built), *names], cwd=SOURCE, check=True, timeout=300)
+        with tarfile.open(built) as archive:
+            members = {m.name.lstrip("/"): _content(archive, m) for m in archive if m.isfile()}
+    manifest = json.loads(members[".manifest"])
+    manifest["metadata"] = {"opa": opa_version(opa)}
+    members[".manifest"] = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
+    return pack(members)
+
+
+def pack(members: dict[str, bytes]) -> bytes:
+    """A .tar.gz that depends on nothing but ``members``: sorted, no times, no owners."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in sorted(members):
+            header = tarfile.TarInfo(name)
+            header.size, header.mode = len(members[name]), 0o644
+            archive.addfile(header, io.BytesIO(members[name]))
+    return gzip.compress(plain.getvalue(), compresslevel=9, mtime=0)
+
+
+def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:
+    stream = archive.extractfile(member)
+    return stream.read() if stream else b""
+
+
+def main(arguments: list[str]) -> int:
+    parser = argparse.ArgumentParser(description="Builds the starter policy's Wasm bundle.")
+    parser.add_argument("--opa", default="opa", help="the OPA program (default: from PATH)")
+    parser.add_argument("out", type=Path, nargs="?", default=SHIPPED, help=f"default: {SHIPPED.name} of sidecar/policy")
+    asked = parser.parse_args(arguments)
+    asked.out.write_bytes(build(asked.opa))
+    print(f"{asked.out}: {revision()}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,93 @@
+"""`sidecar decide` and `sidecar outcome`: ask and report from a shell, through the SDK."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.chain.strictjson import dumps
+from sidecar.cli.words import decision_lines, decision_object
+from sidecar.client import Effect, Guard, Status
+from sidecar.errors import UsageError
+from sidecar.main import read_file
+
+_STATUSES = [status.value.lower() for status in Status]
+
+
+@click.command()
+@click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
+@click.option("--agent", required=True, metavar="ID", help="Who asks.")
+@click.option("--action", required=True, metavar="A", help="What it would do.")
+@click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
+@click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
+@click.option("--purpose", default="", help="Why.")
+@click.option("--receipt-out", type=click.Path(path_type=Path), help="File to keep the receipt in.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def decide(
+    server: str,
+    agent: str,
+    action: str,
+    resource: str,
+    arguments: str,
+    purpose: str,
+    receipt_out: Path | None,
+    as_json: bool,
+) -> None:
+    """Ask whether an agent may do something. Exit 0 only for ALLOW; 1 for any other answer or none.
+
+    \b
+    Example:
+      sidecar decide --server unix:ledger/sidecar.sock --agent billing-agent \\
+        --action payments.transfer --resource account:acme-42 --arguments '{"amount": 120}'
+    """
+    kind, colon, name = resource.partition(":")
+    if not colon:
+        raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
+    with Guard(server, agent=agent) as guard:
+        decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
+    if receipt_out:
+        receipt_out.write_bytes(decision.receipt)
+    if as_json:
+        click.echo(dumps(decision_object(decision)))
+    else:
+        click.echo("\n".join(decision_lines(decision)))
+    sys.exit(0 if decision.effect is Effect.ALLOW else 1)
+
+
+@click.command()
+@click.argument("decision_id")
+@click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
+@click.option("--agent", required=True, metavar="ID", help="Who reports: the agent the decision was made for.")
+@click.option("--status", required=True, type=click.Choice(_STATUSES), help="What became of it.")
+@click.option("--response", metavar="JSON|@FILE", help="What the downstream system answered: any JSON value.")
+def outcome(decision_id: str, server: str, agent: str, status: str, response: str | None) -> None:
+    """Report what became of an allowed action.
+
+    \b
+    Example:
+      sidecar outcome --server unix:ledger/sidecar.sock --agent billing-agent --status executed \\
+        --response '{"id": 7}' 019ab4a0-7c3e-7f11-8a55-0242ac120002
+    """
+    with Guard(server, agent=agent) as guard:
+        given = [] if response is None else [_json(response)]
+        seq = guard.report(decision_id, Status(status.upper()), *given)
+    click.echo(f"recorded at seq {seq}")
+
+
+def _object(text: str) -> dict[str, Any]:
+    value = _json(text)
+    if not isinstance(value, dict):
+        raise UsageError("--arguments is not a JSON object")
+    return value
+
+
+def _json(text: str) -> Any:
+    source = read_file(Path(text[1:]), "JSON").decode(errors="replace") if text.startswith("@") else text
+    try:
+        return json.loads(source)
+    except json.JSONDecodeError as error:
+        raise UsageError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None

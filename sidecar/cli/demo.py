@@ -1,0 +1,226 @@
+"""`sidecar demo`: the product in under a minute, from nothing. Everything is real; only the agent's world is small."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+
+from sidecar.cli import demo_story as story
+from sidecar.cli.demo_tampering import TAMPERINGS
+from sidecar.cli.sources import opened
+from sidecar.cli.words import plain
+from sidecar.client import Alternative, Decision, Denied, Guard, Obligation, Refused
+from sidecar.custody import load_private, open_seed
+from sidecar.errors import UsageError
+from sidecar.verify import Evidence, Report, SeedOpener, verify_stream
+
+_START_SECONDS = 30.0
+
+
+@click.command()
+@click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep ledger and keys in a new DIR.")
+def demo(keep: Path | None) -> None:
+    """Watch an agent being judged, the record being verified, and three forgeries being found.
+
+    \b
+    Example:
+      sidecar demo --keep ./demo
+    """
+    if keep is not None and keep.exists():
+        raise UsageError(f"{keep} exists already; choose another --keep")
+    with _workplace(keep) as place:
+        run(place)
+        _next_steps(place if keep is not None else None)
+
+
+@contextlib.contextmanager
+def _workplace(keep: Path | None) -> Iterator[Path]:
+    if keep is not None:
+        keep.mkdir(parents=True)
+        yield keep
+        return
+    place = Path(tempfile.mkdtemp(prefix="sidecar-demo-"))
+    try:
+        yield place
+    finally:
+        shutil.rmtree(place, ignore_errors=True)
+
+
+def run(place: Path) -> None:
+    """The whole demo in an empty directory. Raises SidecarError where something is not as it should be."""
+    _title("1. A sidecar beside an agent")
+    ledger, key, socket = place / "ledger", place / "auditor.pem", place / "sidecar.sock"
+    _program("keys", "custodian", "--out", str(key))
+    _program("init", "--data-dir", str(ledger), "--custodian", str(place / "auditor.pub.pem"))
+    click.echo("  A new ledger, an auditor's key that can check it, and the starter policy compiled to Wasm.")
+    with _serving(ledger, socket):
+        receipt = _agent_at_work(f"unix:{socket}")
+    (place / "receipt.txt").write_bytes(receipt)
+    _title("3. Is the record true?")
+    opener = _opener(key)
+    report = _verified(ledger, opener, receipt)
+    _print_verdict(report)
+    _title("4. Three forgeries, on copies")
+    stream = _copy(ledger)
+    for tampering in TAMPERINGS:
+        _forge(tampering.title, tampering.forge(stream), opener, receipt)
+
+
+def _agent_at_work(address: str) -> bytes:
+    _title(f"2. {story.AGENT} makes {len(story.CALLS)} tool calls")
+    world = story.World()
+    first = b""
+    duties = dict.fromkeys(("log_level", "notify", "mask_fields"), _met)
+    with Guard(address, agent=story.AGENT, timeout=10.0, obligations=duties) as guard:
+        for number, call in enumerate(story.CALLS, start=1):
+            click.echo(f"\n  {number:>2}. {call.intent}")
+            decision = _one_call(guard, call, world)
+            if call.action == "payments.refund":
+                first = decision.receipt
+    click.echo(f"\n  What really happened: refunds {world.refunds}, mails {world.mails}, {len(world.tickets)} ticket.")
+    return first
+
+
+def _met(obligation: Obligation, _decision: Decision) -> None:
+    click.echo(f"      obliged to {plain(obligation.kind)} {plain(dict(obligation.parameters))}")
+
+
+def _one_call(guard: Guard, call: story.Call, world: story.World) -> Decision:
+    alternatives = [Alternative(call.instead[0], call.instead[1], call.instead[2])] if call.instead else []
+    asked = guard.guarded(call.action, call.resource, call.arguments, purpose=call.purpose, alternatives=alternatives)
+    try:
+        with asked as permit:
+            decision = permit.decision
+            _verdict("ALLOW", "green", decision)
+            permit.respond(call.tool(world))
+            click.echo("      → it ran, and the outcome is recorded")
+    except Refused as refusal:
+        decision = refusal.decision
+        _verdict("DENY", "red", decision) if isinstance(refusal, Denied) else _verdict("ASK FIRST", "yellow", decision)
+        click.echo("      → it did not run")
+    except ConnectionError as error:
+        click.echo(f"      → it ran and failed: {error}; the failure is recorded")
+    return decision
+
+
+def _verdict(word: str, colour: str, decision: Decision) -> None:
+    click.echo(f"      {click.style(word, fg=colour, bold=True)}  {plain(decision.action)}")
+    for reason in decision.reasons:
+        click.echo(f"      because {plain(reason.message)}")
+    for other in decision.alternatives:
+        click.echo(f"      instead, {plain(dict(other.alternative.arguments))}: {other.effect.value}")
+
+
+def _verified(ledger: Path, opener: SeedOpener, receipt: bytes) -> Report:
+    with opened(ledger) as read:
+        return verify_stream(read, Evidence(open_seed=opener, receipts=[receipt]))
+
+
+def _print_verdict(report: Report) -> None:
+    if report.verdict.name != "UNANCHORED":
+        raise UsageError(f"the demo's ledger is {report.verdict.name}; please report this")
+    click.echo(f"  {click.style(report.verdict.name, fg='yellow', bold=True)}: {report.entries} entries, all intact.")
+    for line in report.checked:
+        click.echo(f"  checked: {line}")
+    click.echo(
+        "\n  UNANCHORED is the honest word: every hash, HMAC and signature holds, and the caller's receipt is in its\n"
+        "  place. But so far only this machine vouches. Someone who has its disk and its identity key could make\n"
+        "  a whole new ledger, or cut off an end that nobody holds a receipt for. A collector's log, which this\n"
+        "  version does not have yet, closes that."
+    )
+
+
+def _forge(title: str, forged: bytes, opener: SeedOpener, receipt: bytes) -> None:
+    at = 0
+
+    def read(size: int) -> bytes:
+        nonlocal at
+        at += size
+        return forged[at - size : at]
+
+    report = verify_stream(read, Evidence(open_seed=opener, receipts=[receipt]))
+    bad = report.first_bad()
+    if bad is None:
+        raise UsageError(f"the demo's forgery was not found: {title}")
+    place = f"segment {bad.segment}" + (f", seq {bad.seq}" if bad.seq is not None else "")
+    click.echo(f"\n  {title}")
+    click.echo(f"      {click.style(report.verdict.name, fg='red', bold=True)} at {place}: {bad.reason}")
+
+
+def _copy(ledger: Path) -> bytes:
+    with opened(ledger) as read:
+        chunks = iter(lambda: read(1 << 20), b"")
+        return b"".join(chunks)
+
+
+def _opener(key: Path) -> SeedOpener:
+    private = [load_private(key.read_bytes())]
+    return lambda custody, chain_id, epoch, shares: open_seed(private, custody, chain_id, epoch, shares)
+
+
+@contextlib.contextmanager
+def _serving(ledger: Path, socket: Path) -> Iterator[None]:
+    command = [
+        sys.executable,
+        "-m",
+        "sidecar",
+        "serve",
+        "--data-dir",
+        str(ledger),
+        "--listen",
+        f"unix:{socket}",
+        "--dev",
+    ]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean) as process:
+        try:
+            _wait_until_ready(process)
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_START_SECONDS)
+            process.kill()
+
+
+def _wait_until_ready(process: subprocess.Popen[str]) -> None:
+    said = ""
+    for line in process.stderr or ():
+        if "is ready" in line:
+            return
+        said = line.strip()
+    raise UsageError(f"the demo's sidecar did not start: {said or 'it said nothing'}")
+
+
+def _program(*arguments: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "sidecar", *arguments], capture_output=True, text=True)
+    if done.returncode != 0:
+        raise UsageError(f"`sidecar {arguments[0]}` failed: {done.stderr.strip()}")
+
+
+def _title(text: str) -> None:
+    click.echo()
+    click.echo(click.style(text, bold=True))
+
+
+def _next_steps(place: Path | None) -> None:
+    _title("What to try next")
+    if place is None:
+        click.echo("  sidecar demo --keep ./demo      keeps the ledger, the auditor's key and a receipt, to look into")
+        click.echo("  README.md                       five lines for your own agent")
+        return
+    for line in (
+        f"sidecar verify {place}/ledger --custodian-key {place}/auditor.pem --receipt {place}/receipt.txt",
+        f"sidecar show {place}/ledger --agent {story.AGENT}",
+        f"sidecar serve --data-dir {place}/ledger --dev",
+    ):
+        click.echo(f"  {line}")

@@ -1,0 +1,115 @@
+"""`sidecar show`: entries, readable. It shows what is stored and verifies nothing; `sidecar verify` does that."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.chain import payload as payloads
+from sidecar.chain.entry import Header, StoredEntry
+from sidecar.chain.limits import NO_SEQ
+from sidecar.chain.stream import Kind, records
+from sidecar.chain.strictjson import dumps
+from sidecar.cli.sources import Read, opened
+from sidecar.cli.words import plain, summary
+from sidecar.decide import policy_time
+from sidecar.errors import Malformed, NotFound, UsageError
+from sidecar.ledger import ledger_stream
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--seq", type=click.IntRange(0), help="One entry by its number, whole.")
+@click.option("--decision", metavar="ID", help="A decision and what became of it.")
+@click.option("--agent", metavar="ID", help="Only entries of this agent.")
+@click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def show(
+    path: Path,
+    seq: int | None,
+    decision: str | None,
+    agent: str | None,
+    segment: int | None,
+    out: Path | None,
+    as_json: bool,
+) -> None:
+    """Print the entries of a ledger directory or a segment file.
+
+    \b
+    Example:
+      sidecar show /var/lib/sidecar --agent billing-agent
+      sidecar show /var/lib/sidecar --segment 7 --out segment-7.bin
+    """
+    if (segment is None) != (out is None):
+        raise UsageError("--segment and --out go together")
+    if segment is not None and out is not None:
+        _export(path, segment, out)
+        return
+    found = 0
+    with opened(path) as read:
+        for header, payload in _entries(read):
+            if _wanted(header, payload, seq, decision, agent):
+                found += 1
+                _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
+    if not found and (seq is not None or decision or agent):
+        raise NotFound(f"no such entry in {path}")
+
+
+def _entries(read: Read) -> Iterator[tuple[Header, dict[str, Any]]]:
+    for kind, body in records(read):
+        if kind is Kind.ENTRY:
+            entry = StoredEntry.parse(body)
+            header = Header.decode(entry.header)
+            yield header, payloads.parse(header.type, entry.payload(header.payload_len))
+
+
+def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:
+    if seq is not None and header.seq != seq:
+        return False
+    if decision is not None and payload.get("decision_id") != decision:
+        return False
+    return agent is None or payload.get("agent", {}).get("id") == agent
+
+
+def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
+    if as_json:
+        reference = None if header.ref_seq == NO_SEQ else header.ref_seq
+        about = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
+        click.echo(dumps({**about, "wall_ns": str(header.wall_ns), "payload": payload}))
+        return
+    time = policy_time(header.wall_ns)[:23] + "Z"
+    click.echo(f"{header.seq:>8}  {time}  {header.type.name:<9} {summary(header.type.name, payload)}")
+    if whole:
+        for name, value in _flat(payload, ""):
+            click.echo(f"          {plain(name)}: {plain(value)}")
+
+
+def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict) and value:
+        for key, inner in value.items():
+            yield from _flat(inner, f"{name}.{key}" if name else key)
+    elif isinstance(value, list) and value:
+        for index, inner in enumerate(value):
+            yield from _flat(inner, f"{name}[{index}]")
+    else:
+        yield name, dumps(value).decode() if isinstance(value, dict | list) else str(value)
+
+
+def _export(path: Path, segment: int, out: Path) -> None:
+    if not path.is_dir():
+        raise UsageError(f"{path} is not a ledger directory")
+    try:
+        with ledger_stream(path, segment) as read, out.open("xb") as file:
+            while chunk := read(1 << 20):
+                file.write(chunk)
+    except Malformed as error:
+        out.unlink(missing_ok=True)
+        raise UsageError(f"segment {segment} cannot be written out: {error}") from None
+    except FileExistsError:
+        raise UsageError(f"{out} exists; choose another --out") from None
+    click.echo(str(out), file=sys.stderr)

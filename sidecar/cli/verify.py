@@ -1,0 +1,103 @@
+"""`sidecar verify`: the judgement on a ledger or a segment file."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from sidecar.chain.seeds import Custody, SealedShare
+from sidecar.chain.strictjson import dumps
+from sidecar.cli.sources import opened, with_progress
+from sidecar.custody import PrivateKey, load_private, open_seed
+from sidecar.errors import Malformed, UsageError
+from sidecar.main import read_file
+from sidecar.verify import Evidence, Report, SeedOpener, parse_disclosure, parse_trust, verify_stream
+
+_EXITS = {"OK": 0, "REDACTED": 0, "PRUNED": 0, "UNANCHORED": 4, "INCOMPLETE": 3, "CLOCK": 3}
+_SHOWN = 50  # findings printed; --json has them all
+
+_file = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+@click.command()
+@click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option("--custodian-key", "keys", multiple=True, type=_file, help="A custodian's private key. Repeatable.")
+@click.option("--disclosure", type=_file, help="Segment keys that a custodian handed out.")
+@click.option("--trust", type=_file, help="The chains you expect, from a source other than the ledger.")
+@click.option("--receipt", "receipts", multiple=True, type=_file, help="A receipt that a caller kept. Repeatable.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify(
+    path: Path,
+    keys: tuple[Path, ...],
+    disclosure: Path | None,
+    trust: Path | None,
+    receipts: tuple[Path, ...],
+    as_json: bool,
+) -> None:
+    """Check a ledger directory (also one being written to) or a segment file.
+
+    Prints the verdict first. Exit: 0 OK; 1 TAMPERED, FORK, MALFORMED; 3 INCOMPLETE, CLOCK; 4 UNANCHORED, when
+    all that was checked holds but nobody outside vouches for it; 2 usage.
+
+    \b
+    Example:
+      sidecar verify /var/lib/sidecar --custodian-key auditor.pem --receipt receipt.txt
+    """
+    if keys and disclosure:
+        raise UsageError("--custodian-key and --disclosure: give one of them")
+    evidence = _evidence(keys, disclosure, trust, receipts)
+    with opened(path) as read, with_progress(path, read, "verifying", quiet=as_json) as counted:
+        report = verify_stream(counted, evidence)
+    if as_json:
+        click.echo(dumps(report.to_json()))
+    else:
+        _print(report)
+    sys.exit(_EXITS.get(report.verdict.name, 1))
+
+
+def _evidence(keys: Sequence[Path], disclosure: Path | None, trust: Path | None, receipts: Sequence[Path]) -> Evidence:
+    try:
+        return Evidence(
+            open_seed=_opener([load_private(read_file(k, "custodian key")) for k in keys]) if keys else None,
+            disclosure=parse_disclosure(read_file(disclosure, "disclosure")) if disclosure else None,
+            trust=parse_trust(read_file(trust, "trust file")) if trust else None,
+            receipts=[read_file(r, "receipt") for r in receipts],
+        )
+    except Malformed as error:
+        raise UsageError(f"{disclosure or trust}: {error}") from None
+
+
+def _opener(keys: Sequence[PrivateKey]) -> SeedOpener:
+    def open_with(custody: Custody, chain_id: bytes, epoch: int, shares: Sequence[SealedShare]) -> bytes:
+        return open_seed(keys, custody, chain_id, epoch, shares)
+
+    return open_with
+
+
+def _print(report: Report) -> None:
+    click.echo(report.verdict.name)
+    click.echo(f"  {report.entries:,} entries in {report.segments:,} segments")
+    first = report.first_bad()
+    if first is not None:
+        click.echo(f"  first bad place: {_place(first.segment, first.seq)}: {first.reason}")
+    for finding in report.findings[:_SHOWN]:
+        click.echo(f"  {finding.verdict.name:<10} {_place(finding.segment, finding.seq)}: {finding.reason}")
+    hidden = report.findings_total - min(len(report.findings), _SHOWN)
+    if hidden:
+        click.echo(f"  … and {hidden} more findings (--json lists more)")
+    for note in report.notes[:_SHOWN]:
+        click.echo(f"  note: {note}")
+    for title, lines in (("Checked", report.checked), ("Not checked", report.not_checked)):
+        click.echo(f"{title}:")
+        for line in lines:
+            click.echo(f"  - {line}")
+    click.echo(f"What this permits one to say: {report.claim}")
+
+
+def _place(segment: int | None, seq: int | None) -> str:
+    parts = [f"segment {segment}"] if segment is not None else []
+    parts += [f"seq {seq}"] if seq is not None else []
+    return ", ".join(parts) or "whole ledger"

@@ -1,0 +1,74 @@
+"""Decisions and entries in a person's words. Text from agents and policies is printed without control characters."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from sidecar.client import Decision
+
+_MARKS = {"ALLOW": "ALLOW", "DENY": "DENY", "REQUIRE_APPROVAL": "NEEDS APPROVAL"}
+
+
+def plain(text: object) -> str:
+    """One line, without what could drive a terminal."""
+    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
+
+
+def decision_lines(decision: Decision) -> Iterable[str]:
+    """An answer as a person reads it."""
+    policy = decision.policy
+    yield f"{_MARKS[decision.effect]}  {plain(decision.action)}"
+    for reason in decision.reasons:
+        yield f"  because {plain(reason.message)} ({plain(reason.code)})"
+    for obligation in decision.obligations:
+        yield f"  obliged to {plain(obligation.kind)} {plain(dict(obligation.parameters))}"
+    for other in decision.alternatives:
+        yield f"  instead {plain(other.alternative.action)}: {_MARKS[other.effect]}"
+    yield f"  decision {decision.decision_id}, entry {decision.seq}, agent {decision.agent_proof}"
+    yield f"  policy {policy.engine} {policy.entrypoint} revision {plain(policy.revision) or 'unknown'}"
+
+
+def decision_object(decision: Decision) -> dict[str, Any]:
+    """An answer for programs."""
+    return {
+        "decision_id": decision.decision_id,
+        "effect": decision.effect.value,
+        "reasons": [{"code": r.code, "message": r.message} for r in decision.reasons],
+        "obligations": [{"kind": o.kind, "parameters": dict(o.parameters)} for o in decision.obligations],
+        "alternatives": [{"effect": a.effect.value} for a in decision.alternatives],
+        "policy": {
+            "engine": decision.policy.engine,
+            "revision": decision.policy.revision,
+            "bundle_digest": decision.policy.bundle_digest,
+        },
+        "seq": decision.seq,
+        "agent_proof": decision.agent_proof,
+        "receipt": decision.receipt.decode(),
+    }
+
+
+def summary(kind: str, payload: Mapping[str, Any]) -> str:
+    """What an entry says, in one line."""
+    said = _SUMMARIES.get(kind)
+    return plain(said(payload)) if said else ""
+
+
+def _decision(p: Mapping[str, Any]) -> str:
+    request = p["request"]
+    because = "; ".join(r["message"] for r in p["reasons"]) or "no reason given"
+    target = f"{request['resource']['type']}:{request['resource']['id']}"
+    return f"{_MARKS[p['effect']]} {p['agent']['id']} ({p['agent']['proof']}) {request['action']} {target}: {because}"
+
+
+_SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
+    "GENESIS": lambda p: f"identity {p['identity'][:16]}…, {len(p['custodians'])} custodians ({p['mode']})",
+    "OPEN": lambda p: f"{p['software']}" + (", development: agent names are asserted" if p["development"] else ""),
+    "DECISION": _decision,
+    "OUTCOME": lambda p: f"{p['status']} (decision at seq {p['decision_seq']}, reported by {p['agent']['id']})",
+    "REJECTED": lambda p: f"{p['code']} {p['field']}: {p['cause']} (×{p['count']}, {p['peer']})",
+    "POLICY": lambda p: f"{p['engine']} {p['entrypoint']} revision {p['revision'] or 'unknown'}",
+    "CLOCK": lambda p: f"the wall clock moved by {int(p['step_ns']) / 1e9:+.3f} s",
+    "CLOSE": lambda p: p["reason"],
+}

@@ -1,0 +1,31 @@
+"""The local book: entries made, committed in groups by one thread, sealed in segments; read again for verifying.
+
+Rules: nothing is answered before it is durable; a commit that failed is never tried again; what is stored is never
+repaired. The room knows nothing of policies, takes clock and entropy as arguments, and imports `lmdb` in `store` alone.
+"""
+
+from sidecar.ledger.clock import Clock, Moment, SystemClock
+from sidecar.ledger.draft import Draft, Recorded
+from sidecar.ledger.epoch import WrapSeed
+from sidecar.ledger.founding import create
+from sidecar.ledger.ledger import Entry, Ledger, Proof, Usage
+from sidecar.ledger.options import Options
+from sidecar.ledger.reader import ledger_stream
+from sidecar.ledger.writer import Position
+
+__all__ = [
+    "Clock",
+    "Draft",
+    "Entry",
+    "Ledger",
+    "Moment",
+    "Options",
+    "Position",
+    "Proof",
+    "Recorded",
+    "SystemClock",
+    "Usage",
+    "WrapSeed",
+    "create",
+    "ledger_stream",
+]

@@ -1,0 +1,113 @@
+"""What callers hand to the ledger, and what they get back. A draft the verifier would refuse is refused here."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidecar.chain import payload as payloads
+from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType
+from sidecar.chain.head import Decided
+from sidecar.chain.limits import NO_SEQ
+from sidecar.errors import Malformed
+
+WRITABLE: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED, EntryType.POLICY})
+"""What callers may write; the other types are the ledger's own, or reserved."""
+
+_NAMES_AGENT: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME})
+_ASSERTED: Final = "asserted"
+
+
+@dataclass(frozen=True, slots=True)
+class Draft:
+    """An entry to be. ``ref_seq``: the entry this one is about. ``agent``: a *proved* agent's id, else None.
+
+    ``decided`` is given with every DECISION: what its receipt says, and by whose id it is found again.
+    """
+
+    type: EntryType
+    payload: dict[str, Any]
+    ref_seq: int = NO_SEQ
+    agent: str | None = None
+    decided: Decided | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """An entry that is on disk. ``receipt``: the signed head about this very entry (proto/LEDGER.md, "Head")."""
+
+    seq: int
+    segment: int
+    leaf: bytes
+    receipt: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A checked draft, its payload already in bytes."""
+
+    type: EntryType
+    payload: bytes
+    ref_seq: int = NO_SEQ
+    agent: str | None = None
+    decided: Decided | None = None
+
+
+def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -> Prepared:
+    """Check a draft and turn its payload into bytes; later changes of the dict do not matter.
+
+    ``decision_at(seq)`` gives the payload of the DECISION there, or None.
+
+    Raises:
+        Malformed: the entry would not be a proper one.
+    """
+    if draft.type not in WRITABLE:
+        raise Malformed(f"an entry of type {draft.type.name} is not for callers to write")
+    data = strictjson.dumps(draft.payload)
+    payload = payloads.parse(draft.type, data)
+    _check_agent(draft, payload)
+    _check_decided(draft, payload)
+    _check_reference(draft, payload, decision_at)
+    return Prepared(draft.type, data, draft.ref_seq, draft.agent, draft.decided)
+
+
+def own(kind: EntryType, payload: dict[str, Any]) -> Prepared:
+    """An entry of the ledger's own, checked as any other.
+
+    Raises:
+        Malformed: it would not be a proper one.
+    """
+    data = strictjson.dumps({"type": kind.name, **payload})
+    payloads.parse(kind, data)
+    return Prepared(kind, data)
+
+
+def _check_agent(draft: Draft, payload: dict[str, Any]) -> None:
+    named = payload["agent"] if draft.type in _NAMES_AGENT else None
+    proved = named["id"] if named is not None and named["proof"] != _ASSERTED else None
+    if draft.agent != proved:
+        raise Malformed("the agent to be tagged is not the proved agent that the payload names")
+
+
+def _check_decided(draft: Draft, payload: dict[str, Any]) -> None:
+    said = None
+    if draft.type is EntryType.DECISION:
+        said = Decided(payload["decision_id"], payload["effect"], bytes.fromhex(payload["request_digest"]))
+    if draft.decided != said:
+        raise Malformed("what the receipt is to say is not what the payload says")
+
+
+def _check_reference(
+    draft: Draft, payload: dict[str, Any], decision_at: Callable[[int], dict[str, Any] | None]
+) -> None:
+    if draft.type is not EntryType.OUTCOME:
+        if draft.ref_seq != NO_SEQ:
+            raise Malformed(f"an entry of type {draft.type.name} refers to no other")
+        return
+    decision = decision_at(draft.ref_seq)
+    if decision is None or payload["decision_seq"] != draft.ref_seq:
+        raise Malformed("an outcome must refer to a recorded decision, in header and payload alike")
+    if decision["decision_id"] != payload["decision_id"]:
+        raise Malformed("an outcome names another decision than the one it refers to")

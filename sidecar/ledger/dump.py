@@ -1,0 +1,195 @@
+"""The child process that reads a ledger: LMDB in, the stream of proto/LEDGER.md out, nothing judged.
+
+    python -m sidecar.ledger.dump DIRECTORY [--segment N]
+
+LMDB maps a file into memory and trusts what it finds there; a hostile file may crash whoever reads it. So nobody but
+this process does. What it finds is written as it is, from one snapshot, also while the sidecar goes on writing. The
+exit code is one of :data:`CAUSES`, or 0.
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, BinaryIO, Final
+
+from sidecar.chain import note
+from sidecar.chain.entry import Header, StoredEntry
+from sidecar.chain.epoch import EpochNote
+from sidecar.chain.seal import Seal
+from sidecar.chain.stream import MAGIC, Kind, record
+from sidecar.errors import LedgerDamaged, LedgerUnknown, Malformed, NotFound, SidecarError
+from sidecar.ledger.store import (
+    NoteKind,
+    check_format,
+    databases,
+    epoch_before,
+    note_key,
+    note_of,
+    open_for_reading,
+    seq_key,
+    seq_of,
+)
+
+NOT_A_LEDGER: Final = 64
+DAMAGED: Final = 65
+NO_SEGMENT: Final = 66
+OVERTAKEN: Final = 67
+UNREADABLE: Final = 68
+CAUSES: Final = {
+    NOT_A_LEDGER: "ledger.mdb is no ledger of this version",
+    DAMAGED: "ledger.mdb is damaged: its keys do not rise, or a record cannot be read",
+    NO_SEGMENT: "no such segment, or it is not sealed",
+    OVERTAKEN: "the ledger was written to while it was read, and this user cannot lock it; copy it first, or read as "
+    "the sidecar's user",
+    UNREADABLE: "ledger.mdb cannot be read; look at its permissions",
+}
+
+_STREAM_KINDS: Final = {NoteKind.EPOCH: Kind.EPOCH, NoteKind.HEAD: Kind.HEAD, NoteKind.SEAL: Kind.SEAL}
+_SEGMENT_FIELD: Final = slice(24, 32)  # of an entry's header
+_LEAD: Final = 2  # commits after which LMDB may use a page again that an unknown reader still reads
+
+
+class _Overtaken(Exception):
+    pass
+
+
+def main(arguments: list[str]) -> int:
+    """Dump a directory to standard output; gives the exit code."""
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    directory = Path(arguments[0])
+    segment = int(arguments[2]) if arguments[1:2] == ["--segment"] else None
+    try:
+        dump(directory, segment, sys.stdout.buffer)
+        sys.stdout.buffer.flush()
+    except LedgerUnknown:
+        return NOT_A_LEDGER
+    except NotFound:
+        return NO_SEGMENT
+    except (LedgerDamaged, Malformed):
+        return DAMAGED
+    except _Overtaken:
+        return OVERTAKEN
+    except (SidecarError, BrokenPipeError):
+        return UNREADABLE
+    return 0
+
+
+def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
+    """Write the whole ledger's stream, or one sealed segment's file.
+
+    Raises:
+        LedgerUnknown, LedgerDamaged, LedgerError, Malformed, NotFound: as in :data:`CAUSES`.
+    """
+    environment, known = open_for_reading(directory)
+    check_format(environment)
+    with environment.begin() as txn:
+        entries, notes = databases(environment, txn)
+        records = _whole(txn, entries, notes) if segment is None else _segment(txn, entries, notes, segment)
+        out.write(MAGIC)
+        for kind, body in records:
+            out.write(record(kind, body))
+        if not known and environment.info()["last_txnid"] >= txn.id() + _LEAD:
+            raise _Overtaken
+
+
+def _whole(txn: Any, entries: Any, notes: Any) -> Iterator[tuple[Kind, bytes]]:
+    """Every note and every entry, each entry before the head and seal of its segment."""
+    waiting = _rising(txn, entries, 8)
+    key, body = next(waiting, (None, b""))
+    for note_at, signed in _rising(txn, notes, 9):
+        segment, kind = note_of(note_at)
+        if kind is not NoteKind.EPOCH:
+            end = _end(txn, notes, segment)
+            while key is not None and _belongs(seq_of(key), body, segment, end):
+                yield Kind.ENTRY, body
+                key, body = next(waiting, (None, b""))
+        yield _STREAM_KINDS[kind], signed
+    while key is not None:
+        yield Kind.ENTRY, body
+        key, body = next(waiting, (None, b""))
+
+
+def _belongs(seq: int, body: bytes, segment: int, end: int | None) -> bool:
+    """Whether an entry comes in this segment: by the seal's count, or where no seal tells, by its own header."""
+    if end is not None:
+        return seq < end
+    return int.from_bytes(body[_SEGMENT_FIELD], "big") <= segment
+
+
+def _end(txn: Any, notes: Any, segment: int) -> int | None:
+    """The number after the segment's last entry, as its seal has it."""
+    signed = txn.get(note_key(segment, NoteKind.SEAL), db=notes)
+    if signed is None:
+        return None
+    try:
+        seal = Seal.parse(note.parse(signed).text)
+    except Malformed:
+        return None
+    return seal.first + seal.count
+
+
+def _segment(txn: Any, entries: Any, notes: Any, segment: int) -> Iterator[tuple[Kind, bytes]]:
+    """One sealed segment's file, with the context records that it needs."""
+    if not 0 <= segment < 2**64 or txn.get(note_key(segment, NoteKind.SEAL), db=notes) is None:
+        raise NotFound("no such segment, or it is not sealed")
+    seal = Seal.parse(note.parse(_note(txn, notes, segment, NoteKind.SEAL)).text)
+    if segment > 0:
+        yield from _context(txn, entries, notes, segment)
+    else:
+        yield Kind.EPOCH, _note(txn, notes, segment, NoteKind.EPOCH)
+    for seq in range(seal.first, seal.first + seal.count):
+        yield Kind.ENTRY, _entry(txn, entries, seq)
+    head = txn.get(note_key(segment, NoteKind.HEAD), db=notes)
+    if head is not None:
+        yield Kind.HEAD, head
+    yield Kind.SEAL, _note(txn, notes, segment, NoteKind.SEAL)
+
+
+def _context(txn: Any, entries: Any, notes: Any, segment: int) -> Iterator[tuple[Kind, bytes]]:
+    yield Kind.GENESIS, _payload(_entry(txn, entries, 0))
+    first = epoch_before(txn, notes, segment)
+    if first is None:
+        raise LedgerDamaged("no epoch note before the segment")
+    signed = _note(txn, notes, first, NoteKind.EPOCH)
+    yield Kind.EPOCH, signed
+    if first != segment:
+        start = EpochNote.parse(note.parse(signed).text)
+        yield Kind.OPEN, _payload(_entry(txn, entries, start.seq + (1 if start.epoch == 0 else 0)))
+    yield Kind.SEAL_BEFORE, _note(txn, notes, segment - 1, NoteKind.SEAL)
+
+
+def _payload(body: bytes) -> bytes:
+    stored = StoredEntry.parse(body)
+    return stored.payload(Header.decode(stored.header).payload_len)
+
+
+def _note(txn: Any, notes: Any, segment: int, kind: NoteKind) -> bytes:
+    signed: bytes | None = txn.get(note_key(segment, kind), db=notes)
+    if signed is None:
+        raise LedgerDamaged("a note is missing")
+    return signed
+
+
+def _entry(txn: Any, entries: Any, seq: int) -> bytes:
+    body: bytes | None = txn.get(seq_key(seq), db=entries) if seq < 2**64 else None
+    if body is None:
+        raise LedgerDamaged("an entry is missing")
+    return body
+
+
+def _rising(txn: Any, database: Any, size: int) -> Iterator[tuple[bytes, bytes]]:
+    """Every key and value. Keys that do not rise are refused: a page that names itself would go round for ever."""
+    before = b""
+    with txn.cursor(database) as cursor:
+        for key, value in cursor:
+            if len(key) != size or key <= before:
+                raise LedgerDamaged("keys do not rise")
+            before = key
+            yield key, value
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,266 @@
+"""The ledger as the rest of the sidecar sees it: open, record, look up, prove, close."""
+
+from __future__ import annotations
+
+import asyncio
+import dataclasses
+import os
+from collections.abc import Callable
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import UUID
+
+from sidecar.chain import note, strictjson
+from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, payload_commit
+from sidecar.chain.limits import MAX_DEPTH
+from sidecar.chain.merkle import inclusion_path, verify_inclusion
+from sidecar.chain.seal import Seal
+from sidecar.errors import LedgerDamaged, LedgerError, Malformed, NotFound, ProofRejected, WrongState
+from sidecar.ledger.clock import Clock
+from sidecar.ledger.directory import Lock, load_identity
+from sidecar.ledger.draft import Draft, Recorded, prepare
+from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.inbox import Item, again, again
+from sidecar.ledger.options import Options, Room
+from sidecar.ledger.recovery import find_end, read_chain
+from sidecar.ledger.store import Batch, LmdbStore, NoteKind, Store, refuse_absent
+from sidecar.ledger.writer import Position, Writer
+
+OpenStore = Callable[[Path, int], Store]
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One recorded entry: its parts as stored, the payload uncompressed."""
+
+    seq: int
+    segment: int
+    header: bytes
+    tag: bytes
+    salt: bytes
+    payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """That an entry is leaf ``index`` under its segment's signed seal (RFC 6962 section 2.1.1)."""
+
+    leaf_input: bytes
+    index: int
+    path: list[bytes]
+    seal: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Usage:
+    """How much is taken, in bytes, and how far the ledger is."""
+
+    bytes_used: int
+    bytes_limit: int
+    bytes_free_on_disk: int
+    entries: int
+    segment: int
+    queue_depth: int
+
+
+class Ledger:
+    """One open ledger. Every method may be called from any thread; :meth:`open` is the way in."""
+
+    def __init__(self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer) -> None:
+        self._lock, self._store, self._room = lock, store, room
+        self._options, self._writer = options, writer
+
+    @classmethod
+    def open(
+        cls, directory: Path, *, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy = os.urandom,
+        on_failure: Callable[[LedgerError], None], open_store: OpenStore = LmdbStore.open,
+    ) -> Ledger:  # fmt: skip
+        """Open a ledger and start its next epoch.
+
+        A tail that a crash left is closed by a recovery seal, durable together with the new epoch. ``on_failure`` is
+        called at most once, on the writer's thread, when nothing more can be recorded; it must not block.
+
+        Raises:
+            LedgerBusy, LedgerUnknown, LedgerDamaged, LedgerFull, LedgerError: nothing was changed, and why.
+        """
+        refuse_absent(directory)
+        lock = Lock(directory)
+        try:
+            store = open_store(directory, options.max_bytes)
+            try:
+                writer, room = _start(directory, store, wrap, options, clock, entropy, on_failure)
+            except BaseException:
+                store.close()
+                raise
+        except BaseException:
+            lock.release()
+            raise
+        return cls(lock, store, room, options, writer)
+
+    def append(self, draft: Draft) -> Future[Recorded]:
+        """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
+
+        Its error is Malformed (nothing was written), LedgerFull (nothing was written), or LedgerError.
+        """
+        future: Future[Recorded] = Future()
+        future.set_running_or_notify_cancel()
+        try:
+            self._writer.put(Item(prepare(draft, self._decision_at), future))
+        except (LedgerError, Malformed) as error:
+            future.set_exception(error)
+        return future
+
+    async def record(self, draft: Draft) -> Recorded:
+        """As :meth:`append`, awaited. Cancelling the task only stops the waiting: the entry is whole, or not there.
+
+        Raises:
+            Malformed, LedgerFull, LedgerError: as said there.
+        """
+        waiter: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
+        self._writer.put(Item(prepare(draft, self._decision_at), waiter))
+        return await waiter
+
+    def position(self) -> Position:
+        """How far the ledger is durable."""
+        return self._writer.position
+
+    def entry(self, seq: int) -> Entry:
+        """A recorded entry, its payload held against its commitment.
+
+        Raises:
+            NotFound: there is none. LedgerDamaged: what is stored there is not an entry. LedgerError: closed.
+        """
+        body = self._store.entry(seq) if 0 <= seq < self.position().next_seq else None
+        if body is None:
+            raise NotFound(f"seq: no entry {seq} in this ledger")
+        try:
+            stored = StoredEntry.parse(body)
+            header = Header.decode(stored.header)
+            payload = stored.payload(header.payload_len)
+        except Malformed as error:
+            raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
+        if header.seq != seq or payload_commit(stored.salt, payload) != header.payload_commit:
+            raise LedgerDamaged(f"entry {seq} is not what was written; run `sidecar verify`")
+        return Entry(seq, header.segment, stored.header, stored.tag, stored.salt, payload)
+
+    def payload(self, seq: int) -> dict[str, Any]:
+        """A recorded entry's payload, read. Raises as :meth:`entry`."""
+        try:
+            return strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
+        except Malformed as error:
+            raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
+
+    def find(self, decision_id: str) -> int | None:
+        """The seq of a decision's entry, or None. The index is only a hint: what it points to is looked at.
+
+        Raises:
+            LedgerDamaged: the index points to something else.
+        """
+        try:
+            key = UUID(decision_id)
+        except ValueError:
+            return None
+        seq = self._store.find(key.bytes) if str(key) == decision_id else None
+        if seq is None:
+            return None
+        decision = self._decision_at(seq)
+        if decision is None or decision["decision_id"] != decision_id:
+            raise LedgerDamaged("the index names another entry than that decision's; run `sidecar verify`")
+        return seq
+
+    def seq_of(self, decision_id: str) -> int:
+        """As :meth:`find`. Raises NotFound where there is none."""
+        seq = self.find(decision_id)
+        if seq is None:
+            raise NotFound("decision_id: no such decision in this ledger")
+        return seq
+
+    def prove(self, seq: int) -> Proof:
+        """The inclusion proof of an entry. Reads the whole segment: milliseconds, not for an event loop's thread.
+
+        Raises:
+            NotFound: there is no such entry. WrongState: its segment is not sealed yet. LedgerDamaged: no proof fits.
+        """
+        entry = self.entry(seq)
+        signed = self._store.note(entry.segment, NoteKind.SEAL)
+        if signed is None:
+            raise WrongState(f"seq: segment {entry.segment} is not sealed yet; ask again within a minute")
+        try:
+            seal = Seal.parse(note.parse(signed).text)
+            stored = [StoredEntry.parse(body) for body in self._store.entries(seal.first, seal.count)]
+            leaves = [leaf(s.header, s.tag) for s in stored]
+            index = seq - seal.first
+            path = inclusion_path(leaves, index)
+            verify_inclusion(index, seal.count, leaf(entry.header, entry.tag), path, seal.root)
+        except (Malformed, ProofRejected, IndexError):
+            raise LedgerDamaged(f"segment {entry.segment} does not fit its seal; run `sidecar verify`") from None
+        return Proof(entry.header + entry.tag, index, path, signed)
+
+    def usage(self) -> Usage:
+        """How much is taken and how far the ledger is."""
+        at = self.position()
+        return Usage(
+            self._store.used(), self._options.max_bytes, self._room.on_disk(), at.next_seq, at.segment,
+            self._writer.depth,
+        )  # fmt: skip
+
+    @property
+    def failure(self) -> LedgerError | None:
+        """Why nothing more can be recorded, if so; None also after :meth:`close` in order."""
+        return self._writer.failure
+
+    def check_writable(self) -> None:
+        """Return if the next entry would be taken.
+
+        Raises:
+            LedgerFull, LedgerError: why it would not.
+        """
+        if self._writer.failure is not None:
+            raise again(self._writer.failure)
+        if self._room.left() < 0:
+            raise self._room.refusal()
+
+    def close(self) -> None:
+        """Write what waits, CLOSE and the last seal; let go of the directory. May be called twice, from any thread
+        but the writer's."""
+        self._writer.stop()
+        self._store.close()
+        self._lock.release()
+
+    def _decision_at(self, seq: int) -> dict[str, Any] | None:
+        try:
+            entry = self.entry(seq)
+        except NotFound:
+            return None
+        if Header.decode(entry.header).type is not EntryType.DECISION:
+            return None
+        return strictjson.parse_object(entry.payload, max_depth=MAX_DEPTH)
+
+
+def _start(
+    directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
+    on_failure: Callable[[LedgerError], None],
+) -> tuple[Writer, Room]:  # fmt: skip
+    chain = read_chain(store)
+    identity = load_identity(directory, chain.identity)
+    room = Room(directory, store, options)
+    if room.left() < 0:
+        raise room.refusal()
+    now = clock.now()
+    ended = find_end(store, chain, identity, now.wall_ns)
+    start = dataclasses.replace(
+        ended.start, software=options.software, development=options.development, config=options.config
+    )
+    batch = Batch()
+    if ended.crashed:
+        batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
+    epoch, last = begin(chain, start, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)
+    head = epoch.open.head(last)
+    batch.note(start.segment, NoteKind.HEAD, head)
+    store.commit(batch)
+    position = Position(chain.chain_id, epoch.open.next_seq, start.segment, head, ended.seal)
+    writer = Writer(epoch, store, room, options, clock, position, on_failure)
+    writer.start()
+    return writer, room

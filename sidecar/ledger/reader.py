@@ -1,0 +1,109 @@
+"""Reading a ledger for verification: bytes from a child process, whose death is a finding and never our own."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import select
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from sidecar.errors import LedgerUnknown, Malformed, NotFound, SidecarError
+from sidecar.ledger.dump import CAUSES, NO_SEGMENT, NOT_A_LEDGER, OVERTAKEN, UNREADABLE
+from sidecar.ledger.store import refuse_absent
+
+SILENCE_SECONDS: Final = 60.0
+_CHUNK: Final = 1 << 20
+_SOURCE: Final = str(Path(__file__).parents[2])
+_ERRORS: Final[dict[int, type[SidecarError]]] = {
+    NOT_A_LEDGER: LedgerUnknown, NO_SEGMENT: NotFound, OVERTAKEN: LedgerUnknown, UNREADABLE: LedgerUnknown,
+}  # fmt: skip
+
+
+@contextmanager
+def ledger_stream(
+    directory: Path, segment: int | None = None, *, silence: float = SILENCE_SECONDS
+) -> Iterator[Callable[[int], bytes]]:
+    """``read(n)`` over the stream of a ledger directory, or of one sealed segment's file (proto/LEDGER.md, "Stream").
+
+    ``read`` gives n bytes, and fewer only where the stream ends in order. ``silence``: seconds without a byte.
+
+    Raises:
+        LedgerUnknown: no ledger there. From ``read``: LedgerUnknown, NotFound (no such sealed segment), or Malformed
+            where the reading process crashed, fell silent or found a damaged file.
+    """
+    refuse_absent(directory)
+    command = [sys.executable, "-P", "-m", "sidecar.ledger.dump", str(directory.absolute())]
+    if segment is not None:
+        command += ["--segment", str(segment)]
+    with child_stream(command, silence=silence) as read:
+        yield read
+
+
+@contextmanager
+def child_stream(command: list[str], *, silence: float) -> Iterator[Callable[[int], bytes]]:
+    """``read(n)`` over what a command writes to its standard output; as :func:`ledger_stream`."""
+    environment = {**os.environ, "PYTHONPATH": _SOURCE}
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
+    )
+    assert child.stdout is not None
+    with child.stdout as pipe:
+        with contextlib.suppress(OSError):  # a larger pipe is only faster
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
+        try:
+            yield _Reading(child, pipe.fileno(), silence).read
+        finally:
+            child.kill()
+            child.wait()
+
+
+class _Reading:
+    def __init__(self, child: subprocess.Popen[bytes], fd: int, silence: float) -> None:
+        self._child, self._fd, self._silence = child, fd, silence
+        self._data, self._at = b"", 0
+
+    def read(self, n: int) -> bytes:
+        end = self._at + n
+        if end <= len(self._data):
+            piece = self._data[self._at : end]
+            self._at = end
+            return piece
+        return self._gather(n)
+
+    def _gather(self, n: int) -> bytes:
+        pieces = [self._data[self._at :]]
+        have = len(pieces[0])
+        self._data, self._at = b"", 0
+        while have < n:
+            chunk = self._chunk()
+            if not chunk:
+                self._check_end()
+                break
+            pieces.append(chunk)
+            have += len(chunk)
+        whole = b"".join(pieces)
+        self._data, self._at = whole, min(n, have)
+        return whole[: self._at]
+
+    def _chunk(self) -> bytes:
+        ready, _, _ = select.select([self._fd], [], [], self._silence)
+        if not ready:
+            raise Malformed(f"the process that reads ledger.mdb said nothing for {self._silence:.0f} s: a damaged file")
+        return os.read(self._fd, _CHUNK)
+
+    def _check_end(self) -> None:
+        """The stream has ended; only exit code 0 makes that its true end."""
+        try:
+            code = self._child.wait(self._silence)
+        except subprocess.TimeoutExpired:
+            raise Malformed("the process that reads ledger.mdb does not end: a damaged file") from None
+        if code in CAUSES:
+            raise _ERRORS.get(code, Malformed)(CAUSES[code])
+        if code != 0:
+            raise Malformed(f"the process that reads ledger.mdb crashed (exit code {code}): a damaged file")

@@ -1,0 +1,323 @@
+"""Where the ledger lies: a port of few methods, and LMDB behind it (proto/LEDGER.md, "LMDB").
+
+Nothing here knows what an entry or a note says. `lmdb` is imported nowhere else.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, Protocol
+
+import lmdb
+
+from sidecar.chain.limits import FORMAT
+from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerUnknown
+
+FILE: Final = "ledger.mdb"
+_FORMAT_KEY: Final = b"format"
+_DATABASES: Final = (b"entries", b"notes", b"index")
+
+
+class NoteKind(enum.IntEnum):
+    """The last byte of a note's key."""
+
+    EPOCH = 0
+    HEAD = 1
+    SEAL = 2
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit writes, all of it or nothing. Entries in the order of their numbers."""
+
+    entries: list[tuple[bytes, bytes]] = field(default_factory=list)
+    notes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    index: list[tuple[bytes, bytes]] = field(default_factory=list)
+
+    def entry(self, seq: int, body: bytes) -> None:
+        """An entry in its stored form."""
+        self.entries.append((seq_key(seq), body))
+
+    def note(self, segment: int, kind: NoteKind, signed: bytes | None) -> None:
+        """A signed note in place of the one there, or None to remove it."""
+        self.notes.append((note_key(segment, kind), signed))
+
+    def decision(self, decision_id: bytes, seq: int) -> None:
+        """Where the decision with this 16-byte id is."""
+        self.index.append((decision_id, seq_key(seq)))
+
+
+class Store(Protocol):
+    """What the ledger asks of storage. Reads see only what is committed, and may run on any thread."""
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch. Fully persisted, as a whole, when it returns; on any exception the state is unknown.
+
+        An entry is only ever added after the last one: none is overwritten.
+        """
+        ...
+
+    def entry(self, seq: int) -> bytes | None:
+        """The entry's stored form, as it was written."""
+        ...
+
+    def entries(self, first: int, count: int) -> Iterator[bytes]:
+        """Up to ``count`` entries from ``first`` on, without a gap, from one snapshot."""
+        ...
+
+    def last_seq(self) -> int | None:
+        """The greatest number of an entry."""
+        ...
+
+    def note(self, segment: int, kind: NoteKind) -> bytes | None:
+        """A signed note."""
+        ...
+
+    def last_note(self) -> tuple[int, NoteKind] | None:
+        """The greatest key of a note."""
+        ...
+
+    def last_epoch_segment(self, segment: int) -> int | None:
+        """The greatest segment up to this one that has an epoch note."""
+        ...
+
+    def find(self, decision_id: bytes) -> int | None:
+        """The number of the decision's entry, by an index that nothing vouches for."""
+        ...
+
+    def used(self) -> int:
+        """Bytes taken, at most."""
+        ...
+
+    def tidy(self) -> None:
+        """Let go of space that was held for readers that are gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. May be called twice."""
+        ...
+
+
+class LmdbStore:
+    """LMDB 0.9 in the file ``ledger.mdb``; each commit is flushed twice (`sync` and `metasync`), never `writemap`."""
+
+    def __init__(self, environment: lmdb.Environment) -> None:
+        self._env = environment
+        self._entries, self._notes, self._index = (environment.open_db(name) for name in _DATABASES)
+        self._page = int(environment.stat()["psize"])
+
+    @classmethod
+    def create(cls, directory: Path, max_bytes: int) -> LmdbStore:
+        """A new store in a directory that has none.
+
+        Raises:
+            LedgerError: it cannot be written.
+        """
+        with _translated():
+            store = cls(_environment(directory, max_bytes, create=True))
+            with store._env.begin(write=True) as txn:
+                txn.put(_FORMAT_KEY, FORMAT.encode(), overwrite=False)
+            return store
+
+    @classmethod
+    def open(cls, directory: Path, max_bytes: int) -> LmdbStore:
+        """The store in a directory. ``max_bytes`` may be raised from one run to the next.
+
+        Raises:
+            LedgerUnknown: no ledger, or of another version. LedgerError: it cannot be read or written.
+        """
+        refuse_absent(directory)
+        with _translated():
+            environment = _environment(directory, max_bytes, create=False)
+            try:
+                check_format(environment)
+                environment.reader_check()
+                return cls(environment)
+            except BaseException:
+                environment.close()
+                raise
+
+    def commit(self, batch: Batch) -> None:
+        """As :meth:`Store.commit`. Raises LedgerFull or LedgerError."""
+        with _translated(), self._env.begin(write=True) as txn:
+            if batch.entries:
+                with txn.cursor(self._entries) as cursor:
+                    _, added = cursor.putmulti(batch.entries, append=True)
+                if added != len(batch.entries):
+                    raise LedgerDamaged("a new entry's place is taken: the file was changed from outside")
+            for key, signed in batch.notes:
+                if signed is None:
+                    txn.delete(key, db=self._notes)
+                else:
+                    txn.put(key, signed, db=self._notes)
+            for key, place in batch.index:
+                txn.put(key, place, db=self._index, overwrite=False)
+
+    def entry(self, seq: int) -> bytes | None:
+        """As :meth:`Store.entry`."""
+        return self._get(self._entries, seq_key(seq))
+
+    def entries(self, first: int, count: int) -> Iterator[bytes]:
+        """As :meth:`Store.entries`."""
+        with _translated(), self._env.begin() as txn, txn.cursor(self._entries) as cursor:
+            found = cursor.set_key(seq_key(first))
+            for seq in range(first, first + count):
+                if not found or cursor.key() != seq_key(seq):
+                    return
+                yield cursor.value()
+                found = cursor.next()
+
+    def last_seq(self) -> int | None:
+        """As :meth:`Store.last_seq`."""
+        key = self._last(self._entries)
+        return None if key is None else seq_of(key)
+
+    def note(self, segment: int, kind: NoteKind) -> bytes | None:
+        """As :meth:`Store.note`."""
+        return self._get(self._notes, note_key(segment, kind))
+
+    def last_note(self) -> tuple[int, NoteKind] | None:
+        """As :meth:`Store.last_note`."""
+        key = self._last(self._notes)
+        return None if key is None else note_of(key)
+
+    def last_epoch_segment(self, segment: int) -> int | None:
+        """As :meth:`Store.last_epoch_segment`."""
+        with _translated(), self._env.begin() as txn:
+            return epoch_before(txn, self._notes, segment)
+
+    def find(self, decision_id: bytes) -> int | None:
+        """As :meth:`Store.find`."""
+        place = self._get(self._index, decision_id)
+        return None if place is None else seq_of(place)
+
+    def used(self) -> int:
+        """As :meth:`Store.used`: every page ever taken; LMDB gives none back but uses freed ones again."""
+        with _translated():
+            return (int(self._env.info()["last_pgno"]) + 1) * self._page
+
+    def tidy(self) -> None:
+        """As :meth:`Store.tidy`: frees the places of readers that died."""
+        with _translated():
+            self._env.reader_check()
+
+    def close(self) -> None:
+        """As :meth:`Store.close`."""
+        self._env.close()
+
+    def _get(self, database: Any, key: bytes) -> bytes | None:
+        with _translated(), self._env.begin() as txn:
+            value: bytes | None = txn.get(key, db=database)
+            return value
+
+    def _last(self, database: Any) -> bytes | None:
+        with _translated(), self._env.begin() as txn, txn.cursor(database) as cursor:
+            return cursor.key() if cursor.last() else None
+
+
+def seq_key(seq: int) -> bytes:
+    """The key of an entry."""
+    return seq.to_bytes(8, "big")
+
+
+def seq_of(key: bytes) -> int:
+    """The entry's number from its key. Raises LedgerDamaged."""
+    if len(key) != 8:
+        raise LedgerDamaged("the key of an entry has not 8 bytes")
+    return int.from_bytes(key, "big")
+
+
+def note_key(segment: int, kind: NoteKind) -> bytes:
+    """The key of a note."""
+    return segment.to_bytes(8, "big") + bytes((kind,))
+
+
+def note_of(key: bytes) -> tuple[int, NoteKind]:
+    """Segment and kind from a note's key. Raises LedgerDamaged."""
+    if len(key) != 9 or key[8] > NoteKind.SEAL:
+        raise LedgerDamaged("the key of a note has not its 9 bytes")
+    return int.from_bytes(key[:8], "big"), NoteKind(key[8])
+
+
+def epoch_before(txn: lmdb.Transaction, notes: Any, segment: int) -> int | None:
+    """The greatest segment up to this one that has an epoch note."""
+    with txn.cursor(notes) as cursor:
+        # The first key after this segment's epoch note; what lies before it is at most that note.
+        after = note_key(segment, NoteKind.HEAD)
+        found = cursor.prev() if cursor.set_range(after) else cursor.last()
+        while found:
+            at, kind = note_of(bytes(cursor.key()))
+            if kind is NoteKind.EPOCH:
+                return at
+            found = cursor.prev()
+    return None
+
+
+def refuse_absent(directory: Path) -> None:
+    """Refuse a directory without a ledger. Raises LedgerUnknown."""
+    if not (directory / FILE).is_file():
+        raise LedgerUnknown(f"no ledger in {directory}; name another directory, or make one: sidecar init")
+
+
+def check_format(environment: lmdb.Environment) -> None:
+    """Refuse what is no ledger of this version.
+
+    Raises:
+        LedgerUnknown: as said.
+    """
+    with environment.begin() as txn:
+        found = txn.get(_FORMAT_KEY)
+    if found is None:
+        raise LedgerUnknown("the file ledger.mdb holds no ledger; name another directory, or make one: sidecar init")
+    if found != FORMAT.encode():
+        raise LedgerUnknown(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
+
+
+def open_for_reading(directory: Path) -> tuple[lmdb.Environment, bool]:
+    """A read-only environment, also beside a running writer; the flag says whether the writer knows of this reader.
+
+    Where the directory cannot be written there is no place in the lock file: pages may then be used again under the
+    reader, which has to look whether anything was committed meanwhile.
+    """
+    refuse_absent(directory)
+    with _translated():
+        try:
+            return _environment(directory, 0, create=False, readonly=True), True
+        except lmdb.Error:
+            return _environment(directory, 0, create=False, readonly=True, lock=False), False
+
+
+def databases(environment: lmdb.Environment, txn: lmdb.Transaction) -> tuple[Any, Any]:
+    """Entries and notes of an environment open for reading."""
+    entries, notes, _ = (environment.open_db(name, txn=txn, create=False) for name in _DATABASES)
+    return entries, notes
+
+
+def _environment(
+    directory: Path, max_bytes: int, *, create: bool, readonly: bool = False, lock: bool = True
+) -> lmdb.Environment:
+    return lmdb.open(
+        str(directory / FILE), map_size=max_bytes, subdir=False, readonly=readonly, metasync=True, sync=True,
+        mode=0o600, create=create, writemap=False, max_dbs=len(_DATABASES), lock=lock,
+    )  # fmt: skip
+
+
+@contextmanager
+def _translated() -> Iterator[None]:
+    """LMDB's errors as ours."""
+    try:
+        yield
+    except lmdb.MapFullError:
+        raise LedgerFull("the ledger has reached its greatest size; raise ledger_max_mib and start again") from None
+    except (lmdb.InvalidError, lmdb.VersionMismatchError, lmdb.BadDbiError, lmdb.NotFoundError):
+        raise LedgerUnknown("the file ledger.mdb is no ledger of this version; name another directory") from None
+    except (lmdb.CorruptedError, lmdb.PageNotFoundError, lmdb.PanicError):
+        raise LedgerDamaged("the file ledger.mdb is damaged; keep it, and run `sidecar verify` on it") from None
+    except lmdb.DiskError:
+        raise LedgerFull("the disk is full; make room and start again") from None
+    except (lmdb.Error, OSError) as error:
+        raise LedgerError(f"the ledger's file cannot be used ({error}); mend that and start again") from None

@@ -1,0 +1,209 @@
+"""The one thread that writes. It takes what waits, makes entries of it, commits them together, then answers.
+
+Nothing is answered before its commit returned. After a commit that failed nothing is tried again: what is on disk is
+not known, and a second attempt could sign two things for one place. Every caller is told, and the keys are forgotten.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from uuid import UUID
+
+from sidecar.chain.entry import EntryType
+from sidecar.errors import LedgerError
+from sidecar.ledger.clock import Clock
+from sidecar.ledger.draft import Recorded
+from sidecar.ledger.epoch import Epoch, clock_entry, close_entry
+from sidecar.ledger.inbox import Inbox, Item, Waiter, refuse, release
+from sidecar.ledger.options import Options, Room, cost
+from sidecar.ledger.segment import Made, OpenSegment
+from sidecar.ledger.store import Batch, NoteKind, Store
+
+CLOSED = "the ledger is closed; start the sidecar again"
+
+
+@dataclass(frozen=True, slots=True)
+class Position:
+    """How far the ledger is durable. ``segment``: the open one. ``last_seal``: the last seal, signed.
+
+    ``head``: the last head signed; where the open segment is empty it is about the segment before.
+    """
+
+    chain_id: bytes
+    next_seq: int
+    segment: int
+    head: bytes
+    last_seal: bytes
+
+
+class Writer:
+    """Owns the epoch and all writing to the store once started."""
+
+    def __init__(
+        self, epoch: Epoch, store: Store, room: Room, options: Options, clock: Clock, position: Position,
+        on_failure: Callable[[LedgerError], None],
+    ) -> None:  # fmt: skip
+        self._epoch, self._store, self._room = epoch, store, room
+        self._options, self._clock = options, clock
+        self._on_failure = on_failure
+        self._inbox = Inbox(options.queue_limit)
+        self._due = clock.now().mono_ns + options.segment_ns
+        self._failure: LedgerError | None = None
+        self._held: Sequence[Item] = ()  # taken, not yet answered
+        self.position = position
+        self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
+
+    @property
+    def depth(self) -> int:
+        """How many entries wait."""
+        return self._inbox.depth
+
+    @property
+    def failure(self) -> LedgerError | None:
+        """Why it stopped, if it did not stop in order."""
+        return self._failure
+
+    def start(self) -> None:
+        """Begin to write."""
+        self._thread.start()
+
+    def put(self, item: Item) -> None:
+        """Queue an entry; its waiter is answered once it is durable. Raises LedgerError."""
+        self._inbox.put(item)
+
+    def stop(self) -> None:
+        """Write what waits, CLOSE and the last seal; return when that is done. May be called twice."""
+        self._inbox.shut(LedgerError(CLOSED))
+        if self._thread.is_alive() and threading.current_thread() is not self._thread:
+            self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            ended = False
+            while not ended:
+                self._held, ended = self._inbox.take(self._options.batch, self._clock, self._due)
+                self._held = self._admit(self._held)
+                if self._room.exhausted():
+                    self._give_up()
+                    return
+                self._seal_if_due()
+                self._write_held()
+            self._finish()
+        except Exception as error:
+            self._fail(_as_ledger_error(error))
+        finally:
+            self._epoch.wipe()
+
+    def _admit(self, items: Sequence[Item]) -> Sequence[Item]:
+        """The items there is room for; the others are refused, and nothing of them is written."""
+        left = self._room.left() if items else 0
+        admitted: list[Item] = []
+        refused: list[Item] = []
+        for item in items:
+            left -= cost(item.entry)
+            (admitted if left >= 0 else refused).append(item)
+        if refused:
+            refuse(refused, self._room.refusal())
+        return admitted
+
+    def _write_held(self) -> None:
+        while self._held:
+            self._write_group()
+
+    def _write_group(self) -> None:
+        """Make and commit entries up to the segment's end, then answer them; the rest stays held."""
+        batch, segment = Batch(), self._epoch.open
+        made, left = self._make(self._held, batch)
+        head, seal = segment.head(made[-1][1]), b""
+        closing = made[-1][0].entry.type is EntryType.CLOSE
+        try:
+            if closing:
+                seal = self._epoch.finish(self._clock.now(), batch)
+            elif self._full():
+                seal = self._epoch.roll("count", self._clock.now(), batch)
+            else:
+                batch.note(segment.segment, NoteKind.HEAD, head)
+            self._store.commit(batch)
+            self._move(head, seal)
+            self._held = left
+            release(_answers(made, segment, head))
+        finally:
+            if seal:
+                segment.wipe()
+        if seal and not closing:
+            self._opened()
+
+    def _make(self, items: Sequence[Item], batch: Batch) -> tuple[list[tuple[Item, Made]], Sequence[Item]]:
+        """Entries of the items, as many as the segment takes, and the items left. CLOCK where it must come."""
+        made: list[tuple[Item, Made]] = []
+        place = 0
+        while place < len(items) and not self._full():
+            now = self._clock.now()
+            step = self._epoch.step(now)
+            item = Item(clock_entry(step)) if step else items[place]
+            place += 0 if step else 1
+            entry = self._epoch.write(item.entry, now)
+            batch.entry(entry.seq, entry.body)
+            if entry.decided is not None:
+                batch.decision(UUID(entry.decided.decision_id).bytes, entry.seq)
+            made.append((item, entry))
+        return made, items[place:]
+
+    def _full(self) -> bool:
+        return self._epoch.open.count >= self._options.segment_entries
+
+    def _seal_if_due(self) -> None:
+        now = self._clock.now()
+        if self._full() or now.mono_ns >= self._due:
+            batch, segment = Batch(), self._epoch.open
+            seal = self._epoch.roll("count" if self._full() else "time", now, batch)
+            try:
+                self._store.commit(batch)
+            finally:
+                segment.wipe()
+            self._move(self.position.head, seal)
+            self._opened()
+
+    def _opened(self) -> None:
+        """A segment was opened, and that is durable."""
+        self._due = self._clock.now().mono_ns + self._options.segment_ns
+        self._store.tidy()
+
+    def _move(self, head: bytes, seal: bytes) -> None:
+        was, segment = self.position, self._epoch.open
+        self.position = Position(was.chain_id, segment.next_seq, segment.segment, head, seal or was.last_seal)
+
+    def _finish(self) -> None:
+        self._held = [Item(close_entry())]
+        self._write_held()
+
+    def _give_up(self) -> None:
+        """The reserve is going: refuse what waits, and close in order while that is still possible."""
+        error = self._room.refusal()
+        refuse([*self._held, *self._inbox.fail(error)], error)
+        self._finish()
+        self._failure = error
+        self._on_failure(error)
+
+    def _fail(self, error: LedgerError) -> None:
+        self._failure = error
+        refuse([*self._held, *self._inbox.fail(error)], error)
+        self._on_failure(error)
+
+
+def _answers(made: Sequence[tuple[Item, Made]], segment: OpenSegment, head: bytes) -> list[tuple[Waiter, Recorded]]:
+    """A receipt for each entry somebody waits for; the last entry's is the head that is stored."""
+    last = made[-1][1]
+    return [
+        (item.waiter, Recorded(m.seq, m.segment, m.leaf, head if m is last else segment.head(m)))
+        for item, m in made
+        if item.waiter is not None
+    ]
+
+
+def _as_ledger_error(error: Exception) -> LedgerError:
+    if isinstance(error, LedgerError):
+        return error
+    return LedgerError(f"the ledger's writer failed ({type(error).__name__}); restart the sidecar, which looks again")

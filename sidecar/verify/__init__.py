@@ -1,0 +1,26 @@
+"""The judgement: a stream of records and what the verifier holds besides, in; a report, out.
+
+Rules: pure. No I/O but the ``read`` it is given, no clock, no import of the ledger. Memory is flat at any size. What a
+ledger contains is never an exception, it is a finding at its place; what could not be checked is said.
+"""
+
+from sidecar.verify.disclosure import Disclosure, parse_disclosure
+from sidecar.verify.evidence import Evidence, SeedOpener
+from sidecar.verify.judge import PROGRESS_EVERY, verify_stream
+from sidecar.verify.report import MAX_FINDINGS, Finding, Report, Verdict
+from sidecar.verify.trust import Trust, parse_trust
+
+__all__ = [
+    "MAX_FINDINGS",
+    "PROGRESS_EVERY",
+    "Disclosure",
+    "Evidence",
+    "Finding",
+    "Report",
+    "SeedOpener",
+    "Trust",
+    "Verdict",
+    "parse_disclosure",
+    "parse_trust",
+    "verify_stream",
+]

@@ -1,0 +1,117 @@
+"""What the judgement looked at and what it could not look at, in words a person reads."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from sidecar.verify.evidence import Evidence
+from sidecar.verify.report import MAX_FINDINGS, Verdict
+
+
+@dataclass(slots=True)
+class Coverage:
+    """Counts kept while reading. ``tags`` counts every tag tried, under confirmed keys or not."""
+
+    entries: int = 0
+    segments: int = 0
+    tags: int = 0
+    seeds: int = 0
+    disclosed: int = 0
+    notes_signed: int = 0
+    receipts: int = 0
+    asserted: int = 0
+    anonymous: bool = False
+    whole: bool = True
+    broken: bool = False
+    epochs: int = 0
+    last_seq: int | None = None
+    uncommitted: list[int] = field(default_factory=list)
+    unused_keys: list[int] = field(default_factory=list)
+    unchecked: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def note(self, text: str) -> None:
+        """Something the reader should know that is no finding."""
+        if len(self.notes) < MAX_FINDINGS:
+            self.notes.append(text)
+
+    def leave(self, text: str) -> None:
+        """Something that could not be checked."""
+        if len(self.unchecked) < MAX_FINDINGS:
+            self.unchecked.append(text)
+
+    def checked(self, evidence: Evidence) -> tuple[str, ...]:
+        """Plain lines: what was checked."""
+        if not self.entries:
+            return ()
+        lines = [
+            f"structure, order, links and payload commitments of {self.entries} entries",
+            f"signatures of {self.notes_signed} epoch notes, heads and seals",
+            "boot-time and wall clocks of the entries against each other",
+        ]
+        if self.seeds:
+            lines.append(f"HMAC tags of {self.tags} entries and agent tags (custodian's key, {self.seeds} epochs)")
+        elif self.disclosed:
+            lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
+        if self.receipts:
+            lines.append(f"{self.receipts} receipts against their entries")
+        if evidence.trust is not None:
+            lines.append("chain and identity key against the trust file")
+        return tuple(lines)
+
+    def not_checked(self, evidence: Evidence) -> tuple[str, ...]:
+        """Plain lines: what was not checked, and why."""
+        return tuple([*self._keys(evidence), *self._outside(evidence), *self.unchecked])
+
+    def _keys(self, evidence: Evidence) -> list[str]:
+        lines = []
+        if evidence.open_seed is None and evidence.disclosure is None:
+            lines.append("HMAC tags and agent tags: no key was given")
+        elif self.tags < self.entries or (not self.seeds and self.disclosed < self.segments):
+            lines.append("HMAC tags of the entries whose keys were not given or could not be opened")
+        if self.unused_keys:
+            lines.append(f"tags under the disclosed keys of {_list(self.unused_keys)}: no seal commits to these keys")
+        if self.uncommitted:
+            lines.append(f"keys of {_list(self.uncommitted)} against a commitment: open, or ended by a crash")
+        return lines
+
+    def _outside(self, evidence: Evidence) -> list[str]:
+        lines = [
+            "that nobody rewrote the whole ledger: no receipt of a pinned log",
+            f"that nothing after {_end(self.last_seq)} was cut off: only a later receipt or a log can tell",
+            "that an outcome refers to the decision it names: decisions are not remembered while reading",
+        ]
+        if self.asserted:
+            lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")
+        if evidence.trust is None:
+            lines.append("that this is the chain you expect: no trust file was given")
+        if not evidence.receipts:
+            lines.append("that callers were told what is recorded: no receipt was given")
+        if self.broken:
+            lines.append("whatever follows the place where the stream could no longer be read")
+        return lines
+
+
+def _end(seq: int | None) -> str:
+    return "the start" if seq is None else f"entry {seq}"
+
+
+def _list(segments: list[int]) -> str:
+    shown = ", ".join(str(s) for s in segments[:20])
+    more = f" and {len(segments) - 20} more" if len(segments) > 20 else ""
+    return f"segment{'s' if len(segments) > 1 else ''} {shown}{more}"
+
+
+def claim(verdict: Verdict, coverage: Coverage) -> str:
+    """What one may claim on the strength of the report."""
+    if verdict > Verdict.UNANCHORED:
+        return f"Nothing beyond the findings: the ledger is {verdict.name}."
+    signed = (
+        "The bytes match the signatures of the key that GENESIS names, and nothing is missing between first and last"
+    )
+    tagged = (
+        "; the HMAC tags checked were made with the sidecar's own keys" if coverage.seeds or coverage.disclosed else ""
+    )
+    keyless = "" if tagged else "; without a key nothing is said of the tags"
+    told = "; the receipts given agree with what is recorded" if coverage.receipts else ""
+    return f"{signed}{tagged}{keyless}{told}. Not that the ledger was never made anew or cut at its end."

@@ -1,0 +1,270 @@
+"""The run of entries: each in its place, linked to the one before, tagged, committed (LEDGER.md rules 1, 2, 6, 7).
+
+An entry that is where it should be is judged at once. One that is not is held until the next record shows whether it
+was edited in its place or stands in another's; a link that does not fit is held until the next link shows which of the
+two entries it condemns. Nothing else is remembered, so memory stays flat.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from typing import Any
+
+from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType, Header
+from sidecar.chain.limits import ZERO16
+from sidecar.errors import Malformed
+from sidecar.verify import contents
+from sidecar.verify.contents import Contradiction
+from sidecar.verify.epochs import Epochs
+from sidecar.verify.report import Verdict
+from sidecar.verify.state import Phase, State
+
+_TAGGED = 216  # header and tag: the leaf's input
+_SHORTEST = 249  # everything before the stored payload
+_EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
+_ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
+
+Fields = tuple[Any, ...]
+Place = tuple[int, int]
+
+
+class Entries:
+    """Judges entry records in stream order."""
+
+    def __init__(self, state: State, epochs: Epochs) -> None:
+        self._s = state
+        self._epochs = epochs
+        self._held: tuple[Fields, bytes] | None = None
+        self._suspects: tuple[Place, Place] | None = None
+        self._last: Place = (0, 0)
+        self._early: list[tuple[int, bytes]] = []
+
+    def feed(self, body: bytes) -> None:
+        """One entry record."""
+        s = self._s
+        s.coverage.entries += 1
+        if len(body) < _SHORTEST:
+            self._unreadable(body)
+            return
+        fields = LAYOUT.unpack_from(body)
+        if self._held is not None or s.phase is not Phase.SEGMENT or s.chain_id is None:
+            self._prepare(fields, body)
+        if fields[_EPOCH:_PREV] == (s.epoch, s.seq, s.segment, s.chain_id):
+            self._accept(fields, body, False)
+        else:
+            self._held = fields, body
+
+    def _prepare(self, fields: Fields, body: bytes) -> None:
+        s = self._s
+        self.settle(fields[_SEQ], fields[_SEGMENT])
+        if s.phase is Phase.HEADED:
+            s.say(Verdict.MALFORMED, s.seq, "an entry follows its segment's head")
+            s.phase = Phase.SEGMENT
+        elif s.phase is not Phase.SEGMENT:
+            self._start_unannounced()
+        if s.chain_id is None:
+            self._epochs.learn_chain(fields[_CHAIN], _committed_payload(fields, body))
+
+    def _start_unannounced(self) -> None:
+        s = self._s
+        if s.phase in (Phase.START, Phase.CONTEXT):
+            s.say(
+                Verdict.MALFORMED, s.seq, "the stream does not start with what a ledger or a segment file starts with"
+            )
+            s.begin_epoch(s.epoch)
+        elif s.phase is Phase.EPOCH_DUE:
+            s.say(Verdict.TAMPERED, s.seq, "the epoch note that must stand here is missing")
+            s.begin_epoch(s.epoch + 1)
+        s.begin_segment(s.segment, None)
+
+    def _unreadable(self, body: bytes) -> None:
+        s = self._s
+        self.settle(None, None)
+        if s.phase is not Phase.SEGMENT:
+            self._start_unannounced()
+        s.say(Verdict.MALFORMED, s.seq, "the entry is cut short")
+        s.keys.skip(1)
+        s.seq += 1
+        s.leaf = None
+
+    def settle(self, next_seq: int | None, next_segment: int | None) -> None:
+        """Judge the entry that is held, if one is, now that the next record tells what it is (None: no entry)."""
+        if self._held is None:
+            return
+        (fields, body), self._held = self._held, None
+        s = self._s
+        seq, segment = fields[_SEQ], fields[_SEGMENT]
+        if s.segment < segment == next_segment and seq >= s.seq and fields[_CHAIN] == s.chain_id:
+            self._leave_segment(segment, seq, fields[_EPOCH])
+        elif seq > s.seq and next_seq is not None and next_seq != s.seq + 1:
+            self._leave_gap(seq)
+        elif seq < s.seq and next_seq != s.seq + 1:
+            s.say(Verdict.TAMPERED, s.seq, f"entry {seq} stands where entry {s.seq} must be")
+            return
+        wrong = _differences(fields, (s.epoch, s.seq, s.segment, s.chain_id))
+        if wrong:
+            s.say(Verdict.TAMPERED, s.seq, f"its header is of another place: {wrong}")
+        self._accept(fields, body, bool(wrong))
+
+    def _leave_segment(self, segment: int, seq: int, epoch: int) -> None:
+        s = self._s
+        missing = None if seq == s.seq else s.seq
+        if epoch != s.epoch:
+            s.begin_epoch(epoch)
+            s.due = None
+        s.lose(segment, missing)
+        if seq != s.seq:
+            s.seq = s.first = seq
+            s.leaf = None
+
+    def _leave_gap(self, seq: int) -> None:
+        s = self._s
+        s.say(Verdict.TAMPERED, s.seq, f"{seq - s.seq} entries from {s.seq} are missing: entry {seq} follows")
+        s.keys.skip(seq - s.seq)
+        s.seq, s.leaf = seq, None
+
+    def _accept(self, fields: Fields, body: bytes, condemned: bool) -> None:
+        """The entry at this place, wherever else its header claims to be."""
+        s = self._s
+        seq, place = s.seq, (s.segment, s.seq)
+        leaf = sha256(b"\0" + body[:_TAGGED]).digest()
+        if self._suspects is not None or fields[_PREV] != s.leaf:
+            self._link(place, s.leaf is None or fields[_PREV] == s.leaf)
+        self._last = place
+        s.leaf = leaf
+        s.tree.append(leaf)
+        wall, mono = s.last_clocks = fields[12], fields[13]
+        if s.first_clocks is None:
+            s.first_clocks = s.last_clocks
+        value = self._judge(fields, body, condemned)
+        decided = None
+        if value is not None and fields[1] == EntryType.DECISION:
+            decided = (value["decision_id"], value["effect"], value["request_digest"])
+        s.recent.append((leaf, wall, decided))
+        s.seq = seq + 1
+        if s.receipts.due:
+            s.receipts.compare(seq, leaf, decided, value)
+
+    def _judge(self, fields: Fields, body: bytes, condemned: bool) -> dict[str, Any] | None:
+        """Tag, structure, payload; the payload's value if all of them are in order."""
+        s = self._s
+        if s.due is not None and s.keys.key is None:
+            self._early.append((s.seq, body[:_TAGGED]))
+        elif condemned:
+            s.keys.skip(1)
+        elif s.keys.key is not None and not s.keys.fits(body[:HEADER_SIZE], body[HEADER_SIZE:_TAGGED], s.seq):
+            s.say(Verdict.TAMPERED, s.seq, "its tag is wrong")
+            return None
+        try:
+            header = contents.structure(body)
+        except Malformed as error:
+            s.say(Verdict.MALFORMED, s.seq, str(error))
+            self._placed(None, fields[_COMMIT])
+            if s.seq == 0:
+                self._epochs.after_genesis()
+            return None
+        kind = header.type
+        if kind not in _ORDINARY or s.due is not None or s.closed:
+            self._placed(kind, header.payload_commit)
+        s.clock.entry(s.segment, s.seq, header.wall_ns, header.mono_ns, kind is EntryType.CLOCK)
+        value = self._content(header, body)
+        if s.seq == 0 or kind is EntryType.OPEN:
+            self._begin(kind, value)
+        elif kind is EntryType.CLOCK and value is not None:
+            s.coverage.note(f"segment {s.segment}, entry {s.seq}: the wall clock stepped by {value['step_ns']} ns")
+        return value
+
+    def _content(self, header: Header, body: bytes) -> dict[str, Any] | None:
+        s, kind = self._s, header.type
+        try:
+            data = contents.read_payload(body, header.payload_len, header.payload_commit)
+            value = contents.read_value(kind, data, header.ref_seq, header.agent_tag)
+        except Malformed as error:
+            s.say(Verdict.MALFORMED, s.seq, str(error))
+            return None
+        except Contradiction as error:
+            s.say(Verdict.TAMPERED, s.seq, str(error))
+            return None
+        if header.agent_tag != ZERO16:
+            agent = contents.proved_agent(kind, value)
+            if agent is not None and not s.keys.agent_fits(header.agent_tag, s.seq, agent):
+                s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
+        elif kind is EntryType.DECISION:
+            s.coverage.asserted += 1
+        return value
+
+    def _placed(self, kind: EntryType | None, commit: bytes) -> None:
+        """Types that have their place in an epoch; ``kind`` None: it cannot be read."""
+        s = self._s
+        due, s.due = s.due, None
+        if s.closed:
+            s.say(Verdict.TAMPERED, s.seq, "an entry follows CLOSE")
+        if due is not None and kind not in (due, None):
+            s.say(Verdict.TAMPERED, s.seq, f"{due.name} must stand here")
+        elif due is None and kind in (EntryType.GENESIS, EntryType.OPEN):
+            s.say(Verdict.TAMPERED, s.seq, f"{kind.name} stands where it must not")
+        if due is EntryType.GENESIS and kind is not EntryType.OPEN:
+            s.due = EntryType.OPEN
+        if kind is EntryType.POLICY:
+            s.policy = commit
+        s.closed = kind is EntryType.CLOSE
+
+    def _begin(self, kind: EntryType, value: dict[str, Any] | None) -> None:
+        s = self._s
+        if s.seq == 0:
+            if value is not None and kind is EntryType.GENESIS:
+                self._epochs.genesis(value)
+            self._epochs.after_genesis()
+        else:
+            if value is not None:
+                self._epochs.opening(value, s.seq)
+            self._check_early()
+
+    def _check_early(self) -> None:
+        """OPEN carries the seed for the tags of GENESIS and of itself."""
+        s = self._s
+        for seq, tagged in self._early:
+            if seq >= s.first and not s.keys.fits(tagged[:HEADER_SIZE], tagged[HEADER_SIZE:], seq):
+                self._condemn((s.segment, seq), "its tag is wrong")
+        self._early.clear()
+
+    def _link(self, place: Place, good: bool) -> None:
+        self._resolve(good)
+        if not good:
+            self._suspects = self._last, place
+
+    def _resolve(self, good: bool) -> None:
+        if self._suspects is not None:
+            before, this = self._suspects
+            self._suspects = None
+            self._condemn(before if good else this)
+
+    def signed_leaf(self, good: bool) -> None:
+        """A seal or head in order says whether the last entry is the one it was signed for."""
+        if self._suspects is None and not good:
+            self._condemn(self._last)
+        self._resolve(good)
+
+    def _condemn(self, place: Place, reason: str = "it is not the entry that was linked or signed here") -> None:
+        findings = self._s.findings
+        if not findings.condemned(*place):
+            findings.add(Verdict.TAMPERED, *place, reason)
+
+    def finish(self) -> None:
+        """The stream is at its end."""
+        self.settle(None, None)
+        self._resolve(True)
+        self._s.clock.settle()
+
+
+def _committed_payload(fields: Fields, body: bytes) -> bytes | None:
+    try:
+        return contents.read_payload(body, fields[_LENGTH], fields[_COMMIT])
+    except (Malformed, Contradiction):
+        return None
+
+
+def _differences(fields: Fields, due: tuple[object, ...]) -> str:
+    names = ("epoch", "seq", "segment", "chain")
+    found = fields[_EPOCH:_PREV]
+    return ", ".join(name for name, a, b in zip(names, found, due, strict=True) if a != b)

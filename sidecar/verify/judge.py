@@ -1,0 +1,108 @@
+"""The judgement on a stream: bytes in, report out (proto/LEDGER.md, "Verification").
+
+Nothing is read but what ``read`` gives, nothing is written, and no more is remembered than a few entries, whatever
+the stream's length. What the stream contains never raises: it becomes a finding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sidecar.chain.stream import Kind, records
+from sidecar.errors import Malformed
+from sidecar.verify.context import Context
+from sidecar.verify.coverage import claim
+from sidecar.verify.entries import Entries
+from sidecar.verify.epochs import Epochs
+from sidecar.verify.evidence import Evidence
+from sidecar.verify.report import Report, Verdict
+from sidecar.verify.segments import Segments
+from sidecar.verify.state import Phase, State
+
+PROGRESS_EVERY = 1_000
+"""Entries between two calls of ``progress``."""
+
+_UNANCHORED = "no receipt of a pinned log: whoever has the disk and the identity key could have made all of it anew, or cut its end"
+
+
+def verify_stream(
+    read: Callable[[int], bytes],
+    evidence: Evidence = Evidence(),  # noqa: B008  frozen, and empty
+    *,
+    progress: Callable[[int], None] | None = None,
+) -> Report:
+    """Judge a stream: a whole ledger, or one segment file.
+
+    ``read(n)`` gives exactly n bytes, or fewer only at the end. ``progress`` is called with the number of entries read
+    so far, every :data:`PROGRESS_EVERY`. What ``read`` and the evidence's ``open_seed`` raise passes through, except
+    `Malformed` from ``read`` and `CustodyError` from ``open_seed``, which are findings.
+    """
+    judge = _Judge(evidence)
+    try:
+        judge.read(read, progress)
+    except Malformed as error:
+        judge.broken(str(error))
+    return judge.report()
+
+
+class _Judge:
+    def __init__(self, evidence: Evidence) -> None:
+        self._s = State(evidence)
+        self._epochs = Epochs(self._s)
+        self._entries = Entries(self._s, self._epochs)
+        self._segments = Segments(self._s, self._entries)
+        self._context = Context(self._s, self._epochs)
+
+    def read(self, read: Callable[[int], bytes], progress: Callable[[int], None] | None) -> None:
+        s, feed = self._s, self._entries.feed
+        for kind, body in records(read):
+            if s.phase is Phase.DONE:
+                raise Malformed("a record follows the seal of a segment file")
+            if kind is Kind.ENTRY:
+                feed(body)
+                if progress is not None and s.coverage.entries % PROGRESS_EVERY == 0:
+                    progress(s.coverage.entries)
+            else:
+                self._other(kind, body)
+
+    def _other(self, kind: Kind, body: bytes) -> None:
+        s = self._s
+        if s.phase is Phase.CONTEXT or (s.phase is Phase.START and kind is Kind.GENESIS):
+            self._context.feed(kind, body)
+        elif kind is Kind.EPOCH:
+            self._entries.settle(None, None)
+            self._epochs.feed(body)
+        elif kind is Kind.HEAD:
+            self._segments.head(body)
+        elif kind is Kind.SEAL:
+            self._segments.seal(body)
+        else:
+            s.say(Verdict.MALFORMED, s.seq, f"a context record {kind.name} where none may be")
+
+    def broken(self, reason: str) -> None:
+        """The stream cannot be read on."""
+        self._s.coverage.broken = True
+        self._entries.settle(None, None)
+        self._s.say(Verdict.MALFORMED, self._s.seq, reason)
+
+    def report(self) -> Report:
+        s = self._s
+        self._entries.finish()
+        self._epochs.finish()
+        self._segments.finish()
+        s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
+        s.findings.add(Verdict.UNANCHORED, None, None, _UNANCHORED)
+        s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None
+        verdict = s.findings.worst()
+        return Report(
+            verdict,
+            s.findings.in_order(),
+            s.findings.total,
+            s.coverage.checked(s.evidence),
+            s.coverage.not_checked(s.evidence),
+            tuple(s.coverage.notes),
+            s.coverage.entries,
+            s.coverage.segments,
+            s.chain_id,
+            claim(verdict, s.coverage),
+        )

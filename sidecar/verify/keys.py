@@ -1,0 +1,144 @@
+"""Where tag keys come from: a custodian's seed, ratcheted from segment to segment, or a disclosure (LEDGER.md rule 7).
+
+A custodian's keys hang from the seed commitment that the epoch note signs; they are right or refused before they are
+used. Disclosed keys hang from the seal's commitments, which come after the entries: what they find wrong is kept back
+until the seal has confirmed the keys.
+"""
+
+from __future__ import annotations
+
+from hmac import digest as hmac_digest
+
+from sidecar.chain.epoch import EpochNote
+from sidecar.chain.limits import SEGMENT_ENTRIES
+from sidecar.chain.ratchet import Ratchet, SegmentKeys, agent_tag, evolve, mac_key_commit, seed_commit, tag_key_commit
+from sidecar.chain.seal import Seal
+from sidecar.chain.seeds import Custody, SealedShare
+from sidecar.errors import CustodyError
+from sidecar.verify.coverage import Coverage
+from sidecar.verify.evidence import Evidence
+from sidecar.verify.report import MAX_FINDINGS, Findings, Verdict
+
+_TAG_LABEL = b"sidecar/v1/entry\0"
+_FARTHEST = 2**24  # segments one may ratchet over at once: 32 years of a segment a minute
+
+
+class Keyring:
+    """The keys of the segment being read. ``key`` is the next entry's, None where tags cannot be checked."""
+
+    __slots__ = ("_coverage", "_disclosure", "_evidence", "_findings", "_next", "_ratchet", "_wrong", "key", "segment")
+
+    def __init__(self, evidence: Evidence, findings: Findings, coverage: Coverage) -> None:
+        self._evidence, self._findings, self._coverage = evidence, findings, coverage
+        self._disclosure = evidence.disclosure if evidence.open_seed is None else None
+        self._ratchet: Ratchet | None = None
+        self._next = 0
+        self._wrong: list[tuple[int, str]] = []
+        self.segment: SegmentKeys | None = None
+        self.key: bytes | None = None
+
+    def wanted(self) -> bool:
+        """Whether seeds can be opened at all."""
+        return self._evidence.open_seed is not None
+
+    def open_epoch(
+        self, custody: Custody, note: EpochNote, shares: list[SealedShare], place: tuple[int | None, int | None]
+    ) -> None:
+        """Open the epoch's seed and start its ratchet; a bad share or seed is TAMPERED at ``place``."""
+        self._ratchet = None
+        if self._evidence.open_seed is None or not custody.custodians:
+            return
+        try:
+            seed = self._evidence.open_seed(custody, note.chain_id, note.epoch, shares)
+        except CustodyError as error:
+            self._findings.add(Verdict.TAMPERED, *place, f"seed of epoch {note.epoch}: {error}")
+            return
+        if seed_commit(note.chain_id, note.epoch, seed) != note.seed_commit:
+            reason = f"seed of epoch {note.epoch}: what the custodians opened is not what the epoch note commits to"
+            self._findings.add(Verdict.TAMPERED, *place, reason)
+            return
+        self._coverage.seeds += 1
+        self._ratchet, self._next = Ratchet(note.chain_id, note.epoch, seed, note.segment), note.segment
+
+    def close_epoch(self) -> None:
+        """Forget the epoch's keys."""
+        self._ratchet = self.segment = self.key = None
+
+    def begin_segment(self, chain_id: bytes | None, segment: int) -> None:
+        """Take the keys of ``segment``, from whatever source there is."""
+        self._wrong.clear()
+        self.segment = self._ratcheted(segment)
+        if self.segment is None and self._disclosure is not None and self._disclosure.chain_id == chain_id:
+            self.segment = self._disclosure.segments.get(segment)
+        self.key = None if self.segment is None else self.segment.mac_key
+
+    def _ratcheted(self, segment: int) -> SegmentKeys | None:
+        if self._ratchet is None or not 0 <= segment - self._next <= _FARTHEST:
+            return None
+        while self._next < segment:
+            self._ratchet.advance()
+            self._next += 1
+        self._next += 1
+        return self._ratchet.advance()
+
+    def fits(self, header: bytes, tag: bytes, seq: int) -> bool:
+        """Whether ``tag`` is right under the next key, which is thereby used. True where it is not yet decided."""
+        key = self.key
+        if key is None:
+            return True
+        right = hmac_digest(key, _TAG_LABEL + header, "sha256") == tag  # nothing secret to leak: the tag is public
+        self.key = evolve(key)
+        self._coverage.tags += 1
+        return right or self._decide_later(seq, "its tag is wrong")
+
+    def agent_fits(self, tag: bytes, seq: int, agent_id: str) -> bool:
+        """Whether the agent's blinded name is right; True where there is no key or it is not yet decided."""
+        if self.segment is None:
+            return True
+        right = agent_tag(self.segment.tag_key, seq, agent_id) == tag
+        return right or self._decide_later(seq, "its agent tag is not that of the agent in its payload")
+
+    def _decide_later(self, seq: int, reason: str) -> bool:
+        if self._ratchet is not None:
+            return False
+        if len(self._wrong) < MAX_FINDINGS:
+            self._wrong.append((seq, reason))
+        return True
+
+    def skip(self, entries: int) -> None:
+        """Pass over the keys of entries that are missing or condemned already."""
+        if self.key is None or entries > SEGMENT_ENTRIES:
+            self.key = None
+            return
+        for _ in range(entries):
+            self.key = evolve(self.key)
+
+    def end_segment(self, segment: int, seal: Seal | None) -> None:
+        """Hold the keys against the seal's commitments. ``seal``: one whose signature is good, or None."""
+        committed = seal is not None and seal.mac_key is not None
+        if seal is not None and committed:
+            self._hold(segment, seal)
+        elif self._disclosure is not None and self.segment is not None:
+            self._coverage.unused_keys.append(segment)
+        elif self._ratchet is not None and self.segment is not None:
+            self._coverage.uncommitted.append(segment)
+        self._wrong.clear()
+        self.segment = self.key = None
+
+    def _hold(self, segment: int, seal: Seal) -> None:
+        given = self._evidence.disclosure
+        disclosed = given.segments.get(segment) if given is not None and given.chain_id == seal.chain_id else None
+        if self._ratchet is not None and self.segment is not None and not _committed(self.segment, seal):
+            self._findings.add(Verdict.TAMPERED, segment, None, "the seal commits to other keys than the seed gives")
+        if disclosed is None:
+            return
+        if not _committed(disclosed, seal):
+            self._findings.add(Verdict.TAMPERED, segment, None, "the disclosed keys are not those the seal commits to")
+            return
+        self._coverage.disclosed += 1
+        for seq, reason in self._wrong:
+            self._findings.add(Verdict.TAMPERED, segment, seq, reason)
+
+
+def _committed(keys: SegmentKeys, seal: Seal) -> bool:
+    return mac_key_commit(keys.mac_key) == seal.mac_key and tag_key_commit(keys.tag_key) == seal.tag_key

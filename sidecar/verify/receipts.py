@@ -1,0 +1,131 @@
+"""Receipts in callers' hands: signed heads, held against the entries they name (LEDGER.md rule 8)."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.chain import lines, note
+from sidecar.chain.head import Head
+from sidecar.chain.request import Option, Request
+from sidecar.errors import Malformed, SignatureInvalid
+from sidecar.verify.coverage import Coverage
+from sidecar.verify.report import Findings, Verdict
+
+Decided = tuple[str, str, str]
+"""A decision's id, effect and request digest (hex), as its payload gives them."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Receipt:
+    number: int
+    data: bytes
+    head: Head
+
+    @property
+    def place(self) -> tuple[int, int]:
+        return self.head.segment, self.head.seq
+
+
+class Receipts:
+    """All receipts given. ``due`` holds those of the segment being read whose signature is good, by seq."""
+
+    __slots__ = ("_coverage", "_findings", "_waiting", "due")
+
+    def __init__(self, given: Sequence[bytes], findings: Findings, coverage: Coverage) -> None:
+        self._findings, self._coverage = findings, coverage
+        self._waiting: dict[int, list[_Receipt]] = {}
+        self.due: dict[int, list[_Receipt]] = {}
+        for number, data in enumerate(given, 1):
+            try:
+                head = Head.parse(note.parse(data).text)
+            except Malformed as error:
+                findings.add(Verdict.MALFORMED, None, None, f"receipt {number}: {error}")
+                continue
+            self._waiting.setdefault(head.segment, []).append(_Receipt(number, data, head))
+
+    def _say(self, verdict: Verdict, receipt: _Receipt, reason: str) -> None:
+        self._findings.add(verdict, *receipt.place, f"receipt {receipt.number}: {reason}")
+
+    def belong(self, chain_id: bytes) -> None:
+        """The chain is known: set aside what is of another."""
+        for segment, receipts in list(self._waiting.items()):
+            for receipt in receipts:
+                if receipt.head.chain_id != chain_id:
+                    self._say(Verdict.TAMPERED, receipt, "it is of another chain")
+            self._waiting[segment] = [r for r in receipts if r.head.chain_id == chain_id]
+
+    def begin_segment(self, segment: int, epoch: int, key: bytes | None) -> None:
+        """Check the signatures of this segment's receipts; ``key`` None: it is not known."""
+        for receipt in self._waiting.pop(segment, ()):
+            if key is None:
+                self._coverage.leave(f"receipt {receipt.number}: the signing key of segment {segment} is not known")
+            elif self._signed(receipt, key):
+                if receipt.head.epoch != epoch:
+                    self._say(Verdict.FORK, receipt, "validly signed, but for another epoch")
+                else:
+                    self.due.setdefault(receipt.head.seq, []).append(receipt)
+
+    def _signed(self, receipt: _Receipt, key: bytes) -> bool:
+        try:
+            note.verify_single(receipt.data, lines.segment_name(receipt.head.chain_id, receipt.head.segment), key)
+        except Malformed as error:
+            self._say(Verdict.MALFORMED, receipt, str(error))
+        except SignatureInvalid:
+            self._say(Verdict.TAMPERED, receipt, "it is not signed by the key of its segment")
+        else:
+            return True
+        return False
+
+    def compare(self, seq: int, leaf: bytes, decided: Decided | None, payload: Mapping[str, Any] | None) -> None:
+        """Hold the receipts due at ``seq`` against the entry there. ``payload``: None if it is unusable."""
+        for receipt in self.due.pop(seq, ()):
+            if receipt.head.leaf != leaf:
+                self._say(Verdict.FORK, receipt, "validly signed, but for another entry at this place")
+                continue
+            self._coverage.receipts += 1
+            named = receipt.head.decided
+            if named is None or payload is None:
+                continue
+            if (named.decision_id, named.effect, named.request.hex()) != decided:
+                self._say(Verdict.TAMPERED, receipt, "the caller was told another decision than the one recorded")
+            elif request_digest(payload) != named.request:
+                self._say(Verdict.TAMPERED, receipt, "the request recorded is not the one the digest was made of")
+
+    def end_segment(self, first: int, following: int) -> None:
+        """The segment holds the entries from ``first`` up to ``following``, which is excluded."""
+        for seq, receipts in self.due.items():
+            for receipt in receipts:
+                if seq >= following:
+                    self._say(Verdict.INCOMPLETE, receipt, f"the segment ends before it, at entry {following - 1}")
+                elif seq < first:
+                    self._say(Verdict.FORK, receipt, "validly signed, but for a place before its segment")
+        self.due.clear()
+
+    def finish(self, *, whole: bool, broken: bool) -> None:
+        """The stream is at its end: what was never reached is missing, or lies outside of a segment file."""
+        for segment, receipts in self._waiting.items():
+            for receipt in receipts:
+                if whole and not broken:
+                    self._say(Verdict.INCOMPLETE, receipt, f"the ledger does not reach its segment {segment}")
+                else:
+                    self._coverage.leave(f"receipt {receipt.number}: its segment {segment} was not read")
+        self._waiting.clear()
+
+
+def request_digest(payload: Mapping[str, Any]) -> bytes:
+    """The request digest over the request as a checked DECISION payload records it."""
+    r = payload["request"]
+    others = tuple(_option(a) for a in r["alternatives"])
+    receipt = base64.b64decode(r["last_receipt"])
+    return Request(
+        payload["agent"]["id"], _option(r), r["context"].encode(), r["purpose"], r["trace_parent"],
+        r["idempotency_key"], receipt, others,
+    ).digest()  # fmt: skip
+
+
+def _option(value: Mapping[str, Any]) -> Option:
+    resource = value["resource"]
+    return Option(value["action"], resource["type"], resource["id"], value["arguments"].encode())

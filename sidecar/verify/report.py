@@ -1,0 +1,123 @@
+"""What the judgement says: verdicts, findings at their place, what was checked, what was not, what one may claim."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+MAX_FINDINGS = 1_000
+"""How many findings, and how many notes, a report keeps. More are counted: a hostile ledger cannot fill the memory."""
+
+_RECENT = 32  # how far back the blame rule can name an entry that is already condemned
+
+
+class Verdict(enum.IntEnum):
+    """The verdicts of proto/LEDGER.md, "Verification", worst last."""
+
+    OK = 0
+    REDACTED = 1
+    PRUNED = 2
+    UNANCHORED = 3
+    INCOMPLETE = 4
+    CLOCK = 5
+    FORK = 6
+    TAMPERED = 7
+    MALFORMED = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing found. ``segment`` and ``seq`` are its place; a seal has no seq, the whole ledger has neither."""
+
+    verdict: Verdict
+    segment: int | None
+    seq: int | None
+    reason: str
+
+    def to_json(self) -> dict[str, Any]:
+        """The finding as a JSON object."""
+        return {"verdict": self.verdict.name, "segment": self.segment, "seq": self.seq, "reason": self.reason}
+
+
+def _in_order(finding: Finding) -> tuple[bool, int, bool, int]:
+    segment, seq = finding.segment, finding.seq
+    return (segment is None, segment or 0, seq is None, seq or 0)
+
+
+class Findings:
+    """Findings as they come: the first :data:`MAX_FINDINGS` are kept, all are counted, the worst is remembered."""
+
+    __slots__ = ("_kept", "_recent", "_worst", "total")
+
+    def __init__(self) -> None:
+        self._kept: list[Finding] = []
+        self._recent: deque[tuple[int | None, int | None]] = deque(maxlen=_RECENT)
+        self._worst: Finding | None = None
+        self.total = 0
+
+    def add(self, verdict: Verdict, segment: int | None, seq: int | None, reason: str) -> None:
+        """Record one finding."""
+        finding = Finding(verdict, segment, seq, reason)
+        self.total += 1
+        if len(self._kept) < MAX_FINDINGS:
+            self._kept.append(finding)
+        if self._worst is None or verdict > self._worst.verdict:
+            self._worst = finding
+        if verdict >= Verdict.TAMPERED:
+            self._recent.append((segment, seq))
+
+    def condemned(self, segment: int | None, seq: int | None) -> bool:
+        """Whether this place was found TAMPERED or MALFORMED among the latest findings."""
+        return (segment, seq) in self._recent
+
+    def worst(self) -> Verdict:
+        """The worst verdict so far, OK if nothing was found."""
+        return Verdict.OK if self._worst is None else self._worst.verdict
+
+    def in_order(self) -> tuple[Finding, ...]:
+        """The kept findings by place: segment, then seq; what has no seq after the entries of its segment.
+
+        The first of the worst verdict is among them, however many came before it.
+        """
+        kept = list(self._kept)
+        if self._worst is not None and self._worst not in kept:
+            kept[-1] = self._worst
+        return tuple(sorted(kept, key=_in_order))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The judgement on one stream. ``findings_total`` counts also those beyond the ones kept."""
+
+    verdict: Verdict
+    findings: tuple[Finding, ...]
+    findings_total: int
+    checked: tuple[str, ...]
+    not_checked: tuple[str, ...]
+    notes: tuple[str, ...]
+    entries: int
+    segments: int
+    chain_id: bytes | None
+    claim: str
+
+    def first_bad(self) -> Finding | None:
+        """The first finding, by place, that is worse than UNANCHORED."""
+        return next((f for f in self.findings if f.verdict > Verdict.UNANCHORED), None)
+
+    def to_json(self) -> Mapping[str, Any]:
+        """The report as a JSON object; member names are stable."""
+        return {
+            "verdict": self.verdict.name,
+            "findings": [f.to_json() for f in self.findings],
+            "findings_total": self.findings_total,
+            "checked": list(self.checked),
+            "not_checked": list(self.not_checked),
+            "entries": self.entries,
+            "segments": self.segments,
+            "chain": None if self.chain_id is None else self.chain_id.hex(),
+            "claim": self.claim,
+            "notes": list(self.notes),
+        }

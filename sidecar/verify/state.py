@@ -1,0 +1,119 @@
+"""What the judge knows between two records: where in the chain it stands, and what must come next."""
+
+from __future__ import annotations
+
+import enum
+from collections import deque
+
+from sidecar.chain.entry import EntryType
+from sidecar.chain.epoch import EpochNote
+from sidecar.chain.head import Head
+from sidecar.chain.limits import ZERO32
+from sidecar.chain.merkle import Tree
+from sidecar.chain.seal import Seal
+from sidecar.chain.seeds import Custody
+from sidecar.verify.clock import ClockRule
+from sidecar.verify.coverage import Coverage
+from sidecar.verify.evidence import Evidence
+from sidecar.verify.keys import Keyring
+from sidecar.verify.receipts import Decided, Receipts
+from sidecar.verify.report import Findings, Verdict
+
+REMEMBERED = 16_384
+"""Entries of a segment that a head may name: more than a segment holds (10,000), and a bound on memory."""
+
+
+class Phase(enum.Enum):
+    """What the next record may be."""
+
+    START = "nothing read yet"
+    CONTEXT = "within the context records of a segment file"
+    SEGMENT = "in a segment"
+    HEADED = "after a segment's head: only its seal may follow"
+    EPOCH_DUE = "after a seal that ends its epoch"
+    UNSURE = "after a seal that cannot be believed: a segment or an epoch"
+    DONE = "after the seal of a segment file"
+
+
+class State:
+    """The position in the chain. None stands for what is not known, which is then not compared either."""
+
+    def __init__(self, evidence: Evidence) -> None:
+        self.findings = Findings()
+        self.coverage = Coverage()
+        self.evidence = evidence
+        self.keys = Keyring(evidence, self.findings, self.coverage)
+        self.clock = ClockRule(self.findings)
+        self.receipts = Receipts(evidence.receipts, self.findings, self.coverage)
+        self.phase = Phase.START
+        self.chain_id: bytes | None = None
+        self.identity: bytes | None = None
+        self.custody: Custody | None = None
+        self.log: str | None = None
+        self.epoch = 0
+        self.note: EpochNote | None = None
+        self.note_hash: bytes | None = None
+        self.recovered: int | None = -1  # the segment that a recovery seal ended; -1: none
+        self.seal: bytes | None = ZERO32
+        self.policy: bytes | None = ZERO32
+        self.segment = 0
+        self.seq = 0
+        self.leaf: bytes | None = ZERO32
+        self.key: bytes | None = None
+        self.due: EntryType | None = None
+        self._fresh()
+
+    def _fresh(self) -> None:
+        self.first = self.seq
+        self.tree = Tree()
+        self.recent: deque[tuple[bytes, int, Decided | None]] = deque(maxlen=REMEMBERED)
+        self.first_clocks: tuple[int, int] | None = None
+        self.last_clocks = (0, 0)
+        self.head: tuple[Head, bytes] | None = None
+        self.closed = False
+
+    @property
+    def count(self) -> int:
+        """Entries of the segment so far, by their places."""
+        return self.seq - self.first
+
+    def begin_epoch(self, epoch: int) -> None:
+        """An epoch note was read."""
+        self.epoch = epoch
+        self.note = self.note_hash = None
+        self.due = EntryType.GENESIS if epoch == 0 and self.chain_id is None else EntryType.OPEN
+        self.coverage.epochs += 1
+        self.keys.close_epoch()
+        self.clock.begin_epoch()
+
+    def begin_segment(self, segment: int, key: bytes | None) -> None:
+        """Segment ``segment`` is open now; ``key`` signs its heads and seal."""
+        self.segment, self.phase = segment, Phase.SEGMENT
+        self._fresh()
+        self.keys.begin_segment(self.chain_id, segment)
+        self.use_key(key)
+
+    def use_key(self, key: bytes | None) -> None:
+        """The segment's signing key has become known (or is known to be unknown)."""
+        self.key = key
+        if self.chain_id is not None:
+            self.receipts.begin_segment(self.segment, self.epoch, key)
+
+    def end_segment(self, seal: Seal | None) -> None:
+        """The segment is over; ``seal`` only if its signature is good."""
+        self.keys.end_segment(self.segment, seal)
+        self.receipts.end_segment(self.first, self.seq)
+        self.coverage.segments += 1
+
+    def lose(self, segment: int, seq: int | None) -> None:
+        """The seal of this segment, or whole segments before ``segment``, are not there; go on in ``segment``."""
+        what = "its seal is missing" if self.count else "it is missing"
+        self.say(Verdict.TAMPERED, seq, f"segment {self.segment}: {what}; segment {segment} follows")
+        if self.count or self.head is not None:
+            self.end_segment(None)
+        self.seal = self.policy = None
+        self.begin_segment(segment, None)
+
+    def say(self, verdict: Verdict, seq: int | None, reason: str) -> None:
+        """A finding in the segment being read."""
+        self.findings.add(verdict, self.segment, seq, reason)

@@ -1,0 +1,118 @@
+"""A sidecar's own server over a real ledger, with an engine that a test scripts, on a unix socket."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc.aio
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sidecar.api import Server, Services
+from sidecar.chain.seeds import Custody
+from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
+from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id
+from sidecar.ledger import Ledger, Options, SystemClock, create, ledger_stream
+from sidecar.policy import Engine
+from sidecar.v1 import decision_pb2 as pb
+from sidecar.v1 import decision_pb2_grpc as grpc_stubs
+from sidecar.verify import Evidence, Report, verify_stream
+from tests.decide.engines import ALLOW, ScriptedEngine
+
+PRIVATE, PUBLIC = generate_custodian("x25519")
+
+
+def wrap(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> Any:
+    return seal_shares(custody, chain_id, epoch, seed, os.urandom)
+
+
+def found(directory: Path) -> None:
+    """A new ledger for one custodian."""
+    create(
+        directory,
+        identity=Ed25519PrivateKey.generate(),
+        custody=Custody("any", (load_custodian(PUBLIC, "auditor"),)),
+        authority=None,
+        log=None,
+        retention="default",
+        wrap=wrap,
+        options=Options(),
+        clock=SystemClock(),
+    )
+
+
+def judged(directory: Path, receipts: list[bytes] | None = None) -> Report:
+    """The verifier's report, with the custodian's key."""
+    keys = [load_private(PRIVATE)]
+
+    def opener(custody: Any, chain_id: bytes, epoch: int, shares: Any) -> bytes:
+        return open_seed(keys, custody, chain_id, epoch, shares)
+
+    with ledger_stream(directory) as read:
+        return verify_stream(read, Evidence(open_seed=opener, receipts=receipts or []))
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """A server under test and stubs to talk to it."""
+
+    decisions: grpc_stubs.DecisionServiceAsyncStub
+    reading: grpc_stubs.LedgerServiceAsyncStub
+    channel: grpc.aio.Channel
+    ledger: Ledger
+    path: DecisionPath
+    directory: Path
+
+
+@contextlib.asynccontextmanager
+async def running(
+    tmp_path: Path,
+    engine: Engine | None = None,
+    *,
+    development: bool = True,
+    options: Options | None = None,
+    open_store: Callable[..., Any] | None = None,
+    max_bytes: int = 1024 * 1024,
+) -> AsyncIterator[Running]:
+    """A running server; the ledger is closed in order at the end."""
+    directory = tmp_path / "ledger"
+    if not directory.exists():
+        found(directory)
+    more = {} if open_store is None else {"open_store": open_store}
+    ledger = Ledger.open(
+        directory, wrap=wrap, options=options or Options(), clock=SystemClock(), on_failure=lambda error: None, **more
+    )
+    settings = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes))
+    path = DecisionPath(engine or ScriptedEngine(lambda _: ALLOW), ledger, settings, new_id=new_decision_id)
+    server = Server(Services(path, ledger), f"unix:{tmp_path}/s.sock", max_request_bytes=max_bytes, socket_mode=0o600)
+    address = await server.start()
+    await server.set_ready(True)
+    try:
+        async with grpc.aio.insecure_channel(address) as channel:
+            yield Running(
+                grpc_stubs.DecisionServiceStub(channel),
+                grpc_stubs.LedgerServiceStub(channel),
+                channel,
+                ledger,
+                path,
+                directory,
+            )
+    finally:
+        await server.stop(1.0)
+        ledger.close()
+
+
+def request(**changes: Any) -> pb.DecideRequest:
+    """A good request, changed as a test needs."""
+    fields: dict[str, Any] = {
+        "agent": "billing-agent",
+        "action": "crm.read",
+        "resource": pb.Resource(type="customer", id="acme-42"),
+        "arguments": b'{"fields": ["name"]}',
+        **changes,
+    }
+    return pb.DecideRequest(**fields)

@@ -1,0 +1,50 @@
+"""Engines that do what a test tells them: the faults that a real engine cannot be made to show on command."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+from sidecar.errors import EngineUnavailable
+from sidecar.policy import Evaluation, PolicyVersion
+
+VERSION = PolicyVersion("wasm", "test 1", "agents/decision", "revision-1", "ab" * 32)
+ALLOW = {"effect": "ALLOW", "reasons": [{"code": "granted", "message": "a test allows it"}]}
+
+
+class ScriptedEngine:
+    """Answers what ``script(document)`` gives, or raises what it raises."""
+
+    def __init__(self, script: Callable[[dict[str, Any]], object]) -> None:
+        self._script = script
+        self.seen: list[dict[str, Any]] = []
+        self.up = True
+
+    @property
+    def version(self) -> PolicyVersion:
+        return VERSION
+
+    async def evaluate(self, document: dict[str, Any], timeout: float) -> Evaluation:
+        self.seen.append(document)
+        return Evaluation(self._script(document), VERSION)
+
+    async def ready(self) -> None:
+        if not self.up:
+            raise EngineUnavailable("the engine is down")
+
+    async def close(self) -> None:
+        pass
+
+
+class HangingEngine(ScriptedEngine):
+    """Never answers."""
+
+    def __init__(self) -> None:
+        super().__init__(lambda _: ALLOW)
+        self.asked = asyncio.Event()
+
+    async def evaluate(self, document: dict[str, Any], timeout: float) -> Evaluation:
+        self.asked.set()
+        await asyncio.Event().wait()
+        raise AssertionError("unreachable")

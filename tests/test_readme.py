@@ -1,0 +1,58 @@
+"""What README.md tells a newcomer to type, typed in an empty directory, in its order."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+BIN = Path(sys.executable).parent
+ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+
+
+@contextmanager
+def in_background(command: str, place: Path) -> Iterator[None]:
+    with subprocess.Popen(
+        ["bash", "-c", f"exec {command}"], cwd=place, env=ENVIRONMENT, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert any("is ready" in line for line in process.stderr or ())
+            yield
+        finally:
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(30) == 0
+
+
+def shell(text: str, place: Path) -> str:
+    done = subprocess.run(["bash", "-ec", text], cwd=place, env=ENVIRONMENT, capture_output=True, text=True)
+    assert done.returncode == 0, f"{text}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def test_everything_it_tells_one_to_type_works(tmp_path: Path) -> None:
+    blocks = BLOCK.findall(README)
+    assert [kind for kind, _ in blocks] == ["sh", "python", "sh", "sh"]
+    (_, start), (_, integration), (_, ask), (_, check) = blocks
+    *preparation, serving = start.strip().splitlines()
+    assert serving.endswith(" &")
+    shell("\n".join(preparation), tmp_path)
+    with in_background(serving.removesuffix(" &"), tmp_path):
+        subprocess.run([BIN / "python", "-c", integration], cwd=tmp_path, check=True)
+        assert shell(ask, tmp_path).startswith("ALLOW")
+        while_writing = shell(check, tmp_path)
+    for said in (while_writing, shell(check, tmp_path)):
+        assert said.startswith("UNANCHORED\n")
+        assert "DECISION  ALLOW billing-agent (asserted) crm.read customer:acme-42" in said
+        assert "OUTCOME   executed" in said
+
+
+def test_the_integration_is_five_lines() -> None:
+    code = next(text for kind, text in BLOCK.findall(README) if kind == "python")
+    assert len([line for line in code.splitlines() if line.strip()]) <= 5
