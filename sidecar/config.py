@@ -54,9 +54,7 @@ class Config:
         _range("segment_seconds", self.segment_seconds, 0.05, 60)
         _range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
         if self.engine == "opa" and self.policy:
-            raise UsageError(
-                "policy: with engine opa the running OPA holds the policy; leave policy out"
-            )
+            raise UsageError("policy: with engine opa the running OPA holds the policy; leave policy out")
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         try:

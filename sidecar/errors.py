@@ -104,6 +104,10 @@ class CustodyError(SidecarError):
     """A custodian's key or share that does not open what it should; names the culprit."""
 
 
+class CustodianMissing(CustodyError):
+    """Keys that a chain's seeds need were not given. The operator's to mend; it says nothing about the ledger."""
+
+
 class ProofRejected(SidecarError):
     """A proof of the right shape that does not lead to the root."""
 

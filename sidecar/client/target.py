@@ -7,8 +7,8 @@ import re
 
 from sidecar.errors import UsageError
 
-# `unix:/path`, `name:port`, `1.2.3.4:port`, `[v6]:port`
-_ADDRESS = re.compile(r"unix:/[^\x00-\x20\x7f]+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+# `unix:/path` (or a relative path), `name:port`, `1.2.3.4:port`, `[v6]:port`
+_ADDRESS = re.compile(r"unix:[^\x00-\x20\x7f]+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),  # a question asked twice is recorded twice

@@ -17,7 +17,7 @@ from sidecar.chain.ratchet import Ratchet, SegmentKeys, mac_key_commit, seed_com
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody, seeds_digest
 from sidecar.chain.stream import Kind, records
-from sidecar.custody.keys import PrivateKey
+from sidecar.custody.kems import PrivateKey
 from sidecar.custody.shares import open_seed
 from sidecar.errors import CustodyError, Malformed
 from sidecar.verify import Disclosure

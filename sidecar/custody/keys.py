@@ -15,15 +15,14 @@ from cryptography.hazmat.primitives.serialization import (
     NoEncryption,
     PrivateFormat,
     PublicFormat,
+    load_der_public_key,
     load_pem_private_key,
     load_pem_public_key,
 )
 
 from sidecar.chain.seeds import Custodian
+from sidecar.custody.kems import PrivateKey, RsaKey, X25519Key, spki_of
 from sidecar.errors import UsageError
-
-PrivateKey = x25519.X25519PrivateKey | rsa.RSAPrivateKey
-PublicKey = x25519.X25519PublicKey | rsa.RSAPublicKey
 
 LEAST_RSA_BITS: Final = 2048
 _NEW_RSA_BITS: Final = 3072
@@ -47,7 +46,7 @@ def load_custodian(pem: bytes, name: str) -> Custodian:
         _refuse_low_order(key, name)
         return Custodian(name, "hpke", spki_of(key))
     if isinstance(key, rsa.RSAPublicKey):
-        _refuse_weak(key, f"custodian {name}")
+        refuse_weak(key, f"custodian {name}")
         return Custodian(name, "rsa-oaep", spki_of(key))
     raise UsageError(f"custodian {name}: the key is neither X25519 nor RSA; make one with `sidecar keys custodian`")
 
@@ -79,10 +78,10 @@ def load_private(pem: bytes) -> PrivateKey:
     except (ValueError, UnsupportedAlgorithm):
         raise UsageError("custodian key: the PEM cannot be read; give an unencrypted PKCS #8 PEM") from None
     if isinstance(key, rsa.RSAPrivateKey):
-        _refuse_weak(key.public_key(), "custodian key")
-        return key
+        refuse_weak(key.public_key(), "custodian key")
+        return RsaKey(key)
     if isinstance(key, x25519.X25519PrivateKey):
-        return key
+        return X25519Key(key)
     raise UsageError("custodian key: the key is neither X25519 nor RSA")
 
 
@@ -104,12 +103,18 @@ def generate_authority() -> tuple[bytes, bytes]:
     return _pair(ed25519.Ed25519PrivateKey.generate())
 
 
-def spki_of(key: PublicKey) -> bytes:
-    """The key's DER SubjectPublicKeyInfo."""
-    return key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
+def public_pem(key: PrivateKey) -> bytes:
+    """The key's public half as PEM, for `sidecar init --custodian`."""
+    return load_der_public_key(key.spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def _pair(key: PrivateKey | ed25519.Ed25519PrivateKey) -> tuple[bytes, bytes]:
+def refuse_weak(key: rsa.RSAPublicKey, whose: str) -> None:
+    """Raises UsageError for an RSA key of fewer than 2,048 bits."""
+    if key.key_size < LEAST_RSA_BITS:
+        raise UsageError(f"{whose}: the RSA key has {key.key_size} bits; {LEAST_RSA_BITS} or more are required")
+
+
+def _pair(key: x25519.X25519PrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> tuple[bytes, bytes]:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
@@ -123,11 +128,6 @@ def _load_public(pem: bytes, whose: str) -> object:
         return load_pem_public_key(pem)
     except (ValueError, UnsupportedAlgorithm):
         raise UsageError(f"{whose}: no public key in this PEM; it must start with BEGIN PUBLIC KEY") from None
-
-
-def _refuse_weak(key: rsa.RSAPublicKey, whose: str) -> None:
-    if key.key_size < LEAST_RSA_BITS:
-        raise UsageError(f"{whose}: the RSA key has {key.key_size} bits; {LEAST_RSA_BITS} or more are required")
 
 
 def _refuse_low_order(key: x25519.X25519PublicKey, name: str) -> None:

@@ -6,19 +6,11 @@ import hmac
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final
 
-from cryptography.exceptions import InvalidTag
-from cryptography.hazmat.primitives.asymmetric import padding, rsa, x25519
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
-from cryptography.hazmat.primitives.serialization import load_der_public_key
-
-from sidecar.chain.seeds import Custodian, Custody, SealedShare, share_commit
-from sidecar.custody.keys import PrivateKey, spki_of
-from sidecar.errors import CustodyError
+from sidecar.chain.seeds import Custody, SealedShare, share_commit
+from sidecar.custody.kems import PrivateKey, seal
+from sidecar.errors import CustodianMissing, CustodyError
 
 _SHARE_BYTES: Final = 32
-# RFC 9180 base mode; `encrypt` gives enc[32] ‖ ciphertext.
-_HPKE: Final = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
 
 
 def seal_shares(
@@ -48,8 +40,9 @@ def open_seed(
     The caller still holds it against the epoch note's ``seed_commit``.
 
     Raises:
-        CustodyError: keys of no custodian of this chain, custodians whose keys are missing, or a custodian's bad share;
-            each is named by index and name.
+        CustodianMissing: mode ``all`` without every custodian's key; names those missing.
+        CustodyError: keys of no custodian of this chain, or a custodian's bad share; named by index and name.
+        UsageError: a token that could not be used.
     """
     if len(shares) != len(custody.custodians):
         raise CustodyError(f"{len(shares)} wrapped seeds for {len(custody.custodians)} custodians")
@@ -59,7 +52,7 @@ def open_seed(
         return _open(custody, index, held[index], chain_id, epoch, shares[index])
     missing = [_named(custody, i) for i in range(len(shares)) if i not in held]
     if missing:
-        raise CustodyError(f"this chain opens only with all its custodians' keys; missing: {', '.join(missing)}")
+        raise CustodianMissing(f"this chain opens only with all its custodians' keys; missing: {', '.join(missing)}")
     opened = [_open(custody, i, held[i], chain_id, epoch, share) for i, share in enumerate(shares)]
     return custody.combine(opened)
 
@@ -69,7 +62,7 @@ def _by_custodian(keys: Sequence[PrivateKey], custody: Custody) -> Mapping[int, 
     if not custody.custodians:
         raise CustodyError("this chain has no custodians: nobody can open its seeds")
     places = {c.spki: index for index, c in enumerate(custody.custodians)}
-    held = {places[spki]: key for key in keys if (spki := spki_of(key.public_key())) in places}
+    held = {places[spki]: key for key in keys if (spki := key.spki) in places}
     if not held:
         raise CustodyError("the key belongs to no custodian of this chain")
     return held
@@ -77,7 +70,8 @@ def _by_custodian(keys: Sequence[PrivateKey], custody: Custody) -> Mapping[int, 
 
 def _open(custody: Custody, index: int, key: PrivateKey, chain_id: bytes, epoch: int, sealed: SealedShare) -> bytes:
     ctx = custody.context(chain_id, epoch, index)
-    plain = _decrypt(custody.custodians[index], key, sealed.sealed, ctx)
+    fits = key.kem == custody.custodians[index].kem
+    plain = key.open(sealed.sealed, ctx) if fits else None
     if plain is None:
         raise CustodyError(f"the share of {_named(custody, index)} in epoch {epoch} does not open")
     share, bound = plain[:_SHARE_BYTES], plain[_SHARE_BYTES:]
@@ -89,32 +83,10 @@ def _open(custody: Custody, index: int, key: PrivateKey, chain_id: bytes, epoch:
 
 
 def _seal(custody: Custody, index: int, share: bytes, ctx: bytes) -> bytes:
-    custodian = custody.custodians[index]
-    try:
-        key = load_der_public_key(custodian.spki)
-        if custodian.kem == "hpke" and isinstance(key, x25519.X25519PublicKey):
-            return _HPKE.encrypt(share + ctx, key, ctx)
-        if custodian.kem == "rsa-oaep" and isinstance(key, rsa.RSAPublicKey):
-            return key.encrypt(share + ctx, _oaep())
-    except ValueError:
-        pass
-    raise CustodyError(f"nothing can be encrypted to the key of {_named(custody, index)}")
-
-
-def _decrypt(custodian: Custodian, key: PrivateKey, sealed: bytes, ctx: bytes) -> bytes | None:
-    """The plaintext, or None where the ciphertext is not one for this key and place."""
-    try:
-        if custodian.kem == "hpke" and isinstance(key, x25519.X25519PrivateKey):
-            return _HPKE.decrypt(sealed, key, ctx)
-        if custodian.kem == "rsa-oaep" and isinstance(key, rsa.RSAPrivateKey):
-            return key.decrypt(sealed, _oaep())
-    except (InvalidTag, ValueError):
-        pass
-    return None
-
-
-def _oaep() -> padding.OAEP:
-    return padding.OAEP(padding.MGF1(SHA256()), SHA256(), None)
+    sealed = seal(custody.custodians[index], share + ctx, ctx)
+    if sealed is None:
+        raise CustodyError(f"nothing can be encrypted to the key of {_named(custody, index)}")
+    return sealed
 
 
 def _named(custody: Custody, index: int) -> str:

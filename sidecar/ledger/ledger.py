@@ -22,7 +22,7 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
-from sidecar.ledger.inbox import Item, again, again
+from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.store import Batch, LmdbStore, NoteKind, Store, refuse_absent

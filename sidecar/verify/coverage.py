@@ -61,7 +61,7 @@ class Coverage:
 
     def not_checked(self, evidence: Evidence) -> tuple[str, ...]:
         """Plain lines: what was not checked, and why."""
-        return tuple([*self._keys(evidence), *self._outside(evidence), *self.unchecked])
+        return (*self._keys(evidence), *self._outside(evidence), *self.unchecked)
 
     def _keys(self, evidence: Evidence) -> list[str]:
         lines = []

@@ -68,9 +68,7 @@ class Entries:
     def _start_unannounced(self) -> None:
         s = self._s
         if s.phase in (Phase.START, Phase.CONTEXT):
-            s.say(
-                Verdict.MALFORMED, s.seq, "the stream does not start with what a ledger or a segment file starts with"
-            )
+            s.say(Verdict.MALFORMED, s.seq, "the stream does not start as a ledger or a segment file does")
             s.begin_epoch(s.epoch)
         elif s.phase is Phase.EPOCH_DUE:
             s.say(Verdict.TAMPERED, s.seq, "the epoch note that must stand here is missing")
@@ -133,14 +131,14 @@ class Entries:
         self._last = place
         s.leaf = leaf
         s.tree.append(leaf)
-        wall, mono = s.last_clocks = fields[12], fields[13]
+        s.last_clocks = fields[12], fields[13]
         if s.first_clocks is None:
             s.first_clocks = s.last_clocks
         value = self._judge(fields, body, condemned)
         decided = None
         if value is not None and fields[1] == EntryType.DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
-        s.recent.append((leaf, wall, decided))
+        s.recent.append((leaf, s.last_clocks[0], decided))
         s.seq = seq + 1
         if s.receipts.due:
             s.receipts.compare(seq, leaf, decided, value)

@@ -175,8 +175,7 @@ class Epochs:
         elif len(shares) != len(s.custody.custodians):
             s.say(Verdict.TAMPERED, seq, "OPEN does not carry one wrapped seed for each custodian")
         else:
-            s.keys.open_epoch(s.custody, s.note, shares, (s.segment, seq))
-            s.keys.begin_segment(s.chain_id, s.segment)
+            s.keys.open_epoch(s.custody, s.note, shares, s.segment, seq)
 
     def finish(self) -> None:
         """The stream is at its end; a note whose identity key never came was not checked."""

@@ -22,7 +22,9 @@ from sidecar.verify.state import Phase, State
 PROGRESS_EVERY = 1_000
 """Entries between two calls of ``progress``."""
 
-_UNANCHORED = "no receipt of a pinned log: whoever has the disk and the identity key could have made all of it anew, or cut its end"
+_UNANCHORED = (
+    "no receipt of a pinned log: whoever has the disk and the identity key can have made it all anew, or cut its end"
+)
 
 
 def verify_stream(

@@ -41,24 +41,23 @@ class Keyring:
         """Whether seeds can be opened at all."""
         return self._evidence.open_seed is not None
 
-    def open_epoch(
-        self, custody: Custody, note: EpochNote, shares: list[SealedShare], place: tuple[int | None, int | None]
-    ) -> None:
-        """Open the epoch's seed and start its ratchet; a bad share or seed is TAMPERED at ``place``."""
+    def open_epoch(self, custody: Custody, note: EpochNote, shares: list[SealedShare], segment: int, seq: int) -> None:
+        """Open the epoch's seed and take the keys of ``segment``; a bad share or seed is TAMPERED at ``seq``."""
         self._ratchet = None
         if self._evidence.open_seed is None or not custody.custodians:
             return
         try:
             seed = self._evidence.open_seed(custody, note.chain_id, note.epoch, shares)
         except CustodyError as error:
-            self._findings.add(Verdict.TAMPERED, *place, f"seed of epoch {note.epoch}: {error}")
+            self._findings.add(Verdict.TAMPERED, segment, seq, f"seed of epoch {note.epoch}: {error}")
             return
         if seed_commit(note.chain_id, note.epoch, seed) != note.seed_commit:
             reason = f"seed of epoch {note.epoch}: what the custodians opened is not what the epoch note commits to"
-            self._findings.add(Verdict.TAMPERED, *place, reason)
+            self._findings.add(Verdict.TAMPERED, segment, seq, reason)
             return
         self._coverage.seeds += 1
         self._ratchet, self._next = Ratchet(note.chain_id, note.epoch, seed, note.segment), note.segment
+        self.begin_segment(note.chain_id, segment)
 
     def close_epoch(self) -> None:
         """Forget the epoch's keys."""

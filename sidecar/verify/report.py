@@ -42,9 +42,9 @@ class Finding:
         return {"verdict": self.verdict.name, "segment": self.segment, "seq": self.seq, "reason": self.reason}
 
 
-def _in_order(finding: Finding) -> tuple[bool, int, bool, int]:
+def _in_order(finding: Finding) -> tuple[bool, int, bool, int, int]:
     segment, seq = finding.segment, finding.seq
-    return (segment is None, segment or 0, seq is None, seq or 0)
+    return (segment is None, segment or 0, seq is None, seq or 0, -finding.verdict)
 
 
 class Findings:
@@ -78,7 +78,7 @@ class Findings:
         return Verdict.OK if self._worst is None else self._worst.verdict
 
     def in_order(self) -> tuple[Finding, ...]:
-        """The kept findings by place: segment, then seq; what has no seq after the entries of its segment.
+        """The kept findings by place: segment, then seq; what has no seq after its segment's entries; worst first.
 
         The first of the worst verdict is among them, however many came before it.
         """

@@ -35,23 +35,41 @@ class Segments:
     def head(self, data: bytes) -> None:
         """One head record."""
         s = self._s
-        self._entries.settle(None, None)
-        if not self._open("head"):
-            return
-        if s.phase is Phase.HEADED:
-            s.say(Verdict.MALFORMED, None, "a segment has two heads")
-            return
-        s.phase = Phase.HEADED
-        last = s.seq - 1 if s.count else None
         try:
             text, _ = signer(data)
             head = Head.parse(text)
+        except Malformed as error:
+            self._entries.settle(None, None)
+            if self._headed():
+                s.say(Verdict.MALFORMED, self._last(), f"head: {error}")
+            return
+        self._entries.settle(None, head.segment)
+        if self._headed():
+            self._judge_head(data, text, head)
+
+    def _headed(self) -> bool:
+        """Whether a head may come now; it is the segment's only one."""
+        s = self._s
+        if not self._open("head"):
+            return False
+        if s.phase is Phase.HEADED:
+            s.say(Verdict.MALFORMED, None, "a segment has two heads")
+            return False
+        s.phase = Phase.HEADED
+        return True
+
+    def _last(self) -> int | None:
+        return self._s.seq - 1 if self._s.count else None
+
+    def _judge_head(self, data: bytes, text: str, head: Head) -> None:
+        s = self._s
+        try:
             signed = is_signed(data, lines.segment_name(s.chain_id or ZERO32, s.segment), s.key)
         except Malformed as error:
-            s.say(Verdict.MALFORMED, last, f"head: {error}")
+            s.say(Verdict.MALFORMED, self._last(), f"head: {error}")
             return
         if signed is False:
-            s.say(Verdict.TAMPERED, last, "head: not signed by the key of its segment")
+            s.say(Verdict.TAMPERED, self._last(), "head: not signed by the key of its segment")
             return
         self._count_signature(signed, "head")
         s.head = head, head_hash(text)
@@ -78,9 +96,7 @@ class Segments:
         if wrong or head.seq < s.first:
             s.say(Verdict.TAMPERED, None, f"head: of another place ({', '.join(wrong) or 'seq'})")
         elif head.seq >= s.seq:
-            s.say(
-                Verdict.INCOMPLETE, head.seq, f"entries up to {head.seq} were signed, and {s.seq} is the first missing"
-            )
+            s.say(Verdict.INCOMPLETE, head.seq, f"signed up to here, and entries from {s.seq} are missing")
         else:
             self._compare_entry(head)
 
@@ -191,7 +207,7 @@ class Segments:
     def _compare_reason(self, seal: Seal) -> None:
         s = self._s
         if s.closed != (seal.reason == "close") and not (s.closed and seal.reason == "crash"):
-            s.say(Verdict.TAMPERED, s.seq - 1 if s.count else None, "CLOSE does not go with the reason of the seal")
+            s.say(Verdict.TAMPERED, self._last(), "CLOSE does not go with the reason of the seal")
 
     def _go_on(self, seal: Seal, text: str, *, certain: bool) -> None:
         s = self._s

@@ -454,7 +454,7 @@ def test_functions_of_a_call_need_a_call():
 
 @pytest.mark.parametrize(
     "address",
-    ["", "/run/sidecar.sock", "unix:run/sidecar.sock", "localhost", "localhost:0", "h:65536", "dns:///h:1", "h:1\n"],
+    ["", "/run/sidecar.sock", "unix:", "localhost", "localhost:0", "h:65536", "dns:///h:1", "h:1\n"],
 )
 def test_a_bad_address_is_refused(address):
     with pytest.raises(UsageError, match="neither unix:/path nor host:port"):

@@ -1,0 +1,82 @@
+"""Who may speak to the OPA that we start: the sidecar alone, and only to ask.
+
+The rule goes into the bundle that OPA serves, as a package whose name nobody can guess, and OPA is told to authorize
+every request by it (OPA's documentation, "Security", authentication and authorization). So the policy itself cannot
+open OPA: a `system.authz` of its own has no effect. The rule holds the token's SHA-256, and the token is nowhere but in
+this process's memory. It permits two requests: the question to the entry point, and the question for health. Nobody
+may write or read policies, data or the configuration, not even with the token.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import secrets
+import tarfile
+from dataclasses import dataclass, field
+from typing import Final
+
+_RULE: Final = """package {package}
+
+default allow := false
+
+allow if {{
+	input.method == "POST"
+	input.path == {question}
+	crypto.sha256(input.identity) == "{digest}"
+}}
+
+allow if {{
+	input.method == "GET"
+	input.path == ["health"]
+	crypto.sha256(input.identity) == "{digest}"
+}}
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Guarded:
+    """A bundle with the rule in it, the path of the rule (``/package/allow``), and the token that opens it."""
+
+    bundle: bytes
+    rule: str
+    token: str = field(repr=False)
+
+
+def guard_bundle(packed: bytes, entrypoint: str) -> Guarded:
+    """Put the rule into a bundle that `opa build` made, with a token of 256 random bits."""
+    token, package = secrets.token_urlsafe(32), f"sidecar_{secrets.token_hex(16)}"
+    rule = _RULE.format(
+        package=package,
+        question=json.dumps(["v1", "data", *entrypoint.split("/")]),
+        digest=hashlib.sha256(token.encode()).hexdigest(),
+    )
+    files = {**_unpack(packed), f"{package}.rego": rule.encode()}
+    files[".manifest"] = _with_root(files.get(".manifest", b"{}"), package)
+    return Guarded(_pack(files), f"/{package}/allow", token)
+
+
+def _with_root(manifest: bytes, package: str) -> bytes:
+    """The manifest, owning our package too; a root of "" already owns everything."""
+    parsed = json.loads(manifest)
+    roots = parsed.get("roots", [""])
+    if "" not in roots:
+        parsed["roots"] = [*roots, package]
+    return json.dumps(parsed).encode()
+
+
+def _unpack(packed: bytes) -> dict[str, bytes]:
+    with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
+        found = {member.name.lstrip("/"): archive.extractfile(member) for member in archive if member.isfile()}
+        return {name: content.read() for name, content in found.items() if content is not None}
+
+
+def _pack(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz", compresslevel=1) as archive:
+        for name, content in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(content)
+            archive.addfile(member, io.BytesIO(content))
+    return packed.getvalue()

@@ -1,0 +1,35 @@
+"""`sidecar demo`: to its end, with what it promises on the screen, and nothing left behind."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+from pathlib import Path
+
+from tests.program import sidecar
+
+
+def test_the_demo_shows_what_it_promises_and_leaves_nothing(tmp_path: Path) -> None:
+    done = sidecar("demo", TMPDIR=str(tmp_path))
+    assert done.returncode == 0, done.stderr
+    assert len(re.findall(r"^ +\d+\. ", done.stdout, re.MULTILINE)) == 12
+    assert done.stdout.count("→ it ran, and the outcome is recorded") >= 4
+    assert done.stdout.count("DENY  ") >= 3
+    assert "ASK FIRST  payments.refund" in done.stdout
+    assert "it ran and failed" in done.stdout
+    assert "What really happened: refunds ['120 EUR to acme-42']" in done.stdout
+    assert "UNANCHORED is the honest word" in done.stdout
+    assert re.findall(r"(TAMPERED|INCOMPLETE) at segment \d+, seq \d+", done.stdout) == [
+        "TAMPERED",
+        "TAMPERED",
+        "INCOMPLETE",
+    ]
+    assert list(tmp_path.iterdir()) == []
+    assert tempfile.gettempdir()
+
+
+def test_kept_files_can_be_verified(tmp_path: Path) -> None:
+    done = sidecar("demo", "--keep", tmp_path / "kept")
+    command = next(line.split() for line in done.stdout.splitlines() if line.strip().startswith("sidecar verify"))
+    assert sidecar(*command[1:]).returncode == 4
+    assert sidecar("demo", "--keep", tmp_path / "kept").returncode == 2

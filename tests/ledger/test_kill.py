@@ -1,0 +1,90 @@
+"""kill -9 at every write point: whatever was answered is there afterwards, and the whole verifies (attack 36).
+
+Kills come in three places of a commit: before it, after it but before the answer, and inside it, at a write(2) that
+grows the file past a limit (SIGXFSZ, at every page in turn).
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.ledger.worlds import PATIENCE, World, refused
+
+VICTIM = """
+import dataclasses, os, resource, signal, sys
+from pathlib import Path
+from sidecar.chain.seeds import Custodian, Custody
+from sidecar.ledger.store import Batch
+from tests.ledger.worlds import SECOND, StoreAround, World, decision
+
+directory, where, nth = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+
+class Deadly(StoreAround):
+    commits = 0
+    def commit(self, batch: Batch) -> None:
+        if where == "before" and self.commits == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.inner.commit(batch)
+        if where == "after" and self.commits == nth:
+            os.kill(os.getpid(), signal.SIGKILL)
+        self.commits += 1
+
+world = World(directory, Custody("any", (Custodian("auditor", "hpke", b"a key nobody uses here"),)))
+world.options = dataclasses.replace(world.options, segment_entries=4)
+if where == "within":
+    signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+    limit = (directory / "ledger.mdb").stat().st_size + nth * 4096 + 100
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+ledger = world.open(Deadly)
+n = 0
+while n < 400:
+    batch = [ledger.append(decision(n + i)) for i in range(3)]
+    if n == 6:
+        world.clock.move(60 * SECOND)
+    for future in batch:
+        print(future.result(60).receipt.hex(), flush=True)
+    n += 3
+ledger.close()
+"""
+POINTS = [
+    *(("before", n) for n in range(9)),
+    *(("after", n) for n in range(9)),
+    *(("within", n) for n in (0, 1, 2, 3, 4, 5, 6, 8, 11, 15, 20, 30)),
+]
+
+
+def killed(directory: Path, where: str, nth: int) -> tuple[list[bytes], int]:
+    """The receipts that were given out before the kill."""
+    done = subprocess.run(
+        [sys.executable, "-c", VICTIM, str(directory), where, str(nth)],
+        capture_output=True, text=True, timeout=PATIENCE, cwd=Path(__file__).parents[2],
+    )  # fmt: skip
+    return [bytes.fromhex(line) for line in done.stdout.split("\n")[:-1]], done.returncode
+
+
+@pytest.mark.parametrize(("where", "nth"), POINTS)
+def test_every_answered_decision_survives(world: World, where: str, nth: int) -> None:
+    receipts, code = killed(world.directory, where, nth)
+    assert code == -(signal.SIGXFSZ if where == "within" else signal.SIGKILL)
+    world.assert_verifies(receipts)  # as the kill left it
+    ledger = world.open()
+    ledger.append(refused()).result(PATIENCE)
+    ledger.close()
+    world.assert_verifies(receipts)
+
+
+def test_kill_upon_kill(world: World) -> None:
+    receipts: list[bytes] = []
+    for where, nth in (("after", 0), ("before", 0), ("within", 9), ("after", 5), ("before", 2)):
+        more, code = killed(world.directory, where, nth)
+        assert code < 0
+        receipts += more
+    world.open().close()
+    assert receipts
+    world.assert_verifies(receipts)

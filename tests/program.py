@@ -1,0 +1,76 @@
+"""The program `sidecar` as a user runs it: commands to their end, and a sidecar that serves until told to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+from sidecar.client import Guard
+
+BIN = Path(sys.executable).parent
+START_SECONDS = 60.0
+
+
+def environment(**more: str) -> dict[str, str]:
+    """The tests' environment without SIDECAR_ settings of the person who runs them."""
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    return {**clean, "PATH": f"{BIN}{os.pathsep}{clean['PATH']}", **more}
+
+
+def sidecar(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
+    """One command, run to its end."""
+    command = [BIN / "sidecar", *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=120)
+
+
+class Serving:
+    """A sidecar that serves. ``said`` is what it wrote to stderr up to being ready."""
+
+    def __init__(self, process: subprocess.Popen[str], socket: Path, said: list[str]) -> None:
+        self.process, self.socket, self.said = process, socket, said
+
+    @property
+    def address(self) -> str:
+        return f"unix:{self.socket}"
+
+    def guard(self, agent: str = "billing-agent") -> Guard:
+        return Guard(self.address, agent=agent, timeout=20.0, obligations={"log_level": lambda *_: None})
+
+    def stop(self, number: int = signal.SIGTERM) -> int:
+        self.process.send_signal(number)
+        return self.process.wait(START_SECONDS)
+
+
+@contextlib.contextmanager
+def serving(ledger: Path, *flags: str | Path, **more: str) -> Iterator[Serving]:
+    """A sidecar on a socket beside its ledger; killed at the end if it still runs."""
+    socket = ledger.with_name(ledger.name + ".sock")
+    where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", "--dev"]
+    command = [str(BIN / "sidecar"), "serve", *where, *map(str, flags)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
+        try:
+            assert process.stderr is not None
+            said = []
+            for line in process.stderr:
+                said.append(line.rstrip())
+                if "is ready" in line:
+                    break
+            else:
+                raise AssertionError(f"the sidecar did not start: {said}")
+            yield Serving(process, socket, said)
+        finally:
+            process.kill()
+
+
+def made(place: Path) -> tuple[Path, Path]:
+    """A new ledger and its custodian's private key."""
+    key, ledger = place / "auditor.pem", place / "ledger"
+    assert sidecar("keys", "custodian", "--out", key).returncode == 0
+    done = sidecar("init", "--data-dir", ledger, "--custodian", place / "auditor.pub.pem")
+    assert done.returncode == 0, done.stderr
+    return ledger, key
