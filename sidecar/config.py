@@ -28,9 +28,9 @@ class Config:
     socket_mode: str = "0660"
     dev: bool = False
     engine: str = "wasm"
-    policy: str = ""  # empty: the starter policy that comes with the program
+    policy: str = ""  # empty: the starter policy that comes with the program (engine wasm)
     entrypoint: str = "agents/decision"
-    opa: str = "http://127.0.0.1:8181"
+    opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
     evaluate_timeout: float = 1.0
     max_request_bytes: int = MIB
     segment_entries: int = 10_000
@@ -53,8 +53,8 @@ class Config:
         _range("segment_entries", self.segment_entries, 1, 10_000)
         _range("segment_seconds", self.segment_seconds, 0.05, 60)
         _range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
-        if self.engine == "opa" and self.policy:
-            raise UsageError("policy: with engine opa the running OPA holds the policy; leave policy out")
+        if self.engine == "opa" and self.opa and self.policy:
+            raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         try:

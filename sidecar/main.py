@@ -23,8 +23,8 @@ from sidecar.config import MIB, Config
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id, policy_loaded
 from sidecar.errors import LedgerError, SidecarError, UsageError
-from sidecar.ledger import Draft, Ledger, Options, SystemClock, create
-from sidecar.policy import STARTER_BUNDLE, Engine, OpaEngine, WasmEngine
+from sidecar.ledger import Draft, Ledger, Options, SystemClock, create, has_ledger
+from sidecar.policy import STARTER_BUNDLE, Engine, OpaEngine, SupervisedOpa, WasmEngine, find_opa
 
 log = logging.getLogger("sidecar")
 
@@ -115,8 +115,12 @@ def _custodians(config: Config) -> tuple[Custodian, ...]:
 
 def build_engine(config: Config) -> Engine:
     """The configured policy engine. Raises UsageError or PolicyLoadError."""
-    if config.engine == "opa":
+    if config.engine == "opa" and config.opa:
         return OpaEngine(config.opa, config.entrypoint)
+    if config.engine == "opa":
+        if not config.policy:
+            raise UsageError("engine opa needs --policy, to start OPA with, or --opa, where one runs; it has neither")
+        return SupervisedOpa(find_opa(), Path(config.policy), config.entrypoint)
     return WasmEngine(_bundle(config), config.entrypoint)
 
 
@@ -141,7 +145,7 @@ def _built(directory: Path, entrypoint: str) -> bytes:
         except subprocess.TimeoutExpired:
             raise UsageError(f"policy {directory}: opa build did not finish in 120 s") from None
         if done.returncode != 0:
-            first = (done.stderr.strip() or "opa build failed").splitlines()[0]
+            first = (done.stderr.strip() or done.stdout.strip() or "opa build failed").splitlines()[0]
             raise UsageError(f"policy {directory} does not build: {first}")
         return out.read_bytes()
 
@@ -259,7 +263,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None
     """
     import uvloop
 
-    if init and not Path(config.data_dir).exists():
+    if init and not has_ledger(Path(config.data_dir)):
         found_ledger(config)
     uvloop.run(_run(config, started))
 

@@ -18,3 +18,9 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if soaks:
         config.hook.pytest_deselected(items=soaks)
         items[:] = [item for item in items if item not in soaks]
+
+
+def pytest_make_parametrize_id(config: pytest.Config, val: object, argname: str) -> str | None:
+    """Ids that are the same in every worker: no memory addresses, no bytes that differ from run to run."""
+    plain = isinstance(val, str | int | float | bool | type | None) and len(repr(val)) < 80
+    return None if plain else argname

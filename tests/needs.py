@@ -18,8 +18,12 @@ _HOW_TO_GET = {
     "opa": "`make opa` takes opa >= 1.21.3 from PATH or builds it with Go",
     "cargo": "install cargo with the system's package manager",
     "go": "install Go 1.21 or later",
+    "node": "install nodejs, 18 or later, with the system's package manager",
+    "npm": "install npm with the system's package manager",
     "git": "install git with the system's package manager",
     "openssl": "install openssl with the system's package manager",
+    "h2load": "install nghttp2-client with the system's package manager",
+    "softhsm2-util": "install softhsm2 with the system's package manager",
 }
 
 

@@ -249,7 +249,8 @@ class Scribe:
         return self.sign_head(seq, decided=True)
 
     def sign_head(self, seq: int, *, decided: bool, **changed: Any) -> bytes:
-        """A head about any entry written. ``changed``: lines that differ."""
+        """A head about any entry written. ``changed``: lines that differ (``place`` for its seq)."""
+        changed = {"seq" if name == "place" else name: value for name, value in changed.items()}
         header, value = self.headers[seq], self.payloads[seq]
         named = None
         if decided:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import grpc
 import grpc.aio
@@ -11,6 +12,7 @@ from google.protobuf.message import Message
 
 from sidecar.api import messages, wire
 from sidecar.api.status import REFUSALS, code_of
+from sidecar.api.streaming import answers
 from sidecar.decide import DecisionPath, Refusal, check_size
 from sidecar.errors import RequestError, SidecarError
 from sidecar.ledger import Ledger
@@ -20,6 +22,9 @@ DECISIONS = "sidecar.v1.DecisionService"
 LEDGER = "sidecar.v1.LedgerService"
 
 Context = grpc.aio.ServicerContext[bytes, Message]
+MAX_BATCH = 64
+FAILED = "the sidecar failed; there is no permission"
+
 Method = Callable[[bytes, Context], Awaitable[Message]]
 Refuse = Callable[[SidecarError, Context], Awaitable[SidecarError]]
 
@@ -32,6 +37,10 @@ def peer_of(context: Context) -> str:
     if peer.startswith(("ipv4:", "ipv6:")):
         peer = peer.rpartition(":")[0]
     return peer[:256] or "unknown"
+
+
+def _serialized(message: Message) -> bytes:
+    return message.SerializeToString()
 
 
 async def _answered(error: SidecarError, context: Context) -> SidecarError:
@@ -48,20 +57,25 @@ class Services:
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server registers: raw bytes in, messages out."""
-        decisions: dict[str, Method] = {"Decide": self._decide, "ReportOutcome": self._report}
+        decisions: dict[str, Method] = {
+            "Decide": self._decide,
+            "DecideBatch": self._batch,
+            "ReportOutcome": self._report,
+        }
         ledger: dict[str, Method] = {"Head": self._head, "GetEntry": self._entry, "Prove": self._prove}
-        return [self._service(DECISIONS, decisions, self._recorded), self._service(LEDGER, ledger, _answered)]
-
-    def _service(self, name: str, methods: dict[str, Method], refuse: Refuse) -> grpc.GenericRpcHandler:
-        return grpc.method_handlers_generic_handler(
-            name,
-            {
-                method: grpc.unary_unary_rpc_method_handler(
-                    self._guarded(behaviour, refuse), response_serializer=lambda message: message.SerializeToString()
-                )
-                for method, behaviour in methods.items()
-            },
+        methods = {name: self._unary(method, self._recorded) for name, method in decisions.items()}
+        stream: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_stream_rpc_method_handler(
+            self._stream, response_serializer=_serialized
         )
+        return [
+            grpc.method_handlers_generic_handler(DECISIONS, {**methods, "DecideStream": stream}),
+            grpc.method_handlers_generic_handler(
+                LEDGER, {name: self._unary(method, _answered) for name, method in ledger.items()}
+            ),
+        ]
+
+    def _unary(self, method: Method, refuse: Refuse) -> grpc.RpcMethodHandler[bytes, Message]:
+        return grpc.unary_unary_rpc_method_handler(self._guarded(method, refuse), response_serializer=_serialized)
 
     def _guarded(self, behaviour: Method, refuse: Refuse) -> Method:
         async def call(raw: bytes, context: Context) -> Message:
@@ -76,7 +90,7 @@ class Services:
                 raise
             except Exception as error:
                 log.error("a call failed: %s", type(error).__name__)
-                await context.abort(grpc.StatusCode.INTERNAL, "the sidecar failed; there is no permission")
+                await context.abort(grpc.StatusCode.INTERNAL, FAILED)
 
         return call
 
@@ -96,6 +110,38 @@ class Services:
         request = messages.request_of(wire.parse(pb.DecideRequest, raw))
         answer = await self._path.decide(request, peer_of(context), context.time_remaining())
         return messages.answer_message(answer)
+
+    async def _batch(self, raw: bytes, context: Context) -> pb.DecideBatchResponse:
+        requests = wire.parse(pb.DecideBatchRequest, raw).requests
+        if not 1 <= len(requests) <= MAX_BATCH:
+            raise RequestError("requests", f"has {len(requests)} members; from 1 to {MAX_BATCH} are allowed")
+        given = await asyncio.gather(*(self._answer(request, context) for request in requests))
+        return pb.DecideBatchResponse(answers=given)
+
+    async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[pb.DecideStreamResponse]:
+        async def questions() -> AsyncIterator[pb.DecideStreamRequest]:
+            async for each in raw:
+                check_size(len(each), self._path.limits)
+                yield wire.parse(pb.DecideStreamRequest, each)
+
+        try:
+            async for answer in answers(questions(), lambda request: self._answer(request, context)):
+                yield answer
+        except SidecarError as error:
+            error = await self._recorded(error, context)
+            await context.abort(code_of(error), str(error))
+
+    async def _answer(self, request: pb.DecideRequest, context: Context) -> pb.Answer:
+        """One of several: its decision, or why there is none."""
+        try:
+            answer = await self._path.decide(messages.request_of(request), peer_of(context), context.time_remaining())
+        except SidecarError as error:
+            error = await self._recorded(error, context)
+            return pb.Answer(refusal=pb.Refusal(code=code_of(error).value[0], message=str(error)))
+        except Exception as error:
+            log.error("a question failed: %s", type(error).__name__)
+            return pb.Answer(refusal=pb.Refusal(code=grpc.StatusCode.INTERNAL.value[0], message=FAILED))
+        return pb.Answer(decision=messages.answer_message(answer))
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
         outcome = messages.outcome_of(wire.parse(pb.ReportOutcomeRequest, raw))
@@ -125,5 +171,6 @@ class Services:
         )
 
     async def _prove(self, raw: bytes, context: Context) -> pb.ProveResponse:
-        proof = self._ledger.prove(wire.parse(pb.ProveRequest, raw).seq)
+        request = wire.parse(pb.ProveRequest, raw)
+        proof = await asyncio.to_thread(self._ledger.prove, request.seq)  # it reads a whole segment
         return pb.ProveResponse(leaf_input=proof.leaf_input, index=proof.index, path=proof.path, seal=proof.seal)

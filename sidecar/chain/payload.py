@@ -199,6 +199,8 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
         raise Malformed("payload is over the limit")
     value = check(kind, strictjson.parse_object(payload, max_depth=MAX_DEPTH))
     if kind is EntryType.DECISION:
+        if value.get("receipt_check", "foreign") != "foreign":
+            raise Malformed("payload has an unknown receipt_check")
         _check_embedded(value["request"])
     return value
 

@@ -11,7 +11,7 @@ import click
 
 from sidecar.errors import SidecarError, UsageError
 
-from . import ask, demo, init, keys, serve, show, verify
+from . import ask, bench, demo, init, keys, serve, show, verify
 
 __all__ = ["main"]
 
@@ -31,6 +31,7 @@ for command in (
     verify.verify,
     show.show,
     keys.keys,
+    bench.bench,
 ):
     cli.add_command(command)
 

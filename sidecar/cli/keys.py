@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
+from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.sources import opened
-from sidecar.custody import disclose, generate_authority, generate_custodian, load_private
+from sidecar.custody import disclose, generate_authority, generate_custodian, public_pem
 from sidecar.errors import UsageError
-from sidecar.main import read_file, write_secret
+from sidecar.main import write_secret
 
 
 @click.group()
@@ -47,26 +48,48 @@ def authority(out: Path) -> None:
     _write_pair(out, *generate_authority())
 
 
+@keys.command(name="public")
+@click.argument("key", type=key_source, metavar=KEY_METAVAR)
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the public key.")
+def write_public(key: str, out: Path) -> None:
+    """Write the public key of a custodian's key, in a file or a token (PKCS #11, RSA), for `sidecar init`.
+
+    A token must first open something sealed to that key, so that nobody is made custodian who could not open a seed.
+
+    \b
+    Example:
+      sidecar keys public 'pkcs11:token=T;object=K?module-path=/M.so&pin-source=file:/P' --out auditor.pub.pem
+    """
+    (private,) = private_keys([key])
+    try:
+        with out.open("xb") as file:
+            file.write(public_pem(private))
+    except OSError as error:
+        raise UsageError(f"cannot write {out}: {error.strerror}") from None
+    click.echo(f"public key {out}")
+
+
 @keys.command(name="disclose")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option(
     "--custodian-key",
-    "key_files",
+    "sources",
     multiple=True,
     required=True,
-    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    type=key_source,
+    metavar=KEY_METAVAR,
     help="A custodian's private key. Repeatable: with mode `all` every one is needed.",
 )
 @click.option("--segment", "segments", multiple=True, required=True, type=click.IntRange(0), help="Repeatable.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the disclosure (0600).")
-def disclose_segments(path: Path, key_files: tuple[Path, ...], segments: tuple[int, ...], out: Path) -> None:
+def disclose_segments(path: Path, sources: tuple[str, ...], segments: tuple[int, ...], out: Path) -> None:
     """Hand out the keys of sealed segments, so that someone else can check their HMACs and nothing else.
 
     \b
     Example:
       sidecar keys disclose /var/lib/sidecar --custodian-key auditor.pem --segment 7 --out segment-7.json
     """
-    private = [load_private(read_file(f, "custodian key")) for f in key_files]
+    private = private_keys(sources)
     with opened(path) as read:
         document = disclose(read, private, segments)
     write_secret(out, document)

@@ -10,11 +10,12 @@ import click
 
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.sources import opened, with_progress
-from sidecar.custody import PrivateKey, load_private, open_seed
-from sidecar.errors import Malformed, UsageError
+from sidecar.custody import PrivateKey, open_seed
+from sidecar.errors import CustodianMissing, Malformed, UsageError
 from sidecar.main import read_file
-from sidecar.verify import Evidence, Report, SeedOpener, parse_disclosure, parse_trust, verify_stream
+from sidecar.verify import Evidence, Report, SeedOpener, Verdict, parse_disclosure, parse_trust, verify_stream
 
 _EXITS = {"OK": 0, "REDACTED": 0, "PRUNED": 0, "UNANCHORED": 4, "INCOMPLETE": 3, "CLOCK": 3}
 _SHOWN = 50  # findings printed; --json has them all
@@ -24,14 +25,21 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
-@click.option("--custodian-key", "keys", multiple=True, type=_file, help="A custodian's private key. Repeatable.")
+@click.option(
+    "--custodian-key",
+    "keys",
+    multiple=True,
+    type=key_source,
+    metavar=KEY_METAVAR,
+    help="A custodian's private key. Repeatable.",
+)
 @click.option("--disclosure", type=_file, help="Segment keys that a custodian handed out.")
 @click.option("--trust", type=_file, help="The chains you expect, from a source other than the ledger.")
 @click.option("--receipt", "receipts", multiple=True, type=_file, help="A receipt that a caller kept. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(
     path: Path,
-    keys: tuple[Path, ...],
+    keys: tuple[str, ...],
     disclosure: Path | None,
     trust: Path | None,
     receipts: tuple[Path, ...],
@@ -48,20 +56,29 @@ def verify(
     """
     if keys and disclosure:
         raise UsageError("--custodian-key and --disclosure: give one of them")
-    evidence = _evidence(keys, disclosure, trust, receipts)
+    trouble: list[CustodianMissing] = []
+    evidence = _evidence(keys, disclosure, trust, receipts, trouble)
     with opened(path) as read, with_progress(path, read, "verifying", quiet=as_json) as counted:
         report = verify_stream(counted, evidence)
     if as_json:
         click.echo(dumps(report.to_json()))
     else:
         _print(report)
+    if trouble and report.verdict <= Verdict.UNANCHORED:
+        raise UsageError(f"the HMAC chain was not checked: {trouble[0]}")
     sys.exit(_EXITS.get(report.verdict.name, 1))
 
 
-def _evidence(keys: Sequence[Path], disclosure: Path | None, trust: Path | None, receipts: Sequence[Path]) -> Evidence:
+def _evidence(
+    keys: Sequence[str],
+    disclosure: Path | None,
+    trust: Path | None,
+    receipts: Sequence[Path],
+    trouble: list[CustodianMissing],
+) -> Evidence:
     try:
         return Evidence(
-            open_seed=_opener([load_private(read_file(k, "custodian key")) for k in keys]) if keys else None,
+            open_seed=_opener(private_keys(keys), trouble) if keys else None,
             disclosure=parse_disclosure(read_file(disclosure, "disclosure")) if disclosure else None,
             trust=parse_trust(read_file(trust, "trust file")) if trust else None,
             receipts=[read_file(r, "receipt") for r in receipts],
@@ -70,9 +87,13 @@ def _evidence(keys: Sequence[Path], disclosure: Path | None, trust: Path | None,
         raise UsageError(f"{disclosure or trust}: {error}") from None
 
 
-def _opener(keys: Sequence[PrivateKey]) -> SeedOpener:
+def _opener(keys: Sequence[PrivateKey], trouble: list[CustodianMissing]) -> SeedOpener:
     def open_with(custody: Custody, chain_id: bytes, epoch: int, shares: Sequence[SealedShare]) -> bytes:
-        return open_seed(keys, custody, chain_id, epoch, shares)
+        try:
+            return open_seed(keys, custody, chain_id, epoch, shares)
+        except CustodianMissing as error:
+            trouble.append(error)
+            raise
 
     return open_with
 

@@ -4,7 +4,8 @@ Owns the guards (`Guard`, `AsyncGuard`), the plain values of an answer and the r
 stubs, nothing else. Imports only v1, errors, chain and verify, so it can be carried out of this project with the stubs.
 
 Rules: no answer is no permission. Deny, error, timeout, no sidecar, an effect or an obligation this client does not
-know, or a receipt that contradicts its answer: it raises and the action does not run. Nothing is tried twice. What an
+know, or a receipt that contradicts its answer: it raises and the action does not run. Nothing is decided twice: a
+question is asked again only with the same bytes under the same idempotency key. Every call has a deadline. What an
 agent passes as arguments is never written to a log or an error.
 
     guard = Guard("unix:/run/sidecar.sock", agent="billing-agent")
@@ -13,7 +14,7 @@ agent passes as arguments is never written to a log or an error.
     def transfer(amount: int, to: str) -> str: ...
 """
 
-from sidecar.client.aio import AsyncGuard, AsyncGuarded, AsyncHandler
+from sidecar.client.aio import AsyncGuard, AsyncHandler
 from sidecar.client.decision import (
     Alternative,
     AlternativeVerdict,
@@ -23,18 +24,23 @@ from sidecar.client.decision import (
     PolicyVersion,
     Reason,
 )
-from sidecar.client.guard import Guard, Guarded, Handler
+from sidecar.client.guard import Guard, Handler
+from sidecar.client.guarded import AsyncGuarded, Guarded
 from sidecar.client.outcome import Permit, Status, UnreportedOutcome
 from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, Refused, UnmetObligation
+from sidecar.client.stream import DecisionStream
+from sidecar.client.wire import Ask
 
 __all__ = [
     "Alternative",
     "AlternativeVerdict",
     "ApprovalRequired",
+    "Ask",
     "AsyncGuard",
     "AsyncGuarded",
     "AsyncHandler",
     "Decision",
+    "DecisionStream",
     "Denied",
     "Effect",
     "Guard",

@@ -2,31 +2,26 @@
 
 from __future__ import annotations
 
-import asyncio
-import functools
 import inspect
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, Unpack
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from typing import Unpack
 
-import grpc
-
+from sidecar.client.answer import read_answer, read_batch
+from sidecar.client.calls import AsyncCalls
 from sidecar.client.decision import Decision, Obligation
+from sidecar.client.guard import ATTEMPTS
+from sidecar.client.guarded import AsyncGuarded
 from sidecar.client.obligations import check_known, unmet
-from sidecar.client.outcome import Permit, Status, Unreported, UnreportedOutcome
+from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
-from sidecar.client.refusals import raise_unless_allowed
-from sidecar.client.target import CHANNEL_OPTIONS, check_address, check_timeout
-from sidecar.client.wire import About, no_decision, question, read_answer
-from sidecar.errors import UsageError
-from sidecar.v1 import decision_pb2_grpc
-
-if TYPE_CHECKING:
-    from sidecar.v1.decision_pb2_grpc import DecisionServiceAsyncStub
-
-P = ParamSpec("P")
-R = TypeVar("R")
+from sidecar.client.receipts import LastReceipt
+from sidecar.client.refusals import NoDecision, raise_unless_allowed
+from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.stream import DecisionStream
+from sidecar.client.target import check_address, check_timeout
+from sidecar.client.wire import About, Ask, asked, batch
+from sidecar.v1 import decision_pb2 as pb
 
 AsyncHandler = Callable[[Obligation, Decision], Awaitable[object] | object]
 
@@ -43,17 +38,17 @@ class AsyncGuard:
         *,
         agent: str,
         timeout: float = 2.0,
+        attempts: int = ATTEMPTS,
         obligations: Mapping[str, AsyncHandler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
+        pace: Pace = REAL,
     ) -> None:
-        self._timeout = check_timeout(timeout)
-        self._address = check_address(address)
+        self._patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
+        self._calls = AsyncCalls(self._patience)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._unreported = Unreported(on_unreported)
-        self._last_receipt = b""
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._channel: grpc.aio.Channel | None = None
+        self._last = LastReceipt()
 
     @property
     def unreported(self) -> int:
@@ -62,9 +57,7 @@ class AsyncGuard:
 
     async def close(self) -> None:
         """Closes the channel. A question asked afterwards opens a new one."""
-        channel, self._channel = self._channel, None
-        if channel is not None:
-            await channel.close()
+        await self._calls.close()
 
     async def __aenter__(self) -> AsyncGuard:
         return self
@@ -76,19 +69,42 @@ class AsyncGuard:
         self, action: str, resource: Resource, arguments: Arguments | None = None, **about: Unpack[About]
     ) -> Decision:
         """As `Guard.check`. A cancelled question raises CancelledError: no permission."""
-        request = question(
-            self._agent, self._last_receipt, action, resource, {} if arguments is None else arguments, **about
-        )
-        stub = self._stub()
-        try:
-            response = await stub.Decide(request, timeout=self._timeout)
-        except Exception as error:
-            raise no_decision(error, self._address, self._timeout) from error
-        decision = read_answer(response, action, about.get("alternatives", ()))
-        self._last_receipt = decision.receipt
+        decision = await self.ask(action, resource, arguments, **about)
         raise_unless_allowed(decision)
         await self._meet(decision)
         return decision
+
+    async def ask(
+        self, action: str, resource: Resource, arguments: Arguments | None = None, **about: Unpack[About]
+    ) -> Decision:
+        """As `Guard.ask`: whatever was decided, also a DENY. It permits nothing."""
+        question = asked(self._agent, self._last.receipt, Ask(action, resource, arguments, **about))
+        decision = read_answer(await self._calls.decide(question), question)
+        self._last.take(decision.receipt)
+        return decision
+
+    async def ask_many(self, questions: Sequence[Ask]) -> list[Decision | NoDecision]:
+        """As `Guard.ask_many`: up to 64 questions in one call."""
+        last = self._last.receipt
+        whole = [asked(self._agent, last, question) for question in questions]
+        if not whole:
+            return []
+        answers = read_batch(await self._calls.decide_batch(batch(whole), last), whole, self._patience)
+        self._last.take_all(answers)
+        return answers
+
+    def stream(self) -> DecisionStream:
+        """`async with guard.stream() as stream`: many questions over one call. See DecisionStream."""
+        return DecisionStream(self._agent, self._calls, self._patience, self._last)
+
+    async def report(self, decision_id: str, status: Status, response: object = NOTHING) -> int:
+        """As `Guard.report`: returns the seq of the OUTCOME entry."""
+        return await self._send(outcome_of(self._agent, decision_id, status, response))
+
+    async def _send(self, report: pb.ReportOutcomeRequest) -> int:
+        taken = await self._calls.report(report)
+        self._last.take(taken.receipt)
+        return int(taken.seq)
 
     def guarded(
         self,
@@ -111,15 +127,6 @@ class AsyncGuard:
             raise
         await self._report(permit, Status.EXECUTED)
 
-    def _stub(self) -> DecisionServiceAsyncStub:
-        loop = asyncio.get_running_loop()
-        if self._channel is None:
-            self._loop = loop
-            self._channel = grpc.aio.insecure_channel(self._address, options=CHANNEL_OPTIONS)
-        if self._loop is not loop:
-            raise UsageError("this AsyncGuard serves another event loop: close it there, or make one for each loop")
-        return decision_pb2_grpc.DecisionServiceStub(self._channel)
-
     async def _meet(self, decision: Decision) -> None:
         try:
             check_known(decision, self._handlers)
@@ -134,46 +141,9 @@ class AsyncGuard:
 
     async def _report(self, permit: Permit, status: Status) -> None:
         try:
-            request = permit.outcome(self._agent, status)
-            answer = await self._stub().ReportOutcome(request, timeout=self._timeout)
+            await self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit, status, no_decision(error, self._address, self._timeout))
+            self._unreported.add(permit, status, error)
         except BaseException as interrupt:
             self._unreported.add(permit, status, interrupt)
             raise
-        else:
-            self._last_receipt = answer.receipt or self._last_receipt
-
-
-class AsyncGuarded:
-    """What `AsyncGuard.guarded` returns: enter it once, or decorate with it."""
-
-    def __init__(self, guard: AsyncGuard, asked: Question) -> None:
-        self._guard = guard
-        self._asked = asked
-        self._run: AbstractAsyncContextManager[Permit] | None = None
-
-    async def __aenter__(self) -> Permit:
-        if self._run is not None:
-            raise UsageError(
-                f"guarded {self._asked.action}: a permit is for one run; call guarded() for each `async with`"
-            )
-        self._run = self._guard.permitted(*self._asked.plain(), self._asked)
-        return await self._run.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        assert self._run is not None
-        return await self._run.__aexit__(kind, error, trace)
-
-    def __call__(self, action: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
-        signature = self._asked.check_decorates(action, asynchronous=True)
-
-        @functools.wraps(action)
-        async def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
-            resource, arguments = self._asked.of_call(signature, args, kwargs)
-            async with self._guard.permitted(resource, arguments, self._asked):
-                return await action(*args, **kwargs)
-
-        return guarded_action

@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from types import TracebackType
-from typing import Final, ParamSpec, TypeVar, Unpack
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Final, Unpack
 
 import grpc
 
+from sidecar.client.answer import read_answer, read_batch
+from sidecar.client.calls import Calls
 from sidecar.client.decision import Decision, Obligation
+from sidecar.client.guarded import Guarded
 from sidecar.client.obligations import check_known, unmet
-from sidecar.client.outcome import Permit, Status, Unreported, UnreportedOutcome, outcome_request
+from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
-from sidecar.client.refusals import raise_unless_allowed
-from sidecar.client.target import CHANNEL_OPTIONS, check_address, check_timeout
-from sidecar.client.wire import About, encode_json, no_decision, question, read_answer
-from sidecar.errors import UsageError
+from sidecar.client.receipts import LastReceipt
+from sidecar.client.refusals import NoDecision, raise_unless_allowed
+from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.target import check_address, check_timeout
+from sidecar.client.wire import About, Ask, asked, batch
 from sidecar.v1 import decision_pb2 as pb
-from sidecar.v1 import decision_pb2_grpc
-
-P = ParamSpec("P")
-R = TypeVar("R")
-
-NOTHING: Final = object()  # no response was given; None is a response, JSON's null
 
 Handler = Callable[[Obligation, Decision], object]
+
+ATTEMPTS: Final = 4
 
 
 class Guard:
@@ -39,7 +36,11 @@ class Guard:
     each outcome that could not be reported, ``unreported`` counts them: the action has run, so its result is returned
     all the same.
 
-    One guard serves many threads. Nothing is tried twice. UsageError for a bad address or timeout.
+    ``attempts``, 1 to 100, is how often one question is sent within ``timeout``; it is decided once however often. 1
+    means that a sidecar that is away fails at once, else it is waited for. A report is repeated too when the sidecar
+    was away; should it have been recorded in spite of that, the ledger holds the same outcome twice.
+
+    One guard serves many threads. UsageError for a bad address, timeout or number of attempts.
     """
 
     def __init__(
@@ -48,21 +49,18 @@ class Guard:
         *,
         agent: str,
         timeout: float = 2.0,
+        attempts: int = ATTEMPTS,
         obligations: Mapping[str, Handler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
+        pace: Pace = REAL,
     ) -> None:
-        self._timeout = check_timeout(timeout)
+        where = check_address(address) if isinstance(address, str) else "the channel given"
+        self._patience = Patience(where, check_timeout(timeout), attempts, pace)
+        self._calls = Calls(self._patience, None if isinstance(address, str) else address)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._unreported = Unreported(on_unreported)
-        self._last_receipt = b""
-        self._own_channel: grpc.Channel | None = None
-        if isinstance(address, str):
-            self._address = check_address(address)
-            channel = self._own_channel = grpc.insecure_channel(address, options=CHANNEL_OPTIONS)
-        else:
-            self._address, channel = "the channel given", address
-        self._stub = decision_pb2_grpc.DecisionServiceStub(channel)
+        self._last = LastReceipt()
 
     @property
     def unreported(self) -> int:
@@ -71,8 +69,7 @@ class Guard:
 
     def close(self) -> None:
         """Closes the channel this guard opened. Questions asked afterwards raise NoDecision."""
-        if self._own_channel is not None:
-            self._own_channel.close()
+        self._calls.close()
 
     def __enter__(self) -> Guard:
         return self
@@ -101,16 +98,24 @@ class Guard:
 
         Raises NoDecision when no usable answer came, RequestError when the question cannot be sent.
         """
-        request = question(
-            self._agent, self._last_receipt, action, resource, {} if arguments is None else arguments, **about
-        )
-        try:
-            response = self._stub.Decide(request, timeout=self._timeout)
-        except Exception as error:  # gRPC's errors, and ValueError from a closed channel
-            raise no_decision(error, self._address, self._timeout) from error
-        decision = read_answer(response, action, about.get("alternatives", ()))
-        self._last_receipt = decision.receipt
+        question = asked(self._agent, self._last.receipt, Ask(action, resource, arguments, **about))
+        decision = read_answer(self._calls.decide(question), question)
+        self._last.take(decision.receipt)
         return decision
+
+    def ask_many(self, questions: Sequence[Ask]) -> list[Decision | NoDecision]:
+        """Asks up to 64 questions in one call; each gets its decision, or why it has none, in their order.
+
+        As with `ask`, nothing is permitted yet. Raises NoDecision when no answers came, RequestError when one cannot
+        be sent.
+        """
+        last = self._last.receipt
+        whole = [asked(self._agent, last, question) for question in questions]
+        if not whole:
+            return []
+        answers = read_batch(self._calls.decide_batch(batch(whole), last), whole, self._patience)
+        self._last.take_all(answers)
+        return answers
 
     def report(self, decision_id: str, status: Status, response: object = NOTHING) -> int:
         """Reports what became of an action that was run elsewhere; returns the seq of its OUTCOME entry.
@@ -118,16 +123,12 @@ class Guard:
         `guarded` reports by itself. ``response`` is any JSON value. Raises NoDecision when the report was not taken:
         then no OUTCOME entry is known to exist; RequestError for a response that is not JSON.
         """
-        encoded = b"" if response is NOTHING else encode_json("response", response)
-        return self._send(outcome_request(self._agent, decision_id, status, encoded))
+        return self._send(outcome_of(self._agent, decision_id, status, response))
 
     def _send(self, report: pb.ReportOutcomeRequest) -> int:
-        try:
-            answer = self._stub.ReportOutcome(report, timeout=self._timeout)
-        except Exception as error:
-            raise no_decision(error, self._address, self._timeout) from error
-        self._last_receipt = answer.receipt or self._last_receipt
-        return int(answer.seq)
+        taken = self._calls.report(report)
+        self._last.take(taken.receipt)
+        return int(taken.seq)
 
     def guarded(
         self,
@@ -174,39 +175,3 @@ class Guard:
         except BaseException as interrupt:
             self._unreported.add(permit, status, interrupt)
             raise
-
-
-class Guarded:
-    """What `Guard.guarded` returns: enter it once, or decorate with it."""
-
-    def __init__(self, guard: Guard, asked: Question) -> None:
-        self._guard = guard
-        self._asked = asked
-        self._run: AbstractContextManager[Permit] | None = None
-
-    def __enter__(self) -> Permit:
-        if self._run is not None:
-            raise UsageError(f"guarded {self._asked.action}: a permit is for one run; call guarded() for each `with`")
-        self._run = self._guard.permitted(*self._asked.plain(), self._asked)
-        return self._run.__enter__()
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        assert self._run is not None
-        return self._run.__exit__(kind, error, trace)
-
-    def __call__(self, action: Callable[P, R]) -> Callable[P, R]:
-        signature = self._asked.check_decorates(action, asynchronous=False)
-
-        @functools.wraps(action)
-        def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
-            resource, arguments = self._asked.of_call(signature, args, kwargs)
-            with self._guard.permitted(resource, arguments, self._asked):
-                result = action(*args, **kwargs)
-                if inspect.iscoroutine(result):  # a coroutine function in disguise: nothing has run
-                    result.close()
-                    raise UsageError(f"guarded {self._asked.action}: a coroutine function is guarded by AsyncGuard")
-                return result
-
-        return guarded_action

@@ -11,12 +11,15 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Final
 
 from sidecar.client.decision import Decision
 from sidecar.client.refusals import one_line
 from sidecar.client.wire import encode_json
 from sidecar.errors import RequestError
 from sidecar.v1 import decision_pb2 as pb
+
+NOTHING: Final = object()  # no response was given; None is a response, JSON's null
 
 _log = logging.getLogger("sidecar.client")
 
@@ -48,6 +51,12 @@ class UnreportedOutcome:
 def outcome_request(agent: str, decision_id: str, status: Status, response: bytes) -> pb.ReportOutcomeRequest:
     """The report to send. ``response``: JSON, or empty."""
     return pb.ReportOutcomeRequest(agent=agent, decision_id=decision_id, status=_WIRE_STATUS[status], response=response)
+
+
+def outcome_of(agent: str, decision_id: str, status: Status, response: object) -> pb.ReportOutcomeRequest:
+    """The report to send of an action run elsewhere. RequestError for a response that is not JSON."""
+    encoded = b"" if response is NOTHING else encode_json("response", response)
+    return outcome_request(agent, decision_id, status, encoded)
 
 
 class Permit:

@@ -11,12 +11,12 @@ from sidecar.errors import UsageError
 _ADDRESS = re.compile(r"unix:[^\x00-\x20\x7f]+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
-    ("grpc.enable_retries", 0),  # a question asked twice is recorded twice
+    ("grpc.enable_retries", 0),  # the guard itself asks again, with the same bytes
     ("grpc.enable_http_proxy", 0),  # a proxy named in the environment must not stand between agent and sidecar
     ("grpc.service_config_disable_resolution", 1),  # nor may a name server set how calls behave
     ("grpc.initial_reconnect_backoff_ms", 100),  # a restarted sidecar is found again soon
     ("grpc.min_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 250),
 ]
 
 

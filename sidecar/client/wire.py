@@ -1,60 +1,31 @@
-"""Questions and answers as messages: everything of the protocol that needs no network.
-
-An answer is believed only if it is whole: a known effect, a decision id, one verdict for each alternative, and a
-receipt whose text names the same decision and effect. The receipt's signature is not checked here: that takes the
-chain's keys, and `sidecar verify --receipt` does it.
-"""
+"""Questions as messages: everything of asking that needs no network."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any, TypedDict
+from dataclasses import dataclass
+from typing import Any, Final, TypedDict
+from uuid import uuid4
 
-import grpc
-
-from sidecar.client.decision import (
-    Alternative,
-    AlternativeVerdict,
-    Decision,
-    Effect,
-    Obligation,
-    PolicyVersion,
-    Reason,
-)
-from sidecar.client.refusals import NoDecision, NoDecisionCause, one_line
+from sidecar.chain.request import Option, Request
+from sidecar.client.decision import Alternative
+from sidecar.client.refusals import one_line
 from sidecar.errors import RequestError
 from sidecar.v1 import decision_pb2 as pb
 
-_EFFECTS: dict[int, Effect] = {
-    pb.EFFECT_ALLOW: Effect.ALLOW,
-    pb.EFFECT_DENY: Effect.DENY,
-    pb.EFFECT_REQUIRE_APPROVAL: Effect.REQUIRE_APPROVAL,
-}
-
-_STATUS_CAUSES: dict[grpc.StatusCode, NoDecisionCause] = {
-    grpc.StatusCode.DEADLINE_EXCEEDED: "timeout",
-    grpc.StatusCode.UNAVAILABLE: "unreachable",
-    grpc.StatusCode.CANCELLED: "unreachable",
-    grpc.StatusCode.UNIMPLEMENTED: "protocol",
-    grpc.StatusCode.INTERNAL: "protocol",
-    grpc.StatusCode.UNKNOWN: "protocol",
-}
-
-_MEND: dict[NoDecisionCause, str] = {
-    "timeout": "see whether the sidecar is overloaded, or give the guard more time",
-    "unreachable": "see whether the sidecar runs there and is ready",
-    "refused": "the sidecar's words name what to mend",
-    "protocol": "see the sidecar's log, and that client and sidecar are of matching versions",
-}
+MAX_BATCH: Final = 64
 
 
 class About(TypedDict, total=False):
     """What a question may carry besides action, resource and arguments.
 
     ``context``: what the policy may look at besides. ``purpose``: why the agent wants it, up to 1,024 characters.
-    ``alternatives``: up to 8 other actions to judge. ``idempotency_key``: 1 to 128 characters. ``trace_parent``: W3C
-    Trace Context `traceparent`.
+    ``alternatives``: up to 8 other actions to judge. ``trace_parent``: W3C Trace Context `traceparent`.
+
+    ``idempotency_key``: 1 to 128 characters, to get the decision made before, also after the agent itself was
+    restarted. It stands for the same request byte for byte, so a question with the caller's own key carries no last
+    receipt. Without one, each question gets a fresh key.
     """
 
     context: Mapping[str, Any]
@@ -62,6 +33,51 @@ class About(TypedDict, total=False):
     alternatives: Sequence[Alternative]
     idempotency_key: str
     trace_parent: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One question of several; the fields are those of `Guard.ask` and `About`."""
+
+    action: str
+    resource: tuple[str, str]
+    arguments: Mapping[str, Any] | None = None
+    context: Mapping[str, Any] | None = None
+    purpose: str = ""
+    alternatives: Sequence[Alternative] = ()
+    idempotency_key: str = ""
+    trace_parent: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """A question as it is sent, once or again."""
+
+    ask: Ask
+    request: pb.DecideRequest
+
+    @property
+    def last_receipt(self) -> bytes:
+        """The receipt sent with it."""
+        return self.request.last_receipt
+
+    def digest(self) -> str:
+        """The request digest in hex (`proto/LEDGER.md`), which the receipt of its answer must name."""
+        sent = self.request
+        return (
+            Request(
+                sent.agent,
+                Option(sent.action, sent.resource.type, sent.resource.id, sent.arguments),
+                sent.context,
+                sent.purpose,
+                sent.trace_parent,
+                sent.idempotency_key,
+                sent.last_receipt,
+                tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in sent.alternatives),
+            )
+            .digest()
+            .hex()
+        )
 
 
 def encode_json(field: str, value: object) -> bytes:
@@ -82,85 +98,32 @@ def encode_object(field: str, value: Mapping[str, Any]) -> bytes:
     return encode_json(field, dict(value))
 
 
-def question(
-    agent: str,
-    last_receipt: bytes,
-    action: str,
-    resource: tuple[str, str],
-    arguments: Mapping[str, Any],
-    *,
-    context: Mapping[str, Any] | None = None,
-    purpose: str = "",
-    alternatives: Sequence[Alternative] = (),
-    idempotency_key: str = "",
-    trace_parent: str = "",
-) -> pb.DecideRequest:
+def asked(agent: str, last_receipt: bytes, ask: Ask) -> Asked:
     """The request for one decision. RequestError when something in it cannot be sent."""
+    own_key = ask.idempotency_key
     try:
-        return pb.DecideRequest(
+        request = pb.DecideRequest(
             agent=agent,
-            action=action,
-            resource=_resource("resource", resource),
-            arguments=encode_object("arguments", arguments),
-            context=b"" if context is None else encode_object("context", context),
-            purpose=purpose,
-            alternatives=[_alternative(f"alternatives[{i}]", a) for i, a in enumerate(alternatives)],
-            idempotency_key=idempotency_key,
-            trace_parent=trace_parent,
-            last_receipt=last_receipt,
+            action=ask.action,
+            resource=_resource("resource", ask.resource),
+            arguments=encode_object("arguments", {} if ask.arguments is None else ask.arguments),
+            context=b"" if ask.context is None else encode_object("context", ask.context),
+            purpose=ask.purpose,
+            alternatives=[_alternative(f"alternatives[{i}]", a) for i, a in enumerate(ask.alternatives)],
+            idempotency_key=own_key or uuid4().hex,
+            trace_parent=ask.trace_parent,
+            last_receipt=b"" if own_key else last_receipt,
         )
     except (TypeError, ValueError):
         raise RequestError("request", "a name in it is not text that UTF-8 can carry") from None
+    return Asked(ask, request)
 
 
-def read_answer(response: pb.DecideResponse, action: str, alternatives: Sequence[Alternative] = ()) -> Decision:
-    """The decision in an answer. NoDecision("protocol") when it is not whole or contradicts its receipt."""
-    effect = _EFFECTS.get(response.effect)
-    if effect is None:
-        raise _misshaped(f"the answer's effect is {response.effect}, which this client does not know")
-    if not response.decision_id:
-        raise _misshaped("the answer has no decision id")
-    if len(response.alternatives) != len(alternatives):
-        raise _misshaped(f"the answer judges {len(response.alternatives)} alternatives, {len(alternatives)} were asked")
-    if not _receipt_names(response.receipt, response.decision_id, effect):
-        raise _misshaped("answer and receipt disagree", response.receipt)
-    return Decision(
-        action=action,
-        decision_id=response.decision_id,
-        effect=effect,
-        reasons=_reasons(response.reasons),
-        obligations=tuple(_obligation(o) for o in response.obligations),
-        alternatives=tuple(map(_verdict, alternatives, response.alternatives)),
-        policy=_policy(response.policy),
-        seq=response.seq,
-        receipt=response.receipt,
-        agent_proof=response.agent_proof,
-    )
-
-
-def no_decision(error: Exception, address: str, timeout: float) -> NoDecision:
-    """What a failed call means: gRPC's error, in one line, with cause and mend."""
-    if isinstance(error, grpc.RpcError) and hasattr(error, "code"):  # the bare RpcError has neither
-        code, details = error.code(), one_line(error.details() or "")
-    else:
-        code, details = grpc.StatusCode.UNAVAILABLE, one_line(str(error))
-    cause = _STATUS_CAUSES.get(code, "refused")
-    what = f"none within {timeout:g} s" if cause == "timeout" else f"{code.name}: {details or 'no details given'}"
-    return NoDecision(cause, f"{what} (sidecar at {address}); {_MEND[cause]}")
-
-
-def _misshaped(what: str, receipt: bytes = b"") -> NoDecision:
-    return NoDecision("protocol", f"{what}; {_MEND['protocol']}", receipt)
-
-
-def _receipt_names(receipt: bytes, decision_id: str, effect: Effect) -> bool:
-    """Whether the receipt, a C2SP signed note of `name value` lines, has exactly these two lines in its text."""
-    text, _blank_line, _signatures = receipt.rpartition(b"\n\n")
-    lines = text.split(b"\n")
-    return all(
-        [line for line in lines if line.partition(b" ")[0] == name] == [name + b" " + value]
-        for name, value in ((b"decision", decision_id.encode()), (b"effect", effect.value.encode()))
-    )
+def batch(questions: Sequence[Asked]) -> pb.DecideBatchRequest:
+    """Several questions in one call. RequestError for more than 64."""
+    if len(questions) > MAX_BATCH:
+        raise RequestError("requests", f"has {len(questions)} members; the limit is {MAX_BATCH}: ask in several calls")
+    return pb.DecideBatchRequest(requests=[question.request for question in questions])
 
 
 def _resource(field: str, resource: tuple[str, str]) -> pb.Resource:
@@ -179,26 +142,3 @@ def _alternative(field: str, alternative: Alternative) -> pb.Alternative:
         resource=_resource(f"{field}.resource", alternative.resource),
         arguments=encode_object(f"{field}.arguments", alternative.arguments),
     )
-
-
-def _reasons(reasons: Sequence[pb.Reason]) -> tuple[Reason, ...]:
-    return tuple(Reason(r.code, r.message) for r in reasons)
-
-
-def _obligation(obligation: pb.Obligation) -> Obligation:
-    try:
-        parameters = json.loads(obligation.parameters or b"{}")
-    except (ValueError, RecursionError):
-        parameters = None
-    if not isinstance(parameters, dict):
-        raise _misshaped(f"the parameters of the obligation {one_line(obligation.kind)} are not a JSON object")
-    return Obligation(obligation.kind, parameters)
-
-
-def _verdict(alternative: Alternative, verdict: pb.AlternativeVerdict) -> AlternativeVerdict:
-    # An effect this client does not know is a DENY.
-    return AlternativeVerdict(alternative, _EFFECTS.get(verdict.effect, Effect.DENY), _reasons(verdict.reasons))
-
-
-def _policy(policy: pb.PolicyVersion) -> PolicyVersion:
-    return PolicyVersion(policy.engine, policy.engine_version, policy.entrypoint, policy.revision, policy.bundle_digest)

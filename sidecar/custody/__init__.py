@@ -1,18 +1,20 @@
-"""Wrapping an epoch's seed for its custodians and opening it again; the keys that are kept in files.
+"""Wrapping an epoch's seed for its custodians and opening it again; their keys, in files and in tokens.
 
-Rules: private keys come from files and stay in memory; no message names a secret, every one names the custodian at
-fault. What a share is bound to, and how seeds are split, is `chain.seeds`' to say.
+Rules: private keys come from files and stay in memory, or stay in their token; no message names a secret, every one
+names the custodian at fault. What a share is bound to, and how seeds are split, is `chain.seeds`' to say.
 """
 
 from sidecar.custody.disclosing import disclose
+from sidecar.custody.kems import PrivateKey
 from sidecar.custody.keys import (
-    PrivateKey,
     generate_authority,
     generate_custodian,
     load_authority,
     load_custodian,
     load_private,
+    public_pem,
 )
+from sidecar.custody.pkcs11 import load_pkcs11
 from sidecar.custody.shares import open_seed, seal_shares
 
 __all__ = [
@@ -22,7 +24,9 @@ __all__ = [
     "generate_custodian",
     "load_authority",
     "load_custodian",
+    "load_pkcs11",
     "load_private",
     "open_seed",
+    "public_pem",
     "seal_shares",
 ]

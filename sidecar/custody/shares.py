@@ -40,8 +40,8 @@ def open_seed(
     The caller still holds it against the epoch note's ``seed_commit``.
 
     Raises:
-        CustodianMissing: mode ``all`` without every custodian's key; names those missing.
-        CustodyError: keys of no custodian of this chain, or a custodian's bad share; named by index and name.
+        CustodianMissing: keys of no custodian of this chain, or not of every one in mode ``all``.
+        CustodyError: a custodian's bad share; named by index and name.
         UsageError: a token that could not be used.
     """
     if len(shares) != len(custody.custodians):
@@ -60,11 +60,11 @@ def open_seed(
 def _by_custodian(keys: Sequence[PrivateKey], custody: Custody) -> Mapping[int, PrivateKey]:
     """Custodian's index to key, in the order the keys were given."""
     if not custody.custodians:
-        raise CustodyError("this chain has no custodians: nobody can open its seeds")
+        raise CustodianMissing("this chain has no custodians: nobody can open its seeds")
     places = {c.spki: index for index, c in enumerate(custody.custodians)}
     held = {places[spki]: key for key in keys if (spki := key.spki) in places}
     if not held:
-        raise CustodyError("the key belongs to no custodian of this chain")
+        raise CustodianMissing("the key belongs to no custodian of this chain")
     return held
 
 

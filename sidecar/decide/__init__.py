@@ -5,9 +5,9 @@ before it is durable, and whatever goes wrong is a DENY that is recorded or an e
 """
 
 from sidecar.decide.ask import Limits, check_size
-from sidecar.decide.entries import Caller, Judgement, policy_loaded, policy_time
+from sidecar.decide.entries import Answer, Caller, Judgement, policy_loaded, policy_time
 from sidecar.decide.ids import new_decision_id
-from sidecar.decide.path import Answer, DecisionPath, Outcome, Settings
+from sidecar.decide.path import DecisionPath, Outcome, Settings
 from sidecar.decide.refusals import Refusal
 
 __all__ = [

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sidecar.chain import strictjson
 from sidecar.chain.request import Option, Request
-from sidecar.policy import PolicyVersion, Reason, Verdict
+from sidecar.ledger import Recorded
+from sidecar.policy import Obligation, PolicyVersion, Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +35,31 @@ class Judgement:
     cause: str
     result: object
     version: PolicyVersion
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A decision that is on disk."""
+
+    decision_id: str
+    judged: Judgement
+    alternatives: tuple[Judgement, ...]
+    caller: Caller
+    recorded: Recorded
+
+
+def answer_again(payload: Mapping[str, Any], caller: Caller, recorded: Recorded) -> Answer:
+    """The answer that a DECISION's payload holds, for a caller who asks the same again."""
+    version = PolicyVersion(**payload["policy"])
+    judged = Judgement(_verdict(payload), payload["cause"], payload["result"], version)
+    others = tuple(Judgement(_verdict(o), payload["cause"], None, version) for o in payload["alternatives"])
+    return Answer(payload["decision_id"], judged, others, caller, recorded)
+
+
+def _verdict(said: Mapping[str, Any]) -> Verdict:
+    reasons = tuple(Reason(r["code"], r["message"]) for r in said["reasons"])
+    obligations = tuple(Obligation(o["kind"], o["parameters"]) for o in said.get("obligations", ()))
+    return Verdict(said["effect"], reasons, obligations)
 
 
 def policy_time(wall_ns: int) -> str:
@@ -67,16 +93,23 @@ def version_member(version: PolicyVersion) -> dict[str, str]:
 
 
 def decision(
-    decision_id: str, at: str, caller: Caller, request: Request, judged: Judgement, others: Sequence[Judgement], ns: int
+    decision_id: str,
+    at: str,
+    caller: Caller,
+    request: Request,
+    digest: bytes,
+    judged: Judgement,
+    others: Sequence[Judgement],
+    ns: int,
 ) -> dict[str, Any]:
-    """A DECISION's payload. ``ns``: how long the policy took."""
+    """A DECISION's payload. ``digest``: of the request; ``ns``: how long the policy took."""
     return {
         "type": "DECISION",
         "decision_id": decision_id,
         "time": at,
         "agent": caller.member(),
         "request": _request(request),
-        "request_digest": request.digest().hex(),
+        "request_digest": digest.hex(),
         "effect": judged.verdict.effect,
         "cause": judged.cause,
         "reasons": _reasons(judged.verdict.reasons),

@@ -18,9 +18,11 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
 from sidecar.chain.request import Request
 from sidecar.decide import ask, entries
-from sidecar.decide.entries import Caller, Judgement
+from sidecar.decide.entries import Answer, Caller, Judgement
 from sidecar.decide.judge import judge
+from sidecar.decide.receipts import check_receipt
 from sidecar.decide.refusals import Refusal, RefusalBook
+from sidecar.decide.repeats import Repeats, repeat_key
 from sidecar.errors import CallerUnproved, NotFound, RequestError, WrongState
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
@@ -39,17 +41,6 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0.001 <= self.evaluate_timeout <= 60:
             raise ValueError("evaluate_timeout must be from 0.001 to 60 seconds")
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """A decision that is on disk."""
-
-    decision_id: str
-    judged: Judgement
-    alternatives: tuple[Judgement, ...]
-    caller: Caller
-    recorded: Recorded
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +73,7 @@ class DecisionPath:
         self._new_id = new_id
         self._wall_ns = wall_ns
         self._refusals = RefusalBook(monotonic)
+        self._repeats = Repeats(ledger)
 
     @property
     def limits(self) -> ask.Limits:
@@ -92,20 +84,32 @@ class DecisionPath:
         """One decision, recorded. ``remaining``: seconds until the caller stops waiting, if it said so.
 
         Raises:
-            RequestError, CallerUnproved: refused, and recorded as such by :meth:`refuse`.
+            RequestError, CallerUnproved, WrongState: refused, and recorded as such by :meth:`refuse`.
             LedgerError: it could not be recorded; there is no answer.
         """
         ask.check_request(request)
         caller = self._caller(request.agent, peer)
+        foreign = check_receipt(self._ledger, request.last_receipt)
+
+        def fresh() -> Awaitable[Answer]:
+            return self._fresh(request, caller, foreign=foreign, budget=self._budget(remaining))
+
+        return await (self._repeats.once(request, caller, fresh) if request.idempotency_key else fresh())
+
+    async def _fresh(self, request: Request, caller: Caller, *, foreign: bool, budget: float) -> Answer:
         at = entries.policy_time(self._wall_ns())
         started = time.monotonic_ns()
-        judged, others = await self._judge_all(caller, request, at, self._budget(remaining))
+        judged, others = await self._judge_all(caller, request, at, budget)
         took = time.monotonic_ns() - started
-        decision_id = self._new_id()
+        decision_id, digest = self._new_id(), request.digest()
+        payload = entries.decision(decision_id, at, caller, request, digest, judged, others, took)
+        if foreign:
+            payload["receipt_check"] = "foreign"
         draft = Draft(
             EntryType.DECISION,
-            entries.decision(decision_id, at, caller, request, judged, others, took),
-            decided=Decided(decision_id, judged.verdict.effect, request.digest()),
+            payload,
+            decided=Decided(decision_id, judged.verdict.effect, digest),
+            repeat_key=repeat_key(request) if request.idempotency_key else None,
         )
         recorded = await self._ledger.record(draft)
         return Answer(decision_id, judged, tuple(others), caller, recorded)

@@ -11,6 +11,7 @@ from sidecar.ledger.founding import create
 from sidecar.ledger.ledger import Entry, Ledger, Proof, Usage
 from sidecar.ledger.options import Options
 from sidecar.ledger.reader import ledger_stream
+from sidecar.ledger.store import has_ledger
 from sidecar.ledger.writer import Position
 
 __all__ = [
@@ -27,5 +28,6 @@ __all__ = [
     "Usage",
     "WrapSeed",
     "create",
+    "has_ledger",
     "ledger_stream",
 ]

@@ -24,7 +24,8 @@ _ASSERTED: Final = "asserted"
 class Draft:
     """An entry to be. ``ref_seq``: the entry this one is about. ``agent``: a *proved* agent's id, else None.
 
-    ``decided`` is given with every DECISION: what its receipt says, and by whose id it is found again.
+    ``decided`` is given with every DECISION: what its receipt says, and by whose id it is found again. ``repeat_key``:
+    16 bytes by which the entry and its receipt are recalled when the same is asked again.
     """
 
     type: EntryType
@@ -32,6 +33,7 @@ class Draft:
     ref_seq: int = NO_SEQ
     agent: str | None = None
     decided: Decided | None = None
+    repeat_key: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +55,7 @@ class Prepared:
     ref_seq: int = NO_SEQ
     agent: str | None = None
     decided: Decided | None = None
+    repeat_key: bytes | None = None
 
 
 def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -> Prepared:
@@ -70,7 +73,7 @@ def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -
     _check_agent(draft, payload)
     _check_decided(draft, payload)
     _check_reference(draft, payload, decision_at)
-    return Prepared(draft.type, data, draft.ref_seq, draft.agent, draft.decided)
+    return Prepared(draft.type, data, draft.ref_seq, draft.agent, draft.decided, draft.repeat_key)
 
 
 def own(kind: EntryType, payload: dict[str, Any]) -> Prepared:

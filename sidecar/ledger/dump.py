@@ -4,7 +4,7 @@
 
 LMDB maps a file into memory and trusts what it finds there; a hostile file may crash whoever reads it. So nobody but
 this process does. What it finds is written as it is, from one snapshot, also while the sidecar goes on writing. The
-exit code is one of :data:`CAUSES`, or 0.
+exit code is one of `causes.CAUSES`, or 0.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import LedgerDamaged, LedgerUnknown, Malformed, NotFound, SidecarError
+from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OVERTAKEN, UNREADABLE
 from sidecar.ledger.store import (
     NoteKind,
     check_format,
@@ -33,22 +34,9 @@ from sidecar.ledger.store import (
     seq_of,
 )
 
-NOT_A_LEDGER: Final = 64
-DAMAGED: Final = 65
-NO_SEGMENT: Final = 66
-OVERTAKEN: Final = 67
-UNREADABLE: Final = 68
-CAUSES: Final = {
-    NOT_A_LEDGER: "ledger.mdb is no ledger of this version",
-    DAMAGED: "ledger.mdb is damaged: its keys do not rise, or a record cannot be read",
-    NO_SEGMENT: "no such segment, or it is not sealed",
-    OVERTAKEN: "the ledger was written to while it was read, and this user cannot lock it; copy it first, or read as "
-    "the sidecar's user",
-    UNREADABLE: "ledger.mdb cannot be read; look at its permissions",
-}
-
 _STREAM_KINDS: Final = {NoteKind.EPOCH: Kind.EPOCH, NoteKind.HEAD: Kind.HEAD, NoteKind.SEAL: Kind.SEAL}
 _SEGMENT_FIELD: Final = slice(24, 32)  # of an entry's header
+_MEMORY: Final = 512 << 20  # the longest record is 8 MiB; a hostile one may claim 4 GiB
 _LEAD: Final = 2  # commits after which LMDB may use a page again that an unknown reader still reads
 
 
@@ -59,6 +47,7 @@ class _Overtaken(Exception):
 def main(arguments: list[str]) -> int:
     """Dump a directory to standard output; gives the exit code."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     directory = Path(arguments[0])
     segment = int(arguments[2]) if arguments[1:2] == ["--segment"] else None
     try:
@@ -81,7 +70,7 @@ def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
     """Write the whole ledger's stream, or one sealed segment's file.
 
     Raises:
-        LedgerUnknown, LedgerDamaged, LedgerError, Malformed, NotFound: as in :data:`CAUSES`.
+        LedgerUnknown, LedgerDamaged, LedgerError, Malformed, NotFound: as in `causes.CAUSES`.
     """
     environment, known = open_for_reading(directory)
     check_format(environment)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -68,9 +69,10 @@ class Usage:
 class Ledger:
     """One open ledger. Every method may be called from any thread; :meth:`open` is the way in."""
 
-    def __init__(self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer) -> None:
-        self._lock, self._store, self._room = lock, store, room
+    def __init__(self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer, clock: Clock) -> None:
+        self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
+        self._closing = threading.Lock()
 
     @classmethod
     def open(
@@ -97,7 +99,7 @@ class Ledger:
         except BaseException:
             lock.release()
             raise
-        return cls(lock, store, room, options, writer)
+        return cls(lock, store, room, options, writer, clock)
 
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
@@ -177,6 +179,32 @@ class Ledger:
             raise NotFound("decision_id: no such decision in this ledger")
         return seq
 
+    def holds(self, seq: int, leaf_hash: bytes) -> bool:
+        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none."""
+        try:
+            found = self.entry(seq)
+        except NotFound:
+            return False
+        return leaf(found.header, found.tag) == leaf_hash
+
+    def recall(self, repeat_key: bytes) -> Recorded | None:
+        """What was recorded under a repeat key, unless that is longer ago than is remembered.
+
+        Nothing vouches for the index: the caller has to look whether the entry is the one it means.
+
+        Raises:
+            LedgerDamaged: the index points to no entry.
+        """
+        now, memory = self._clock.now().wall_ns, self._options.remember_ns
+        for period in (now // memory, now // memory - 1):
+            found = self._store.recall(period, repeat_key) if period >= 0 else None
+            if found is None:
+                continue
+            entry = self.entry(found[0])
+            if now - Header.decode(entry.header).wall_ns <= memory:
+                return Recorded(entry.seq, entry.segment, leaf(entry.header, entry.tag), found[1])
+        return None
+
     def prove(self, seq: int) -> Proof:
         """The inclusion proof of an entry. Reads the whole segment: milliseconds, not for an event loop's thread.
 
@@ -225,9 +253,10 @@ class Ledger:
     def close(self) -> None:
         """Write what waits, CLOSE and the last seal; let go of the directory. May be called twice, from any thread
         but the writer's."""
-        self._writer.stop()
-        self._store.close()
-        self._lock.release()
+        with self._closing:
+            self._writer.stop()
+            self._store.close()
+            self._lock.release()
 
     def _decision_at(self, seq: int) -> dict[str, Any] | None:
         try:

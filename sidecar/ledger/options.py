@@ -22,7 +22,8 @@ class Options:
     """How to write. Sizes in bytes, ``segment_ns`` in ns; ``batch``: the most entries of one commit.
 
     ``reserve_bytes`` is kept free, of ``max_bytes`` and of the disk: seals and CLOSE must still fit when entries
-    no longer do. ``software``, ``development`` and ``config`` are recorded at each start.
+    no longer do. ``remember_ns``: how long a repeat key is recalled. ``software``, ``development`` and ``config`` are
+    recorded at each start.
 
     Raises:
         UsageError: a value out of its range.
@@ -34,6 +35,7 @@ class Options:
     reserve_bytes: int = 4 * MIB
     queue_limit: int = 4096
     batch: int = 256
+    remember_ns: int = 24 * 3600 * 1_000_000_000
     software: str = "decision-sidecar"
     development: bool = False
     config: bytes = ZERO32
@@ -45,6 +47,7 @@ class Options:
         _range("max_bytes", self.max_bytes, 2 * self.reserve_bytes, 2**46)
         _range("queue_limit", self.queue_limit, 1, 2**20)
         _range("batch", self.batch, 1, 4096)
+        _range("remember_ns", self.remember_ns, 1, 2**62)
         if len(self.config) != 32:
             raise UsageError("config must be a digest of 32 bytes")
 

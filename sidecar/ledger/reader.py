@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.errors import LedgerUnknown, Malformed, NotFound, SidecarError
-from sidecar.ledger.dump import CAUSES, NO_SEGMENT, NOT_A_LEDGER, OVERTAKEN, UNREADABLE
+from sidecar.ledger.causes import CAUSES, NO_SEGMENT, NOT_A_LEDGER, OVERTAKEN, UNREADABLE
 from sidecar.ledger.store import refuse_absent
 
 SILENCE_SECONDS: Final = 60.0

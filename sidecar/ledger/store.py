@@ -5,9 +5,10 @@ Nothing here knows what an entry or a note says. `lmdb` is imported nowhere else
 
 from __future__ import annotations
 
+import contextlib
 import enum
+import stat
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, Protocol
@@ -19,7 +20,8 @@ from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerUnknown
 
 FILE: Final = "ledger.mdb"
 _FORMAT_KEY: Final = b"format"
-_DATABASES: Final = (b"entries", b"notes", b"index")
+_DATABASES: Final = (b"entries", b"notes", b"index", b"requests")
+_FORGET_AT_ONCE: Final = 512  # the most old repeat keys that one commit takes away
 
 
 class NoteKind(enum.IntEnum):
@@ -37,6 +39,8 @@ class Batch:
     entries: list[tuple[bytes, bytes]] = field(default_factory=list)
     notes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     index: list[tuple[bytes, bytes]] = field(default_factory=list)
+    requests: list[tuple[bytes, bytes]] = field(default_factory=list)
+    forget_before: int = 0
 
     def entry(self, seq: int, body: bytes) -> None:
         """An entry in its stored form."""
@@ -49,6 +53,11 @@ class Batch:
     def decision(self, decision_id: bytes, seq: int) -> None:
         """Where the decision with this 16-byte id is."""
         self.index.append((decision_id, seq_key(seq)))
+
+    def request(self, period: int, repeat_key: bytes, seq: int, receipt: bytes) -> None:
+        """What to recall when the same is asked again; keys of periods before the last one are forgotten."""
+        self.requests.append((request_key(period, repeat_key), seq_key(seq) + receipt))
+        self.forget_before = max(self.forget_before, period - 1)
 
 
 class Store(Protocol):
@@ -89,6 +98,10 @@ class Store(Protocol):
         """The number of the decision's entry, by an index that nothing vouches for."""
         ...
 
+    def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
+        """The entry's number and receipt under a repeat key, by an index that nothing vouches for."""
+        ...
+
     def used(self) -> int:
         """Bytes taken, at most."""
         ...
@@ -107,7 +120,7 @@ class LmdbStore:
 
     def __init__(self, environment: lmdb.Environment) -> None:
         self._env = environment
-        self._entries, self._notes, self._index = (environment.open_db(name) for name in _DATABASES)
+        self._entries, self._notes, self._index, self._requests = (environment.open_db(name) for name in _DATABASES)
         self._page = int(environment.stat()["psize"])
 
     @classmethod
@@ -156,6 +169,10 @@ class LmdbStore:
                     txn.put(key, signed, db=self._notes)
             for key, place in batch.index:
                 txn.put(key, place, db=self._index, overwrite=False)
+            for key, recalled in batch.requests:
+                txn.put(key, recalled, db=self._requests)
+            if batch.requests:
+                self._forget(txn, request_key(max(batch.forget_before, 0), b""))
 
     def entry(self, seq: int) -> bytes | None:
         """As :meth:`Store.entry`."""
@@ -195,6 +212,11 @@ class LmdbStore:
         place = self._get(self._index, decision_id)
         return None if place is None else seq_of(place)
 
+    def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
+        """As :meth:`Store.recall`."""
+        value = self._get(self._requests, request_key(period, repeat_key))
+        return None if value is None else (seq_of(value[:8]), value[8:])
+
     def used(self) -> int:
         """As :meth:`Store.used`: every page ever taken; LMDB gives none back but uses freed ones again."""
         with _translated():
@@ -209,6 +231,13 @@ class LmdbStore:
         """As :meth:`Store.close`."""
         self._env.close()
 
+    def _forget(self, txn: lmdb.Transaction, before: bytes) -> None:
+        with txn.cursor(self._requests) as cursor:
+            for _ in range(_FORGET_AT_ONCE):
+                if not cursor.first() or bytes(cursor.key()) >= before:
+                    return
+                cursor.delete()
+
     def _get(self, database: Any, key: bytes) -> bytes | None:
         with _translated(), self._env.begin() as txn:
             value: bytes | None = txn.get(key, db=database)
@@ -222,6 +251,11 @@ class LmdbStore:
 def seq_key(seq: int) -> bytes:
     """The key of an entry."""
     return seq.to_bytes(8, "big")
+
+
+def request_key(period: int, repeat_key: bytes) -> bytes:
+    """The key of what is recalled: the period it was made in, then what stands for the request."""
+    return period.to_bytes(8, "big") + repeat_key
 
 
 def seq_of(key: bytes) -> int:
@@ -257,9 +291,16 @@ def epoch_before(txn: lmdb.Transaction, notes: Any, segment: int) -> int | None:
     return None
 
 
+def has_ledger(directory: Path) -> bool:
+    """Whether a ledger's file is there, of whatever version or state."""
+    return (directory / FILE).exists()
+
+
 def refuse_absent(directory: Path) -> None:
     """Refuse a directory without a ledger. Raises LedgerUnknown."""
-    if not (directory / FILE).is_file():
+    file = directory / FILE
+    # LMDB takes an empty file for a new database.
+    if not file.is_file() or file.stat().st_size == 0:
         raise LedgerUnknown(f"no ledger in {directory}; name another directory, or make one: sidecar init")
 
 
@@ -280,20 +321,29 @@ def check_format(environment: lmdb.Environment) -> None:
 def open_for_reading(directory: Path) -> tuple[lmdb.Environment, bool]:
     """A read-only environment, also beside a running writer; the flag says whether the writer knows of this reader.
 
-    Where the directory cannot be written there is no place in the lock file: pages may then be used again under the
-    reader, which has to look whether anything was committed meanwhile.
+    Without a place in the lock file (this user may not write it, or there is none) pages may be used again under the
+    reader, which has to look whether anything was committed meanwhile. Nothing is created.
     """
     refuse_absent(directory)
     with _translated():
-        try:
-            return _environment(directory, 0, create=False, readonly=True), True
-        except lmdb.Error:
-            return _environment(directory, 0, create=False, readonly=True, lock=False), False
+        if _is_own_file(directory / f"{FILE}-lock"):
+            with contextlib.suppress(lmdb.Error):
+                return _environment(directory, 0, create=False, readonly=True), True
+        return _environment(directory, 0, create=False, readonly=True, lock=False), False
+
+
+def _is_own_file(path: Path) -> bool:
+    """Whether this is a plain file under no other name: LMDB writes to it, and a hostile one may be a link."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
 def databases(environment: lmdb.Environment, txn: lmdb.Transaction) -> tuple[Any, Any]:
     """Entries and notes of an environment open for reading."""
-    entries, notes, _ = (environment.open_db(name, txn=txn, create=False) for name in _DATABASES)
+    entries, notes, *_ = (environment.open_db(name, txn=txn, create=False) for name in _DATABASES)
     return entries, notes
 
 
@@ -306,7 +356,7 @@ def _environment(
     )  # fmt: skip
 
 
-@contextmanager
+@contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """LMDB's errors as ours."""
     try:

@@ -81,20 +81,26 @@ class Writer:
 
     def _run(self) -> None:
         try:
-            ended = False
-            while not ended:
-                self._held, ended = self._inbox.take(self._options.batch, self._clock, self._due)
-                self._held = self._admit(self._held)
-                if self._room.exhausted():
-                    self._give_up()
-                    return
-                self._seal_if_due()
-                self._write_held()
-            self._finish()
+            self._work()
         except Exception as error:
             self._fail(_as_ledger_error(error))
         finally:
             self._epoch.wipe()
+        if self._failure is not None:
+            self._on_failure(self._failure)
+
+    def _work(self) -> None:
+        ended = False
+        while not ended:
+            self._held, ended = self._inbox.take(self._options.batch, self._clock, self._due)
+            self._held = self._admit(self._held)
+            if self._room.exhausted():
+                self._fail(self._room.refusal())
+                break
+            self._seal_if_due()
+            self._write_held()
+        self._held = [Item(close_entry())]
+        self._write_held()
 
     def _admit(self, items: Sequence[Item]) -> Sequence[Item]:
         """The items there is room for; the others are refused, and nothing of them is written."""
@@ -115,8 +121,10 @@ class Writer:
     def _write_group(self) -> None:
         """Make and commit entries up to the segment's end, then answer them; the rest stays held."""
         batch, segment = Batch(), self._epoch.open
-        made, left = self._make(self._held, batch)
-        head, seal = segment.head(made[-1][1]), b""
+        receipts: dict[int, bytes] = {}
+        made, left = self._make(self._held, batch, receipts)
+        head, seal = receipts.get(made[-1][1].seq) or segment.head(made[-1][1]), b""
+        receipts[made[-1][1].seq] = head
         closing = made[-1][0].entry.type is EntryType.CLOSE
         try:
             if closing:
@@ -128,15 +136,20 @@ class Writer:
             self._store.commit(batch)
             self._move(head, seal)
             self._held = left
-            release(_answers(made, segment, head))
+            release(_answers(made, segment, receipts))
         finally:
             if seal:
                 segment.wipe()
         if seal and not closing:
             self._opened()
 
-    def _make(self, items: Sequence[Item], batch: Batch) -> tuple[list[tuple[Item, Made]], Sequence[Item]]:
-        """Entries of the items, as many as the segment takes, and the items left. CLOCK where it must come."""
+    def _make(
+        self, items: Sequence[Item], batch: Batch, receipts: dict[int, bytes]
+    ) -> tuple[list[tuple[Item, Made]], Sequence[Item]]:
+        """Entries of the items, as many as the segment takes, and the items left. CLOCK where it must come.
+
+        A receipt that is to be recalled is signed now, into ``receipts`` by seq, so that it is in the same commit.
+        """
         made: list[tuple[Item, Made]] = []
         place = 0
         while place < len(items) and not self._full():
@@ -148,6 +161,11 @@ class Writer:
             batch.entry(entry.seq, entry.body)
             if entry.decided is not None:
                 batch.decision(UUID(entry.decided.decision_id).bytes, entry.seq)
+            if item.entry.repeat_key is not None:
+                receipt = receipts[entry.seq] = self._epoch.open.head(entry)
+                batch.request(
+                    max(0, now.wall_ns) // self._options.remember_ns, item.entry.repeat_key, entry.seq, receipt
+                )
             made.append((item, entry))
         return made, items[place:]
 
@@ -175,29 +193,18 @@ class Writer:
         was, segment = self.position, self._epoch.open
         self.position = Position(was.chain_id, segment.next_seq, segment.segment, head, seal or was.last_seal)
 
-    def _finish(self) -> None:
-        self._held = [Item(close_entry())]
-        self._write_held()
-
-    def _give_up(self) -> None:
-        """The reserve is going: refuse what waits, and close in order while that is still possible."""
-        error = self._room.refusal()
-        refuse([*self._held, *self._inbox.fail(error)], error)
-        self._finish()
-        self._failure = error
-        self._on_failure(error)
-
     def _fail(self, error: LedgerError) -> None:
+        """Tell everyone who waits, and everyone to come."""
         self._failure = error
         refuse([*self._held, *self._inbox.fail(error)], error)
-        self._on_failure(error)
 
 
-def _answers(made: Sequence[tuple[Item, Made]], segment: OpenSegment, head: bytes) -> list[tuple[Waiter, Recorded]]:
-    """A receipt for each entry somebody waits for; the last entry's is the head that is stored."""
-    last = made[-1][1]
+def _answers(
+    made: Sequence[tuple[Item, Made]], segment: OpenSegment, receipts: dict[int, bytes]
+) -> list[tuple[Waiter, Recorded]]:
+    """A receipt for each entry somebody waits for; those in ``receipts`` are signed already."""
     return [
-        (item.waiter, Recorded(m.seq, m.segment, m.leaf, head if m is last else segment.head(m)))
+        (item.waiter, Recorded(m.seq, m.segment, m.leaf, receipts.get(m.seq) or segment.head(m)))
         for item, m in made
         if item.waiter is not None
     ]

@@ -1,7 +1,8 @@
 """The policy room: asks a policy, and judges whether what came back is a decision.
 
-Owns the engine port (`Engine`), the engine for a running OPA (`OpaEngine`), the embedded one for bundles compiled
-to Wasm (`WasmEngine`), the reading of bundles, and the verdict. Rules: an engine raises `EngineError` and nothing
+Owns the engine port (`Engine`), the engine for a running OPA (`OpaEngine`), the one that starts an OPA and keeps it
+running (`SupervisedOpa`), the embedded one for bundles compiled to Wasm (`WasmEngine`), the reading of bundles, and
+the verdict. Rules: an engine raises `EngineError` and nothing
 else; whatever is not plainly a decision raises and never becomes ALLOW; the policy sees only the input document, no
 clock and no network. This room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`,
 built by `rego/build.py`.
@@ -13,6 +14,8 @@ from typing import Final
 from .bundle import Bundle, open_bundle
 from .engine import Engine, Evaluation, PolicyVersion, check_entrypoint
 from .opa import OpaEngine
+from .opa_program import OpaProgram, find_opa
+from .supervised import Pace, SupervisedOpa
 from .verdict import Effect, Obligation, Reason, Verdict, interpret
 from .wasm import WasmEngine
 
@@ -28,11 +31,15 @@ __all__ = [
     "Evaluation",
     "Obligation",
     "OpaEngine",
+    "OpaProgram",
+    "Pace",
     "PolicyVersion",
     "Reason",
+    "SupervisedOpa",
     "Verdict",
     "WasmEngine",
     "check_entrypoint",
+    "find_opa",
     "interpret",
     "open_bundle",
 ]

@@ -25,6 +25,7 @@ _SECOND: Final = 1_000_000_000  # nanoseconds
 _DAY: Final = 86_400 * _SECOND
 _EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _INT64: Final = range(-(1 << 63), 1 << 63)
+_JSON: Final = json.JSONEncoder(ensure_ascii=False)
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -35,7 +36,7 @@ class BuiltinError(ValueError):
 def call(name: str, arguments: list[Value]) -> str:
     """The JSON text of ``name``'s value for ``arguments``. Raises `BuiltinError`."""
     try:
-        return json.dumps(HOST_BUILTINS[name](*arguments), ensure_ascii=False)
+        return _JSON.encode(HOST_BUILTINS[name](*arguments))
     except (NotRego, gofmt.Unsupported, TypeError, ValueError, OverflowError) as error:
         cause = str(error) if isinstance(error, BuiltinError | gofmt.Unsupported) else type(error).__name__
         raise BuiltinError(f"{name}: {cause}") from None

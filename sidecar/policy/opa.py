@@ -42,6 +42,7 @@ class OpaEngine:
         self._address = address
         self._entrypoint = entrypoint
         self._version = PolicyVersion("opa", "", entrypoint, "", "")
+        self._learnt: object = None
         self._closed = False
 
     @property
@@ -100,6 +101,9 @@ class OpaEngine:
             question.close()
 
     def _learn(self, provenance: object) -> None:
+        if provenance == self._learnt and provenance is not None:
+            return
+        self._learnt = provenance
         known = provenance if isinstance(provenance, dict) else {}
         self._version = PolicyVersion("opa", _line(known.get("version")), self._entrypoint, _revision(known), "")
 

@@ -15,31 +15,31 @@ import json
 import secrets
 import tarfile
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Any, Final
+
+from .opa import _line
 
 _RULE: Final = """package {package}
+
+import rego.v1  # also for a bundle whose manifest says Rego v0
 
 default allow := false
 
 allow if {{
-	input.method == "POST"
-	input.path == {question}
 	crypto.sha256(input.identity) == "{digest}"
+	permitted[input.method] == input.path
 }}
 
-allow if {{
-	input.method == "GET"
-	input.path == ["health"]
-	crypto.sha256(input.identity) == "{digest}"
-}}
+permitted := {{"POST": {question}, "GET": ["health"]}}
 """
 
 
 @dataclass(frozen=True, slots=True)
 class Guarded:
-    """A bundle with the rule in it, the path of the rule (``/package/allow``), and the token that opens it."""
+    """A bundle with the rule in it and its revision, the rule's path (``/package/allow``), the token that opens it."""
 
     bundle: bytes
+    revision: str
     rule: str
     token: str = field(repr=False)
 
@@ -53,17 +53,15 @@ def guard_bundle(packed: bytes, entrypoint: str) -> Guarded:
         digest=hashlib.sha256(token.encode()).hexdigest(),
     )
     files = {**_unpack(packed), f"{package}.rego": rule.encode()}
-    files[".manifest"] = _with_root(files.get(".manifest", b"{}"), package)
-    return Guarded(_pack(files), f"/{package}/allow", token)
+    manifest = json.loads(files.get(".manifest", b"{}"))
+    files[".manifest"] = json.dumps(_with_root(manifest, package)).encode()
+    return Guarded(_pack(files), _line(manifest.get("revision")), f"/{package}/allow", token)
 
 
-def _with_root(manifest: bytes, package: str) -> bytes:
+def _with_root(manifest: dict[str, Any], package: str) -> dict[str, Any]:
     """The manifest, owning our package too; a root of "" already owns everything."""
-    parsed = json.loads(manifest)
-    roots = parsed.get("roots", [""])
-    if "" not in roots:
-        parsed["roots"] = [*roots, package]
-    return json.dumps(parsed).encode()
+    roots = manifest.get("roots", [""])
+    return manifest if "" in roots else {**manifest, "roots": [*roots, package]}
 
 
 def _unpack(packed: bytes) -> dict[str, bytes]:

@@ -9,6 +9,7 @@ import hashlib
 import re
 import shutil
 import subprocess
+import tarfile
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +18,8 @@ from typing import Final
 from sidecar.errors import PolicyLoadError, UsageError
 
 OLDEST: Final = (1, 21, 3)
+# The rule that was the entry point is then in the module only.
+_COMPILED: Final = "is compiled to Wasm, which opa does not serve; give the Rego it was built from, or use engine wasm"
 _BUILD_SECONDS: Final = 120
 _VERSION_SECONDS: Final = 30
 # `..*` is how Kubernetes keeps the versions of a mounted ConfigMap, whose files are links into them.
@@ -101,14 +104,17 @@ def _build(program: OpaProgram, policy: Path, where: Path, what: str, scratch: P
     except subprocess.TimeoutExpired:
         raise PolicyLoadError(f"policy {policy}: opa build did not finish in {_BUILD_SECONDS} s") from None
     if done.returncode != 0:
-        raise PolicyLoadError(f"policy {policy} does not build: {_first_line(done.stderr)}")
+        said = done.stderr + done.stdout  # load errors are on stdout
+        cause = _COMPILED if "wasm module" in said else f"does not build: {_first_line(said)}"
+        raise PolicyLoadError(f"policy {policy} {cause}")
+    with tarfile.open(out) as built:
+        if any(name.endswith(".wasm") for name in built.getnames()):
+            raise PolicyLoadError(f"policy {policy} {_COMPILED}")
     return out.read_bytes()
 
 
 def _first_line(said: str) -> str:
     """OPA's reason in one line, with the mend where the reason alone would puzzle."""
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["opa build failed"]
-    if "wasm module" in lines[0]:
-        return "it is compiled to Wasm, which opa does not serve; give the Rego it was built from"
     # "error: load error: 2 errors occurred during loading:" is followed by the errors themselves
     return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]

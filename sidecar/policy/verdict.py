@@ -118,6 +118,8 @@ def _check_text(value: object, name: str, limit: int) -> None:
         raise PolicyMisshaped(f"{name} is missing or not a string")
     if len(value) > limit:
         raise PolicyMisshaped(f"{name} is longer than {limit} characters")
+    if value.isprintable():  # then no character is of those categories
+        return
     if any(unicodedata.category(character) in ("Cc", "Cs") for character in value):
         raise PolicyMisshaped(f"{name} holds a control character or a lone surrogate")
 

@@ -158,7 +158,11 @@ class WasmEngine:
 
 
 class _Ticker:
-    """Moves the engine's epoch on, on a thread of its own, while something runs."""
+    """Moves the engine's epoch on, on a thread of its own, while something runs.
+
+    It rests only after a step that found nothing running: starting and stopping it for each evaluation would cost a
+    change of threads each time.
+    """
 
     def __init__(self, engine: wasmtime.Engine) -> None:
         self._engine = engine
@@ -172,22 +176,25 @@ class _Ticker:
     def __enter__(self) -> None:
         with self._lock:
             self._running += 1
-            self._busy.set()
+            if not self._busy.is_set():
+                self._busy.set()
 
     def __exit__(self, *_: object) -> None:
         with self._lock:
             self._running -= 1
-            if self._running == 0:
-                self._busy.clear()
 
     def stop(self) -> None:
-        self._stopping.set()
-        self._busy.set()
+        with self._lock:  # or the thread could go to rest after its last look
+            self._stopping.set()
+            self._busy.set()
         self._thread.join()
 
     def _tick(self) -> None:
         while self._busy.wait() and not self._stopping.wait(_TICK):
             self._engine.increment_epoch()
+            with self._lock:
+                if self._running == 0 and not self._stopping.is_set():
+                    self._busy.clear()
 
 
 def _compile(bundle: Bundle, memory_limit: int) -> Program:

@@ -18,22 +18,22 @@ from sidecar.errors import EngineError, PolicyLoadError
 from . import rego_value
 from .document import MAX_RESULT_BYTES
 from .host_builtins import HOST_BUILTINS, BuiltinError, call
+from .wasm_guest import PAGE, GuestFunction, GuestMemory
 
-_PAGE: Final = 1 << 16
 _MESSAGE_BYTES: Final = 200
 _MAX_VALUE_BYTES: Final = 1 << 20
-_CHUNK: Final = 4096
 _I32: Final = wasmtime.ValType.i32()
-_EXPORTS: Final = (
-    "opa_eval",
-    "opa_heap_ptr_get",
-    "opa_json_dump",
-    "opa_json_parse",
-    "opa_malloc",
-    "opa_value_dump",
-    "entrypoints",
-    "builtins",
-)
+# How many values each takes; each gives one.
+_EXPORTS: Final = {
+    "opa_eval": 7,
+    "opa_heap_ptr_get": 0,
+    "opa_json_dump": 1,
+    "opa_json_parse": 2,
+    "opa_malloc": 1,
+    "opa_value_dump": 1,
+    "entrypoints": 0,
+    "builtins": 0,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,25 +74,22 @@ class Instance:
     def evaluate(self, entrypoint: int, document: bytes) -> bytes:
         """The result set as JSON: ``[{"result": ...}]``, or ``[]`` where the entry point is undefined."""
         self._failure = None
-        heap = self._write(self._base, document)
+        heap = self._memory.write(self._base, document)
         try:
             address = self._call("opa_eval", 0, entrypoint, self._data, self._base, len(document), heap, 0)
         except Exception:
             if self._failure is not None:
                 raise self._failure from None
             raise
-        return self._text_at(address, MAX_RESULT_BYTES)
+        return self._memory.text_at(address, MAX_RESULT_BYTES)
 
     def _start(self, program: Program, ticks: int) -> None:
         self._store.set_limits(memory_size=program.memory_limit, memories=1, instances=1, tables=4)
         self.deadline(ticks)
         exports = self._instantiate(program)
-        self._functions: dict[str, wasmtime.Func] = {}
-        for name in _EXPORTS:
-            function = exports.get(name)
-            if not isinstance(function, wasmtime.Func):
-                raise PolicyLoadError(f"policy.wasm does not export {name}: no OPA policy of ABI 1.2 or later")
-            self._functions[name] = function
+        self._functions = {
+            name: GuestFunction(self._store, exports.get(name), name, arity) for name, arity in _EXPORTS.items()
+        }
         self.entrypoints = self._names("entrypoints")
         self._builtins = {number: name for name, number in self._names("builtins").items()}
         missing = sorted(set(self._builtins.values()) - set(HOST_BUILTINS))
@@ -115,8 +112,9 @@ class Instance:
     def _import(self, program: Program, name: str, kind: object) -> wasmtime.Memory | wasmtime.Func:
         if name == "memory" and isinstance(kind, wasmtime.MemoryType):
             limits = wasmtime.Limits(_pages(program, kind), None)
-            self._memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
-            return self._memory
+            memory = wasmtime.Memory(self._store, wasmtime.MemoryType(limits))
+            self._memory = GuestMemory(self._store, memory)
+            return memory
         callbacks: dict[str, tuple[int, bool, Callable[..., Any]]] = {
             "opa_abort": (1, False, self._abort),
             "opa_println": (1, False, lambda _: None),
@@ -129,7 +127,7 @@ class Instance:
 
     def _abort(self, address: int) -> None:
         """The guest gives up: out of memory, or two values for one rule. Raising makes it trap."""
-        message = _printable(self._text_at(address, _MESSAGE_BYTES, cut=True))
+        message = _printable(self._memory.text_at(address, _MESSAGE_BYTES, cut=True))
         if message.startswith("opa_malloc"):
             message = "it needs more memory than its limit; simplify it or raise the limit"
         self._failure = EngineError(f"the policy aborted: {message}")
@@ -148,58 +146,30 @@ class Instance:
             raise self._failure from None
 
     def _call(self, name: str, *arguments: int) -> int:
-        result = self._functions[name](self._store, *arguments)
-        return int(result) & 0xFFFF_FFFF if result is not None else 0
+        return self._functions[name](*arguments)
 
     def _names(self, export: str) -> dict[str, int]:
         address = self._call("opa_json_dump", self._call(export))
-        return {str(name): int(number) for name, number in json.loads(self._text_at(address, _MAX_VALUE_BYTES)).items()}
+        return {
+            str(name): int(number)
+            for name, number in json.loads(self._memory.text_at(address, _MAX_VALUE_BYTES)).items()
+        }
 
     def _value_at(self, address: int) -> rego_value.Value:
-        return rego_value.parse(self._text_at(self._call("opa_value_dump", address), _MAX_VALUE_BYTES).decode())
+        return rego_value.parse(self._memory.text_at(self._call("opa_value_dump", address), _MAX_VALUE_BYTES).decode())
 
     def _load_json(self, raw: bytes) -> int:
         place = self._call("opa_malloc", len(raw))
-        self._write(place, raw)
+        self._memory.write(place, raw)
         address = self._call("opa_json_parse", place, len(raw))
         if address == 0:
             raise EngineError("the policy engine could not read the data")
         return address
 
-    def _write(self, start: int, raw: bytes) -> int:
-        """Write at ``start``, growing the memory within its limit; the address after the last byte."""
-        end = start + len(raw)
-        lacking = end - self._memory.data_len(self._store)
-        if lacking > 0:
-            try:
-                self._memory.grow(self._store, -(-lacking // _PAGE))
-            except wasmtime.WasmtimeError:
-                raise EngineError("the policy input does not fit the memory limit") from None
-        if raw:
-            self._memory.write(self._store, raw, start)
-        return end
-
-    def _text_at(self, start: int, limit: int, *, cut: bool = False) -> bytes:
-        """The zero-ended text at ``start``, without its zero; longer than ``limit`` bytes is an error, or cut."""
-        found = bytearray()
-        while len(found) <= limit:
-            at = start + len(found)
-            chunk = self._memory.read(self._store, at, at + _CHUNK)
-            zero = chunk.find(0)
-            if zero >= 0:
-                found += chunk[:zero]
-                break
-            if not chunk:
-                raise EngineError("the policy answered with an address outside its memory")
-            found += chunk
-        if len(found) > limit and not cut:
-            raise EngineError(f"the policy answered more than {limit} bytes")
-        return bytes(found[:limit])
-
 
 def _pages(program: Program, declared: wasmtime.MemoryType) -> int:
     """What to begin with: the module's static data, no longer than the module, is copied in before it runs."""
-    return int(declared.limits.min) + 2 + program.static_bytes // _PAGE
+    return int(declared.limits.min) + 2 + program.static_bytes // PAGE
 
 
 def _printable(message: bytes) -> str:

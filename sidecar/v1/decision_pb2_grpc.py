@@ -40,6 +40,16 @@ class DecisionServiceStub:
                 request_serializer=sidecar_dot_v1_dot_decision__pb2.DecideRequest.SerializeToString,
                 response_deserializer=sidecar_dot_v1_dot_decision__pb2.DecideResponse.FromString,
                 _registered_method=True)
+        self.DecideBatch = channel.unary_unary(
+                '/sidecar.v1.DecisionService/DecideBatch',
+                request_serializer=sidecar_dot_v1_dot_decision__pb2.DecideBatchRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_decision__pb2.DecideBatchResponse.FromString,
+                _registered_method=True)
+        self.DecideStream = channel.stream_stream(
+                '/sidecar.v1.DecisionService/DecideStream',
+                request_serializer=sidecar_dot_v1_dot_decision__pb2.DecideStreamRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_decision__pb2.DecideStreamResponse.FromString,
+                _registered_method=True)
         self.ReportOutcome = channel.unary_unary(
                 '/sidecar.v1.DecisionService/ReportOutcome',
                 request_serializer=sidecar_dot_v1_dot_decision__pb2.ReportOutcomeRequest.SerializeToString,
@@ -53,6 +63,23 @@ class DecisionServiceServicer:
 
     def Decide(self, request, context):
         """May this agent do this? Records the whole decision, then answers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideBatch(self, request, context):
+        """Several questions in one call, at most 64. Each is decided, recorded and answered by itself; the answers come
+        together, in the order of the questions. One refused question does not stop the others.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DecideStream(self, request_iterator, context):
+        """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
+        id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
+        stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -72,6 +99,16 @@ def add_DecisionServiceServicer_to_server(servicer, server):
                     servicer.Decide,
                     request_deserializer=sidecar_dot_v1_dot_decision__pb2.DecideRequest.FromString,
                     response_serializer=sidecar_dot_v1_dot_decision__pb2.DecideResponse.SerializeToString,
+            ),
+            'DecideBatch': grpc.unary_unary_rpc_method_handler(
+                    servicer.DecideBatch,
+                    request_deserializer=sidecar_dot_v1_dot_decision__pb2.DecideBatchRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_decision__pb2.DecideBatchResponse.SerializeToString,
+            ),
+            'DecideStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.DecideStream,
+                    request_deserializer=sidecar_dot_v1_dot_decision__pb2.DecideStreamRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_decision__pb2.DecideStreamResponse.SerializeToString,
             ),
             'ReportOutcome': grpc.unary_unary_rpc_method_handler(
                     servicer.ReportOutcome,
@@ -107,6 +144,60 @@ class DecisionService:
             '/sidecar.v1.DecisionService/Decide',
             sidecar_dot_v1_dot_decision__pb2.DecideRequest.SerializeToString,
             sidecar_dot_v1_dot_decision__pb2.DecideResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideBatch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.DecisionService/DecideBatch',
+            sidecar_dot_v1_dot_decision__pb2.DecideBatchRequest.SerializeToString,
+            sidecar_dot_v1_dot_decision__pb2.DecideBatchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DecideStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/sidecar.v1.DecisionService/DecideStream',
+            sidecar_dot_v1_dot_decision__pb2.DecideStreamRequest.SerializeToString,
+            sidecar_dot_v1_dot_decision__pb2.DecideStreamResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,15 @@ class DecisionServiceStub:
     def __new__(cls, channel: _aio.Channel) -> DecisionServiceAsyncStub: ...
     Decide: _grpc.UnaryUnaryMultiCallable[_decision_pb2.DecideRequest, _decision_pb2.DecideResponse]
     """May this agent do this? Records the whole decision, then answers."""
+    DecideBatch: _grpc.UnaryUnaryMultiCallable[_decision_pb2.DecideBatchRequest, _decision_pb2.DecideBatchResponse]
+    """Several questions in one call, at most 64. Each is decided, recorded and answered by itself; the answers come
+    together, in the order of the questions. One refused question does not stop the others.
+    """
+    DecideStream: _grpc.StreamStreamMultiCallable[_decision_pb2.DecideStreamRequest, _decision_pb2.DecideStreamResponse]
+    """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
+    id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
+    stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
+    """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ReportOutcomeRequest, _decision_pb2.ReportOutcomeResponse]
     """What became of an allowed action. Recorded durably before it is answered."""
 
@@ -51,6 +60,15 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     Decide: _aio.UnaryUnaryMultiCallable[_decision_pb2.DecideRequest, _decision_pb2.DecideResponse]  # type: ignore[assignment]
     """May this agent do this? Records the whole decision, then answers."""
+    DecideBatch: _aio.UnaryUnaryMultiCallable[_decision_pb2.DecideBatchRequest, _decision_pb2.DecideBatchResponse]  # type: ignore[assignment]
+    """Several questions in one call, at most 64. Each is decided, recorded and answered by itself; the answers come
+    together, in the order of the questions. One refused question does not stop the others.
+    """
+    DecideStream: _aio.StreamStreamMultiCallable[_decision_pb2.DecideStreamRequest, _decision_pb2.DecideStreamResponse]  # type: ignore[assignment]
+    """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
+    id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
+    stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
+    """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_decision_pb2.ReportOutcomeRequest, _decision_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """What became of an allowed action. Recorded durably before it is answered."""
 
@@ -64,6 +82,27 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_decision_pb2.DecideResponse, _abc.Awaitable[_decision_pb2.DecideResponse]]:
         """May this agent do this? Records the whole decision, then answers."""
+
+    @_abc_1.abstractmethod
+    def DecideBatch(
+        self,
+        request: _decision_pb2.DecideBatchRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decision_pb2.DecideBatchResponse, _abc.Awaitable[_decision_pb2.DecideBatchResponse]]:
+        """Several questions in one call, at most 64. Each is decided, recorded and answered by itself; the answers come
+        together, in the order of the questions. One refused question does not stop the others.
+        """
+
+    @_abc_1.abstractmethod
+    def DecideStream(
+        self,
+        request_iterator: _MaybeAsyncIterator[_decision_pb2.DecideStreamRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_decision_pb2.DecideStreamResponse], _abc.AsyncIterator[_decision_pb2.DecideStreamResponse]]:
+        """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
+        id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
+        stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
+        """
 
     @_abc_1.abstractmethod
     def ReportOutcome(

@@ -36,7 +36,7 @@ class Context:
         """
         s = self._s
         s.phase, s.coverage.whole = Phase.CONTEXT, False
-        if any(_ORDER.index(k) >= _ORDER.index(kind) for k in self._records):
+        if kind not in _ORDER or any(_ORDER.index(k) >= _ORDER.index(kind) for k in self._records):
             raise Malformed(f"context record {kind.name} is out of order")
         self._records[kind] = body
         if kind is Kind.SEAL_BEFORE:

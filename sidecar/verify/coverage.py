@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import MAX_FINDINGS, Verdict
 
+_SHOWN = 20  # segments listed by number
+
 
 @dataclass(slots=True)
 class Coverage:
@@ -39,6 +41,11 @@ class Coverage:
         """Something that could not be checked."""
         if len(self.unchecked) < MAX_FINDINGS:
             self.unchecked.append(text)
+
+    def name(self, segments: list[int], segment: int) -> None:
+        """Add to one of the lists of segments, which stay short enough to be read."""
+        if len(segments) <= _SHOWN:
+            segments.append(segment)
 
     def checked(self, evidence: Evidence) -> tuple[str, ...]:
         """Plain lines: what was checked."""
@@ -97,8 +104,8 @@ def _end(seq: int | None) -> str:
 
 
 def _list(segments: list[int]) -> str:
-    shown = ", ".join(str(s) for s in segments[:20])
-    more = f" and {len(segments) - 20} more" if len(segments) > 20 else ""
+    shown = ", ".join(str(s) for s in segments[:_SHOWN])
+    more = " and more" if len(segments) > _SHOWN else ""
     return f"segment{'s' if len(segments) > 1 else ''} {shown}{more}"
 
 

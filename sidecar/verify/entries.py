@@ -94,7 +94,7 @@ class Entries:
         seq, segment = fields[_SEQ], fields[_SEGMENT]
         if s.segment < segment == next_segment and seq >= s.seq and fields[_CHAIN] == s.chain_id:
             self._leave_segment(segment, seq, fields[_EPOCH])
-        elif seq > s.seq and next_seq is not None and next_seq != s.seq + 1:
+        elif seq > s.seq and next_seq != s.seq + 1 and (next_seq is not None or fields[_PREV] != s.leaf):
             self._leave_gap(seq)
         elif seq < s.seq and next_seq != s.seq + 1:
             s.say(Verdict.TAMPERED, s.seq, f"entry {seq} stands where entry {s.seq} must be")
@@ -106,14 +106,10 @@ class Entries:
 
     def _leave_segment(self, segment: int, seq: int, epoch: int) -> None:
         s = self._s
-        missing = None if seq == s.seq else s.seq
         if epoch != s.epoch:
             s.begin_epoch(epoch)
             s.due = None
-        s.lose(segment, missing)
-        if seq != s.seq:
-            s.seq = s.first = seq
-            s.leaf = None
+        s.lose(segment, seq)
 
     def _leave_gap(self, seq: int) -> None:
         s = self._s

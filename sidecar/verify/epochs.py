@@ -34,36 +34,39 @@ class Epochs:
     def feed(self, data: bytes) -> None:
         """One epoch note in its place; entries before it are settled."""
         s = self._s
-        if s.phase in (Phase.SEGMENT, Phase.HEADED):
-            self._unsealed()
         first = s.phase is Phase.START
-        epoch = 0 if first else s.epoch + 1
         try:
             text, _ = signer(data)
             read = EpochNote.parse(text)
         except Malformed as error:
             s.say(Verdict.MALFORMED, s.seq, f"epoch note: {error}")
-            s.begin_epoch(epoch)
+            self._unsealed(s.seq)
+            s.begin_epoch(0 if first else s.epoch + 1)
             s.begin_segment(s.segment, None)
             return
-        s.begin_epoch(epoch)
+        known = self._unsealed(read.seq)
+        s.begin_epoch(0 if first else s.epoch + 1)
         if first:
             # Its key is in GENESIS, which is the entry that follows.
             self._unjudged = (data, text, read)
             s.begin_segment(0, None)
         else:
-            self._judge(data, text, read, continues=True)
+            self._judge(data, text, read, continues=known)
+            if s.note is not None:
+                s.epoch, s.segment, s.seq, s.leaf = read.epoch, read.segment, read.seq, read.leaf
             s.begin_segment(s.segment, s.note.key if s.note is not None else None)
 
-    def _unsealed(self) -> None:
+    def _unsealed(self, seq: int) -> bool:
+        """Whether the note, which starts at ``seq``, follows the end of an epoch, as it must; else says so."""
         s = self._s
+        if s.phase not in (Phase.SEGMENT, Phase.HEADED):
+            return True
+        s.miss(seq, "another epoch follows, and no seal ends the one before")
         if s.count or s.head is not None:
-            s.say(Verdict.TAMPERED, None, f"segment {s.segment} has no seal, but another epoch follows")
             s.end_segment(None)
-            s.segment += 1
-        else:
-            s.say(Verdict.TAMPERED, None, f"segment {s.segment} is missing: the seal before does not end its epoch")
+        s.segment += 1
         s.seal = None
+        return False
 
     def context(self, data: bytes, before: Seal) -> None:
         """The epoch note of a segment file whose segment is not its epoch's first.
@@ -80,7 +83,7 @@ class Epochs:
             s.note = None
 
     def _judge(self, data: bytes, text: str, read: EpochNote, *, continues: bool) -> None:
-        """Signature and lines of a note; what is signed well is believed from then on."""
+        """Signature and lines of a note; one that is signed well becomes the epoch's."""
         s = self._s
         try:
             signed = is_signed(data, lines.identity_name(s.chain_id or ZERO32), s.identity)
@@ -100,8 +103,6 @@ class Epochs:
         if wrong:
             s.say(Verdict.TAMPERED, s.seq, f"epoch note: {', '.join(wrong)} not as what went before")
         s.note, s.note_hash = read, epoch_hash(text)
-        if continues:
-            s.epoch, s.segment, s.seq, s.leaf = read.epoch, read.segment, read.seq, read.leaf
 
     def _lines(self, read: EpochNote, continues: bool) -> dict[str, tuple[Any, Any]]:
         s = self._s

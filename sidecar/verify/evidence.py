@@ -10,7 +10,8 @@ from sidecar.verify.disclosure import Disclosure
 from sidecar.verify.trust import Trust
 
 SeedOpener = Callable[[Custody, bytes, int, Sequence[SealedShare]], bytes]
-"""``(custody, chain_id, epoch, shares) -> seed`` (32 bytes); raises `CustodyError` naming the custodian at fault."""
+"""``(custody, chain_id, epoch, shares) -> seed`` (32 bytes); raises `CustodianMissing` where
+the keys held do not open this chain's seeds, `CustodyError` naming the custodian whose share is bad."""
 
 
 @dataclass(frozen=True, slots=True)

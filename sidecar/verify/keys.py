@@ -14,7 +14,7 @@ from sidecar.chain.limits import SEGMENT_ENTRIES
 from sidecar.chain.ratchet import Ratchet, SegmentKeys, agent_tag, evolve, mac_key_commit, seed_commit, tag_key_commit
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody, SealedShare
-from sidecar.errors import CustodyError
+from sidecar.errors import CustodianMissing, CustodyError
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import MAX_FINDINGS, Findings, Verdict
@@ -48,6 +48,9 @@ class Keyring:
             return
         try:
             seed = self._evidence.open_seed(custody, note.chain_id, note.epoch, shares)
+        except CustodianMissing as error:  # the verifier's own keys are at fault, not the ledger
+            self._coverage.leave(f"HMAC tags of epoch {note.epoch}: {error}")
+            return
         except CustodyError as error:
             self._findings.add(Verdict.TAMPERED, segment, seq, f"seed of epoch {note.epoch}: {error}")
             return
@@ -118,9 +121,9 @@ class Keyring:
         if seal is not None and committed:
             self._hold(segment, seal)
         elif self._disclosure is not None and self.segment is not None:
-            self._coverage.unused_keys.append(segment)
+            self._coverage.name(self._coverage.unused_keys, segment)
         elif self._ratchet is not None and self.segment is not None:
-            self._coverage.uncommitted.append(segment)
+            self._coverage.name(self._coverage.uncommitted, segment)
         self._wrong.clear()
         self.segment = self.key = None
 

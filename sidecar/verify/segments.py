@@ -138,7 +138,7 @@ class Segments:
         crash = seal.reason == "crash"
         own = lines.identity_name(chain) if crash else lines.segment_name(chain, s.segment)
         if not crash and name == lines.segment_name(chain, seal.segment) and seal.segment > s.segment:
-            s.lose(seal.segment, None)
+            s.lose(seal.segment, seal.first)
             own = name
         try:
             signed = is_signed(data, own, s.identity if crash else s.key)
@@ -151,7 +151,7 @@ class Segments:
             self._disbelieve()
             return
         if crash and signed and seal.segment > s.segment:
-            s.lose(seal.segment, None)
+            s.lose(seal.segment, seal.first)
         self._count_signature(signed, "seal")
         self._compare(seal, certain=bool(signed))
         self._go_on(seal, text, certain=bool(signed))
@@ -234,6 +234,8 @@ class Segments:
         if not s.coverage.whole:
             if s.phase is not Phase.DONE and not s.coverage.broken:
                 s.say(Verdict.INCOMPLETE, None, "the segment file ends before the seal")
+        elif s.coverage.entries == 0 and not s.coverage.broken:
+            s.findings.add(Verdict.INCOMPLETE, 0, 0, "no entry at all, not even GENESIS: no ledger yet, or no more")
         elif s.phase in (Phase.SEGMENT, Phase.HEADED):
             self._leave_open()
 
@@ -241,6 +243,7 @@ class Segments:
         s = self._s
         if s.count == 0 and s.head is None:
             s.coverage.note(f"segment {s.segment} is open and empty")
+            s.receipts.end_segment(s.first, s.seq)
             return
         s.coverage.note(f"segment {s.segment} is open: it has no seal yet")
         if s.head is not None:

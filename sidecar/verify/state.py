@@ -105,14 +105,21 @@ class State:
         self.receipts.end_segment(self.first, self.seq)
         self.coverage.segments += 1
 
-    def lose(self, segment: int, seq: int | None) -> None:
-        """The seal of this segment, or whole segments before ``segment``, are not there; go on in ``segment``."""
-        what = "its seal is missing" if self.count else "it is missing"
-        self.say(Verdict.TAMPERED, seq, f"segment {self.segment}: {what}; segment {segment} follows")
+    def lose(self, segment: int, seq: int) -> None:
+        """This segment's seal, or whole segments, are not there: go on with ``segment``, which starts at ``seq``."""
+        self.miss(seq, f"segment {segment} follows")
         if self.count or self.head is not None:
             self.end_segment(None)
+        if seq > self.seq:
+            self.seq, self.leaf = seq, None
         self.seal = self.policy = None
         self.begin_segment(segment, None)
+
+    def miss(self, seq: int, follows: str) -> None:
+        """The segment being read, or the rest of it, is missing; what follows starts at entry ``seq``."""
+        place = self.seq if seq > self.seq else None
+        what = "has no seal" if self.count else "is missing"
+        self.say(Verdict.TAMPERED, place, f"segment {self.segment} {what}: {follows}")
 
     def say(self, verdict: Verdict, seq: int | None, reason: str) -> None:
         """A finding in the segment being read."""

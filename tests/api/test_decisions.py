@@ -53,12 +53,12 @@ def test_the_answer_is_in_the_ledger_whole(tmp_path: Path) -> None:
 
     async def main() -> pb.DecideResponse:
         async with running(tmp_path, ScriptedEngine(lambda _: result)) as run:
-            asked = request(purpose="because", context=b'{"session":1}', idempotency_key="k-1", last_receipt=b"before")
+            asked = request(purpose="because", context=b'{"session":1}', idempotency_key="k-1")
             answer = await run.decisions.Decide(asked)
             recorded = await entry(run, answer.seq)
             digest = Request(
                 "billing-agent", Option("crm.read", "customer", "acme-42", b'{"fields": ["name"]}'),
-                context=b'{"session":1}', purpose="because", idempotency_key="k-1", last_receipt=b"before",
+                context=b'{"session":1}', purpose="because", idempotency_key="k-1",
             ).digest().hex()  # fmt: skip
             assert answer.effect == pb.EFFECT_ALLOW
             assert answer.agent_proof == "asserted"

@@ -137,8 +137,7 @@ def test_attack_14_an_empty_segment_is_dropped(evidence: Evidence) -> None:
 @pytest.mark.parametrize("segment", [1, 3])
 def test_attack_14_a_segment_is_dropped(segment: int, evidence: Evidence) -> None:
     records = [r for r in STORY.records if r.segment != segment]
-    first = {1: 5, 3: 8}[segment]
-    bad = found(records, T, segment, first if segment == 1 else None, evidence).first_bad()
+    bad = found(records, T, segment, {1: 5, 3: 8}[segment], evidence).first_bad()
     assert bad is not None and "missing" in bad.reason
 
 

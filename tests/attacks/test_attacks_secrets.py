@@ -1,4 +1,4 @@
-"""Attacks 10 to 13, 16, 18, 19, 20: by those who hold a custodian's, the identity's, a segment's or a process's keys."""
+"""Attacks 9 to 13, 16, 18 to 20: by those who hold a custodian's, the identity's, a segment's or a process's keys."""
 
 from __future__ import annotations
 

@@ -24,6 +24,7 @@ NAME = "sidecar.example/a"
 SEED = sha256(b"a key for this test").digest()
 PRIVATE = Ed25519PrivateKey.from_private_bytes(SEED)
 KEY = note.VerifierKey(NAME, PRIVATE.public_key().public_bytes_raw())
+SKEY = f"PRIVATE+KEY+{NAME}+{note.key_hash(NAME, KEY.public_key).hex()}+" + b64encode(b"\x01" + SEED).decode()
 OTHER = Ed25519PrivateKey.from_private_bytes(sha256(b"another key").digest())
 
 TEXTS = [
@@ -57,6 +58,11 @@ def line(raw: bytes, name: str = NAME) -> bytes:
 def by(key: Ed25519PrivateKey, name: str = NAME, text: str = BODY) -> bytes:
     """The signature line of a key."""
     return note.sign(text, name, key).rpartition(b"\n\n")[2][:-1]
+
+
+def truly_signed(text: bytes) -> bytes:
+    """A note over any bytes at all, whose signature is right: only its shape can be wrong."""
+    return text + b"\n" + line(RAW[:4] + PRIVATE.sign(text)) + b"\n"
 
 
 def _text(data: bytes) -> str:
@@ -106,14 +112,20 @@ def test_the_example_of_the_format() -> None:
 
 
 def test_both_sign_the_same_bytes_and_verify_each_other(theirs: Oracle) -> None:
-    skey = f"PRIVATE+KEY+{NAME}+{note.key_hash(NAME, KEY.public_key).hex()}+" + _text(b"\x01" + SEED)
-    signed = theirs.answers({"Ask": "sign", "Key": skey, "Text": text} for text in TEXTS)
+    signed = theirs.answers({"Ask": "sign", "Key": SKEY, "Text": text} for text in TEXTS)
     ours = [note.sign(text, NAME, PRIVATE) for text in TEXTS]
     opened = theirs.answers({"Ask": "open", "Key": str(KEY), "Note": _text(data)} for data in ours)
     for text, data, made, read in zip(TEXTS, ours, signed, opened, strict=True):
         assert b64decode(made["note"]) == data
         assert read == {"accepted": True, "text": text}
         assert note.verify_single(b64decode(made["note"]), NAME, KEY.public_key) == text
+
+
+@pytest.mark.parametrize("text", ["", "no newline", "a line\nno newline"])
+def test_neither_signs_a_text_without_its_newline(theirs: Oracle, text: str) -> None:
+    assert theirs.answers([{"Ask": "sign", "Key": SKEY, "Text": text}]) == [{"accepted": False}]
+    with pytest.raises(Malformed):
+        note.sign(text, NAME, PRIVATE)
 
 
 def test_every_note_one_bit_or_byte_away(theirs: Oracle) -> None:
@@ -189,6 +201,16 @@ NEAR = {
 def test_nearly_right_notes(theirs: Oracle) -> None:
     verdicts = dict(zip(NEAR, agree(theirs, NEAR.values()), strict=True))
     assert [what for what, accepted in verdicts.items() if accepted] == ["as signed"]
+
+
+def test_which_texts_a_note_may_carry(theirs: Oracle) -> None:
+    """Under right signatures, so that it is the text that is taken or not."""
+    characters = (*range(0x100), 0x2014, 0x2028, 0xFEFF, 0xFFFD, 0xFFFF, 0x1F512, 0x10FFFF)
+    notes = [truly_signed(f"a{chr(point)}b\n".encode()) for point in characters]
+    verdicts = dict(zip(characters, agree(theirs, notes), strict=True))
+    assert [point for point, taken in verdicts.items() if not taken] == [*range(0x0A), *range(0x0B, 0x20)]
+    misshapen = [b"no newline", b"CRLF\r\n", b"\xff\n", b"\xc0\xaf\n", b"\xed\xa0\x80\n", b"\xf4\x90\x80\x80\n", b""]
+    assert not any(agree(theirs, map(truly_signed, misshapen)))
 
 
 STRICTER = {

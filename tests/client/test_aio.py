@@ -21,7 +21,7 @@ from sidecar.client import (
 )
 from sidecar.errors import RequestError, UsageError
 from sidecar.v1 import decision_pb2 as pb
-from tests.client.fake_sidecar import Abort, FakeSidecar, Silence, allow, answer, deny, receipt, running
+from tests.client.fake_sidecar import AT_ONCE, Abort, FakeSidecar, Silence, allow, answer, deny, running
 
 ACCOUNT = ("account", "acme-42")
 AMPLE = 30.0  # seconds; no test here waits for it
@@ -42,7 +42,7 @@ def drive(loop, tmp_path):
     def run(sidecar: FakeSidecar, scenario: Any, **options: Any) -> Any:
         async def whole() -> Any:
             async with running(sidecar, tmp_path) as server:
-                settings = {"timeout": AMPLE, **options}
+                settings = {"timeout": AMPLE, "pace": AT_ONCE, **options}
                 async with AsyncGuard(server.address, agent="billing-agent", **settings) as guard:
                     return await scenario(guard, server)
 
@@ -81,15 +81,14 @@ def test_allow_runs_the_action_once_and_reports_it(drive):
         (answer(pb.EFFECT_REQUIRE_APPROVAL), ApprovalRequired),
         (answer(pb.EFFECT_UNSPECIFIED), NoDecision),
         (answer(99), NoDecision),
-        (allow(receipt=receipt("d-1", "DENY")), NoDecision),
+        (allow(spoil=lambda good: good.replace(b"ALLOW", b"DENY")), NoDecision),
         (Abort(grpc.StatusCode.UNAVAILABLE), NoDecision),
         (Abort(grpc.StatusCode.CANCELLED), NoDecision),
         (Abort(grpc.StatusCode.INVALID_ARGUMENT), NoDecision),
     ],
-    ids=str,
 )
 def test_without_an_allow_it_does_not_run(drive, reply, error):
-    sidecar, ran = FakeSidecar(reply), []
+    sidecar, ran = FakeSidecar(*[reply] * 4), []
 
     async def scenario(guard, _):
         with pytest.raises(error):
@@ -98,11 +97,13 @@ def test_without_an_allow_it_does_not_run(drive, reply, error):
     drive(sidecar, scenario)
     assert ran == []
     assert sidecar.outcomes == []
-    assert len(sidecar.asked) == 1
+    again = isinstance(reply, Abort) and reply.code is not grpc.StatusCode.INVALID_ARGUMENT
+    assert len(sidecar.asked) == (4 if again else 1)
+    assert len({*sidecar.raw}) == 1
 
 
 def test_a_slow_sidecar_is_no_permission(drive):
-    sidecar, ran = FakeSidecar(Silence()), []
+    sidecar, ran = FakeSidecar(*[Silence()] * 4), []
 
     async def scenario(guard, _):
         with pytest.raises(NoDecision, match=r"none within 0\.2 s") as caught:
@@ -133,7 +134,7 @@ def test_no_sidecar_and_a_sidecar_that_goes_away(drive, loop, tmp_path):
     ran: list[str] = []
 
     async def nobody() -> None:
-        async with AsyncGuard(f"unix:{tmp_path}/none.sock", agent="a", timeout=AMPLE) as guard:
+        async with AsyncGuard(f"unix:{tmp_path}/none.sock", agent="a", timeout=AMPLE, attempts=1) as guard:
             with pytest.raises(NoDecision) as caught:
                 await transfer(guard, ran)
             assert caught.value.cause == "unreachable"
@@ -147,7 +148,7 @@ def test_no_sidecar_and_a_sidecar_that_goes_away(drive, loop, tmp_path):
         with pytest.raises(NoDecision):
             await transfer(guard, ran)
 
-    drive(sidecar, scenario)
+    drive(sidecar, scenario, attempts=1)
     assert ran == ["transfer"]
     assert sidecar.outcomes == [("d-1", "EXECUTED")]
 
@@ -163,7 +164,7 @@ def test_a_sidecar_that_goes_away_during_the_action_leaves_the_result(drive):
 
         return await pay(), guard.unreported
 
-    assert drive(sidecar, scenario, on_unreported=lost.append) == ("paid", 1)
+    assert drive(sidecar, scenario, on_unreported=lost.append, attempts=1) == ("paid", 1)
     assert [(u.decision_id, u.status) for u in lost] == [("d-1", Status.EXECUTED)]
 
 
@@ -274,7 +275,7 @@ def test_a_decorated_action_is_judged_by_its_own_arguments(drive):
     assert sidecar.outcomes == [("d-1", "EXECUTED")]
     assert [(q.resource.id, json.loads(q.arguments), q.last_receipt) for q in sidecar.asked] == [
         ("acme", {"amount": 5, "to": "acme"}, b""),
-        ("evil", {"amount": 6, "to": "evil"}, b"after d-1"),
+        ("evil", {"amount": 6, "to": "evil"}, sidecar.given[1]),
     ]
 
 
@@ -328,3 +329,19 @@ def test_a_guard_serves_one_loop(drive):
 
     drive(sidecar, scenario)
     assert ran == ["transfer"]
+
+
+def test_a_question_that_permits_nothing_and_a_report_of_what_was_run_elsewhere(drive):
+    sidecar = FakeSidecar(deny("d-1"), allow("d-2"))
+
+    async def scenario(guard, _):
+        assert (await guard.ask("a", ACCOUNT)).decision_id == "d-1"
+        with pytest.raises(RequestError, match=r"^response: "):
+            await guard.report("d-0", Status.FAILED, float("nan"))
+        seq = await guard.report("d-0", Status.FAILED, None)
+        await guard.ask("a", ACCOUNT)
+        return seq
+
+    assert drive(sidecar, scenario) == 8
+    assert [(t.decision_id, t.response) for t in sidecar.told] == [("d-0", b"null")]
+    assert sidecar.asked[1].last_receipt == sidecar.given[1]

@@ -24,12 +24,13 @@ from sidecar.client import (
 from sidecar.errors import RequestError, UsageError
 from sidecar.v1 import decision_pb2 as pb
 from tests.client.fake_sidecar import (
+    AT_ONCE,
     Abort,
     FakeSidecar,
+    Said,
     allow,
     answer,
     deny,
-    receipt,
     running_threads,
     scripted_channel,
 )
@@ -38,7 +39,7 @@ ACCOUNT = ("account", "acme-42")
 
 
 def guard_of(sidecar: FakeSidecar, **options) -> Guard:
-    return Guard(scripted_channel(sidecar), agent="billing-agent", **options)
+    return Guard(scripted_channel(sidecar), agent="billing-agent", pace=AT_ONCE, **options)
 
 
 def transfer(guard: Guard, ran: list[str], **about) -> None:
@@ -96,7 +97,7 @@ def test_a_decision_is_the_whole_answer():
     assert decision.decision_id == "d-9"
     assert decision.effect is Effect.ALLOW
     assert decision.policy.revision == "r1"
-    assert (decision.seq, decision.receipt, decision.agent_proof) == (7, receipt("d-9", "ALLOW"), "asserted")
+    assert (decision.seq, decision.receipt, decision.agent_proof) == (7, sidecar.given[0], "asserted")
     assert [r.code for r in decision.reasons] == ["scope"]
     assert sidecar.outcomes == []
 
@@ -142,24 +143,26 @@ def test_approval_required_does_not_run():
         (Abort(grpc.StatusCode.INVALID_ARGUMENT, "arguments: duplicate key"), "refused"),
         (Abort(grpc.StatusCode.UNAUTHENTICATED), "refused"),
         (Abort(grpc.StatusCode.UNIMPLEMENTED), "protocol"),
-        (pb.DecideResponse(), "protocol"),
+        (Abort(grpc.StatusCode.FAILED_PRECONDITION), "refused"),
+        (Abort(grpc.StatusCode.PERMISSION_DENIED), "refused"),
+        (Abort(grpc.StatusCode.INTERNAL), "protocol"),
+        (Said(pb.DecideResponse()), "protocol"),
         (answer(pb.EFFECT_UNSPECIFIED), "protocol"),
         (answer(99), "protocol"),
         (allow(""), "protocol"),
-        (allow(receipt=b""), "protocol"),
+        (allow(spoil=lambda _: b""), "protocol"),
         (allow(alternatives=[pb.AlternativeVerdict(effect=pb.EFFECT_ALLOW)]), "protocol"),
         (allow(obligations=[pb.Obligation(kind="mask", parameters=b"[1]")]), "protocol"),
         (allow(obligations=[pb.Obligation(kind="mask", parameters=b"{")]), "protocol"),
     ],
-    ids=str,
 )
 def test_no_usable_answer_does_not_run(fault, cause):
-    sidecar, ran = FakeSidecar(fault), []
+    sidecar, ran = FakeSidecar(*[fault] * 4), []
     with pytest.raises(NoDecision) as caught:
         transfer(guard_of(sidecar), ran)
     assert ran == []
     assert sidecar.outcomes == []
-    assert len(sidecar.asked) == 1  # nothing is tried twice
+    assert len(sidecar.asked) == (4 if cause in ("timeout", "unreachable") else 1)
     assert caught.value.cause == cause
     assert "\n" not in str(caught.value)
     assert str(caught.value).startswith("no decision: ")
@@ -167,40 +170,46 @@ def test_no_usable_answer_does_not_run(fault, cause):
         assert fault.details in str(caught.value)
 
 
-GOOD = receipt("d-1", "ALLOW")
-
-
 @pytest.mark.parametrize(
-    "bad",
+    "spoil",
     [
-        receipt("d-1", "DENY"),
-        receipt("d-2", "ALLOW"),
-        GOOD.replace(b"effect ALLOW\n", b""),
-        GOOD.replace(b"decision d-1\n", b""),
-        GOOD.replace(b"effect ALLOW\n", b"effect ALLOW\neffect DENY\n"),
-        GOOD.replace(b"effect ALLOW\n", b"effect ALLOW\neffect ALLOW\n"),
-        GOOD.replace(b"effect ALLOW\n", b"effect ALLOW \n"),
-        GOOD.replace(b"effect ALLOW\n", b"effect  ALLOW\n"),
-        GOOD.replace(b"decision d-1\n", b"decision d-1\r\n"),
-        GOOD.partition(b"\n\n")[0] + b"\n",  # no signature
-        b"chain 00\n\n" + GOOD.partition(b"\n\n")[0],  # the lines stand where signatures belong
+        lambda good: good.replace(b"effect ALLOW\n", b"effect DENY\n"),
+        lambda good: good.replace(b"decision d-1\n", b"decision d-2\n"),
+        lambda good: good.replace(b"\nrequest ", b"\nrequest 00"),
+        lambda good: good.replace(good[good.index(b"\nrequest ") + 9 :][:64], b"00" * 32),
+        lambda good: good.replace(b"\nseq 7\n", b"\nseq 8\n"),
+        lambda good: good.replace(b"\nseq 7\n", b"\n"),
+        lambda good: good.replace(b"effect ALLOW\n", b""),
+        lambda good: good.replace(b"decision d-1\n", b""),
+        lambda good: good.replace(b"effect ALLOW\n", b"effect ALLOW\neffect DENY\n"),
+        lambda good: good.replace(b"effect ALLOW\n", b"effect ALLOW\neffect ALLOW\n"),
+        lambda good: good.replace(b"effect ALLOW\n", b"effect ALLOW \n"),
+        lambda good: good.replace(b"effect ALLOW\n", b"effect  ALLOW\n"),
+        lambda good: good.replace(b"decision d-1\n", b"decision d-1\r\n"),
+        lambda good: good.partition(b"\n\n")[0] + b"\n",  # no signature
+        lambda good: b"chain 00\n\n" + good.partition(b"\n\n")[0],  # the lines stand where signatures belong
     ],
 )
-def test_an_answer_its_receipt_contradicts_is_no_answer_but_evidence(bad):
-    assert bad != GOOD
-    sidecar, ran = FakeSidecar(allow(receipt=bad), allow("d-3")), []
+def test_an_answer_its_receipt_contradicts_is_no_answer_but_evidence(spoil):
+    sidecar, ran = FakeSidecar(allow(spoil=spoil), allow("d-3")), []
     guard = guard_of(sidecar)
     with pytest.raises(NoDecision, match="answer and receipt disagree") as caught:
         transfer(guard, ran)
     assert ran == []
+    bad, sent = sidecar.given[0], sidecar.asked[0]
     assert caught.value.receipt == bad
+    assert bad != Said(allow().response).to(sent, 7).receipt
     transfer(guard, ran)
     assert sidecar.asked[1].last_receipt == b""
 
 
+def says_allow(receipt: bytes) -> bytes:
+    return receipt.replace(b"effect DENY\n", b"effect ALLOW\n")
+
+
 def test_a_deny_whose_receipt_says_allow_is_no_answer():
     with pytest.raises(NoDecision, match="disagree"):
-        guard_of(FakeSidecar(deny(receipt=GOOD))).check("a", ACCOUNT)
+        guard_of(FakeSidecar(deny(spoil=says_allow))).check("a", ACCOUNT)
 
 
 def test_each_question_carries_the_receipt_of_the_answer_before():
@@ -214,10 +223,11 @@ def test_each_question_carries_the_receipt_of_the_answer_before():
         guard.check("a", ACCOUNT)
     assert [q.last_receipt for q in sidecar.asked] == [
         b"",
-        receipt("d-1", "ALLOW"),
-        receipt("d-2", "DENY"),
-        b"after d-3",
+        sidecar.given[0],
+        sidecar.given[1],
+        sidecar.given[3],  # of the outcome
     ]
+    assert len({*sidecar.given}) == 4
 
 
 @pytest.mark.parametrize("error", [ValueError("downstream said no"), KeyboardInterrupt(), SystemExit(3)])
@@ -469,7 +479,7 @@ def test_a_bad_timeout_is_refused(timeout):
 
 def test_no_sidecar_does_not_run(tmp_path):
     ran: list[str] = []
-    with Guard(f"unix:{tmp_path}/none.sock", agent="a", timeout=30) as guard:
+    with Guard(f"unix:{tmp_path}/none.sock", agent="a", timeout=30, attempts=1) as guard:
         with pytest.raises(NoDecision) as caught:
             transfer(guard, ran)
         assert caught.value.cause == "unreachable"
@@ -490,7 +500,7 @@ def test_over_a_real_socket(tmp_path):
             transfer(guard, ran)
     assert ran == ["transfer"]
     assert sidecar.outcomes == [("d-1", "EXECUTED")]
-    assert sidecar.asked[1].last_receipt == b"after d-1"
+    assert sidecar.asked[1].last_receipt == sidecar.given[1]
     assert len(sidecar.deadlines) == 4
     assert all(left is not None and left < 31 for left in sidecar.deadlines)
 

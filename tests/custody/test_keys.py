@@ -13,7 +13,14 @@ from cryptography.hazmat.primitives.serialization import (
     load_der_public_key,
 )
 
-from sidecar.custody import generate_authority, generate_custodian, load_authority, load_custodian, load_private
+from sidecar.custody import (
+    generate_authority,
+    generate_custodian,
+    load_authority,
+    load_custodian,
+    load_private,
+    public_pem,
+)
 from sidecar.errors import UsageError
 
 
@@ -28,9 +35,9 @@ def test_a_generated_pair_loads(kind: str, kem: str) -> None:
     custodian = load_custodian(public, "auditor")
     assert (custodian.name, custodian.kem) == ("auditor", kem)
     key = load_private(private)
-    der = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
-    assert custodian.spki == der
-    loaded = load_der_public_key(der)
+    assert (key.kem, key.spki) == (kem, custodian.spki)
+    assert public_pem(key) == public
+    loaded = load_der_public_key(key.spki)
     if isinstance(loaded, rsa.RSAPublicKey):
         assert loaded.key_size >= 2048
 

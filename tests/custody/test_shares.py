@@ -8,11 +8,11 @@ import os
 from functools import cache
 
 import pytest
-from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hpke import AEAD, KDF, KEM, Suite
 
 from sidecar.chain.seeds import Custodian, Custody, SealedShare, join, share_commit
 from sidecar.custody import PrivateKey, generate_custodian, load_custodian, load_private, open_seed, seal_shares
+from sidecar.custody.kems import X25519Key
 from sidecar.errors import CustodyError
 
 CHAIN = bytes(range(32))
@@ -26,6 +26,10 @@ def _keys(n: int, kinds: str = "xxr") -> tuple[tuple[PrivateKey, ...], tuple[Cus
     names = ("ada", "bob", "cyd", "dan")
     privates = tuple(load_private(private) for private, _ in pairs)
     return privates, tuple(load_custodian(public, name) for (_, public), name in zip(pairs, names, strict=False))
+
+
+def _stranger() -> PrivateKey:
+    return load_private(generate_custodian("x25519")[0])
 
 
 def _custody(mode: str, n: int = 3) -> tuple[tuple[PrivateKey, ...], Custody]:
@@ -132,7 +136,7 @@ def test_an_rsa_share_of_another_epoch_is_known_by_its_context() -> None:
 
 def test_a_strangers_key_is_told_so() -> None:
     _, custody = _custody("any")
-    stranger = X25519PrivateKey.generate()
+    stranger = _stranger()
     with pytest.raises(CustodyError, match="belongs to no custodian"):
         open_seed([stranger], custody, CHAIN, EPOCH, _sealed(custody))
     with pytest.raises(CustodyError, match="belongs to no custodian"):
@@ -142,7 +146,7 @@ def test_a_strangers_key_is_told_so() -> None:
 def test_a_strangers_key_beside_the_right_one_does_no_harm() -> None:
     keys, custody = _custody("any")
     shares = _sealed(custody)
-    assert open_seed([X25519PrivateKey.generate(), keys[1]], custody, CHAIN, EPOCH, shares) == SEED
+    assert open_seed([_stranger(), keys[1]], custody, CHAIN, EPOCH, shares) == SEED
 
 
 def test_without_custodians_nothing_is_sealed_and_nobody_opens() -> None:
@@ -150,7 +154,7 @@ def test_without_custodians_nothing_is_sealed_and_nobody_opens() -> None:
         nobody = Custody(mode, ())
         assert seal_shares(nobody, CHAIN, EPOCH, SEED, os.urandom) == []
         with pytest.raises(CustodyError, match="no custodians"):
-            open_seed([X25519PrivateKey.generate()], nobody, CHAIN, EPOCH, [])
+            open_seed([_stranger()], nobody, CHAIN, EPOCH, [])
 
 
 def test_another_number_of_shares_is_refused() -> None:
@@ -166,9 +170,9 @@ def test_the_layout_is_the_specifications() -> None:
     assert len(sealed) == 32 + 64 + 16
     ctx = custody.context(CHAIN, EPOCH, 0)
     key = keys[0]
-    assert isinstance(key, X25519PrivateKey)
+    assert isinstance(key, X25519Key)
     suite = Suite(KEM.X25519, KDF.HKDF_SHA256, AEAD.AES_256_GCM)
-    assert suite.decrypt(sealed, key, ctx) == SEED + ctx
+    assert suite.decrypt(sealed, key.private, ctx) == SEED + ctx
     assert len(_sealed(custody)[2].sealed) == 3072 // 8
 
 

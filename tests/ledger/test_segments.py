@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import gc
 from concurrent.futures import wait
 from typing import Any
 
@@ -181,7 +180,8 @@ def test_keys_of_written_entries_are_not_kept(world: World) -> None:
     with ledger_stream(world.directory) as read:
         epoch = [EpochNote.parse(note.parse(b).text) for k, b in records(read) if k is Kind.EPOCH][-1]
     keys = Ratchet(chain_id, epoch.epoch, seed, epoch.segment).advance()
-    (segment,) = [o for o in gc.get_objects() if isinstance(o, OpenSegment) and o.segment == 1]
+    segment = ledger._writer._epoch.open
+    assert isinstance(segment, OpenSegment)
     held = [v for v in vars(segment).values() if isinstance(v, bytes)]
     assert mac_key_commit(keys.mac_key) in held  # it is this segment's state that is looked at
     assert keys.mac_key not in held and seed not in held

@@ -167,6 +167,10 @@ class World:
         worse = [f for f in report.findings if f.verdict.name != "UNANCHORED"]
         assert report.verdict.name == "UNANCHORED" and not worse, worse
 
+    def bodies(self) -> list[bytes]:
+        with ledger_stream(self.directory) as read:
+            return [body for _, body in records(read)]
+
     def kinds(self, segment: int | None = None) -> list[Kind]:
         with ledger_stream(self.directory, segment) as read:
             return [kind for kind, _ in records(read)]

@@ -12,7 +12,10 @@ from typing import Any
 
 import pytest
 
+from sidecar.policy import OpaProgram, find_opa
 from tests.needs import needs_program
+
+from .supervision import POLICY
 
 Build = Callable[..., bytes]
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
@@ -101,3 +104,18 @@ def _await_listening(process: subprocess.Popen[bytes], target: str | tuple[str, 
             process.wait(0.05)
             raise AssertionError(f"OPA ended: {process.communicate()[1].decode()}")
     raise AssertionError("OPA does not listen after a minute")
+
+
+@pytest.fixture(scope="session")
+def program(opa: str) -> OpaProgram:
+    return find_opa(opa)
+
+
+@pytest.fixture
+def policy(tmp_path: Path) -> Path:
+    place = tmp_path / "policy"
+    place.mkdir()
+    (place / "policy.rego").write_text(POLICY)
+    (place / "policy_test.rego").write_text("package p_test\n\ntest_nothing if data.p.nothing_there\n")
+    (place / ".manifest").write_text('{"revision": "r42", "roots": ["p"]}')
+    return place

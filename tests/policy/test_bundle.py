@@ -107,6 +107,7 @@ def as_pax_sparse(header: tarfile.TarInfo) -> None:
         (pack(WASM, (".manifest", b'{"revision":7}')), "revision"),
         (pack(WASM, (".manifest", b'{"revision":"a\\nb"}')), "revision"),
     ],
+    ids=lambda value: value if isinstance(value, str) else f"{len(value)} bytes",
 )
 def test_hostile_bundles_are_refused(packed: bytes, named: str) -> None:
     with pytest.raises(PolicyLoadError, match=named):

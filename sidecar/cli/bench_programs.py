@@ -1,0 +1,130 @@
+"""Programs that `sidecar bench` starts and stops, and the machine they run on."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.metadata
+import os
+import platform
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Final
+
+from sidecar.client import Guard
+from sidecar.errors import UsageError
+
+_START_SECONDS: Final = 60.0
+_LOOK_EVERY: Final = 0.02
+_LIBRARIES: Final = ("grpcio", "lmdb", "wasmtime", "orjson", "cryptography", "uvloop", "aiohttp")
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A running sidecar: its process id, socket and ledger."""
+
+    pid: int
+    socket: Path
+    ledger: Path
+
+    def guard(self, agent: str) -> Guard:
+        """The SDK's guard for one of the bench's agents; it meets the obligations the bench's policy imposes."""
+        return Guard(f"unix:{self.socket}", agent=agent, timeout=30.0, obligations={"log_level": lambda *_: None})
+
+    def rss_anon(self) -> int:
+        """Anonymous memory that is resident, bytes (proc(5), RssAnon). LMDB's map is not in it."""
+        found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
+        if found is None:
+            raise UsageError("this kernel does not say RssAnon in /proc/PID/status")
+        return int(found[1]) * 1024
+
+
+@contextlib.contextmanager
+def serving(ledger: Path, *flags: str | Path) -> Iterator[Serving]:
+    """`sidecar serve --dev` on a new or prepared ledger, until the block ends; then SIGTERM, and an orderly end.
+
+    Raises:
+        UsageError: it did not come up.
+    """
+    socket = ledger.with_name(ledger.name + ".sock")
+    where = ("serve", "--data-dir", ledger, "--init", "--dev", "--listen", f"unix:{socket}")
+    command = [sys.executable, "-m", "sidecar", *map(str, (*where, *flags))]
+    log = ledger.with_name(ledger.name + ".log")
+    with log.open("wb") as said, _process(command, said) as process:
+        _await("sidecar serve", process, log, lambda: b"is ready" in log.read_bytes())
+        yield Serving(process.pid, socket, ledger)
+
+
+@contextlib.contextmanager
+def opa_server(opa: str, bundle: Path, place: Path, *flags: str) -> Iterator[Path]:
+    """A bare `opa run --server` on a unix socket; what it logs goes to a file. Gives the socket."""
+    place.mkdir()
+    socket, log = place / "opa.sock", place / "opa.log"
+    addressed = ("--addr", f"unix://{socket}", "--log-level", "error", "--skip-version-check")
+    with log.open("wb") as said, _process([opa, "run", "--server", *addressed, *flags, "-b", str(bundle)], said) as it:
+        _await("opa run", it, log, socket.exists)
+        yield socket
+
+
+@contextlib.contextmanager
+def _process(command: list[str], said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
+    with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env=clean) as process:
+        try:
+            yield process
+        finally:
+            process.send_signal(signal.SIGTERM)
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(_START_SECONDS)
+            process.kill()
+
+
+def _await(name: str, process: subprocess.Popen[bytes], log: Path, ready: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + _START_SECONDS
+    while not ready():
+        if process.poll() is not None or time.monotonic() > deadline:
+            said = log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise UsageError(f"{name} did not start: {said[-1][:200]}")
+        time.sleep(_LOOK_EVERY)
+
+
+def machine(place: Path, opa: str | None) -> dict[str, str]:
+    """What the figures were measured on: processor, kernel, the ledger's file system, programs and libraries."""
+    cpu = re.search(r"^model name\s*: (.+)$", Path("/proc/cpuinfo").read_text(), re.MULTILINE)
+    return {
+        "cpu": cpu[1] if cpu else platform.machine(),
+        "cores": str(len(os.sched_getaffinity(0))),
+        "load": f"{os.getloadavg()[0]:.2f}",
+        "kernel": platform.release(),
+        "filesystem": _filesystem(place),
+        "python": platform.python_version(),
+        "libraries": ", ".join(f"{name} {importlib.metadata.version(name)}" for name in _LIBRARIES),
+        "opa": _version(opa and [opa, "version"]),
+        "h2load": _version(["h2load", "--version"]),
+        "openssl": _version(["openssl", "version"]),
+    }
+
+
+def _filesystem(place: Path) -> str:
+    """Type and source of the mount that holds ``place`` (proc(5), /proc/self/mounts)."""
+    best = ("", "unknown", "unknown")
+    for line in Path("/proc/self/mounts").read_text().splitlines():
+        source, where, kind, *_ = line.split(" ")
+        if place.is_relative_to(where) and len(where) >= len(best[0]):
+            best = (where, kind, source)
+    return f"{best[1]} ({best[2]} on {best[0]})"
+
+
+def _version(command: list[str] | str | None) -> str:
+    if not command:
+        return "missing"
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    except OSError:
+        return "missing"
+    return (done.stdout.splitlines() or ["unknown"])[0].removeprefix("Version: ")

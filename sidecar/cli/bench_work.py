@@ -1,0 +1,151 @@
+"""What `sidecar bench` asks, of everybody alike: the starter policy over 1,000 agents, one question of about 1 KB."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+from sidecar.client import Guard
+from sidecar.errors import UsageError
+
+AGENTS: Final = 1_000
+AGENT: Final = "agent-0500"
+ENTRYPOINT: Final = "agents/decision"
+LONG_STREAM: Final = 512  # questions in one stream, where the sidecar itself keeps 64 of them in flight
+_ACTION: Final = "payments.refund"
+_RESOURCE: Final = ("account", "acct-17")
+_PURPOSE: Final = "refund for returned goods"
+_SOURCES: Final = Path(__file__).parents[2] / "rego"
+_ARGUMENTS: Final[dict[str, Any]] = {
+    "amount": 120,
+    "currency": "EUR",
+    "invoice": "inv-2026-11-004711",
+    "reason": "goods returned, two of three items",
+    "lines": [
+        {"sku": f"sku-{n:05}", "text": "replacement filter, standard size", "quantity": n, "price": 19.5}
+        for n in range(1, 5)
+    ],
+}
+_CONTEXT: Final[dict[str, Any]] = {
+    "session": "s-7f3a9c2e41",
+    "user": "customer-8841",
+    "conversation": ["The customer sent the parcel back on Tuesday.", "The warehouse confirmed it; the refund is due."],
+    "tools": ["crm.read", "payments.refund", "tickets.create"],
+    "trace": {"step": 7, "parent": "plan-3"},
+    "risk": {"score": 0.12, "signals": ["known customer", "amount within history", "address unchanged"]},
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """Files in the bench's own directory. ``streams``: the body of one DecideStream call, by how many questions."""
+
+    policy: Path
+    opa_bundle: Path
+    wasm_bundle: Path
+    opa_body: Path
+    unary_body: Path
+    streams: dict[int, Path]
+
+
+def document() -> dict[str, Any]:
+    """The policy's input, as the sidecar makes it of the question."""
+    return {
+        "agent": {"id": AGENT, "proof": "asserted", "attributes": {}},
+        "action": _ACTION,
+        "resource": {"type": _RESOURCE[0], "id": _RESOURCE[1]},
+        "arguments": _ARGUMENTS,
+        "context": _CONTEXT,
+        "purpose": _PURPOSE,
+        "time": "2026-11-23T17:00:00.123456789Z",
+    }
+
+
+def ask_once(guard: Guard) -> int:
+    """The same question through the SDK; gives the entry's seq. UsageError unless the answer is ALLOW."""
+    decision = guard.ask(_ACTION, _RESOURCE, _ARGUMENTS, context=_CONTEXT, purpose=_PURPOSE)
+    if decision.effect.value != "ALLOW":
+        raise UsageError(f"the bench's question was answered {decision.effect.value}; see the sidecar's log")
+    return decision.seq
+
+
+def prepare(place: Path, opa: str | None) -> Work:
+    """Write policy, bundles (where there is an ``opa``) and bodies into an empty directory.
+
+    Raises:
+        UsageError: the policy's sources are not beside the program, or OPA does not build them.
+    """
+    work = Work(
+        policy=place / "policy",
+        opa_bundle=place / "opa.tar.gz",
+        wasm_bundle=place / "wasm.tar.gz",
+        opa_body=place / "opa.json",
+        unary_body=place / "unary.grpc",
+        streams={n: place / f"stream-{n}.grpc" for n in (1, 16, LONG_STREAM)},
+    )
+    _write_policy(work.policy)
+    if opa is not None:
+        _build(opa, work.policy, work.opa_bundle)
+        _build(opa, work.policy, work.wasm_bundle, "--target", "wasm")
+    work.opa_body.write_text(json.dumps({"input": document()}))
+    raw = _request()
+    work.unary_body.write_bytes(_frame(raw))
+    for count, body in work.streams.items():
+        body.write_bytes(b"".join(_frame(_stream_request(number, raw)) for number in range(1, count + 1)))
+    return work
+
+
+def _write_policy(place: Path) -> None:
+    if not (_SOURCES / "decision.rego").is_file():
+        raise UsageError(f"the bench's policy is not in {_SOURCES}; run the bench from a checkout of the project")
+    place.mkdir()
+    for source in _SOURCES.glob("*.rego"):
+        if not source.name.endswith("_test.rego"):
+            shutil.copy(source, place)
+    data = json.loads((_SOURCES / "data.json").read_text())
+    roles = sorted(data["registry"]["roles"])
+    for number in range(AGENTS - len(data["registry"]["agents"])):
+        data["registry"]["agents"][f"agent-{number:04}"] = {"roles": [roles[number % len(roles)], "finance"]}
+    (place / "data.json").write_text(json.dumps(data))
+
+
+def _build(opa: str, policy: Path, out: Path, *more: str) -> None:
+    command = [opa, "build", "--bundle", str(policy), "--entrypoint", ENTRYPOINT, *more, "--output", str(out)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    if done.returncode != 0:
+        raise UsageError(f"opa does not build the bench's policy: {done.stderr.strip()[:200]}")
+
+
+def _frame(message: bytes) -> bytes:
+    """A message as gRPC carries it: not compressed, its length in 4 bytes (PROTOCOL-HTTP2, Length-Prefixed-Message)."""
+    return b"\0" + len(message).to_bytes(4, "big") + message
+
+
+def _stream_request(number: int, request: bytes) -> bytes:
+    """A DecideStreamRequest: correlation_id, a varint, and the request."""
+    return b"\x08" + _varint(number) + _field(2, request)
+
+
+def _request() -> bytes:
+    """The DecideRequest in protobuf's wire form, fields as in decision.proto. (Commands do not touch the stubs.)"""
+    resource = _field(1, _RESOURCE[0].encode()) + _field(2, _RESOURCE[1].encode())
+    arguments, context = (json.dumps(value, separators=(",", ":")).encode() for value in (_ARGUMENTS, _CONTEXT))
+    values = (AGENT.encode(), _ACTION.encode(), resource, arguments, context, _PURPOSE.encode())
+    return b"".join(_field(number, value) for number, value in enumerate(values, start=1))
+
+
+def _field(number: int, value: bytes) -> bytes:
+    """A length-delimited field (protobuf, "Encoding")."""
+    return _varint(number << 3 | 2) + _varint(len(value)) + value
+
+
+def _varint(number: int) -> bytes:
+    out = bytearray()
+    while number > 0x7F:
+        out.append(number & 0x7F | 0x80)
+        number >>= 7
+    return bytes((*out, number))

@@ -1,0 +1,134 @@
+"""The calls of DecisionService, each tried until it is answered, refused or out of time.
+
+A request is turned into bytes once; every attempt sends those.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Final
+
+import grpc
+import grpc.aio
+
+from sidecar.client.retry import QUESTION_AGAIN, REPORT_AGAIN, Patience, Tries
+from sidecar.client.target import CHANNEL_OPTIONS
+from sidecar.client.wire import Asked
+from sidecar.errors import UsageError
+from sidecar.v1 import decision_pb2 as pb
+
+_SERVICE: Final = "/sidecar.v1.DecisionService/"
+_READERS: Final = {
+    "Decide": pb.DecideResponse.FromString,
+    "DecideBatch": pb.DecideBatchResponse.FromString,
+    "ReportOutcome": pb.ReportOutcomeResponse.FromString,
+}
+
+StreamCall = grpc.aio.StreamStreamCall[bytes, pb.DecideStreamResponse]
+
+
+class Calls:
+    """For threads. ``channel`` is one that somebody else closes; without it, one to the address is opened here."""
+
+    def __init__(self, patience: Patience, channel: grpc.Channel | None = None) -> None:
+        self._patience = patience
+        self._own: grpc.Channel | None = None
+        if channel is None:
+            channel = self._own = grpc.insecure_channel(patience.address, options=CHANNEL_OPTIONS)
+        self._methods: dict[str, Any] = {
+            name: channel.unary_unary(_SERVICE + name, response_deserializer=reader)
+            for name, reader in _READERS.items()
+        }
+
+    def close(self) -> None:
+        """Closes the channel opened here."""
+        if self._own is not None:
+            self._own.close()
+
+    def decide(self, asked: Asked) -> pb.DecideResponse:
+        """The answer. NoDecision when there is none."""
+        answer: pb.DecideResponse = self._tried("Decide", asked.request, self._question(asked.last_receipt))
+        return answer
+
+    def decide_batch(self, request: pb.DecideBatchRequest, receipt: bytes) -> pb.DecideBatchResponse:
+        """The answers. NoDecision when there are none; ``receipt`` is the last receipt that was sent."""
+        answers: pb.DecideBatchResponse = self._tried("DecideBatch", request, self._question(receipt))
+        return answers
+
+    def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
+        """Where it was recorded. NoDecision when it was not taken."""
+        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience, REPORT_AGAIN))
+        return taken
+
+    def _question(self, receipt: bytes) -> Tries:
+        return Tries(self._patience, QUESTION_AGAIN, receipt)
+
+    def _tried(self, method: str, request: Any, tries: Tries) -> Any:
+        raw, call = request.SerializeToString(), self._methods[method]
+        while True:
+            try:
+                return call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+            except Exception as error:  # gRPC's errors, and ValueError from a closed channel
+                pause = tries.pause_after(error)
+            self._patience.pace.sleep(pause)
+
+
+class AsyncCalls:
+    """For one event loop; the channel is opened when first used."""
+
+    def __init__(self, patience: Patience) -> None:
+        self._patience = patience
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._channel: grpc.aio.Channel | None = None
+
+    async def close(self) -> None:
+        """Closes the channel. A call afterwards opens a new one."""
+        channel, self._channel = self._channel, None
+        if channel is not None:
+            await channel.close()
+
+    async def decide(self, asked: Asked) -> pb.DecideResponse:
+        """The answer. NoDecision when there is none."""
+        answer: pb.DecideResponse = await self._tried("Decide", asked.request, self._question(asked.last_receipt))
+        return answer
+
+    async def decide_batch(self, request: pb.DecideBatchRequest, receipt: bytes) -> pb.DecideBatchResponse:
+        """The answers. NoDecision when there are none; ``receipt`` is the last receipt that was sent."""
+        answers: pb.DecideBatchResponse = await self._tried("DecideBatch", request, self._question(receipt))
+        return answers
+
+    async def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
+        """Where it was recorded. NoDecision when it was not taken."""
+        tries = Tries(self._patience, REPORT_AGAIN)
+        taken: pb.ReportOutcomeResponse = await self._tried("ReportOutcome", request, tries)
+        return taken
+
+    def stream(self, *, waits: bool) -> StreamCall:
+        """A new DecideStream; each question on it has its own deadline. ``waits``: for a sidecar to be there."""
+        method: Any = self._open().stream_stream(
+            _SERVICE + "DecideStream", response_deserializer=pb.DecideStreamResponse.FromString
+        )
+        call: StreamCall = method(wait_for_ready=waits)
+        return call
+
+    def _question(self, receipt: bytes) -> Tries:
+        return Tries(self._patience, QUESTION_AGAIN, receipt)
+
+    def _open(self) -> grpc.aio.Channel:
+        loop = asyncio.get_running_loop()
+        if self._channel is None:
+            self._loop = loop
+            self._channel = grpc.aio.insecure_channel(self._patience.address, options=CHANNEL_OPTIONS)
+        if self._loop is not loop:
+            raise UsageError("this AsyncGuard serves another event loop: close it there, or make one for each loop")
+        return self._channel
+
+    async def _tried(self, method: str, request: Any, tries: Tries) -> Any:
+        raw = request.SerializeToString()
+        call: Any = self._open().unary_unary(_SERVICE + method, response_deserializer=_READERS[method])
+        while True:
+            try:
+                return await call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+            except Exception as error:
+                pause = tries.pause_after(error)
+            await self._patience.pace.sleep_async(pause)

@@ -1,0 +1,103 @@
+"""What `guarded` returns, for both guards: a context manager to enter once, and a decorator."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Coroutine
+from contextlib import AbstractAsyncContextManager, AbstractContextManager
+from types import TracebackType
+from typing import Any, ParamSpec, Protocol, TypeVar
+
+from sidecar.client.outcome import Permit
+from sidecar.client.question import Arguments, Question, Resource
+from sidecar.errors import UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+
+class Permits(Protocol):
+    """A guard for threads."""
+
+    def permitted(
+        self, resource: Resource, arguments: Arguments, asked: Question
+    ) -> AbstractContextManager[Permit]: ...
+
+
+class AsyncPermits(Protocol):
+    """A guard for asyncio."""
+
+    def permitted(
+        self, resource: Resource, arguments: Arguments, asked: Question
+    ) -> AbstractAsyncContextManager[Permit]: ...
+
+
+class Guarded:
+    """What `Guard.guarded` returns: enter it once, or decorate with it."""
+
+    def __init__(self, guard: Permits, asked: Question) -> None:
+        self._guard = guard
+        self._asked = asked
+        self._run: AbstractContextManager[Permit] | None = None
+
+    def __enter__(self) -> Permit:
+        if self._run is not None:
+            raise UsageError(f"guarded {self._asked.action}: a permit is for one run; call guarded() for each `with`")
+        self._run = self._guard.permitted(*self._asked.plain(), self._asked)
+        return self._run.__enter__()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._run is not None
+        return self._run.__exit__(kind, error, trace)
+
+    def __call__(self, action: Callable[P, R]) -> Callable[P, R]:
+        signature = self._asked.check_decorates(action, asynchronous=False)
+
+        @functools.wraps(action)
+        def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
+            resource, arguments = self._asked.of_call(signature, args, kwargs)
+            with self._guard.permitted(resource, arguments, self._asked):
+                result = action(*args, **kwargs)
+                if inspect.iscoroutine(result):  # a coroutine function in disguise: nothing has run
+                    result.close()
+                    raise UsageError(f"guarded {self._asked.action}: a coroutine function is guarded by AsyncGuard")
+                return result
+
+        return guarded_action
+
+
+class AsyncGuarded:
+    """What `AsyncGuard.guarded` returns: enter it once, or decorate with it."""
+
+    def __init__(self, guard: AsyncPermits, asked: Question) -> None:
+        self._guard = guard
+        self._asked = asked
+        self._run: AbstractAsyncContextManager[Permit] | None = None
+
+    async def __aenter__(self) -> Permit:
+        if self._run is not None:
+            raise UsageError(
+                f"guarded {self._asked.action}: a permit is for one run; call guarded() for each `async with`"
+            )
+        self._run = self._guard.permitted(*self._asked.plain(), self._asked)
+        return await self._run.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        assert self._run is not None
+        return await self._run.__aexit__(kind, error, trace)
+
+    def __call__(self, action: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+        signature = self._asked.check_decorates(action, asynchronous=True)
+
+        @functools.wraps(action)
+        async def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
+            resource, arguments = self._asked.of_call(signature, args, kwargs)
+            async with self._guard.permitted(resource, arguments, self._asked):
+                return await action(*args, **kwargs)
+
+        return guarded_action

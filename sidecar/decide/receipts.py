@@ -1,0 +1,34 @@
+"""The receipt a caller brings back: proof of what this ledger had answered before.
+
+A receipt of this chain that the ledger does not hold means that the ledger was cut, restored or changed, and nobody but
+the caller may be able to tell. It is refused loudly, and recorded.
+"""
+
+from __future__ import annotations
+
+from sidecar.chain import note
+from sidecar.chain.head import Head
+from sidecar.errors import Malformed, RequestError, WrongState
+from sidecar.ledger import Ledger
+
+
+def check_receipt(ledger: Ledger, receipt: bytes) -> bool:
+    """Whether the receipt is of another chain; False also where there is none.
+
+    Raises:
+        RequestError: it is no receipt. WrongState: it is of this chain, and the ledger does not hold what it says.
+    """
+    if not receipt:
+        return False
+    try:
+        head = Head.parse(note.parse(receipt).text)
+    except Malformed:
+        raise RequestError("last_receipt", "is not a receipt; send one as it was received, or none") from None
+    if head.chain_id != ledger.position().chain_id:
+        return True
+    if not ledger.holds(head.seq, head.leaf):
+        raise WrongState(
+            f"last_receipt: this ledger does not hold entry {head.seq} as the receipt says: its end was cut, or it was "
+            "restored or changed; keep the receipt and have the ledger verified with it"
+        )
+    return False

@@ -1,0 +1,75 @@
+"""Asking the same again: one idempotency key of one agent is decided once, also across restarts.
+
+What was decided is looked up through an index that nothing vouches for; so whatever it points to is held against the
+request before it is given out. An index that lost a key makes us decide again, one that lies makes us refuse.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Awaitable, Callable
+
+from sidecar.chain.request import Request
+from sidecar.decide.entries import Answer, Caller, answer_again
+from sidecar.errors import LedgerDamaged, RequestError
+from sidecar.ledger import Ledger
+
+_OTHER = "was used for another request; a key stands for one request, byte for byte"
+
+
+def repeat_key(request: Request) -> bytes:
+    """16 bytes that stand for this agent and its key."""
+    agent, key = request.agent.encode(), request.idempotency_key.encode()
+    return hashlib.sha256(b"sidecar/v1/repeat\0" + len(agent).to_bytes(4, "big") + agent + key).digest()[:16]
+
+
+class Repeats:
+    """Requests with a key: under way, or in the ledger."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Answer]]] = {}
+
+    async def once(self, request: Request, caller: Caller, fresh: Callable[[], Awaitable[Answer]]) -> Answer:
+        """The answer to a request with a key: the one made before, or ``fresh()``, at most once at a time.
+
+        Cancelling the caller does not cancel a decision that others may wait for: it ends, and is recorded whole.
+
+        Raises:
+            RequestError: the key was used for another request. LedgerDamaged: the index points elsewhere.
+        """
+        key, digest = repeat_key(request), request.digest()
+        before = self._under_way.get(key)
+        if before is None:
+            made = self._made_before(key, digest, request, caller)
+            if made is not None:
+                return made
+            task = asyncio.ensure_future(_run(fresh))
+            before = self._under_way[key] = digest, task
+            task.add_done_callback(lambda done: self._ended(key, done))
+        if before[0] != digest:
+            raise RequestError("idempotency_key", _OTHER)
+        return await asyncio.shield(before[1])
+
+    def _ended(self, key: bytes, done: asyncio.Task[Answer]) -> None:
+        del self._under_way[key]
+        if not done.cancelled():
+            done.exception()  # looked at, should nobody be waiting any more
+
+    def _made_before(self, key: bytes, digest: bytes, request: Request, caller: Caller) -> Answer | None:
+        recalled = self._ledger.recall(key)
+        if recalled is None:
+            return None
+        payload = self._ledger.payload(recalled.seq)
+        if payload.get("type") != "DECISION" or payload["agent"] != caller.member():
+            raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
+        if payload["request"]["idempotency_key"] != request.idempotency_key:
+            raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
+        if payload["request_digest"] != digest.hex():
+            raise RequestError("idempotency_key", _OTHER)
+        return answer_again(payload, caller, recalled)
+
+
+async def _run(fresh: Callable[[], Awaitable[Answer]]) -> Answer:
+    return await fresh()

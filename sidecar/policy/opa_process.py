@@ -1,0 +1,177 @@
+"""One run of an OPA that belongs to this process: started in a private place, heard, and gone with it.
+
+The place is a new directory with mode 0700; the socket in it has 0600. OPA gets an empty environment, a session of its
+own (a Ctrl-C at the sidecar's terminal is not for it), and the kernel kills it when the thread that started it ends,
+however it ends. If memory runs out, the kernel takes OPA before the sidecar, which has a ledger to close.
+
+What OPA writes goes to the log `sidecar.opa`. Once it answers questions, only what cannot quote one: the message of a
+log line, without its other members, and the Go runtime's own last words.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from .opa_guard import Guarded
+from .opa_program import OpaProgram
+
+log = logging.getLogger("sidecar.opa")
+
+# Becomes OPA: a step of its own, because Python code between fork and exec is not safe in a process with threads.
+# prctl(PR_SET_PDEATHSIG, SIGKILL) outlives exec; a parent that ended before it is seen by its pid.
+_BECOME: Final = """
+import ctypes, os, sys
+if ctypes.CDLL(None).prctl(1, 9) != 0 or os.getppid() != int(sys.argv[1]):
+    sys.exit("opa was not started: it could not be tied to the sidecar's life")
+try:
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")
+except OSError:
+    pass
+os.umask(0o077)
+try:
+    os.execve(sys.argv[2], sys.argv[2:], {})
+except OSError as error:
+    sys.exit(f"cannot start {sys.argv[2]}: {error.strerror}")
+"""
+# At level error OPA logs neither requests nor what `print` in a policy says: both could quote an input.
+_FLAGS: Final = (
+    *("run", "--server", "--bundle", "bundle.tar.gz", "--skip-version-check"),
+    *("--log-level", "error", "--log-format", "json", "--unix-socket-perm", "600"),
+    *("--authentication", "token", "--authorization", "basic"),
+)
+_PLACE: Final = "sidecar-opa-"
+_LEVELS: Final = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
+_LAST_WORDS: Final = ("fatal error: ", "runtime: ")
+_MOST_LINES: Final = 100
+_MOST_CHARACTERS: Final = 512
+
+
+@dataclass(slots=True)
+class OpaProcess:
+    """A running OPA. ``ended`` gives its exit status; ``loaded`` says that it has read its bundle and serves it."""
+
+    pid: int
+    address: str
+    ended: asyncio.Task[int] = field(init=False)
+    loaded: bool = False
+
+
+@contextlib.asynccontextmanager
+async def opa_process(program: OpaProgram, guarded: Guarded) -> AsyncIterator[OpaProcess]:
+    """Start OPA on a socket in a private directory; on leaving it is killed, reaped, and its directory removed.
+
+    A kill is a clean end: OPA keeps nothing. Raises `OSError` when there is no place or no process to be had.
+    """
+    with _private_place() as place:
+        (place / "bundle.tar.gz").write_bytes(guarded.bundle)
+        socket = place / "opa.sock"
+        process = _spawn(program, place, socket, guarded.rule)
+        running = OpaProcess(process.pid, f"unix:{socket}")
+        running.ended = asyncio.create_task(_heard_out(process, running))
+        try:
+            yield running
+        finally:
+            process.kill()
+            await running.ended
+
+
+@contextlib.contextmanager
+def _private_place() -> Iterator[Path]:
+    """A new directory with mode 0700. It is locked, so that what a sidecar that was killed left can be told from it."""
+    _remove_left_places()
+    with tempfile.TemporaryDirectory(prefix=_PLACE) as place, _locked(Path(place)):
+        yield Path(place)
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    """Raises `OSError` when somebody else holds it, or it is a link."""
+    descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _remove_left_places() -> None:
+    for place in Path(tempfile.gettempdir()).glob(_PLACE + "*"):
+        with contextlib.suppress(OSError):
+            if place.lstat().st_uid == os.geteuid():
+                with _locked(place):
+                    shutil.rmtree(place)
+
+
+def _spawn(program: OpaProgram, place: Path, socket: Path, rule: str) -> subprocess.Popen[bytes]:
+    """Not by the event loop: uvloop forks with gRPC's fork handlers, `subprocess` does without a fork's copy."""
+    flags = [*_FLAGS, "--addr", f"unix://{socket}", "--set", f"default_authorization_decision={rule}"]
+    return subprocess.Popen(
+        [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), program.path, *flags],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        cwd=place,
+        env={},
+        start_new_session=True,
+    )
+
+
+async def _heard_out(process: subprocess.Popen[bytes], running: OpaProcess) -> int:
+    """Log what OPA says until it ends, and reap it. Returns its exit status, negative for a signal."""
+    reader = asyncio.StreamReader()
+    loop = asyncio.get_running_loop()
+    pipe, _ = await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), process.stderr)
+    try:
+        await _forward(reader, running)
+    finally:
+        pipe.close()
+    return await asyncio.to_thread(process.wait)
+
+
+async def _forward(reader: asyncio.StreamReader, running: OpaProcess) -> None:
+    """Read to the end, and log the first lines of it."""
+    logged = 0
+    while True:
+        try:
+            line = await reader.readline()
+        except ValueError:  # longer than the reader's limit, and dropped by it
+            continue
+        if not line:
+            return
+        said = _said(line.decode(errors="replace"), loading=not running.loaded)
+        if said is not None and logged < _MOST_LINES:
+            logged += 1
+            log.log(said[0], "opa[%d]: %s", running.pid, said[1])
+
+
+def _said(line: str, *, loading: bool) -> tuple[int, str] | None:
+    """Level and text of a line, or None for one that is withheld."""
+    try:
+        fields = json.loads(line)
+    except (ValueError, RecursionError):
+        fields = None
+    if not isinstance(fields, dict):
+        return (logging.ERROR, _plain(line)) if loading or line.startswith(_LAST_WORDS) else None
+    text = str(fields.get("msg", ""))
+    if loading and "err" in fields:
+        text += f": {fields['err']}"
+    return _LEVELS.get(str(fields.get("level")), logging.ERROR), _plain(text)
+
+
+def _plain(text: str) -> str:
+    """One printable line of bounded length."""
+    return "".join(c if c.isprintable() else " " for c in text[:_MOST_CHARACTERS]).strip()

@@ -1,0 +1,105 @@
+"""Calling a guest's functions and reading its memory with little around it.
+
+wasmtime's own `Func.__call__` asks for the function's type and builds each value anew at every call: 40 µs, as long as
+much of a policy. Here the arguments' array is made once for each function. It reaches below the binding's public names
+(`_ffi`, `enter_wasm`), which the pinned major version keeps. Functions are called through wasmtime's checked call, so a
+function of another type than ours is an error and never undefined behaviour.
+"""
+
+from __future__ import annotations
+
+import ctypes
+from typing import Any, Final
+
+import wasmtime
+from wasmtime import _ffi as ffi
+from wasmtime._func import enter_wasm
+
+from sidecar.errors import EngineError, PolicyLoadError
+
+PAGE: Final = 1 << 16
+_CHUNK: Final = 4096
+_UNSIGNED: Final = 0xFFFF_FFFF
+
+
+class GuestFunction:
+    """An exported function that takes and gives i32. Belongs to its store's thread; not entered from within itself."""
+
+    __slots__ = ("_arguments", "_arity", "_function", "_results", "_store")
+
+    def __init__(self, store: wasmtime.Store, exported: object, name: str, arity: int) -> None:
+        """Raises `PolicyLoadError` unless ``exported`` is a function of ``arity`` values that gives one."""
+        i32 = wasmtime.ValType.i32()
+        if not isinstance(exported, wasmtime.Func):
+            raise PolicyLoadError(f"policy.wasm does not export {name}: no OPA policy of ABI 1.2 or later")
+        kind = exported.type(store)
+        if len(kind.params) != arity or len(kind.results) != 1 or any(t != i32 for t in (*kind.params, *kind.results)):
+            raise PolicyLoadError(f"policy.wasm's {name} has another type than OPA's")
+        self._store, self._function, self._arity = store, exported, arity
+        self._arguments = _values(arity)
+        self._results = _values(1)
+
+    def __call__(self, *values: int) -> int:
+        """Call it. Raises `wasmtime.Trap`, `wasmtime.WasmtimeError`, or what a callback raised."""
+        arguments, results = self._arguments, self._results
+        for place, value in enumerate(values):
+            arguments[place].of.i32 = value
+        with enter_wasm(self._store) as trap:
+            error = ffi.wasmtime_func_call(
+                self._store._context(), ctypes.byref(self._function._func), arguments, self._arity, results, 1, trap
+            )
+            if error:
+                raise wasmtime.WasmtimeError._from_ptr(error)
+        return int(results[0].of.i32) & _UNSIGNED
+
+
+class GuestMemory:
+    """A guest's memory: bounded reads and writes. Where it lies is asked each time, for it moves when it grows."""
+
+    __slots__ = ("_memory", "_store")
+
+    def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
+        self._store, self._memory = store, memory
+
+    def write(self, start: int, raw: bytes) -> int:
+        """Write at ``start``, growing the memory within its limit; the address after the last byte."""
+        end = start + len(raw)
+        lacking = end - self._size()
+        if lacking > 0:
+            try:
+                self._memory.grow(self._store, -(-lacking // PAGE))
+            except wasmtime.WasmtimeError:
+                raise EngineError("the policy input does not fit the memory limit") from None
+        ctypes.memmove(self._base() + start, raw, len(raw))
+        return end
+
+    def text_at(self, start: int, limit: int, *, cut: bool = False) -> bytes:
+        """The zero-ended text at ``start``, without its zero; longer than ``limit`` bytes is an error, or cut."""
+        base, size = self._base(), self._size()
+        found = b""
+        while len(found) <= limit:
+            at = start + len(found)
+            if at >= size:
+                raise EngineError("the policy answered with an address outside its memory")
+            chunk = ctypes.string_at(base + at, min(_CHUNK, size - at))
+            zero = chunk.find(0)
+            found += chunk if zero < 0 else chunk[:zero]
+            if zero >= 0:
+                break
+        if len(found) > limit and not cut:
+            raise EngineError(f"the policy answered more than {limit} bytes")
+        return found[:limit]
+
+    def _size(self) -> int:
+        return self._memory.data_len(self._store)
+
+    def _base(self) -> int:
+        return ctypes.addressof(self._memory.data_ptr(self._store).contents)
+
+
+def _values(count: int) -> Any:
+    """An array of i32 values, as the C interface takes them."""
+    values = (ffi.wasmtime_val_t * count)()
+    for value in values:
+        value.kind = ffi.WASMTIME_I32
+    return values

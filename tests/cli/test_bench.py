@@ -1,0 +1,107 @@
+"""`sidecar bench` with tiny counts: the shape of what it prints and that every figure is one. Speeds are not judged."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from sidecar.cli.bench_figures import Figure, Findings, Target
+from sidecar.cli.bench_work import AGENT, AGENTS, LONG_STREAM, prepare
+from tests.needs import needs_program
+from tests.program import sidecar
+
+PROGRAMS = ("opa", "h2load", "openssl")
+
+
+def measured(tmp_path: Path, *flags: str, **more: str) -> dict[str, Any]:
+    done = sidecar("bench", "--json", "--seconds", "0.02", "--data-dir", tmp_path, *flags, **more)
+    assert done.returncode == 0, done.stderr
+    assert list(tmp_path.iterdir()) == []
+    value = json.loads(done.stdout)
+    assert isinstance(value, dict)
+    return value
+
+
+def test_every_part_is_measured(tmp_path: Path) -> None:
+    for program in PROGRAMS:
+        needs_program(program)
+    found = measured(tmp_path, "--entries", "20,40")
+    assert found["left_out"] == {}
+    assert all(value and value != "missing" for value in found["machine"].values())
+    figures = {figure["name"]: figure for figure in found["figures"]}
+    for figure in figures.values():
+        assert 0 < figure["p10"] <= figure["median"] <= figure["p90"], figure
+        assert figure["rounds"]
+    for who in ("bare OPA", "OPA with decision log", "sidecar, opa", "sidecar, wasm"):
+        for level in (1, 16, 64):
+            assert figures[f"p50 at {level}: {who}"]["unit"] == "s"
+            assert figures[f"decisions a second at {level}: {who}"]["unit"] == "/s"
+    for who in ("sidecar, opa, stream", "sidecar, wasm, stream"):
+        assert {1, 16, 64} == {n for n in (1, 16, 64) if f"decisions a second at {n}: {who}" in figures}
+    targets = {target["name"]: target for target in found["targets"]}
+    assert len(targets) == 15
+    ratio = targets["p50 at 1 in flight: wasm of bare OPA"]
+    medians = [figures[f"p50 at 1: {who}"]["median"] for who in ("sidecar, wasm", "bare OPA")]
+    assert ratio["found"] == pytest.approx(medians[0] / medians[1])
+    assert ratio["met"] is (ratio["found"] <= ratio["limit"] == 2.0)
+    grown = targets["p50 at 40 entries of that at 20"]
+    assert grown["met"] is None
+    assert "1,000,000" in grown["not_judged"]
+
+
+def test_a_missing_program_leaves_its_parts_out_and_that_is_said(tmp_path: Path) -> None:
+    nothing = tmp_path / "bin"
+    nothing.mkdir()
+    place = tmp_path / "place"
+    place.mkdir()
+    done = sidecar("bench", "--seconds", "0.02", "--data-dir", place, PATH=str(nothing))
+    assert done.returncode == 0, done.stderr
+    assert "one durable commit of a 2 KB record (LMDB)" in done.stdout
+    for line in ("engines: not on PATH: opa, h2load", "verify: not on PATH: opa, openssl", "start: not on PATH: opa"):
+        assert f"left out: {line}" in done.stdout
+    assert "MET" not in done.stdout
+
+
+def test_wrong_usage_is_named() -> None:
+    for flags in (("--entries", "x"), ("--entries", "3"), ("--only", "nothing"), ("--seconds", "0")):
+        done = sidecar("bench", *flags)
+        assert done.returncode == 2
+        assert done.stderr.startswith("sidecar: Invalid value for '" + flags[0])
+
+
+def test_the_work_is_of_the_size_it_claims(tmp_path: Path) -> None:
+    work = prepare(tmp_path, None)
+    agents = json.loads((work.policy / "data.json").read_text())["registry"]["agents"]
+    assert len(agents) == AGENTS
+    assert AGENT in agents
+    unary = work.unary_body.read_bytes()
+    assert unary[0] == 0
+    assert 800 < int.from_bytes(unary[1:5], "big") == len(unary) - 5 < 1300
+    frames, at, body = 0, 0, work.streams[LONG_STREAM].read_bytes()
+    while at < len(body):
+        at += 5 + int.from_bytes(body[at + 1 : at + 5], "big")
+        frames += 1
+    assert (frames, at) == (LONG_STREAM, len(body))
+
+
+def test_figures_and_targets_say_what_they_hold() -> None:
+    figure = Figure("f", "s", (0.003, 0.001, 0.002, 0.010, 0.0015))
+    assert figure.median == 0.002
+    assert figure.spread == (0.001, 0.010)
+    assert "2 ms" in figure.line()
+    assert Target("t", 2.5, 2.5, at_most=True).met
+    assert not Target("t", 2.51, 2.5, at_most=True).met
+    assert Target("t", 1.5, 1.5, at_most=False).line().endswith("MET")
+    assert Target("t", 1.4, 1.5, at_most=False).line().endswith("MISSED")
+    assert "not judged: small" in Target("t", 1.4, 1.5, at_most=False, judged="small").line()
+    with pytest.raises(ValueError, match="no value"):
+        Figure("f", "s", ())
+    findings = Findings()
+    findings.add("f", "B", [100e6])
+    with pytest.raises(ValueError, match="twice"):
+        findings.add("f", "B", [1])
+    assert os.linesep not in findings.lines({})[0]
