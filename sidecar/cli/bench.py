@@ -75,7 +75,7 @@ def bench(
         told = machine(place, opa)
         findings = Findings()
         wanted = _possible(findings, only or PARTS)
-        run = Run(place, prepare(place, opa), opa or "", seconds, _ROUNDS if seconds >= 1 else 3, entries)
+        run = Run(place, prepare(place, opa), opa or "", seconds, _ROUNDS if seconds >= 1 else 2, entries)
         for part in wanted:
             click.echo(f"measuring: {part}", err=True)
             _MEASURE[part](findings, run)

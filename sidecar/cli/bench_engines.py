@@ -21,6 +21,8 @@ from sidecar.errors import UsageError
 
 IN_FLIGHT: Final = (1, 16, 64)
 _STREAMED: Final = {1: 1, 16: 16, 64: LONG_STREAM}  # questions in one stream, by how many are to be in flight
+_WARM: Final = 20  # questions for each in flight
+_LONG: Final = 0.1  # seconds; runs shorter than that are for trying the bench itself
 Span = tuple[int, int]
 
 
@@ -56,8 +58,11 @@ class Contestant:
         return Run(run.calls * each, run.seconds, run.p50)
 
     def calls(self, in_flight: int, seconds: float) -> int:
-        """How many calls of a level take about so long."""
-        return calls_for(self.door, self.bodies[in_flight], max(1, in_flight // self.asked[in_flight]), seconds)
+        """How many calls of a level take about so long, as a short run shows that warms everybody up besides."""
+        each = self.asked[in_flight]
+        at_once = max(1, in_flight // each)
+        warm = max(at_once, (_WARM if seconds >= _LONG else 1) * in_flight // each)
+        return calls_for(self.door, self.bodies[in_flight], at_once, seconds, warm)
 
 
 def unary(sidecar: Serving, work: Work) -> Contestant:

@@ -17,7 +17,6 @@ from typing import Final
 from sidecar.errors import UsageError
 
 _CONNECTIONS: Final = 8  # over which gRPC calls in flight are spread; HTTP/1.1 carries one call a connection
-_WARM: Final = 20  # calls for each in flight, not counted
 _RUN_SECONDS: Final = 300
 _DONE: Final = re.compile(r"^requests: (\d+) total.* (\d+) succeeded", re.MULTILINE)
 _FINISHED: Final = re.compile(r"^finished in ([0-9.]+)(us|ms|s|m)", re.MULTILINE)
@@ -76,10 +75,9 @@ def ask(door: Door, body: Path, in_flight: int, calls: int) -> Run:
     return Run(len(took), float(finished[1]) * _UNITS[finished[2]], statistics.median(took) / 1e6)
 
 
-def calls_for(door: Door, body: Path, in_flight: int, seconds: float) -> int:
-    """How many calls take about ``seconds``, as a warm-up shows; at least as many as are in flight."""
-    warm = ask(door, body, in_flight, _WARM * in_flight if seconds >= 1 else in_flight)
-    return max(in_flight, int(warm.rate * seconds))
+def calls_for(door: Door, body: Path, in_flight: int, seconds: float, warm: int) -> int:
+    """How many calls take about ``seconds``, as ``warm`` calls show; at least as many as are in flight."""
+    return max(in_flight, int(ask(door, body, in_flight, warm).rate * seconds))
 
 
 def _command(door: Door, body: Path, in_flight: int, calls: int) -> list[str]:
