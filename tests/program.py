@@ -38,8 +38,9 @@ class Serving:
     def address(self) -> str:
         return f"unix:{self.socket}"
 
-    def guard(self, agent: str = "billing-agent") -> Guard:
-        return Guard(self.address, agent=agent, timeout=20.0, obligations={"log_level": lambda *_: None})
+    def guard(self, agent: str = "billing-agent", *, attempts: int = 4) -> Guard:
+        duties = {"log_level": lambda *_: None}
+        return Guard(self.address, agent=agent, timeout=20.0, attempts=attempts, obligations=duties)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)

@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 
 from sidecar.api import messages, wire
 from sidecar.api.status import REFUSALS, code_of
-from sidecar.api.streaming import answers
+from sidecar.api.streaming import Question, answers
 from sidecar.decide import DecisionPath, Refusal, check_size
 from sidecar.errors import RequestError, SidecarError
 from sidecar.ledger import Ledger
@@ -115,25 +115,25 @@ class Services:
         requests = wire.parse(pb.DecideBatchRequest, raw).requests
         if not 1 <= len(requests) <= MAX_BATCH:
             raise RequestError("requests", f"has {len(requests)} members; from 1 to {MAX_BATCH} are allowed")
-        given = await asyncio.gather(*(self._answer(request, context) for request in requests))
+        given = await asyncio.gather(*(self._answer(request, 0, context) for request in requests))
         return pb.DecideBatchResponse(answers=given)
 
     async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[pb.DecideStreamResponse]:
-        async def questions() -> AsyncIterator[pb.DecideStreamRequest]:
+        async def questions() -> AsyncIterator[Question]:
             async for each in raw:
-                check_size(len(each), self._path.limits)
-                yield wire.parse(pb.DecideStreamRequest, each)
+                yield len(each), wire.parse(pb.DecideStreamRequest, each)
 
         try:
-            async for answer in answers(questions(), lambda request: self._answer(request, context)):
+            async for answer in answers(questions(), lambda request, size: self._answer(request, size, context)):
                 yield answer
         except SidecarError as error:
             error = await self._recorded(error, context)
             await context.abort(code_of(error), str(error))
 
-    async def _answer(self, request: pb.DecideRequest, context: Context) -> pb.Answer:
-        """One of several: its decision, or why there is none."""
+    async def _answer(self, request: pb.DecideRequest, size: int, context: Context) -> pb.Answer:
+        """One of several: its decision, or why there is none. ``size``: of its own message, bytes."""
         try:
+            check_size(size, self._path.limits)
             answer = await self._path.decide(messages.request_of(request), peer_of(context), context.time_remaining())
         except SidecarError as error:
             error = await self._recorded(error, context)

@@ -13,26 +13,27 @@ from sidecar.v1 import decision_pb2 as pb
 
 UNDER_WAY = 64
 
-Decide = Callable[[pb.DecideRequest], Awaitable[pb.Answer]]
+Question = tuple[int, pb.DecideStreamRequest]
+"""A message and how long it was on the wire, bytes."""
+
+Decide = Callable[[pb.DecideRequest, int], Awaitable[pb.Answer]]
 
 
-async def answers(
-    questions: AsyncIterator[pb.DecideStreamRequest], decide: Decide
-) -> AsyncIterator[pb.DecideStreamResponse]:
+async def answers(questions: AsyncIterator[Question], decide: Decide) -> AsyncIterator[pb.DecideStreamResponse]:
     """Each question's answer, as soon as there is one. An error of ``questions`` comes last."""
     room = asyncio.Semaphore(UNDER_WAY)
     ready: asyncio.Queue[pb.DecideStreamResponse | None] = asyncio.Queue()
     tasks: set[asyncio.Task[None]] = set()
 
-    async def one(question: pb.DecideStreamRequest) -> None:
-        answer = await decide(question.request)
+    async def one(size: int, question: pb.DecideStreamRequest) -> None:
+        answer = await decide(question.request, size)
         ready.put_nowait(pb.DecideStreamResponse(correlation_id=question.correlation_id, answer=answer))
 
     async def read() -> None:
         try:
             async for question in questions:
                 await room.acquire()
-                task = asyncio.create_task(one(question))
+                task = asyncio.create_task(one(*question))
                 tasks.add(task)
                 task.add_done_callback(tasks.discard)
         finally:

@@ -47,7 +47,7 @@ def decide(
     kind, colon, name = resource.partition(":")
     if not colon:
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
-    with Guard(server, agent=agent) as guard:
+    with Guard(server, agent=agent, attempts=1) as guard:
         decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
     if receipt_out:
         receipt_out.write_bytes(decision.receipt)
@@ -72,7 +72,7 @@ def outcome(decision_id: str, server: str, agent: str, status: str, response: st
       sidecar outcome --server unix:ledger/sidecar.sock --agent billing-agent --status executed \\
         --response '{"id": 7}' 019ab4a0-7c3e-7f11-8a55-0242ac120002
     """
-    with Guard(server, agent=agent) as guard:
+    with Guard(server, agent=agent, attempts=1) as guard:
         given = [] if response is None else [_json(response)]
         seq = guard.report(decision_id, Status(status.upper()), *given)
     click.echo(f"recorded at seq {seq}")

@@ -122,6 +122,20 @@ async def _read_all(stream: grpc.aio.StreamStreamCall) -> list[pb.DecideStreamRe
     return [response async for response in stream]
 
 
+def test_an_overlong_question_is_refused_by_itself(tmp_path: Path) -> None:
+    async def main() -> None:
+        async with running(tmp_path, max_bytes=8192) as run:
+            stream = run.decisions.DecideStream()
+            await stream.write(question(1, context=b'{"blob": "' + b"x" * 9000 + b'"}'))
+            await stream.write(question(2))
+            both = {response.correlation_id: response for response in [await stream.read(), await stream.read()]}
+            assert both[1].answer.refusal.message.startswith("request:")
+            assert both[2].answer.decision.effect == pb.EFFECT_ALLOW
+            await stream.done_writing()
+
+    asyncio.run(main())
+
+
 def test_a_message_that_is_none_ends_the_stream_after_what_was_asked(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path) as run:

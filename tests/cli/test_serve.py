@@ -45,7 +45,7 @@ def test_a_killed_sidecar_loses_no_answer_and_recovers(tmp_path: Path) -> None:
     ledger, key = made(tmp_path)
     receipts = []
     for _ in range(2):
-        with serving(ledger) as server, server.guard() as guard:
+        with serving(ledger) as server, server.guard(attempts=1) as guard:
             receipts.append(guard.check("crm.read", ("customer", "acme-42")).receipt)
             server.stop(signal.SIGKILL)
             with pytest.raises(NoDecision):
