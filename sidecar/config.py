@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
@@ -17,6 +18,8 @@ from typing import Any
 from sidecar.errors import UsageError
 
 MIB = 1024 * 1024
+
+_ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +43,7 @@ class Config:
     custody_mode: str = "any"
     authority: str = ""
     retention: str = "default"
+    metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
 
     def __post_init__(self) -> None:
@@ -55,6 +59,8 @@ class Config:
         _range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
         if self.engine == "opa" and self.opa and self.policy:
             raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
+        if self.metrics:
+            host_and_port("metrics", self.metrics)
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         try:
@@ -94,6 +100,18 @@ def load(
     for name, value in flags.items():
         sources[name] = Source(value, "--" + name.replace("_", "-"))
     return Config(**{name: source.value for name, source in sources.items()}), sources
+
+
+def host_and_port(name: str, text: str) -> tuple[str, int]:
+    """The parts of ``host:port``, ``[v6]:port`` or ``:port``, which is this machine's loopback; port 0 to 65535.
+
+    Raises:
+        UsageError: it is none of these; names the setting.
+    """
+    parts = _ADDRESS.fullmatch(text)
+    if parts is None or int(parts["port"]) > 65535:
+        raise UsageError(f"{name} {text!r} is not host:port or :port, such as 127.0.0.1:9464")
+    return parts["v6"] or parts["host"] or "127.0.0.1", int(parts["port"])
 
 
 def _read(file: Path) -> dict[str, Any]:

@@ -16,15 +16,15 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
-from sidecar.api import Server, Services
+from sidecar.api import DecisionLog, Metrics, Server, Services, scraped
 from sidecar.chain.entry import EntryType
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
-from sidecar.config import MIB, Config
+from sidecar.config import MIB, Config, host_and_port
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id, policy_loaded
 from sidecar.errors import LedgerError, SidecarError, UsageError
 from sidecar.ledger import Draft, Ledger, Options, SystemClock, create, has_ledger
-from sidecar.policy import STARTER_BUNDLE, Engine, OpaEngine, SupervisedOpa, WasmEngine, find_opa
+from sidecar.policy import STARTER_BUNDLE, Engine, OpaEngine, PolicyVersion, SupervisedOpa, WasmEngine, find_opa
 
 log = logging.getLogger("sidecar")
 
@@ -158,6 +158,9 @@ class Sidecar:
         self._stop = asyncio.Event()
         self.address = ""
         self.failure: LedgerError | None = None
+        self._metrics = Metrics(__version__)
+        self._log = DecisionLog(self._metrics)
+        self._announced: PolicyVersion | None = None
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, CLOSE, seal."""
@@ -174,13 +177,22 @@ class Sidecar:
             stack.push_async_callback(engine.close)
             ledger = self._open_ledger()
             stack.callback(ledger.close)
-            await ledger.record(Draft(EntryType.POLICY, policy_loaded(engine.version)))
-            path = DecisionPath(engine, ledger, self._settings(), new_id=new_decision_id)
+            self._metrics.attach(ledger, engine)
+            await self._show_metrics(stack)
+            await _trouble(engine, ledger)  # a running OPA tells its version with its first answer
+            await self._announce(engine, ledger)
+            path = DecisionPath(engine, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
+            stack.push_async_callback(self._last_words, path)  # after the server took its last call
             server = await stack.enter_async_context(self._listening(path, ledger))
-            stack.push_async_callback(self._last_words, path)
             await self._watch(server, engine, ledger, path, started)
         if self.failure is not None:
             raise self.failure
+
+    async def _announce(self, engine: Engine, ledger: Ledger) -> None:
+        """A POLICY entry whenever another policy than before is in force."""
+        if engine.version != self._announced:
+            await ledger.record(Draft(EntryType.POLICY, policy_loaded(engine.version)))
+            self._announced = engine.version
 
     def _open_ledger(self) -> Ledger:
         loop = asyncio.get_running_loop()
@@ -194,7 +206,13 @@ class Sidecar:
             options=options_of(self._config),
             clock=SystemClock(),
             on_failure=on_failure,
+            on_commit=self._metrics.committed,
         )
+
+    async def _show_metrics(self, stack: contextlib.AsyncExitStack) -> None:
+        if self._config.metrics:
+            host, port = host_and_port("metrics", self._config.metrics)
+            log.info("metrics are on %s", await stack.enter_async_context(scraped(self._metrics.page, host, port)))
 
     def _failed(self, error: LedgerError) -> None:
         log.critical("the ledger failed, no more answers: %s", error)
@@ -211,7 +229,7 @@ class Sidecar:
     @contextlib.asynccontextmanager
     async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
         server = Server(
-            Services(path, ledger),
+            Services(path, ledger, self._log),
             self._config.listen,
             max_request_bytes=self._config.max_request_bytes,
             socket_mode=int(self._config.socket_mode, 8),
@@ -229,6 +247,9 @@ class Sidecar:
         while not self._stop.is_set():
             trouble = await _trouble(engine, ledger)
             await server.set_ready(trouble is None)
+            self._metrics.set_ready(trouble is None)
+            with contextlib.suppress(SidecarError):
+                await self._announce(engine, ledger)
             if trouble is not None:
                 log.warning("not ready: %s", trouble)
             elif not told:
@@ -239,10 +260,13 @@ class Sidecar:
                     await self._stop.wait()
             with contextlib.suppress(SidecarError):
                 await path.record_remainder()
+            self._log.settle()
+        self._metrics.set_ready(False)
 
     async def _last_words(self, path: DecisionPath) -> None:
         with contextlib.suppress(SidecarError):
             await path.record_remainder(everything=True)
+        self._log.settle(everything=True)
 
 
 async def _trouble(engine: Engine, ledger: Ledger) -> SidecarError | None:

@@ -1,10 +1,13 @@
-"""The sidecar's own gRPC services: thin, without rules.
+"""The sidecar's own gRPC services: thin, without rules; and what is told of them, in numbers and in the log.
 
 Rules: bytes are parsed here, so that what does not parse is refused by field and recorded; whatever is decided, is
-decided in `decide`. Our errors become statuses in one place.
+decided in `decide`. Our errors become statuses in one place. No label and no line of the log holds what a caller wrote.
 """
 
+from sidecar.api.decision_log import DecisionLog
+from sidecar.api.metrics import Metrics
+from sidecar.api.scraping import scraped
 from sidecar.api.server import Server
 from sidecar.api.services import Services
 
-__all__ = ["Server", "Services"]
+__all__ = ["DecisionLog", "Metrics", "Server", "Services", "scraped"]

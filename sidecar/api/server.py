@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import socket
 from pathlib import Path
 
@@ -49,6 +50,7 @@ class Server:
             raise UsageError(
                 f"cannot listen on {self._address}: it is in use or not an address of this host"
             ) from error
+        await self.set_ready(False)  # until somebody has looked
         await self._server.start()
         if unix is None:
             return f"{self._address.rpartition(':')[0]}:{port}"
@@ -67,7 +69,8 @@ class Server:
         await self._server.stop(grace)
         unix = _unix_path(self._address)
         if unix is not None:
-            unix.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # on a disk that failed it stays, and the next start takes it away
+                unix.unlink(missing_ok=True)
 
 
 def _unix_path(address: str) -> Path | None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 
 import grpc
 import grpc.aio
@@ -13,7 +13,7 @@ from google.protobuf.message import Message
 from sidecar.api import messages, wire
 from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
-from sidecar.decide import DecisionPath, Refusal, check_size
+from sidecar.decide import DecisionPath, Observer, Refusal, Unobserved, check_size
 from sidecar.errors import RequestError, SidecarError
 from sidecar.ledger import Ledger
 from sidecar.v1 import decision_pb2 as pb
@@ -27,8 +27,6 @@ FAILED = "the sidecar failed; there is no permission"
 
 Method = Callable[[bytes, Context], Awaitable[Message]]
 Refuse = Callable[[SidecarError, Context], Awaitable[SidecarError]]
-
-log = logging.getLogger("sidecar.api")
 
 
 def peer_of(context: Context) -> str:
@@ -51,9 +49,10 @@ async def _answered(error: SidecarError, context: Context) -> SidecarError:
 class Services:
     """The methods of both services over one path and one ledger."""
 
-    def __init__(self, path: DecisionPath, ledger: Ledger) -> None:
+    def __init__(self, path: DecisionPath, ledger: Ledger, observer: Observer | None = None) -> None:
         self._path = path
         self._ledger = ledger
+        self._observer: Observer = observer or Unobserved()
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server registers: raw bytes in, messages out."""
@@ -63,36 +62,56 @@ class Services:
             "ReportOutcome": self._report,
         }
         ledger: dict[str, Method] = {"Head": self._head, "GetEntry": self._entry, "Prove": self._prove}
-        methods = {name: self._unary(method, self._recorded) for name, method in decisions.items()}
+        methods = {name: self._unary(name, method, self._recorded) for name, method in decisions.items()}
         stream: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_stream_rpc_method_handler(
             self._stream, response_serializer=_serialized
         )
         return [
             grpc.method_handlers_generic_handler(DECISIONS, {**methods, "DecideStream": stream}),
             grpc.method_handlers_generic_handler(
-                LEDGER, {name: self._unary(method, _answered) for name, method in ledger.items()}
+                LEDGER, {name: self._unary(name, method, _answered) for name, method in ledger.items()}
             ),
         ]
 
-    def _unary(self, method: Method, refuse: Refuse) -> grpc.RpcMethodHandler[bytes, Message]:
-        return grpc.unary_unary_rpc_method_handler(self._guarded(method, refuse), response_serializer=_serialized)
+    def _unary(self, name: str, method: Method, refuse: Refuse) -> grpc.RpcMethodHandler[bytes, Message]:
+        return grpc.unary_unary_rpc_method_handler(self._guarded(name, method, refuse), response_serializer=_serialized)
 
-    def _guarded(self, behaviour: Method, refuse: Refuse) -> Method:
+    def _guarded(self, name: str, behaviour: Method, refuse: Refuse) -> Method:
         async def call(raw: bytes, context: Context) -> Message:
-            try:
-                check_size(len(raw), self._path.limits)
-                return await behaviour(raw, context)
-            except SidecarError as error:
-                error = await refuse(error, context)
-                await context.abort(code_of(error), str(error))
-                raise AssertionError("abort raises") from error
-            except grpc.aio.AbortError:
-                raise
-            except Exception as error:
-                log.error("a call failed: %s", type(error).__name__)
-                await context.abort(grpc.StatusCode.INTERNAL, FAILED)
+            with self._waited_for(name):
+                try:
+                    check_size(len(raw), self._path.limits)
+                    return await behaviour(raw, context)
+                except Exception as error:
+                    code, said = await self._no_answer(name, error, refuse, context)
+                await context.abort(code, said)
+            raise AssertionError("abort raises")
 
         return call
+
+    @contextlib.contextmanager
+    def _waited_for(self, name: str) -> Iterator[None]:
+        """Tell the observer of a call whose caller went away."""
+        try:
+            yield
+        except asyncio.CancelledError:
+            self._observer.unanswered(name, grpc.StatusCode.CANCELLED.name)
+            raise
+
+    async def _no_answer(
+        self, name: str, error: Exception, refuse: Refuse, context: Context
+    ) -> tuple[grpc.StatusCode, str]:
+        """What to say in place of an answer, whatever went wrong; the observer is told."""
+        try:
+            if isinstance(error, SidecarError):
+                error = await refuse(error, context)
+        except Exception as worse:
+            error = worse
+        if not isinstance(error, SidecarError):
+            self._observer.unanswered(name, grpc.StatusCode.INTERNAL.name, type(error).__name__)
+            return grpc.StatusCode.INTERNAL, FAILED
+        self._observer.unanswered(name, code_of(error).name)
+        return code_of(error), str(error)
 
     async def _recorded(self, error: SidecarError, context: Context) -> SidecarError:
         """The error to answer, once a refusal that is the caller's is in the ledger."""
@@ -115,7 +134,7 @@ class Services:
         requests = wire.parse(pb.DecideBatchRequest, raw).requests
         if not 1 <= len(requests) <= MAX_BATCH:
             raise RequestError("requests", f"has {len(requests)} members; from 1 to {MAX_BATCH} are allowed")
-        given = await asyncio.gather(*(self._answer(request, 0, context) for request in requests))
+        given = await asyncio.gather(*(self._answer("DecideBatch", r, 0, context) for r in requests))
         return pb.DecideBatchResponse(answers=given)
 
     async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[pb.DecideStreamResponse]:
@@ -123,25 +142,27 @@ class Services:
             async for each in raw:
                 yield len(each), wire.parse(pb.DecideStreamRequest, each)
 
-        try:
-            async for answer in answers(questions(), lambda request, size: self._answer(request, size, context)):
-                yield answer
-        except SidecarError as error:
-            error = await self._recorded(error, context)
-            await context.abort(code_of(error), str(error))
+        async def answer(request: pb.DecideRequest, size: int) -> pb.Answer:
+            return await self._answer("DecideStream", request, size, context)
 
-    async def _answer(self, request: pb.DecideRequest, size: int, context: Context) -> pb.Answer:
+        with self._waited_for("DecideStream"):
+            try:
+                async for each in answers(questions(), answer):
+                    yield each
+                return
+            except Exception as error:
+                code, said = await self._no_answer("DecideStream", error, self._recorded, context)
+            await context.abort(code, said)
+
+    async def _answer(self, name: str, request: pb.DecideRequest, size: int, context: Context) -> pb.Answer:
         """One of several: its decision, or why there is none. ``size``: of its own message, bytes."""
         try:
             check_size(size, self._path.limits)
             answer = await self._path.decide(messages.request_of(request), peer_of(context), context.time_remaining())
-        except SidecarError as error:
-            error = await self._recorded(error, context)
-            return pb.Answer(refusal=pb.Refusal(code=code_of(error).value[0], message=str(error)))
+            return pb.Answer(decision=messages.answer_message(answer))
         except Exception as error:
-            log.error("a question failed: %s", type(error).__name__)
-            return pb.Answer(refusal=pb.Refusal(code=grpc.StatusCode.INTERNAL.value[0], message=FAILED))
-        return pb.Answer(decision=messages.answer_message(answer))
+            code, said = await self._no_answer(name, error, self._recorded, context)
+            return pb.Answer(refusal=pb.Refusal(code=code.value[0], message=said))
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
         outcome = messages.outcome_of(wire.parse(pb.ReportOutcomeRequest, raw))

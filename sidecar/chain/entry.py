@@ -26,7 +26,12 @@ LAYOUT = struct.Struct(">8sBBHIQQ32s32s32sIIqQIIQ16s")
 """The header's fields in order, for readers that unpack many."""
 
 _CODEC_AT = HEADER_SIZE + TAG_SIZE + SALT_SIZE
+_INFLATE_AT_LEAST = 65_536  # so that an exchanged payload is known as such, not as a bomb
 _COMPRESS_FROM = 1_500  # LMDB: a value over 2,016 bytes costs 4 KiB instead of 2
+
+
+class OtherLength(Malformed):
+    """A stored payload that is sound in itself but not of the length its header commits to."""
 
 
 class EntryType(enum.IntEnum):
@@ -153,10 +158,11 @@ class StoredEntry:
         )
 
     def payload(self, length: int) -> bytes:
-        """The payload, inflated to exactly ``length`` bytes and never beyond.
+        """The payload of ``length`` bytes; never inflated beyond the greater of that and 64 KiB.
 
         Raises:
-            Malformed: unknown codec, wrong length, bad or trailing compressed data.
+            OtherLength: sound, but of another length: not the payload that was committed to.
+            Malformed: unknown codec, bad or trailing compressed data, or more of it than may be inflated.
         """
         if length > MAX_PAYLOAD:
             raise Malformed("payload is over the limit")
@@ -167,20 +173,20 @@ class StoredEntry:
         else:
             raise Malformed(f"unknown payload codec {self.codec}")
         if len(data) != length:
-            raise Malformed("payload length differs from payload_len")
+            raise OtherLength("its payload has not the length that the header commits to")
         return data
 
 
 def _inflate(stored: bytes, length: int) -> bytes:
-    if len(stored) >= length:
-        raise Malformed("compressed payload is not shorter than the payload")
     stream = zlib.decompressobj()
     try:
-        data = stream.decompress(stored, length + 1)
+        data = stream.decompress(stored, max(length, _INFLATE_AT_LEAST) + 1)
     except zlib.error as error:
         raise Malformed("compressed payload is damaged") from error
     if not stream.eof or stream.unused_data or stream.unconsumed_tail:
-        raise Malformed("compressed payload is cut short or has data after it")
+        raise Malformed("compressed payload is cut short, goes on too long, or has data after it")
+    if len(stored) >= len(data):
+        raise Malformed("compressed payload is not shorter than the payload")
     return data
 
 

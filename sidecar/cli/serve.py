@@ -26,6 +26,7 @@ from sidecar.main import serve as run
 @click.option(
     "--opa", metavar="ADDR", help="A running OPA for engine opa: http://host:port or unix:/path. Default: starts one."
 )
+@click.option("--metrics", metavar="ADDR", help="Serve /metrics on host:port; :port is loopback's. Default: nowhere.")
 @click.option("--dev", is_flag=True, help="Accept agent names that are merely asserted. Every entry says so.")
 @click.option("--print-config", is_flag=True, help="Print each setting and where it came from, then exit.")
 def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> None:
@@ -50,19 +51,34 @@ def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> No
 
 
 class _Lines(logging.Formatter):
-    """One JSON object a line: time, level, message; never a payload."""
+    """One JSON object a line: time, level, message, and the members a record brings; never a payload.
+
+    What other libraries say may quote what they were handling (asyncio prints a lost exception with its text), so
+    only where it came from is written.
+    """
 
     def format(self, record: logging.LogRecord) -> str:
         line = {
             "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
             "level": record.levelname.lower(),
             "logger": record.name,
-            "message": record.getMessage(),
+            **_said(record),
         }
         return dumps(line).decode()
 
 
+def _said(record: logging.LogRecord) -> dict[str, Any]:
+    if record.name.partition(".")[0] == "sidecar":
+        return {"message": record.getMessage(), **getattr(record, "members", {})}
+    fault = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+    place = f"{record.module}:{record.lineno}"
+    return {"message": "a library's message, withheld: it may quote content", "place": place, "fault": fault}
+
+
 def _log(level: str) -> None:
+    logging.raiseExceptions = False  # what could not be written would be shown on stderr with its arguments
     handler = logging.StreamHandler()
     handler.setFormatter(_Lines())
-    logging.basicConfig(level=level.upper(), handlers=[handler])
+    ours = logging.getLevelNamesMapping()[level.upper()]
+    logging.basicConfig(level=max(ours, logging.WARNING), handlers=[handler])
+    logging.getLogger("sidecar").setLevel(ours)

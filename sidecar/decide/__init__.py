@@ -7,6 +7,7 @@ before it is durable, and whatever goes wrong is a DENY that is recorded or an e
 from sidecar.decide.ask import Limits, check_size
 from sidecar.decide.entries import Answer, Caller, Judgement, policy_loaded, policy_time
 from sidecar.decide.ids import new_decision_id
+from sidecar.decide.observer import Observer, Stages, Unobserved
 from sidecar.decide.path import DecisionPath, Outcome, Settings
 from sidecar.decide.refusals import Refusal
 
@@ -16,9 +17,12 @@ __all__ = [
     "DecisionPath",
     "Judgement",
     "Limits",
+    "Observer",
     "Outcome",
     "Refusal",
     "Settings",
+    "Stages",
+    "Unobserved",
     "check_size",
     "new_decision_id",
     "policy_loaded",

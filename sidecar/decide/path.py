@@ -20,6 +20,7 @@ from sidecar.chain.request import Request
 from sidecar.decide import ask, entries
 from sidecar.decide.entries import Answer, Caller, Judgement
 from sidecar.decide.judge import judge
+from sidecar.decide.observer import Observer, Stages, Unobserved
 from sidecar.decide.receipts import check_receipt
 from sidecar.decide.refusals import Refusal, RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
@@ -64,6 +65,7 @@ class DecisionPath:
         settings: Settings,
         *,
         new_id: Callable[[], str],
+        observer: Observer | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -71,6 +73,7 @@ class DecisionPath:
         self._ledger = ledger
         self._settings = settings
         self._new_id = new_id
+        self._observer: Observer = observer or Unobserved()
         self._wall_ns = wall_ns
         self._refusals = RefusalBook(monotonic)
         self._repeats = Repeats(ledger)
@@ -87,16 +90,24 @@ class DecisionPath:
             RequestError, CallerUnproved, WrongState: refused, and recorded as such by :meth:`refuse`.
             LedgerError: it could not be recorded; there is no answer.
         """
+        arrived = time.monotonic_ns()
         ask.check_request(request)
         caller = self._caller(request.agent, peer)
         foreign = check_receipt(self._ledger, request.last_receipt)
 
+        made_now = False
+
         def fresh() -> Awaitable[Answer]:
-            return self._fresh(request, caller, foreign=foreign, budget=self._budget(remaining))
+            nonlocal made_now
+            made_now = True
+            return self._fresh(request, caller, foreign=foreign, budget=self._budget(remaining), arrived=arrived)
 
-        return await (self._repeats.once(request, caller, fresh) if request.idempotency_key else fresh())
+        answer = await (self._repeats.once(request, caller, fresh) if request.idempotency_key else fresh())
+        if not made_now:
+            self._observer.repeated(answer)
+        return answer
 
-    async def _fresh(self, request: Request, caller: Caller, *, foreign: bool, budget: float) -> Answer:
+    async def _fresh(self, request: Request, caller: Caller, *, foreign: bool, budget: float, arrived: int) -> Answer:
         at = entries.policy_time(self._wall_ns())
         started = time.monotonic_ns()
         judged, others = await self._judge_all(caller, request, at, budget)
@@ -111,8 +122,11 @@ class DecisionPath:
             decided=Decided(decision_id, judged.verdict.effect, digest),
             repeat_key=repeat_key(request) if request.idempotency_key else None,
         )
+        handed_over = time.monotonic_ns()
         recorded = await self._ledger.record(draft)
-        return Answer(decision_id, judged, tuple(others), caller, recorded)
+        answer, now = Answer(decision_id, judged, tuple(others), caller, recorded), time.monotonic_ns()
+        self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
+        return answer
 
     async def report(self, outcome: Outcome, peer: str) -> Recorded:
         """Record what became of an allowed action.
@@ -132,6 +146,7 @@ class DecisionPath:
 
     async def refuse(self, peer: str, refusal: Refusal) -> None:
         """Record a refused request, within the peer's budget. Raises LedgerError if it cannot be."""
+        self._observer.refused(refusal.code, refusal.field)
         draft = self._refusals.note(peer, refusal)
         if draft is not None:
             await self._ledger.record(draft)

@@ -27,7 +27,7 @@ from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.store import Batch, LmdbStore, NoteKind, Store, refuse_absent
-from sidecar.ledger.writer import Position, Writer
+from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
 
@@ -56,11 +56,15 @@ class Proof:
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """How much is taken, in bytes, and how far the ledger is."""
+    """How much is taken, in bytes, and how far the ledger is.
+
+    ``bytes_left``: what entries may still take before they are refused, the reserve kept; negative once it is touched.
+    """
 
     bytes_used: int
     bytes_limit: int
     bytes_free_on_disk: int
+    bytes_left: int
     entries: int
     segment: int
     queue_depth: int
@@ -78,11 +82,13 @@ class Ledger:
     def open(
         cls, directory: Path, *, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy = os.urandom,
         on_failure: Callable[[LedgerError], None], open_store: OpenStore = LmdbStore.open,
+        on_commit: OnCommit = lambda *_: None,
     ) -> Ledger:  # fmt: skip
         """Open a ledger and start its next epoch.
 
         A tail that a crash left is closed by a recovery seal, durable together with the new epoch. ``on_failure`` is
-        called at most once, on the writer's thread, when nothing more can be recorded; it must not block.
+        called at most once, on the writer's thread, when nothing more can be recorded; it must not block. ``on_commit``
+        is called there after each durable commit; it must neither block nor raise.
 
         Raises:
             LedgerBusy, LedgerUnknown, LedgerDamaged, LedgerFull, LedgerError: nothing was changed, and why.
@@ -92,7 +98,7 @@ class Ledger:
         try:
             store = open_store(directory, options.max_bytes)
             try:
-                writer, room = _start(directory, store, wrap, options, clock, entropy, on_failure)
+                writer, room = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit)
             except BaseException:
                 store.close()
                 raise
@@ -230,9 +236,13 @@ class Ledger:
         """How much is taken and how far the ledger is."""
         at = self.position()
         return Usage(
-            self._store.used(), self._options.max_bytes, self._room.on_disk(), at.next_seq, at.segment,
-            self._writer.depth,
+            self._store.used(), self._options.max_bytes, self._room.on_disk(), self._room.left(), at.next_seq,
+            at.segment, self._writer.depth,
         )  # fmt: skip
+
+    def began(self) -> int:
+        """The wall clock of the chain's first entry, ns since 1970. Raises as :meth:`entry`."""
+        return Header.decode(self.entry(0).header).wall_ns
 
     @property
     def failure(self) -> LedgerError | None:
@@ -270,7 +280,7 @@ class Ledger:
 
 def _start(
     directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
-    on_failure: Callable[[LedgerError], None],
+    on_failure: Callable[[LedgerError], None], on_commit: OnCommit,
 ) -> tuple[Writer, Room]:  # fmt: skip
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
@@ -290,6 +300,6 @@ def _start(
     batch.note(start.segment, NoteKind.HEAD, head)
     store.commit(batch)
     position = Position(chain.chain_id, epoch.open.next_seq, start.segment, head, ended.seal)
-    writer = Writer(epoch, store, room, options, clock, position, on_failure)
+    writer = Writer(epoch, store, room, options, clock, position, on_failure, on_commit)
     writer.start()
     return writer, room

@@ -21,6 +21,9 @@ from sidecar.ledger.options import Options, Room, cost
 from sidecar.ledger.segment import Made, OpenSegment
 from sidecar.ledger.store import Batch, NoteKind, Store
 
+OnCommit = Callable[[int, float], None]
+"""Told of each commit that is durable: how many entries it holds (0: a seal alone), and its seconds."""
+
 CLOSED = "the ledger is closed; start the sidecar again"
 
 
@@ -43,11 +46,11 @@ class Writer:
 
     def __init__(
         self, epoch: Epoch, store: Store, room: Room, options: Options, clock: Clock, position: Position,
-        on_failure: Callable[[LedgerError], None],
+        on_failure: Callable[[LedgerError], None], on_commit: OnCommit,
     ) -> None:  # fmt: skip
         self._epoch, self._store, self._room = epoch, store, room
         self._options, self._clock = options, clock
-        self._on_failure = on_failure
+        self._on_failure, self._on_commit = on_failure, on_commit
         self._inbox = Inbox(options.queue_limit)
         self._due = clock.now().mono_ns + options.segment_ns
         self._failure: LedgerError | None = None
@@ -133,7 +136,7 @@ class Writer:
                 seal = self._epoch.roll("count", self._clock.now(), batch)
             else:
                 batch.note(segment.segment, NoteKind.HEAD, head)
-            self._store.commit(batch)
+            self._commit(batch, len(made))
             self._move(head, seal)
             self._held = left
             release(_answers(made, segment, receipts))
@@ -178,11 +181,16 @@ class Writer:
             batch, segment = Batch(), self._epoch.open
             seal = self._epoch.roll("count" if self._full() else "time", now, batch)
             try:
-                self._store.commit(batch)
+                self._commit(batch, 0)
             finally:
                 segment.wipe()
             self._move(self.position.head, seal)
             self._opened()
+
+    def _commit(self, batch: Batch, entries: int) -> None:
+        began = self._clock.now().mono_ns
+        self._store.commit(batch)
+        self._on_commit(entries, (self._clock.now().mono_ns - began) / 1e9)
 
     def _opened(self) -> None:
         """A segment was opened, and that is durable."""

@@ -4,11 +4,16 @@ wasmtime's own `Func.__call__` asks for the function's type and builds each valu
 much of a policy. Here the arguments' array is made once for each function. It reaches below the binding's public names
 (`_ffi`, `enter_wasm`), which the pinned major version keeps. Functions are called through wasmtime's checked call, so a
 function of another type than ours is an error and never undefined behaviour.
+
+What runs guest code lets go of Python's lock, as `ctypes` does by itself, so that the sidecar and the epoch's ticker
+run meanwhile. What only looks something up keeps it (`PyDLL`): asking for the lock again can take a turn of the
+scheduler, and there were twenty such look-ups in an evaluation.
 """
 
 from __future__ import annotations
 
 import ctypes
+from collections.abc import Callable
 from typing import Any, Final
 
 import wasmtime
@@ -20,6 +25,26 @@ from sidecar.errors import EngineError, PolicyLoadError
 PAGE: Final = 1 << 16
 _CHUNK: Final = 4096
 _UNSIGNED: Final = 0xFFFF_FFFF
+_Context: Final = ctypes.POINTER(ffi.wasmtime_context_t)
+_Memory: Final = ctypes.POINTER(ffi.wasmtime_memory_t)
+
+
+def _lookup(library: ctypes.PyDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
+    function = getattr(library, name)
+    function.restype, function.argtypes = result, arguments
+    return function  # type: ignore[no-any-return]
+
+
+_wasmtime: Final = ctypes.PyDLL(ffi.dll._name)
+_data = _lookup(_wasmtime, "wasmtime_memory_data", ctypes.c_void_p, _Context, _Memory)
+_data_size = _lookup(_wasmtime, "wasmtime_memory_data_size", ctypes.c_size_t, _Context, _Memory)
+_deadline = _lookup(_wasmtime, "wasmtime_context_set_epoch_deadline", None, _Context, ctypes.c_uint64)
+_copy = _lookup(ctypes.PyDLL(None), "memmove", ctypes.c_void_p, ctypes.c_void_p, ctypes.c_char_p, ctypes.c_size_t)
+
+
+def set_deadline(store: wasmtime.Store, ticks: int) -> None:
+    """Interrupt guest code of the store when its engine's epoch has moved on by ``ticks``."""
+    _deadline(store._context(), ticks)
 
 
 class GuestFunction:
@@ -56,10 +81,11 @@ class GuestFunction:
 class GuestMemory:
     """A guest's memory: bounded reads and writes. Where it lies is asked each time, for it moves when it grows."""
 
-    __slots__ = ("_memory", "_store")
+    __slots__ = ("_at", "_memory", "_store")
 
     def __init__(self, store: wasmtime.Store, memory: wasmtime.Memory) -> None:
         self._store, self._memory = store, memory
+        self._at = ctypes.byref(memory._memory)
 
     def write(self, start: int, raw: bytes) -> int:
         """Write at ``start``, growing the memory within its limit; the address after the last byte."""
@@ -70,7 +96,7 @@ class GuestMemory:
                 self._memory.grow(self._store, -(-lacking // PAGE))
             except wasmtime.WasmtimeError:
                 raise EngineError("the policy input does not fit the memory limit") from None
-        ctypes.memmove(self._base() + start, raw, len(raw))
+        _copy(self._base() + start, raw, len(raw))
         return end
 
     def text_at(self, start: int, limit: int, *, cut: bool = False) -> bytes:
@@ -91,10 +117,10 @@ class GuestMemory:
         return found[:limit]
 
     def _size(self) -> int:
-        return self._memory.data_len(self._store)
+        return int(_data_size(self._store._context(), self._at))
 
     def _base(self) -> int:
-        return ctypes.addressof(self._memory.data_ptr(self._store).contents)
+        return int(_data(self._store._context(), self._at))
 
 
 def _values(count: int) -> Any:

@@ -18,7 +18,7 @@ from sidecar.errors import EngineError, PolicyLoadError
 from . import rego_value
 from .document import MAX_RESULT_BYTES
 from .host_builtins import HOST_BUILTINS, BuiltinError, call
-from .wasm_guest import PAGE, GuestFunction, GuestMemory
+from .wasm_guest import PAGE, GuestFunction, GuestMemory, set_deadline
 
 _MESSAGE_BYTES: Final = 200
 _MAX_VALUE_BYTES: Final = 1 << 20
@@ -69,7 +69,7 @@ class Instance:
 
     def deadline(self, ticks: int) -> None:
         """Interrupt guest code when the engine's epoch has moved on by ``ticks``."""
-        self._store.set_epoch_deadline(ticks)
+        set_deadline(self._store, ticks)
 
     def evaluate(self, entrypoint: int, document: bytes) -> bytes:
         """The result set as JSON: ``[{"result": ...}]``, or ``[]`` where the entry point is undefined."""

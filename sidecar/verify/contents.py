@@ -6,7 +6,7 @@ from hashlib import sha256
 from typing import Any
 
 from sidecar.chain import payload
-from sidecar.chain.entry import HEADER_SIZE, EntryType, Header, StoredEntry
+from sidecar.chain.entry import HEADER_SIZE, EntryType, Header, OtherLength, StoredEntry
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.errors import Malformed
 
@@ -37,11 +37,14 @@ def read_payload(body: bytes, length: int, commit: bytes) -> bytes:
     """The payload's bytes, once they are known to be those the header commits to.
 
     Raises:
-        Malformed: the stored form cannot be read as ``length`` bytes.
-        Contradiction: other bytes, or another salt, than the header commits to.
+        Malformed: the stored form cannot be read.
+        Contradiction: another length, other bytes, or another salt, than the header commits to.
     """
     plain = body[_CODEC_AT] == 0 and len(body) - _CODEC_AT - 1 == length
-    data = body[_CODEC_AT + 1 :] if plain else StoredEntry.parse(body).payload(length)
+    try:
+        data = body[_CODEC_AT + 1 :] if plain else StoredEntry.parse(body).payload(length)
+    except OtherLength as error:
+        raise Contradiction(str(error)) from None
     if sha256(_COMMIT_LABEL + body[_SALT_AT:_CODEC_AT] + data).digest() != commit:
         raise Contradiction("its payload or salt is not what the header commits to")
     return data

@@ -1,0 +1,168 @@
+"""What is counted, in Prometheus' terms (its "Metric and label naming" and "Instrumentation" pages).
+
+Every label is from a fixed set, so that no caller can make series: a value outside becomes `other`. README.md,
+"Watching it", says what each metric means.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import grpc
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
+
+from sidecar.chain.head import EFFECTS
+from sidecar.chain.payload import CAUSES
+from sidecar.decide import Answer, Stages
+from sidecar.errors import SidecarError
+from sidecar.ledger import Ledger
+from sidecar.policy import Engine
+
+CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
+METHODS: Final = frozenset({"Decide", "DecideBatch", "DecideStream", "ReportOutcome", "Head", "GetEntry", "Prove"})
+CODES: Final = frozenset(code.name for code in grpc.StatusCode)
+STAGES: Final = ("evaluate", "record", "total")
+OTHER: Final = "other"
+
+_SECONDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+_ENTRIES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+
+class Metrics:
+    """Counts what an `Observer` and a ledger's `on_commit` are told, and looks at ledger and engine when scraped."""
+
+    def __init__(self, software: str, wall_ns: Callable[[], int] = time.time_ns) -> None:
+        disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, of no use here
+        self._registry = registry = CollectorRegistry()
+        self._effects = Counter(
+            "sidecar_decisions", "Decisions recorded, by effect and cause.", ("effect", "cause"), registry=registry
+        )
+        self._repeats = Counter(
+            "sidecar_repeated_answers", "Decisions given again for an idempotency key.", registry=registry
+        )
+        self._closed = Counter(
+            "sidecar_fail_closed", "DENYs for want of a policy decision, by cause.", ("cause",), registry=registry
+        )
+        self._refused = Counter(
+            "sidecar_rejected", "Requests refused by their caller's fault, by gRPC code.", ("code",), registry=registry
+        )
+        self._errors = Counter(
+            "sidecar_errors", "Calls and questions that ended in an error.", ("method", "code"), registry=registry
+        )
+        self._took = Histogram(
+            "sidecar_decision_seconds", "Time of a decision, by stage.", ("stage",), registry=registry, buckets=_SECONDS
+        )
+        self._commit_entries = Histogram(
+            "sidecar_commit_entries", "Entries in a durable commit.", registry=registry, buckets=_ENTRIES
+        )
+        self._commit_seconds = Histogram(
+            "sidecar_commit_seconds", "Time of a durable commit.", registry=registry, buckets=_SECONDS
+        )
+        self._ready = Gauge("sidecar_ready", "1 when decisions can be made.", registry=registry)
+        self._software, self._wall_ns = software, wall_ns
+        self._begin()
+
+    def _begin(self) -> None:
+        """Series that exist from the start: the first fault is a rise from 0, which an alert can see."""
+        self._stages = [self._took.labels(stage) for stage in STAGES]
+        self._policy = {effect: self._effects.labels(effect, "policy") for effect in sorted(EFFECTS)}
+        for cause in sorted(CAUSES - {"policy"}):
+            self._effects.labels("DENY", cause)
+            self._closed.labels(cause)
+        for code in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "NOT_FOUND", "FAILED_PRECONDITION"):
+            self._refused.labels(code)
+
+    def attach(self, ledger: Ledger, engine: Engine) -> None:
+        """From now on a scrape looks at these too. Once."""
+        self._registry.register(_Looked(self._software, ledger, engine, self._wall_ns))
+
+    def page(self) -> bytes:
+        """Everything, in the text format of `CONTENT_TYPE`."""
+        return generate_latest(self._registry)
+
+    def set_ready(self, ready: bool) -> None:
+        """Whether decisions can be made now."""
+        self._ready.set(ready)
+
+    def committed(self, entries: int, seconds: float) -> None:
+        """A commit is durable; of 0 entries: a seal alone. On any thread."""
+        if entries:
+            self._commit_entries.observe(entries)
+        self._commit_seconds.observe(seconds)
+
+    def decided(self, answer: Answer, took: Stages) -> None:
+        """As `Observer.decided`."""
+        effect, cause = answer.judged.verdict.effect, answer.judged.cause
+        if cause == "policy":
+            self._policy[effect].inc()
+        else:
+            self._effects.labels(effect, _of(CAUSES, cause)).inc()
+        for judged in (answer.judged, *answer.alternatives):
+            if judged.cause != "policy":
+                self._closed.labels(_of(CAUSES, judged.cause)).inc()
+        for stage, seconds in zip(self._stages, (took.evaluate, took.record, took.total), strict=True):
+            stage.observe(seconds)
+
+    def repeated(self, answer: Answer) -> None:
+        """As `Observer.repeated`."""
+        self._repeats.inc()
+
+    def refused(self, code: str, field: str) -> None:
+        """As `Observer.refused`; the field is no label."""
+        self._refused.labels(_of(CODES, code)).inc()
+
+    def unanswered(self, method: str, code: str, fault: str = "") -> None:
+        """As `Observer.unanswered`; the fault is no label."""
+        self._errors.labels(_of(METHODS, method), _of(CODES, code)).inc()
+
+
+class _Looked:
+    """What is looked at when scraped. A ledger that cannot be looked at is left out of the page."""
+
+    def __init__(self, software: str, ledger: Ledger, engine: Engine, wall_ns: Callable[[], int]) -> None:
+        self._software, self._ledger, self._engine, self._wall_ns = software, ledger, engine, wall_ns
+
+    def describe(self) -> list[Metric]:
+        """Nothing: registering must not look."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus_client's `Collector.collect`."""
+        yield self._build()
+        for look in (self._usage, self._age):
+            try:
+                yield from look()
+            except (SidecarError, OSError):
+                continue
+
+    def _build(self) -> Metric:
+        version = self._engine.version
+        labels = {"version": self._software, "engine": version.engine, "engine_version": version.engine_version}
+        family = GaugeMetricFamily("sidecar_build_info", "Always 1.", labels=list(labels))
+        family.add_metric(list(labels.values()), 1)
+        return family
+
+    def _usage(self) -> list[Metric]:
+        usage = self._ledger.usage()
+        return [
+            GaugeMetricFamily("sidecar_queue_depth", "Entries waiting to be written.", usage.queue_depth),
+            GaugeMetricFamily("sidecar_ledger_used_bytes", "Size of the ledger.", usage.bytes_used),
+            GaugeMetricFamily("sidecar_ledger_limit_bytes", "Greatest size of the ledger.", usage.bytes_limit),
+            GaugeMetricFamily("sidecar_ledger_headroom_bytes", "Bytes until refusal.", usage.bytes_left),
+            GaugeMetricFamily("sidecar_ledger_disk_free_bytes", "Free on its disk.", usage.bytes_free_on_disk),
+            CounterMetricFamily("sidecar_ledger_entries", "Entries in the chain.", usage.entries),
+            GaugeMetricFamily("sidecar_unanchored_entries", "Entries no outsider vouches for.", usage.entries),
+        ]
+
+    def _age(self) -> list[Metric]:
+        """Nothing is anchored in this version: the oldest unanchored entry is the chain's first."""
+        age = max(0, self._wall_ns() - self._ledger.began()) / 1e9
+        return [GaugeMetricFamily("sidecar_unanchored_age_seconds", "Age of the oldest unanchored entry.", age)]
+
+
+def _of(known: frozenset[str], value: str) -> str:
+    return value if value in known else OTHER
