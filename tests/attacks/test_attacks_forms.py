@@ -407,7 +407,9 @@ def test_attack_33_compressed(case: str, evidence: Evidence) -> None:
     assert peak < 30_000_000
     expected = T if case == "shorter than it says" else M  # sound, but not what the header commits to
     assert report.verdict is expected
-    assert [(f.segment, f.seq) for f in report.findings if f.verdict is expected] == [(0, 3)]
+    told = [f for f in report.findings if f.verdict is expected]
+    assert (0, 3) in [(f.segment, f.seq) for f in told]
+    assert expected is T or len(told) == 1
 
 
 @KNOWN
