@@ -113,7 +113,8 @@ class Entries:
 
     def _leave_gap(self, seq: int) -> None:
         s = self._s
-        s.say(Verdict.TAMPERED, s.seq, f"{seq - s.seq} entries from {s.seq} are missing: entry {seq} follows")
+        lost = f"entry {s.seq} is" if seq == s.seq + 1 else f"entries {s.seq} to {seq - 1} are"
+        s.say(Verdict.TAMPERED, s.seq, f"{lost} missing: entry {seq} follows")
         s.keys.skip(seq - s.seq)
         s.seq, s.leaf = seq, None
 

@@ -66,6 +66,11 @@ class Told:
         wanted = self.refused[status] + count
         await self._until(lambda: self.refused[status] >= wanted)
 
+    async def any_refusal(self) -> None:
+        """Wait until one more was refused with whatever status."""
+        before = self.refused.total()
+        await self._until(lambda: self.refused.total() > before)
+
     async def _until(self, reached: Callable[[], bool]) -> None:
         event = asyncio.Event()
         self._awaited.append((reached, event))
