@@ -50,7 +50,7 @@ def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> No
     run(config, init=init, started=lambda address: click.echo(f"sidecar is ready on {address}", err=True))
 
 
-class _Lines(logging.Formatter):
+class Lines(logging.Formatter):
     """One JSON object a line: time, level, message, and the members a record brings; never a payload.
 
     What other libraries say may quote what they were handling (asyncio prints a lost exception with its text), so
@@ -78,7 +78,7 @@ def _said(record: logging.LogRecord) -> dict[str, Any]:
 def _log(level: str) -> None:
     logging.raiseExceptions = False  # what could not be written would be shown on stderr with its arguments
     handler = logging.StreamHandler()
-    handler.setFormatter(_Lines())
+    handler.setFormatter(Lines())
     ours = logging.getLevelNamesMapping()[level.upper()]
     logging.basicConfig(level=max(ours, logging.WARNING), handlers=[handler])
     logging.getLogger("sidecar").setLevel(ours)

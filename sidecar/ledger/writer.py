@@ -13,7 +13,7 @@ from uuid import UUID
 
 from sidecar.chain.entry import EntryType
 from sidecar.errors import LedgerError
-from sidecar.ledger.clock import Clock
+from sidecar.ledger.clock import Clock, Moment
 from sidecar.ledger.draft import Recorded
 from sidecar.ledger.epoch import Epoch, clock_entry, close_entry
 from sidecar.ledger.inbox import Inbox, Item, Waiter, refuse, release
@@ -155,9 +155,12 @@ class Writer:
         """
         made: list[tuple[Item, Made]] = []
         place = 0
+        jumped: Moment | None = None
         while place < len(items) and not self._full():
-            now = self._clock.now()
+            # The entry after a CLOCK is of the same moment: a clock that jumps at every reading must not hold it up.
+            now = jumped or self._clock.now()
             step = self._epoch.step(now)
+            jumped = now if step else None
             item = Item(clock_entry(step)) if step else items[place]
             place += 0 if step else 1
             entry = self._epoch.write(item.entry, now)

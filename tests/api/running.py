@@ -12,7 +12,7 @@ from typing import Any
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.api import Server, Services
+from sidecar.api import Metrics, Server, Services
 from sidecar.chain.seeds import Custody
 from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
 from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id
@@ -77,18 +77,26 @@ async def running(
     options: Options | None = None,
     open_store: Callable[..., Any] | None = None,
     max_bytes: int = 1024 * 1024,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Running]:
-    """A running server; the ledger is closed in order at the end."""
+    """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end."""
     directory = tmp_path / "ledger"
     if not directory.exists():
         found(directory)
-    more = {} if open_store is None else {"open_store": open_store}
+    more: dict[str, Any] = {} if open_store is None else {"open_store": open_store}
+    if metrics is not None:
+        more["on_commit"] = metrics.committed
     ledger = Ledger.open(
         directory, wrap=wrap, options=options or Options(), clock=SystemClock(), on_failure=lambda error: None, **more
     )
     settings = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes))
-    path = DecisionPath(engine or ScriptedEngine(lambda _: ALLOW), ledger, settings, new_id=new_decision_id)
-    server = Server(Services(path, ledger), f"unix:{tmp_path}/s.sock", max_request_bytes=max_bytes, socket_mode=0o600)
+    engine = engine or ScriptedEngine(lambda _: ALLOW)
+    path = DecisionPath(engine, ledger, settings, new_id=new_decision_id, observer=metrics)
+    if metrics is not None:
+        metrics.attach(ledger, engine)
+    server = Server(
+        Services(path, ledger, metrics), f"unix:{tmp_path}/s.sock", max_request_bytes=max_bytes, socket_mode=0o600
+    )
     address = await server.start()
     await server.set_ready(True)
     try:
