@@ -110,14 +110,16 @@ deny contains {"code": "purpose_missing", "message": "this action needs a purpos
 
 # --- secrets ---
 
-secret_patterns := [
-	`-----BEGIN [A-Z ]*PRIVATE KEY`,
-	`\bAKIA[0-9A-Z]{16}\b`,
-	`\bgh[pousr]_[A-Za-z0-9]{30,}`,
-	`\bxox[abprs]-[A-Za-z0-9-]{10,}`,
-	`\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.`,
-	`(?i)\b(password|passwd|secret|api_?key|token)\s*[=:]\s*[^\s]{6,}`,
-]
+# Each expression, and what a text must hold, in lower case, for it to match at all: looking for that first is a tenth
+# of the cost, above all in Wasm, which compiles an expression anew for each decision that uses it.
+secret_patterns := {
+	`-----BEGIN [A-Z ]*PRIVATE KEY`: ["-----begin "],
+	`\bAKIA[0-9A-Z]{16}\b`: ["akia"],
+	`\bgh[pousr]_[A-Za-z0-9]{30,}`: ["ghp_", "gho_", "ghu_", "ghs_", "ghr_"],
+	`\bxox[abprs]-[A-Za-z0-9-]{10,}`: ["xox"],
+	`\beyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.`: ["eyj"],
+	`(?i)\b(password|passwd|secret|api_?key|token)\s*[=:]\s*[^\s]{6,}`: ["=", ":"],
+}
 
 secret_names := {"password", "passwd", "secret", "api_key", "apikey", "access_token", "private_key"}
 
@@ -125,7 +127,9 @@ deny contains secret_found if {
 	some value
 	walk(request.arguments, [_, value])
 	is_string(value)
-	some pattern in secret_patterns
+	some pattern, marks in secret_patterns
+	some mark in marks
+	contains(lower(value), mark)
 	regex.match(pattern, value)
 }
 

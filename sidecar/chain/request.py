@@ -32,11 +32,10 @@ class Request:
 
     def digest(self) -> bytes:
         """The 32-byte request digest."""
-        hasher = hashlib.sha256(b"sidecar/v1/request\0")
+        parts = [b"sidecar/v1/request\0"]
         for field in self._fields():
-            hasher.update(len(field).to_bytes(4, "big"))
-            hasher.update(field)
-        return hasher.digest()
+            parts += (len(field).to_bytes(4, "big"), field)
+        return hashlib.sha256(b"".join(parts)).digest()
 
     def _fields(self) -> Iterable[bytes]:
         w = self.wanted

@@ -1,8 +1,8 @@
 """Strict JSON: I-JSON (RFC 7493) with bounded depth, fast where the bytes are the ones we write ourselves.
 
 Two paths, one result. The exact path (:func:`_parse_exactly`) is the definition. The fast path accepts only
-bytes that `orjson` writes back unchanged, and that alone settles most of the rules: a text that equals the
-serialisation of a dict has no duplicate key, no escape but those of control characters, no NaN, no
+bytes that `orjson` writes back unchanged but for white space between tokens, and that alone settles most of the rules:
+a text that equals the serialisation of a dict has no duplicate key, no escape but those of control characters, no NaN, no
 overflow, no BOM and valid UTF-8. What it does not settle (noncharacters, depth) is screened beside it.
 Everything else goes the exact way.
 """
@@ -43,6 +43,7 @@ _FORBIDDEN_CHARACTER: Final = re.compile(
 
 # Possessive, and content with a string that never ends: linear on any input.
 _STRING: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"?', re.DOTALL)
+_TOKENS: Final = re.compile(rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"|[^" \t\n\r]++', re.DOTALL)
 _NOT_BRACKETS: Final = bytes(sorted(set(range(256)) - set(b"[]{}")))
 _OPENING: Final = frozenset(b"[{")
 
@@ -57,7 +58,8 @@ def parse(data: bytes, *, max_depth: int = 64) -> Any:
         raise ValueError(f"max_depth must be 1 to {DEEPEST}")
     try:
         value = orjson.loads(data)
-        settled = orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER) == data
+        written = orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
+        settled = written == data or written == b"".join(_TOKENS.findall(data))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         settled = False
     if settled and _is_shallow(data, max_depth) and not _may_hold_noncharacter(data):

@@ -5,15 +5,20 @@ Rules: commands parse, call and print; what they do is in the rooms below.
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from pathlib import Path
 
 import click
 
-from sidecar.errors import SidecarError, UsageError
+from sidecar.errors import LedgerUnknown, SidecarError, UsageError
 
-from . import ask, bench, demo, init, keys, serve, show, verify
+from . import ask, bench, demo, init, keys, policy, serve, show, verify
 
 __all__ = ["main"]
+
+DEFECT = 70  # EX_SOFTWARE: never 1, which `verify` keeps for a ledger that is not true
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -31,6 +36,7 @@ for command in (
     verify.verify,
     show.show,
     keys.keys,
+    policy.policy,
     bench.bench,
 ):
     cli.add_command(command)
@@ -38,6 +44,7 @@ for command in (
 
 def main() -> None:
     """The program `sidecar`."""
+    _hold_standard_streams()
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:
@@ -48,7 +55,7 @@ def main() -> None:
         sys.exit(done.exit_code)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
-    except UsageError as error:
+    except (UsageError, LedgerUnknown) as error:
         click.echo(f"sidecar: {error}", err=True)
         sys.exit(2)
     except SidecarError as error:
@@ -56,3 +63,27 @@ def main() -> None:
         sys.exit(1)
     except BrokenPipeError:
         sys.exit(141)
+    except OSError as error:
+        where = f" {error.filename}" if error.filename else ""
+        click.echo(f"sidecar: cannot read or write{where}: {error.strerror or type(error).__name__}", err=True)
+        sys.exit(2)
+    except Exception as error:
+        click.echo(f"sidecar: a defect of this program ({_origin(error)}); please report it", err=True)
+        sys.exit(DEFECT)
+
+
+def _origin(error: Exception) -> str:
+    """What was raised where, without its message, which may quote content."""
+    last = traceback.extract_tb(error.__traceback__)[-1]
+    return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+
+
+def _hold_standard_streams() -> None:
+    """Fill 0, 1 and 2 where they are closed: else the next file opened, the ledger perhaps, takes such a number and
+    whatever a library writes to standard error goes into it."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest free number: this one
+            setattr(sys, name, os.fdopen(number, mode))

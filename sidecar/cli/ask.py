@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.words import decision_lines, decision_object
 from sidecar.client import Effect, Guard, Status
-from sidecar.errors import UsageError
+from sidecar.errors import Malformed, UsageError
 from sidecar.main import read_file
 
 _STATUSES = [status.value.lower() for status in Status]
@@ -49,12 +50,12 @@ def decide(
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
     with Guard(server, agent=agent, attempts=1) as guard:
         decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
-    if receipt_out:
-        receipt_out.write_bytes(decision.receipt)
     if as_json:
         click.echo(dumps(decision_object(decision)))
     else:
         click.echo("\n".join(decision_lines(decision)))
+    if receipt_out:
+        receipt_out.write_bytes(decision.receipt)
     sys.exit(0 if decision.effect is Effect.ALLOW else 1)
 
 
@@ -86,8 +87,8 @@ def _object(text: str) -> dict[str, Any]:
 
 
 def _json(text: str) -> Any:
-    source = read_file(Path(text[1:]), "JSON").decode(errors="replace") if text.startswith("@") else text
+    source = read_file(Path(text[1:]), "JSON") if text.startswith("@") else os.fsencode(text)
     try:
-        return json.loads(source)
-    except json.JSONDecodeError as error:
-        raise UsageError(f"not JSON: {error.msg} at line {error.lineno}, column {error.colno}") from None
+        return strictjson.parse(source)
+    except Malformed as error:
+        raise UsageError(f"{error}; give JSON without doubled keys (RFC 7493)") from None

@@ -8,6 +8,7 @@ import click
 
 from sidecar.chain.strictjson import dumps
 from sidecar.config import load
+from sidecar.errors import UsageError
 from sidecar.main import found_ledger
 
 
@@ -46,7 +47,9 @@ def init(data_dir: Path, custodians: tuple[Path, ...], mode: str, authority: Pat
       sidecar keys custodian --out auditor.pem
       sidecar init --data-dir /var/lib/sidecar --custodian auditor.pub.pem
     """
-    flags = {"data_dir": str(data_dir), "custodians": tuple(map(str, custodians)), "custody_mode": mode}
+    if not data_dir.absolute().name:
+        raise UsageError("--data-dir: a new ledger needs a directory of its own")
+    flags = {"data_dir": str(data_dir.absolute()), "custodians": tuple(map(str, custodians)), "custody_mode": mode}
     if authority:
         flags["authority"] = str(authority)
     config, _ = load(None, {}, flags)

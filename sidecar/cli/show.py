@@ -1,4 +1,8 @@
-"""`sidecar show`: entries, readable. It shows what is stored and verifies nothing; `sidecar verify` does that."""
+"""`sidecar show`: entries, readable.
+
+It holds each payload against the commitment beside it and verifies nothing else; `sidecar verify` does that. An entry
+that cannot be read, or that fails even this, is named on stderr, the others are shown all the same, and the exit is 1.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from typing import Any
 import click
 
 from sidecar.chain import payload as payloads
-from sidecar.chain.entry import Header, StoredEntry
+from sidecar.chain.entry import Header, StoredEntry, payload_commit
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
-from sidecar.cli.sources import Read, opened
+from sidecar.cli.sources import opened
 from sidecar.cli.words import plain, summary
 from sidecar.decide import policy_time
 from sidecar.errors import Malformed, NotFound, UsageError
@@ -40,6 +44,9 @@ def show(
 ) -> None:
     """Print the entries of a ledger directory or a segment file.
 
+    As they are stored: `sidecar verify` says whether they are true. Exit 1 where an entry cannot be read or is
+    not what its own header commits to.
+
     \b
     Example:
       sidecar show /var/lib/sidecar --agent billing-agent
@@ -50,22 +57,31 @@ def show(
     if segment is not None and out is not None:
         _export(path, segment, out)
         return
-    found = 0
+    found = bad = 0
     with opened(path) as read:
-        for header, payload in _entries(read):
+        for number, body in enumerate((body for kind, body in records(read) if kind is Kind.ENTRY), 1):
+            try:
+                header, payload = _entry(body)
+            except Malformed as error:
+                bad += 1
+                click.echo(f"sidecar: entry record {number}: {error}", err=True)
+                continue
             if _wanted(header, payload, seq, decision, agent):
                 found += 1
                 _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
+    if bad:
+        raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
         raise NotFound(f"no such entry in {path}")
 
 
-def _entries(read: Read) -> Iterator[tuple[Header, dict[str, Any]]]:
-    for kind, body in records(read):
-        if kind is Kind.ENTRY:
-            entry = StoredEntry.parse(body)
-            header = Header.decode(entry.header)
-            yield header, payloads.parse(header.type, entry.payload(header.payload_len))
+def _entry(body: bytes) -> tuple[Header, dict[str, Any]]:
+    entry = StoredEntry.parse(body)
+    header = Header.decode(entry.header)
+    payload = entry.payload(header.payload_len)
+    if payload_commit(entry.salt, payload) != header.payload_commit:
+        raise Malformed(f"seq {header.seq}: its payload is not the one that its header commits to")
+    return header, payloads.parse(header.type, payload)
 
 
 def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:
@@ -73,7 +89,8 @@ def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: 
         return False
     if decision is not None and payload.get("decision_id") != decision:
         return False
-    return agent is None or payload.get("agent", {}).get("id") == agent
+    named = payload.get("agent")
+    return agent is None or (isinstance(named, dict) and named.get("id") == agent)
 
 
 def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
@@ -104,12 +121,16 @@ def _export(path: Path, segment: int, out: Path) -> None:
     if not path.is_dir():
         raise UsageError(f"{path} is not a ledger directory")
     try:
-        with ledger_stream(path, segment) as read, out.open("xb") as file:
-            while chunk := read(1 << 20):
-                file.write(chunk)
-    except Malformed as error:
-        out.unlink(missing_ok=True)
-        raise UsageError(f"segment {segment} cannot be written out: {error}") from None
+        file = out.open("xb")
     except FileExistsError:
         raise UsageError(f"{out} exists; choose another --out") from None
+    try:
+        with file, ledger_stream(path, segment) as read:
+            while chunk := read(1 << 20):
+                file.write(chunk)
+    except BaseException as error:
+        out.unlink(missing_ok=True)
+        if isinstance(error, Malformed):
+            raise UsageError(f"segment {segment} cannot be written out: {error}") from None
+        raise
     click.echo(str(out), file=sys.stderr)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import click
 
@@ -16,6 +17,8 @@ from sidecar.custody import PrivateKey, open_seed
 from sidecar.errors import CustodianMissing, Malformed, UsageError
 from sidecar.main import read_file
 from sidecar.verify import Evidence, Report, SeedOpener, Verdict, parse_disclosure, parse_trust, verify_stream
+
+_T = TypeVar("_T")
 
 _EXITS = {"OK": 0, "REDACTED": 0, "PRUNED": 0, "UNANCHORED": 4, "INCOMPLETE": 3, "CLOCK": 3}
 _SHOWN = 50  # findings printed; --json has them all
@@ -76,15 +79,19 @@ def _evidence(
     receipts: Sequence[Path],
     trouble: list[CustodianMissing],
 ) -> Evidence:
+    return Evidence(
+        open_seed=_opener(private_keys(keys), trouble) if keys else None,
+        disclosure=_parsed(disclosure, "disclosure", parse_disclosure) if disclosure else None,
+        trust=_parsed(trust, "trust file", parse_trust) if trust else None,
+        receipts=[read_file(r, "receipt") for r in receipts],
+    )
+
+
+def _parsed(path: Path, what: str, parse: Callable[[bytes], _T]) -> _T:
     try:
-        return Evidence(
-            open_seed=_opener(private_keys(keys), trouble) if keys else None,
-            disclosure=parse_disclosure(read_file(disclosure, "disclosure")) if disclosure else None,
-            trust=parse_trust(read_file(trust, "trust file")) if trust else None,
-            receipts=[read_file(r, "receipt") for r in receipts],
-        )
+        return parse(read_file(path, what))
     except Malformed as error:
-        raise UsageError(f"{disclosure or trust}: {error}") from None
+        raise UsageError(f"{path}: {error}") from None
 
 
 def _opener(keys: Sequence[PrivateKey], trouble: list[CustodianMissing]) -> SeedOpener:

@@ -22,6 +22,8 @@ from sidecar.custody.shares import open_seed
 from sidecar.errors import CustodyError, Malformed
 from sidecar.verify import Disclosure
 
+_OPENINGS = (bytes((EntryType.GENESIS,)), bytes((EntryType.OPEN,)))
+
 
 def disclose(read: Callable[[int], bytes], keys: Sequence[PrivateKey], segments: Iterable[int]) -> bytes:
     """The disclosure file for some sealed segments of a ledger stream.
@@ -50,7 +52,7 @@ class _Teller:
     def see(self, kind: Kind, body: bytes) -> None:
         if kind is Kind.EPOCH:
             self._pending_note, self._ratchet = body, None
-        elif kind is Kind.ENTRY and body[8] in (EntryType.GENESIS, EntryType.OPEN):
+        elif kind is Kind.ENTRY and body[8:9] in _OPENINGS:
             self._opening(body)
         elif kind is Kind.SEAL:
             self._sealed(body)

@@ -21,7 +21,7 @@ from sidecar.decide import ask, entries
 from sidecar.decide.entries import Answer, Caller, Judgement
 from sidecar.decide.judge import judge
 from sidecar.decide.observer import Observer, Stages, Unobserved
-from sidecar.decide.receipts import check_receipt
+from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import Refusal, RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
 from sidecar.errors import CallerUnproved, NotFound, RequestError, WrongState
@@ -77,6 +77,7 @@ class DecisionPath:
         self._wall_ns = wall_ns
         self._refusals = RefusalBook(monotonic)
         self._repeats = Repeats(ledger)
+        self._receipts = Receipts(ledger)
 
     @property
     def limits(self) -> ask.Limits:
@@ -93,7 +94,7 @@ class DecisionPath:
         arrived = time.monotonic_ns()
         ask.check_request(request)
         caller = self._caller(request.agent, peer)
-        foreign = check_receipt(self._ledger, request.last_receipt)
+        foreign = self._receipts.is_foreign(request.last_receipt)
 
         made_now = False
 
@@ -124,6 +125,7 @@ class DecisionPath:
         )
         handed_over = time.monotonic_ns()
         recorded = await self._ledger.record(draft)
+        self._receipts.give(recorded.receipt)
         answer, now = Answer(decision_id, judged, tuple(others), caller, recorded), time.monotonic_ns()
         self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
         return answer
@@ -142,7 +144,9 @@ class DecisionPath:
         payload = entries.outcome(
             caller, outcome.decision_id, seq, outcome.status, outcome.response, outcome.response_digest
         )
-        return await self._ledger.record(Draft(EntryType.OUTCOME, payload, ref_seq=seq))
+        recorded = await self._ledger.record(Draft(EntryType.OUTCOME, payload, ref_seq=seq))
+        self._receipts.give(recorded.receipt)
+        return recorded
 
     async def refuse(self, peer: str, refusal: Refusal) -> None:
         """Record a refused request, within the peer's budget. Raises LedgerError if it cannot be."""

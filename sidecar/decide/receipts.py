@@ -11,15 +11,32 @@ from sidecar.chain.head import Head
 from sidecar.errors import Malformed, RequestError, WrongState
 from sidecar.ledger import Ledger
 
+REMEMBERED = 2_048
 
-def check_receipt(ledger: Ledger, receipt: bytes) -> bool:
-    """Whether the receipt is of another chain; False also where there is none.
 
-    Raises:
-        RequestError: it is no receipt. WrongState: it is of this chain, and the ledger does not hold what it says.
-    """
-    if not receipt:
-        return False
+class Receipts:
+    """Holds receipts that come back against the ledger; those it gave out of late it knows again, byte for byte."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._given: dict[bytes, None] = {}  # oldest first
+
+    def give(self, receipt: bytes) -> None:
+        """A receipt goes out."""
+        self._given[receipt] = None
+        if len(self._given) > REMEMBERED:
+            del self._given[next(iter(self._given))]
+
+    def is_foreign(self, receipt: bytes) -> bool:
+        """Whether the receipt is of another chain; False also where there is none.
+
+        Raises:
+            RequestError: it is no receipt. WrongState: it is of this chain, and the ledger does not hold what it says.
+        """
+        return bool(receipt) and receipt not in self._given and _is_foreign(self._ledger, receipt)
+
+
+def _is_foreign(ledger: Ledger, receipt: bytes) -> bool:
     try:
         head = Head.parse(note.parse(receipt).text)
     except Malformed:

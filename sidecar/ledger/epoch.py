@@ -25,6 +25,8 @@ from sidecar.ledger.segment import Made, OpenSegment, Place
 from sidecar.ledger.store import Batch, NoteKind
 
 Entropy = Callable[[int], bytes]
+
+_SALTS_AT_ONCE = 64  # each draw from the system gives up the interpreter lock
 WrapSeed = Callable[[Custody, bytes, int, bytes], list[SealedShare]]
 """Seals an epoch's seed for its custodians: (custody, chain id, epoch, seed) to one share for each."""
 
@@ -68,6 +70,7 @@ class Epoch:
     _entropy: Entropy
     _base: int | None = field(default=None)
     _mono: int = field(default=-1)
+    _salts: list[bytes] = field(default_factory=list)
 
     def write(self, entry: Prepared, now: Moment) -> Made:
         """Make an entry. The boot-time clock is pushed on by 1 ns where it stood still."""
@@ -75,7 +78,14 @@ class Epoch:
         departure = now.wall_ns - self._mono
         if self._base is None or entry.type is EntryType.CLOCK:
             self._base = departure
-        return self.open.add(entry, self._entropy(32), Moment(now.wall_ns, self._mono, now.error_ms))
+        return self.open.add(entry, self._salt(), Moment(now.wall_ns, self._mono, now.error_ms))
+
+    def _salt(self) -> bytes:
+        """32 random bytes, each used once; drawn for many entries at a time."""
+        if not self._salts:
+            drawn = self._entropy(32 * _SALTS_AT_ONCE)
+            self._salts.extend(drawn[at : at + 32] for at in range(0, len(drawn), 32))
+        return self._salts.pop()
 
     def step(self, now: Moment) -> int:
         """By how many ns the wall clock departed from the boot-time clock; 0 up to a second."""

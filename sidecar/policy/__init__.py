@@ -2,7 +2,8 @@
 
 Owns the engine port (`Engine`), the engine for a running OPA (`OpaEngine`), the one that starts an OPA and keeps it
 running (`SupervisedOpa`), the embedded one for bundles compiled to Wasm (`WasmEngine`), the reading of bundles, and
-the verdict. Rules: an engine raises `EngineError` and nothing
+the verdict. Also the gate that a policy directory must pass before it is used (`check_policy`), and the
+re-running of inputs (`rerun`). Rules: an engine raises `EngineError` and nothing
 else; whatever is not plainly a decision raises and never becomes ALLOW; the policy sees only the input document, no
 clock and no network. This room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`,
 built by `rego/build.py`.
@@ -13,9 +14,17 @@ from typing import Final
 
 from .bundle import Bundle, open_bundle
 from .engine import Engine, Evaluation, PolicyVersion, check_entrypoint
+from .findings import Finding
+from .gate import check_policy, try_policy
+from .gate_result import GateResult, GateSettings
+from .gate_result import Step as GateStep
 from .opa import OpaEngine
-from .opa_program import OpaProgram, find_opa
+from .opa_bounded import Bounds
+from .opa_program import BuiltPolicy, OpaProgram, find_opa
+from .opa_steps import Coverage
+from .rerun import Rerun, rerun
 from .supervised import Pace, SupervisedOpa
+from .tree import TreeLimits
 from .verdict import Effect, Obligation, Reason, Verdict, interpret
 from .wasm import WasmEngine
 
@@ -25,21 +34,33 @@ STARTER_ENTRYPOINT: Final = "agents/decision"
 __all__ = [
     "STARTER_BUNDLE",
     "STARTER_ENTRYPOINT",
+    "Bounds",
+    "BuiltPolicy",
     "Bundle",
+    "Coverage",
     "Effect",
     "Engine",
     "Evaluation",
+    "Finding",
+    "GateResult",
+    "GateSettings",
+    "GateStep",
     "Obligation",
     "OpaEngine",
     "OpaProgram",
     "Pace",
     "PolicyVersion",
     "Reason",
+    "Rerun",
     "SupervisedOpa",
+    "TreeLimits",
     "Verdict",
     "WasmEngine",
     "check_entrypoint",
+    "check_policy",
     "find_opa",
     "interpret",
     "open_bundle",
+    "rerun",
+    "try_policy",
 ]

@@ -101,5 +101,6 @@ class Context:
         s.begin_segment(seal.segment + 1, seal.next)
         value = payload.parse(EntryType.OPEN, self._records[Kind.OPEN])
         self._epochs.opening(value, s.seq)
+        s.coverage.unvouched = True
         s.coverage.leave(f"the signing key of segment {s.segment}: only its context names it")
         s.coverage.leave("wall clock against the start of the epoch: the file does not hold it")

@@ -22,8 +22,8 @@ class Coverage:
     notes_signed: int = 0
     receipts: int = 0
     asserted: int = 0
-    anonymous: bool = False
     whole: bool = True
+    unvouched: bool = False  # the segment's signing key is named by the file's own context alone
     broken: bool = False
     epochs: int = 0
     last_seq: int | None = None
@@ -53,7 +53,8 @@ class Coverage:
             return ()
         lines = [
             f"structure, order, links and payload commitments of {self.entries} entries",
-            f"signatures of {self.notes_signed} epoch notes, heads and seals",
+            f"signatures of {self.notes_signed} epoch notes, heads and seals"
+            + (", the segment's by a key that only its context names" if self.unvouched else ""),
             "boot-time and wall clocks of the entries against each other",
         ]
         if self.seeds:
@@ -114,11 +115,17 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
     if verdict > Verdict.UNANCHORED:
         return f"Nothing beyond the findings: the ledger is {verdict.name}."
     signed = (
-        "The bytes match the signatures of the key that GENESIS names, and nothing is missing between first and last"
+        "The bytes are whole and match a key that only the file itself names: by that alone anybody may have made it"
+        if coverage.unvouched
+        else "The bytes match the signatures of the key GENESIS names, and nothing is missing between first and last"
     )
-    tagged = (
-        "; the HMAC tags checked were made with the sidecar's own keys" if coverage.seeds or coverage.disclosed else ""
-    )
+    tagged = ""
+    if coverage.unvouched and (coverage.seeds or coverage.disclosed):
+        tagged = (
+            "; the HMAC tags checked were made by the sidecar or by somebody who has the keys they were checked with"
+        )
+    elif coverage.seeds or coverage.disclosed:
+        tagged = "; the HMAC tags checked were made with the sidecar's own keys"
     keyless = "" if tagged else "; without a key nothing is said of the tags"
-    told = "; the receipts given agree with what is recorded" if coverage.receipts else ""
+    told = "; the receipts compared agree with what is recorded" if coverage.receipts else ""
     return f"{signed}{tagged}{keyless}{told}. Not that the ledger was never made anew or cut at its end."

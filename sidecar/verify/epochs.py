@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from hashlib import sha256
 from typing import Any
 
 from sidecar.chain import lines, payload
@@ -15,13 +14,6 @@ from sidecar.errors import Malformed
 from sidecar.verify.report import Verdict
 from sidecar.verify.signed import is_signed, signer
 from sidecar.verify.state import Phase, State
-
-_CHAIN_LABEL = b"sidecar/v1/chain\0"
-
-
-def chain_id_of(genesis: bytes) -> bytes:
-    """The chain id: 32 bytes from the genesis payload's own."""
-    return sha256(_CHAIN_LABEL + genesis).digest()
 
 
 class Epochs:
@@ -125,7 +117,7 @@ class Epochs:
     def learn_chain(self, named: bytes, data: bytes | None) -> None:
         """The first entry tells the chain: by its payload if that is what it commits to, else by its header."""
         s = self._s
-        s.chain_id = named if data is None else chain_id_of(data)
+        s.chain_id = named if data is None else payload.chain_id(data)
         s.receipts.belong(s.chain_id)
         s.keys.begin_segment(s.chain_id, s.segment)
 

@@ -153,6 +153,7 @@ class Segments:
         if crash and signed and seal.segment > s.segment:
             s.lose(seal.segment, seal.first)
         self._count_signature(signed, "seal")
+        self._compare_opening(seal)
         self._compare(seal, certain=bool(signed))
         self._go_on(seal, text, certain=bool(signed))
 
@@ -179,6 +180,13 @@ class Segments:
         if wrong:
             s.say(Verdict.TAMPERED, None, f"seal: {', '.join(wrong)} not as what it seals")
         self._compare_reason(seal)
+
+    def _compare_opening(self, seal: Seal) -> None:
+        """GENESIS and OPEN stand at the start of an epoch's first segment, unless the start itself crashed."""
+        s = self._s
+        crashed = seal.reason == "crash" and not s.count
+        if s.due is not None and not crashed and not s.findings.condemned(s.segment, s.seq - 1):
+            s.say(Verdict.TAMPERED, s.seq, f"{s.due.name} must stand here, and the segment is sealed without it")
 
     def _lines(self, seal: Seal) -> dict[str, tuple[Any, Any]]:
         """Name, and what the seal says beside what was found; what is not known is not compared."""
@@ -241,6 +249,8 @@ class Segments:
 
     def _leave_open(self) -> None:
         s = self._s
+        if s.due is not None and not s.coverage.broken and not s.findings.condemned(s.segment, s.seq - 1):
+            s.say(Verdict.INCOMPLETE, s.seq, f"{s.due.name} is missing: an epoch starts with it")
         if s.count == 0 and s.head is None:
             s.coverage.note(f"segment {s.segment} is open and empty")
             s.receipts.end_segment(s.first, s.seq)

@@ -48,7 +48,7 @@ class Kills:
                 runner.run(self._kill_under_load(server.address, server.process))
 
     def _kill_starting(self, ledger: Path, settings: dict[str, str]) -> None:
-        command = [BIN / "sidecar", "serve", "--data-dir", ledger, "--dev", "--listen", f"unix:{ledger}.sock"]
+        command = [str(BIN / "sidecar"), "serve", "--data-dir", str(ledger), "--dev", "--listen", f"unix:{ledger}.sock"]
         with subprocess.Popen(command, stderr=subprocess.DEVNULL, env=environment(**settings)) as process:
             try:
                 process.wait(self.chooser.uniform(0.2, 1.0) * _START_SECONDS)

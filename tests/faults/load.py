@@ -26,6 +26,7 @@ from tests.api.running import request
 
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)  # and no back-off inherited from a sidecar that was killed
 GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
+LATE = ("DEADLINE_EXCEEDED", "CANCELLED")  # the second where the server's clock was the first to notice
 IN_FLIGHT = 8  # questions of one stream
 DEADLINE = 30.0
 

@@ -1,4 +1,4 @@
-"""The disk fails under a running sidecar: read-only, gone, full. It stops, says so, and goes on from what it answered."""
+"""The disk fails under a running sidecar: read-only, gone, full. It stops, says so, and goes on after what it told."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import errno
 import os
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.running import request
-from tests.faults.load import Load, Told, assert_kept, plain
+from tests.faults.load import Load, Told, assert_kept
 from tests.faults.mounts import Disk, ext4, tmpfs
 from tests.program import Serving, made, serving
 
@@ -98,7 +97,7 @@ def test_a_disk_that_somebody_else_fills_ends_all_answers() -> None:
         with serving(ledger) as server:
             code = asyncio.run(broken_under_load(server, told, lambda: fill(hog)))
             said = last_words(server)
-        assert code != 0 and sum(told.refused.values())
+        assert code != 0 and told.refused.total()
         assert "Traceback" not in said, said
         hog.unlink()
         assert_kept(ledger, key, told)

@@ -16,7 +16,7 @@ from sidecar.ledger import Options
 from sidecar.ledger.store import LmdbStore
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.running import Running, judged, request, running
-from tests.faults.load import effects_recorded
+from tests.faults.load import LATE, effects_recorded
 from tests.ledger.test_faults import FAULTS, FaultyStore
 from tests.ledger.worlds import CountedStore
 
@@ -92,7 +92,7 @@ def test_a_disk_that_hangs_holds_nobody_beyond_the_deadline(tmp_path: Path) -> N
             batch = pb.DecideBatchRequest(requests=[request()] * 5)
             calls.append(run.decisions.DecideBatch(batch, timeout=SHORT))
             answers, refused = await outcomes(calls)
-            assert not answers and refused == {"DEADLINE_EXCEEDED": 51}
+            assert not answers and refused.total() == 51 and refused.keys() <= set(LATE), refused
             await silent_stream(run)
             assert not gated.store.batches  # the disk still hangs
             found = await run.reading.GetEntry(pb.GetEntryRequest(seq=before.seq), timeout=PATIENCE)
@@ -109,7 +109,7 @@ async def silent_stream(run: Running) -> None:
         await call.write(pb.DecideStreamRequest(correlation_id=number, request=request()))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
-    assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
+    assert caught.value.code().name in LATE
 
 
 def test_a_flood_beyond_the_queue_is_refused_and_loses_nothing(tmp_path: Path) -> None:
@@ -145,7 +145,7 @@ def test_a_flood_of_callers_that_hang_up(tmp_path: Path) -> None:
             for call in calls[::2]:
                 call.cancel()
             async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s.sock") as other:
-                stream = other.stream_stream("/sidecar.v1.DecisionService/DecideStream")()
+                stream: Any = other.stream_stream("/sidecar.v1.DecisionService/DecideStream")()
                 await stream.write(pb.DecideStreamRequest(request=request()).SerializeToString())
             # the channel is closed with its stream under way
             gated.store.gate.set()

@@ -51,7 +51,7 @@ def test_words_with_everything() -> None:
     assert "chain and identity key against the trust file" in report.checked
     assert "keys of segments 4, 6 against a commitment: open, or ended by a crash" in report.not_checked
     assert "the HMAC tags checked were made with the sidecar's own keys" in report.claim
-    assert "the receipts given agree" in report.claim
+    assert "the receipts compared agree" in report.claim
 
 
 def test_words_with_a_disclosure_of_some_segments() -> None:

@@ -6,6 +6,9 @@ import dataclasses
 
 import pytest
 
+from sidecar.chain import lines, note
+from sidecar.chain.ratchet import Ratchet, SegmentKeys
+from sidecar.chain.seal import Seal, seal_hash
 from sidecar.chain.stream import Kind
 from sidecar.verify import Disclosure, Evidence, Trust, Verdict
 from tests.attacks.expect import M, T, at, found, nothing_worse, seal_of
@@ -228,3 +231,58 @@ def test_an_epoch_that_did_not_reach_its_open() -> None:
     s.open()
     s.head()
     nothing_worse(s.records, s.keyed)
+
+
+def _forged(keys: SegmentKeys) -> list[Record]:
+    """Segment 1 made anew by somebody without any of the sidecar's signing keys; tags under ``keys``."""
+    real = STORY.segment_file(1)
+    mallory = Scribe(STORY.name)
+    before = Seal.parse(note.parse(STORY.seals[0]).text)
+    assert before.span is not None
+    named = dataclasses.replace(before, next=public(signing_key("mallory")))
+    mallory.epoch, mallory.segment, mallory.seq = before.epoch, 1, before.count
+    mallory.leaf, mallory.seal_before, mallory.policy_commit = before.last, seal_hash(named.text()), before.policy
+    mallory.mono = before.span.mono_last
+    mallory.signing[1] = signing_key("mallory")
+    mallory.ratchet = Ratchet(STORY.chain_id, 0, STORY.seeds[0], 0)
+    mallory.ratchet.advance()
+    mallory._begin_segment()
+    mallory.keys[1], mallory.key = keys, keys.mac_key
+    mallory.decision("ALLOW")
+    mallory.seal("count")
+    signed = note.sign(named.text(), lines.segment_name(STORY.chain_id, 0), signing_key("mallory"))
+    return [*real[:3], Record(Kind.SEAL_BEFORE, signed, 1), *mallory.records]
+
+
+def test_a_forged_file_is_never_said_to_be_the_chains() -> None:
+    """Who has GENESIS, the epoch note and OPEN can make such a file; its context alone speaks for it."""
+    pin = Trust({STORY.chain_id: public(STORY.identity)})
+    report = nothing_worse(_forged(SegmentKeys(b"m" * 32, b"t" * 32)), Evidence(trust=pin))
+    assert "anybody may have made it" in report.claim and "GENESIS names" not in report.claim
+    assert any("a key that only its context names" in line for line in report.checked)
+    assert judge(_forged(SegmentKeys(b"m" * 32, b"t" * 32)), STORY.keyed).verdict is T
+    assert judge(_forged(STORY.keys[1]), Evidence(receipts=[STORY.receipt(5)])).verdict is T
+
+
+@pytest.mark.parametrize("evidence", [STORY.keyed, DISCLOSED], ids=["key", "disclosure"])
+def test_who_has_the_keys_can_forge_a_file_and_that_is_said(evidence: Evidence) -> None:
+    claim = nothing_worse(_forged(STORY.keys[1]), evidence).claim
+    assert "somebody who has the keys" in claim and "sidecar's own keys" not in claim
+    assert "GENESIS names" in judge(STORY.segment_file(5), evidence).claim
+
+
+def test_an_epoch_cut_down_to_its_note() -> None:
+    """The note and OPEN are written together: a ledger that ends with the note alone lost entries."""
+    last = max(i for i, r in enumerate(STORY.records) if r.kind is Kind.EPOCH)
+    found(STORY.records[: last + 1], Verdict.INCOMPLETE, 5, STORY.records[last + 1].seq)
+
+
+def test_an_epoch_sealed_without_its_open() -> None:
+    s = Scribe()
+    s.open()
+    s.close()
+    s.open()
+    del s.records[-1]
+    s.seq, s.leaf, s.tree, s.clocks = 3, s.leaf_of(2), type(s.tree)(), []
+    s.seal("time")
+    found(s.records, T, 1, 3, s.keyed)

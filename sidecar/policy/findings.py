@@ -1,0 +1,46 @@
+"""What a step of the gate found: where in the policy directory, and what to mend."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Final
+
+MOST_FINDINGS: Final = 100  # of one step; a hostile policy could make any number
+_MOST_CHARACTERS: Final = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """``file`` is relative to the policy directory, "" for the whole of it; ``line`` counts from 1, 0 is no line."""
+
+    file: str
+    line: int
+    message: str
+
+    def to_json(self) -> dict[str, Any]:
+        return {"file": self.file, "line": self.line, "message": self.message}
+
+
+class Refused(Exception):
+    """A step of the gate that failed; it never leaves the gate."""
+
+    def __init__(self, *findings: Finding) -> None:
+        super().__init__(findings[0].message)
+        self.findings = findings
+
+
+def refused(message: str, file: str = "", line: int = 0) -> Refused:
+    """A failure with one finding."""
+    return Refused(Finding(file, line, message))
+
+
+def bounded(findings: list[Finding]) -> tuple[Finding, ...]:
+    """At most `MOST_FINDINGS`, in one printable line of bounded length each; what is left out is counted."""
+    kept = [Finding(_plain(f.file), f.line, _plain(f.message)) for f in findings[:MOST_FINDINGS]]
+    if left := len(findings) - len(kept):
+        kept.append(Finding("", 0, f"and {left} more"))
+    return tuple(kept)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text[:_MOST_CHARACTERS]).strip()

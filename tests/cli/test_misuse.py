@@ -1,0 +1,139 @@
+"""Odd places, broken streams and hostile ledgers: one line, the exit code that is promised, nothing left behind."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType
+from sidecar.chain.stream import MAGIC, Kind, record
+from tests.attacks.expect import at
+from tests.program import BIN, environment, made, serving, sidecar
+from tests.scribe import POLICY, Scribe
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A new ledger, and auditor.pem beside it."""
+    place = tmp_path_factory.mktemp("misuse")
+    made(place)
+    return place
+
+
+def refused(code: int, *arguments: str | Path) -> str:
+    done = sidecar(*arguments)
+    assert (done.returncode, done.stderr.count("\n")) == (code, 1), done.stderr
+    return done.stderr
+
+
+def redirected(redirections: str, *arguments: str | Path) -> int:
+    """The exit code of a command whose standard streams a shell has redirected or closed."""
+    command = ["sh", "-c", f'exec "$@" {redirections}', "sh", BIN / "sidecar", *arguments]
+    return subprocess.run(
+        [str(c) for c in command], env=environment(), stderr=subprocess.DEVNULL, timeout=60
+    ).returncode
+
+
+def test_what_is_no_ledger_is_usage_and_never_tampered(place: Path, tmp_path: Path) -> None:
+    assert "no ledger in" in refused(2, "verify", tmp_path)
+    (tmp_path / "ledger.mdb").write_bytes(b"x" * 9000)
+    refused(2, "verify", tmp_path)
+
+
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_verify_with_closed_streams(place: Path, closed: str) -> None:
+    assert redirected(closed, "verify", place / "ledger") == 4
+
+
+def test_an_answer_that_cannot_be_printed_is_no_verdict(place: Path) -> None:
+    assert redirected("> /dev/full", "verify", place / "ledger") == 2
+
+
+def test_no_file_of_the_ledger_becomes_a_standard_stream(tmp_path: Path) -> None:
+    """Libraries write to standard error by number; were that the ledger's, they would write into it."""
+    ledger, _ = made(tmp_path)
+    script = 'exec "$@" <&- >&-'
+    socket = f"unix:{tmp_path / 's'}"
+    command = ["sh", "-c", script, "sh", str(BIN / "sidecar"), "serve", "--data-dir", str(ledger), "--dev"]
+    with subprocess.Popen([*command, "--listen", socket], stderr=subprocess.PIPE, env=environment()) as process:
+        assert process.stderr is not None
+        assert b"ready" in process.stderr.readline()
+        streams = [str(Path(f"/proc/{process.pid}/fd/{number}").readlink()) for number in (0, 1)]
+        process.terminate()
+        assert process.wait(60) == 0
+    assert streams == [os.devnull] * 2
+
+
+def test_a_segment_that_cannot_be_written_out_leaves_no_file(place: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    refused(1, "show", place / "ledger", "--segment", "99", "--out", out)
+    assert not out.exists()
+    refused(2, "show", place / "ledger", "--segment", "0", "--out", tmp_path / "nowhere" / "out")
+
+
+def test_a_ledger_needs_a_directory_with_a_name() -> None:
+    refused(2, "init", "--data-dir", "/")
+
+
+def test_arguments_are_as_strict_as_the_protocol(tmp_path: Path) -> None:
+    """What a second parser would read otherwise is not asked: here the last of two keys would win silently."""
+    asked = ["decide", "--server", f"unix:{tmp_path / 'none'}", "--agent", "a", "--action", "b", "--resource", "t:i"]
+    assert "twice" in refused(2, *asked, "--arguments", '{"amount": 1, "amount": 9}')
+    (tmp_path / "latin1").write_bytes('{"name": "Müller"}'.encode("latin-1"))
+    assert "UTF-8" in refused(2, *asked, "--arguments", f"@{tmp_path / 'latin1'}")
+
+
+def test_a_receipt_that_cannot_be_kept_is_not_exit_zero(tmp_path: Path) -> None:
+    ledger, _ = made(tmp_path)
+    with serving(ledger) as server:
+        asked = ["--server", server.address, "--agent", "billing-agent", "--action", "crm.read"]
+        out = tmp_path / "nowhere" / "receipt"
+        done = sidecar("decide", *asked, "--resource", "customer:c-1", "--receipt-out", out)
+    assert (done.returncode, done.stderr.count("\n"), done.stdout.split()[0]) == (2, 1, "ALLOW")
+
+
+def test_the_file_that_is_wrong_is_named(place: Path, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good", tmp_path / "bad"
+    disclosed = sidecar("keys", "disclose", place / "ledger", "--custodian-key", place / "auditor.pem",
+                        "--segment", "0", "--out", good)  # fmt: skip
+    assert disclosed.returncode == 0
+    bad.write_text("{}")
+    assert str(bad) in refused(2, "verify", place / "ledger", "--disclosure", good, "--trust", bad)
+
+
+def test_show_goes_on_past_what_is_no_entry(tmp_path: Path) -> None:
+    """A payload that was changed is never shown as if it were recorded; what is beside it is."""
+    scribe = Scribe()
+    scribe.open()
+    edited = scribe.decision("DENY")
+    scribe.decision("DENY")
+    scribe.head()
+    entry = scribe.records[at(scribe.records, edited)]
+    entry.body = entry.body.replace(b"inv-1", b"inv-9")
+    file = tmp_path / "edited"
+    file.write_bytes(scribe.stream())
+    done = sidecar("show", file, "--agent", "billing-agent")
+    assert done.returncode == 1
+    assert done.stdout.count("invoice:inv-1") == 1 and "inv-9" not in done.stdout
+    assert f"seq {edited}: its payload is not the one that its header commits to" in done.stderr
+
+
+def test_show_of_an_entry_with_a_strange_member(tmp_path: Path) -> None:
+    scribe = Scribe()
+    scribe.open()
+    strange = {"type": "POLICY", "event": "loaded", **POLICY, "agent": "billing-agent"}
+    scribe.write(EntryType.POLICY, strictjson.dumps(strange))
+    file = tmp_path / "strange"
+    file.write_bytes(scribe.stream())
+    assert "no such entry" in refused(1, "show", file, "--agent", "billing-agent")
+
+
+def test_disclosing_from_a_cut_entry(place: Path, tmp_path: Path) -> None:
+    file = tmp_path / "cut"
+    file.write_bytes(MAGIC + record(Kind.ENTRY, b"abc"))
+    asked = ["--custodian-key", place / "auditor.pem", "--segment", "0", "--out", tmp_path / "d.json"]
+    assert "segment 0" in refused(1, "keys", "disclose", file, *asked)
