@@ -36,6 +36,7 @@ class Config:
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
     evaluate_timeout: float = 1.0
     max_request_bytes: int = MIB
+    idempotency_seconds: int = 86_400  # how long a key is remembered
     segment_entries: int = 10_000
     segment_seconds: float = 60.0
     ledger_max_mib: int = 10_240
@@ -54,6 +55,7 @@ class Config:
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
         _range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)
         _range("max_request_bytes", self.max_request_bytes, 1024, 2 * MIB)
+        _range("idempotency_seconds", self.idempotency_seconds, 1, 7 * 86_400)
         _range("segment_entries", self.segment_entries, 1, 10_000)
         _range("segment_seconds", self.segment_seconds, 0.05, 60)
         _range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
@@ -63,10 +65,8 @@ class Config:
             host_and_port("metrics", self.metrics)
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
-        try:
-            int(self.socket_mode, 8)
-        except ValueError:
-            raise UsageError("socket_mode is not an octal file mode such as 0660") from None
+        if not re.fullmatch("0?[0-7]{3}", self.socket_mode):
+            raise UsageError("socket_mode is not an octal file mode such as 0660")
 
     def digest(self) -> bytes:
         """SHA-256 over the settings, for the epoch note. It holds no secret: secrets are files named here."""

@@ -92,6 +92,10 @@ class LedgerUnknown(LedgerError):
     """Not a ledger, or one of a version this program does not know."""
 
 
+class LedgerOtherVersion(LedgerUnknown):
+    """A ledger of a version this program does not know."""
+
+
 class LedgerDamaged(LedgerError):
     """What is stored contradicts itself: somebody changed it from outside, or the disk did."""
 

@@ -54,6 +54,13 @@ def write_secret(path: Path, data: bytes) -> None:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
     with os.fdopen(descriptor, "wb") as file:
         file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    parent = os.open(path.absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)  # a key that a power cut takes away cannot be had again
+    finally:
+        os.close(parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ def options_of(config: Config) -> Options:
         segment_entries=config.segment_entries,
         segment_ns=int(config.segment_seconds * 1e9),
         max_bytes=config.ledger_max_mib * MIB,
+        remember_ns=config.idempotency_seconds * 1_000_000_000,
         software=f"decision-sidecar {__version__}",
         development=config.dev,
         config=config.digest(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 from pathlib import Path
 
@@ -44,12 +45,15 @@ class Server:
         unix = _unix_path(self._address)
         if unix is not None:
             _claim(unix)
+        mask = os.umask(0o177)  # until its mode is set, the socket is the owner's alone
         try:
             port = self._server.add_insecure_port(self._address)
         except RuntimeError as error:
             raise UsageError(
                 f"cannot listen on {self._address}: it is in use or not an address of this host"
             ) from error
+        finally:
+            os.umask(mask)
         await self.set_ready(False)  # until somebody has looked
         await self._server.start()
         if unix is None:

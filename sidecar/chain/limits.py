@@ -4,7 +4,6 @@ from __future__ import annotations
 
 FORMAT = "sidecar/v1"
 MAX_PAYLOAD = 8 * 1024 * 1024
-MAX_NOTE = 16 * 1024
 MAX_RECORD = MAX_PAYLOAD + 64 * 1024 + 256
 MAX_DEPTH = 64
 MAX_CUSTODIANS = 16

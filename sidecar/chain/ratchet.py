@@ -71,6 +71,14 @@ class Ratchet:
         self._next += 1
         return keys
 
+    def skip(self, segments: int) -> None:
+        """Pass over the keys of so many segments."""
+        for _ in range(segments):
+            place = self._epoch.to_bytes(4, "big") + self._next.to_bytes(8, "big")
+            # RFC 5869 section 2.3: an expansion of one block is one HMAC.
+            self._r = hmac.digest(self._r, b"sidecar/v1/ratchet\0" + place + b"\x01", "sha256")
+            self._next += 1
+
     def _expand(self, label: bytes, place: bytes) -> bytes:
         return HKDFExpand(SHA256(), 32, b"sidecar/v1/" + label + b"\0" + place).derive(self._r)
 

@@ -1,10 +1,10 @@
 """Strict JSON: I-JSON (RFC 7493) with bounded depth, fast where the bytes are the ones we write ourselves.
 
 Two paths, one result. The exact path (:func:`_parse_exactly`) is the definition. The fast path accepts only
-bytes that `orjson` writes back unchanged but for white space between tokens, and that alone settles most of the rules:
-a text that equals the serialisation of a dict has no duplicate key, no escape but those of control characters, no NaN, no
-overflow, no BOM and valid UTF-8. What it does not settle (noncharacters, depth) is screened beside it.
-Everything else goes the exact way.
+bytes that `orjson` writes back unchanged but for white space between tokens, and that alone settles most of the
+rules: a text that equals the serialisation of a dict has no duplicate key, no escape but those of control
+characters, no NaN, no overflow, no BOM and valid UTF-8. What it does not settle (noncharacters, depth) is screened
+beside it. Everything else goes the exact way.
 """
 
 from __future__ import annotations

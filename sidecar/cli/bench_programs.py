@@ -10,6 +10,7 @@ import re
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -51,24 +52,34 @@ def serving(ledger: Path, *flags: str | Path) -> Iterator[Serving]:
     Raises:
         UsageError: it did not come up.
     """
-    socket = ledger.with_name(ledger.name + ".sock")
-    where = ("serve", "--data-dir", ledger, "--init", "--dev", "--listen", f"unix:{socket}")
-    command = [sys.executable, "-m", "sidecar", *map(str, (*where, *flags))]
     log = ledger.with_name(ledger.name + ".log")
-    with log.open("wb") as said, _process(command, said) as process:
-        _await("sidecar serve", process, log, lambda: b"is ready" in log.read_bytes())
-        yield Serving(process.pid, socket, ledger)
+    with _short_place() as near, log.open("wb") as said:
+        socket = near / "sidecar.sock"
+        where = ("serve", "--data-dir", ledger, "--init", "--dev", "--listen", f"unix:{socket}")
+        command = [sys.executable, "-m", "sidecar", *map(str, (*where, *flags))]
+        with _process(command, said) as process:
+            _await("sidecar serve", process, log, lambda: b"is ready" in log.read_bytes())
+            yield Serving(process.pid, socket, ledger)
 
 
 @contextlib.contextmanager
 def opa_server(opa: str, bundle: Path, place: Path, *flags: str) -> Iterator[Path]:
     """A bare `opa run --server` on a unix socket; what it logs goes to a file. Gives the socket."""
     place.mkdir()
-    socket, log = place / "opa.sock", place / "opa.log"
-    addressed = ("--addr", f"unix://{socket}", "--log-level", "error", "--skip-version-check")
-    with log.open("wb") as said, _process([opa, "run", "--server", *addressed, *flags, "-b", str(bundle)], said) as it:
-        _await("opa run", it, log, socket.exists)
-        yield socket
+    log = place / "opa.log"
+    with _short_place() as near, log.open("wb") as said:
+        socket = near / "opa.sock"
+        addressed = ("--addr", f"unix://{socket}", "--log-level", "error", "--skip-version-check")
+        with _process([opa, "run", "--server", *addressed, *flags, "-b", str(bundle)], said) as it:
+            _await("opa run", it, log, socket.exists)
+            yield socket
+
+
+@contextlib.contextmanager
+def _short_place() -> Iterator[Path]:
+    """A directory for a socket: the path of one may have 107 bytes, and the data directory's may be longer."""
+    with tempfile.TemporaryDirectory(prefix="bench-") as near:
+        yield Path(near)
 
 
 @contextlib.contextmanager

@@ -9,6 +9,8 @@ from typing import TypeVar
 
 import click
 
+from sidecar.chain import note
+from sidecar.chain.head import Head
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
@@ -83,8 +85,14 @@ def _evidence(
         open_seed=_opener(private_keys(keys), trouble) if keys else None,
         disclosure=_parsed(disclosure, "disclosure", parse_disclosure) if disclosure else None,
         trust=_parsed(trust, "trust file", parse_trust) if trust else None,
-        receipts=[read_file(r, "receipt") for r in receipts],
+        receipts=[_parsed(r, "receipt", _receipt) for r in receipts],
     )
+
+
+def _receipt(data: bytes) -> bytes:
+    """A receipt as it is, if it is one at all: what is none says nothing against the ledger. Raises Malformed."""
+    Head.parse(note.parse(data).text)
+    return data
 
 
 def _parsed(path: Path, what: str, parse: Callable[[bytes], _T]) -> _T:
@@ -116,8 +124,8 @@ def _print(report: Report) -> None:
     hidden = report.findings_total - min(len(report.findings), _SHOWN)
     if hidden:
         click.echo(f"  … and {hidden} more findings (--json lists more)")
-    for note in report.notes[:_SHOWN]:
-        click.echo(f"  note: {note}")
+    for remark in report.notes[:_SHOWN]:
+        click.echo(f"  note: {remark}")
     for title, lines in (("Checked", report.checked), ("Not checked", report.not_checked)):
         click.echo(f"{title}:")
         for line in lines:

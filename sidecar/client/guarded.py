@@ -66,7 +66,7 @@ class Guarded:
                     raise UsageError(f"guarded {self._asked.action}: a coroutine function is guarded by AsyncGuard")
                 return result
 
-        return guarded_action
+        return _sealed(guarded_action, signature)
 
 
 class AsyncGuarded:
@@ -100,4 +100,11 @@ class AsyncGuarded:
             async with self._guard.permitted(resource, arguments, self._asked):
                 return await action(*args, **kwargs)
 
-        return guarded_action
+        return _sealed(guarded_action, signature)
+
+
+def _sealed(wrapper: Callable[P, R], signature: inspect.Signature) -> Callable[P, R]:
+    """No way from the wrapper to the bare action: a framework that unwraps functions must not run it unguarded."""
+    del wrapper.__wrapped__  # type: ignore[attr-defined]
+    wrapper.__signature__ = signature  # type: ignore[attr-defined]
+    return wrapper

@@ -1,7 +1,8 @@
 """The receipt a caller brings back: proof of what this ledger had answered before.
 
 A receipt of this chain that the ledger does not hold means that the ledger was cut, restored or changed, and nobody but
-the caller may be able to tell. It is refused loudly, and recorded.
+the caller may be able to tell. It is refused loudly, and recorded. Its signature settles nothing here: a restored copy
+goes on under other keys than the one the receipt is from, so a lost receipt looks just like an invented one.
 """
 
 from __future__ import annotations
@@ -46,6 +47,6 @@ def _is_foreign(ledger: Ledger, receipt: bytes) -> bool:
     if not ledger.holds(head.seq, head.leaf):
         raise WrongState(
             f"last_receipt: this ledger does not hold entry {head.seq} as the receipt says: its end was cut, or it was "
-            "restored or changed; keep the receipt and have the ledger verified with it"
+            "restored or changed, or the receipt is invented; keep it and have the ledger verified with it"
         )
     return False

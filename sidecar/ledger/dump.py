@@ -20,8 +20,8 @@ from sidecar.chain.entry import Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
-from sidecar.errors import LedgerDamaged, LedgerUnknown, Malformed, NotFound, SidecarError
-from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OVERTAKEN, UNREADABLE
+from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, NotFound, SidecarError
+from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OTHER_VERSION, OVERTAKEN, UNREADABLE
 from sidecar.ledger.store import (
     NoteKind,
     check_format,
@@ -53,6 +53,8 @@ def main(arguments: list[str]) -> int:
     try:
         dump(directory, segment, sys.stdout.buffer)
         sys.stdout.buffer.flush()
+    except LedgerOtherVersion:
+        return OTHER_VERSION
     except LedgerUnknown:
         return NOT_A_LEDGER
     except NotFound:

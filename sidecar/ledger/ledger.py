@@ -24,6 +24,7 @@ from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
 from sidecar.ledger.inbox import Item, again
+from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.store import Batch, LmdbStore, NoteKind, Store, refuse_absent
@@ -73,7 +74,10 @@ class Usage:
 class Ledger:
     """One open ledger. Every method may be called from any thread; :meth:`open` is the way in."""
 
-    def __init__(self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer, clock: Clock) -> None:
+    def __init__(
+        self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer, clock: Clock, memory: Memory
+    ) -> None:
+        self._memory = memory
         self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
@@ -98,14 +102,14 @@ class Ledger:
         try:
             store = open_store(directory, options.max_bytes)
             try:
-                writer, room = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit)
+                writer, room, memory = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit)
             except BaseException:
                 store.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        return cls(lock, store, room, options, writer, clock)
+        return cls(lock, store, room, options, writer, clock, memory)
 
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
@@ -196,10 +200,11 @@ class Ledger:
     def recall(self, repeat_key: bytes) -> Recorded | None:
         """What was recorded under a repeat key, unless that is longer ago than is remembered.
 
-        Nothing vouches for the index: the caller has to look whether the entry is the one it means.
+        The entry is the one that was recorded under this very key, whole; whether the request is the same is for the
+        caller to see.
 
         Raises:
-            LedgerDamaged: the index points to no entry.
+            LedgerDamaged: what is stored is not what was written.
         """
         now, memory = self._clock.now().wall_ns, self._options.remember_ns
         for period in (now // memory, now // memory - 1):
@@ -207,8 +212,10 @@ class Ledger:
             if found is None:
                 continue
             entry = self.entry(found[0])
+            leaf_hash = leaf(entry.header, entry.tag)
+            receipt = self._memory.recall(repeat_key, found[1], entry.seq, leaf_hash)
             if now - Header.decode(entry.header).wall_ns <= memory:
-                return Recorded(entry.seq, entry.segment, leaf(entry.header, entry.tag), found[1])
+                return Recorded(entry.seq, entry.segment, leaf_hash, receipt)
         return None
 
     def prove(self, seq: int) -> Proof:
@@ -281,10 +288,10 @@ class Ledger:
 def _start(
     directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
     on_failure: Callable[[LedgerError], None], on_commit: OnCommit,
-) -> tuple[Writer, Room]:  # fmt: skip
+) -> tuple[Writer, Room, Memory]:  # fmt: skip
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
-    room = Room(directory, store, options)
+    room, memory = Room(directory, store, options), Memory(identity)
     if room.left() < 0:
         raise room.refusal()
     now = clock.now()
@@ -300,6 +307,6 @@ def _start(
     batch.note(start.segment, NoteKind.HEAD, head)
     store.commit(batch)
     position = Position(chain.chain_id, epoch.open.next_seq, start.segment, head, ended.seal)
-    writer = Writer(epoch, store, room, options, clock, position, on_failure, on_commit)
+    writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
     writer.start()
-    return writer, room
+    return writer, room, memory

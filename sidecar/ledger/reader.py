@@ -14,14 +14,14 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.errors import LedgerUnknown, Malformed, NotFound, SidecarError
-from sidecar.ledger.causes import CAUSES, NO_SEGMENT, NOT_A_LEDGER, OVERTAKEN, UNREADABLE
+from sidecar.ledger.causes import CAUSES, NO_SEGMENT, OTHER_VERSION, OVERTAKEN, UNREADABLE
 from sidecar.ledger.store import refuse_absent
 
 SILENCE_SECONDS: Final = 60.0
 _CHUNK: Final = 1 << 20
 _SOURCE: Final = str(Path(__file__).parents[2])
 _ERRORS: Final[dict[int, type[SidecarError]]] = {
-    NOT_A_LEDGER: LedgerUnknown, NO_SEGMENT: NotFound, OVERTAKEN: LedgerUnknown, UNREADABLE: LedgerUnknown,
+    OTHER_VERSION: LedgerUnknown, NO_SEGMENT: NotFound, OVERTAKEN: LedgerUnknown, UNREADABLE: LedgerUnknown,
 }  # fmt: skip
 
 

@@ -16,7 +16,7 @@ from typing import Any, Final, Protocol
 import lmdb
 
 from sidecar.chain.limits import FORMAT
-from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerUnknown
+from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerOtherVersion, LedgerUnknown
 
 FILE: Final = "ledger.mdb"
 _FORMAT_KEY: Final = b"format"
@@ -315,7 +315,8 @@ def check_format(environment: lmdb.Environment) -> None:
     if found is None:
         raise LedgerUnknown("the file ledger.mdb holds no ledger; name another directory, or make one: sidecar init")
     if found != FORMAT.encode():
-        raise LedgerUnknown(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
+        other = LedgerOtherVersion if found.startswith(FORMAT.rstrip("1").encode()) else LedgerUnknown
+        raise other(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
 
 
 def open_for_reading(directory: Path) -> tuple[lmdb.Environment, bool]:

@@ -17,6 +17,7 @@ from sidecar.ledger.clock import Clock, Moment
 from sidecar.ledger.draft import Recorded
 from sidecar.ledger.epoch import Epoch, clock_entry, close_entry
 from sidecar.ledger.inbox import Inbox, Item, Waiter, refuse, release
+from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room, cost
 from sidecar.ledger.segment import Made, OpenSegment
 from sidecar.ledger.store import Batch, NoteKind, Store
@@ -46,10 +47,10 @@ class Writer:
 
     def __init__(
         self, epoch: Epoch, store: Store, room: Room, options: Options, clock: Clock, position: Position,
-        on_failure: Callable[[LedgerError], None], on_commit: OnCommit,
+        memory: Memory, on_failure: Callable[[LedgerError], None], on_commit: OnCommit,
     ) -> None:  # fmt: skip
         self._epoch, self._store, self._room = epoch, store, room
-        self._options, self._clock = options, clock
+        self._options, self._clock, self._memory = options, clock, memory
         self._on_failure, self._on_commit = on_failure, on_commit
         self._inbox = Inbox(options.queue_limit)
         self._due = clock.now().mono_ns + options.segment_ns
@@ -169,9 +170,9 @@ class Writer:
                 batch.decision(UUID(entry.decided.decision_id).bytes, entry.seq)
             if item.entry.repeat_key is not None:
                 receipt = receipts[entry.seq] = self._epoch.open.head(entry)
-                batch.request(
-                    max(0, now.wall_ns) // self._options.remember_ns, item.entry.repeat_key, entry.seq, receipt
-                )
+                period = max(0, now.wall_ns) // self._options.remember_ns
+                value = self._memory.bind(item.entry.repeat_key, receipt)
+                batch.request(period, item.entry.repeat_key, entry.seq, value)
             made.append((item, entry))
         return made, items[place:]
 

@@ -7,6 +7,7 @@ network of its own accord: what could reach out is taken away by the capabilitie
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -30,9 +31,15 @@ for kind, most in ((resource.RLIMIT_AS, memory), (resource.RLIMIT_CPU, cpu), (re
     most = most if hard == resource.RLIM_INFINITY else min(most, hard)
     resource.setrlimit(kind, (most, most))
 resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+try:
+    with open("/proc/self/oom_score_adj", "w") as score:
+        score.write("500")  # if memory runs out, the kernel takes this process before the sidecar
+except OSError:
+    pass
 os.umask(0o077)
 os.execve(sys.argv[5], sys.argv[5:], {"HOME": os.getcwd(), "TMPDIR": os.getcwd()})
 """
+_TOO_LARGE: Final = re.compile(r"^(error: )?write \S+: file too large$|^SIGXFSZ", re.MULTILINE)
 _OUT_OF_MEMORY: Final = ("out of memory", "cannot allocate memory", "failed to reserve", "failed to allocate")
 
 
@@ -40,16 +47,16 @@ _OUT_OF_MEMORY: Final = ("out of memory", "cannot allocate memory", "failed to r
 class Bounds:
     """Of each run of `opa`: ``seconds`` by the clock (twice that of CPU), address space, bytes of one file or stream.
 
-    A Go program reserves about 1 GiB of addresses that it does not use.
+    OPA reserves more than 1 GiB of addresses that it does not use.
     """
 
     seconds: float = 60.0
-    memory_bytes: int = 2 << 30
+    memory_bytes: int = 3 << 30
     output_bytes: int = 64 << 20
 
     def __post_init__(self) -> None:
-        if self.seconds <= 0 or self.memory_bytes < 1 << 30 or self.output_bytes < 1 << 20:
-            raise ValueError("bounds are above 0 seconds, at least 1 GiB of memory and 1 MiB of output")
+        if self.seconds <= 0 or self.memory_bytes < 3 << 29 or self.output_bytes < 1 << 20:
+            raise ValueError("bounds are above 0 seconds, at least 1.5 GiB of memory and 1 MiB of output")
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +97,9 @@ def run_opa(program: OpaProgram, arguments: list[str], place: Path, bounds: Boun
 
 def _beyond(said: Said, bounds: Bounds) -> str:
     """Which bound it ran into, in words."""
-    if said.status in (-signal.SIGXFSZ, 128 + signal.SIGXFSZ) or "SIGXFSZ" in said.err or "file too large" in said.err:
+    if said.status == 0:
+        return ""
+    if said.status == -signal.SIGXFSZ or _TOO_LARGE.search(said.err + said.out[:4096].decode(errors="replace")):
         return f"wrote more than {bounds.output_bytes >> 20} MiB"
     if "fatal error:" in said.err and any(words in said.err for words in _OUT_OF_MEMORY):
         return f"needs more than {bounds.memory_bytes >> 20} MiB of memory"

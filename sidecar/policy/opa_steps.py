@@ -24,7 +24,8 @@ POLICY: Final = "policy"
 CAPABILITIES: Final = "capabilities.json"
 _BUILT: Final = "built.tar.gz"
 _STRICT: Final = ("--bundle", "--capabilities", f"../{CAPABILITIES}")
-_LINE: Final = re.compile(r"^(?:error: )?(?:[^:\n]*bundle [^:\n]*: )*([^:\n]+\.\w+):(?:(\d+):(?:\d+:)?)? ?(.+)$")
+# "error: load error: bundle load failed on data.json: what is wrong", "p.rego:3: rego_parse_error: what is wrong"
+_LINE: Final = re.compile(r"^(?:[^:/]*: )*?(?:bundle load failed on )?([^:\s]*\w+\.\w+):(?:(\d+):(?:\d+:)?)? ?(\S.*)$")
 _COUNT: Final = re.compile(r"\d+ errors? occurred.*:\s*$")
 _TEST_SECONDS: Final = 10
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Iterable
+from collections.abc import AsyncGenerator, Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -50,7 +50,7 @@ class Rerun:
 
 async def rerun(
     engine: Engine, documents: Iterable[dict[str, Any]], *, timeout: float = 5.0, at_once: int = 16
-) -> AsyncIterator[Rerun]:
+) -> AsyncGenerator[Rerun, None]:
     """Evaluate each document and yield what it gave, in their order.
 
     ``timeout`` is seconds for each; ``at_once`` of them are under way and no more are taken from ``documents``, which

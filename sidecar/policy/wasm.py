@@ -2,8 +2,8 @@
 
 For the demo, for replay and for trying policies; no other process is needed. Each evaluation has a hard time limit
 (Wasmtime's epoch) and each instance a hard memory limit; the event loop waits for the guest 10 ms at most.
-`opa-py-wasm` 1.2.1 was tried and left: it sees arguments of built-ins as JSON, so `sprintf("%v", [{"a"}])` differs from OPA, and
-its time limit is not per call.
+`opa-py-wasm` 1.2.1 was tried and left: it sees arguments of built-ins as JSON, so `sprintf("%v", [{"a"}])` differs
+from OPA, and its time limit is not per call.
 
 One difference to a running OPA with strict-builtin-errors remains: built-ins that OPA compiled into the module
 (to_number, division) are undefined on bad arguments, where OPA reports an error. A policy that checks types first

@@ -155,7 +155,8 @@ class DecideRequest(_message.Message):
     idempotency_key: _builtins.str
     """1 to 128 characters, or empty. The same key and the same request bytes from the same agent get the decision that was
     made before, and nothing is decided or recorded twice, also after a restart. The same key with another request is
-    INVALID_ARGUMENT. Keys are remembered for a day (idempotency_seconds).
+    INVALID_ARGUMENT. Keys are remembered for a
+    day (idempotency_seconds): until then the answer stands, also where the policy has changed meanwhile.
     """
     last_receipt: _builtins.bytes
     """The receipt of the caller's previous answer, as it was received; may be empty. Recorded with the decision. A receipt of

@@ -62,7 +62,7 @@ class Coverage:
         elif self.disclosed:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
         if self.receipts:
-            lines.append(f"{self.receipts} receipts against their entries")
+            lines.append(f"receipts against their entries: {self.receipts}")
         if evidence.trust is not None:
             lines.append("chain and identity key against the trust file")
         return tuple(lines)

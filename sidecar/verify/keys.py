@@ -20,7 +20,7 @@ from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import MAX_FINDINGS, Findings, Verdict
 
 _TAG_LABEL = b"sidecar/v1/entry\0"
-_FARTHEST = 2**24  # segments one may ratchet over at once: 32 years of a segment a minute
+_FARTHEST = 2**22  # segments one may ratchet over at once: 8 years of a segment a minute
 
 
 class Keyring:
@@ -36,10 +36,6 @@ class Keyring:
         self._wrong: list[tuple[int, str]] = []
         self.segment: SegmentKeys | None = None
         self.key: bytes | None = None
-
-    def wanted(self) -> bool:
-        """Whether seeds can be opened at all."""
-        return self._evidence.open_seed is not None
 
     def open_epoch(self, custody: Custody, note: EpochNote, shares: list[SealedShare], segment: int, seq: int) -> None:
         """Open the epoch's seed and take the keys of ``segment``; a bad share or seed is TAMPERED at ``seq``."""
@@ -77,10 +73,8 @@ class Keyring:
     def _ratcheted(self, segment: int) -> SegmentKeys | None:
         if self._ratchet is None or not 0 <= segment - self._next <= _FARTHEST:
             return None
-        while self._next < segment:
-            self._ratchet.advance()
-            self._next += 1
-        self._next += 1
+        self._ratchet.skip(segment - self._next)
+        self._next = segment + 1
         return self._ratchet.advance()
 
     def fits(self, header: bytes, tag: bytes, seq: int) -> bool:

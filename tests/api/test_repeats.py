@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import grpc
 import grpc.aio
+import lmdb
 import pytest
 
+from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType, Header, StoredEntry, payload_commit, store
 from sidecar.ledger import Options
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.running import Running, judged, request, running
@@ -161,5 +168,43 @@ def test_what_is_no_receipt_is_refused_by_field(tmp_path: Path) -> None:
                 await run.decisions.Decide(request(last_receipt=b"not a receipt"))
             assert caught.value.code() == grpc.StatusCode.INVALID_ARGUMENT
             assert (caught.value.details() or "").startswith("last_receipt:")
+
+    asyncio.run(main())
+
+
+def edit(directory: Path, change: Callable[[dict[str, Any]], None]) -> None:
+    """Rewrite the first DECISION of a ledger on disk, as somebody with the disk and no key can."""
+    environment = lmdb.open(str(directory / "ledger.mdb"), subdir=False, max_dbs=4, map_size=1 << 30)
+    entries = environment.open_db(b"entries")
+    with environment.begin(write=True) as txn:
+        for key, body in list(txn.cursor(entries)):
+            stored = StoredEntry.parse(bytes(body))
+            header = Header.decode(stored.header)
+            if header.type is EntryType.DECISION:
+                payload = json.loads(stored.payload(header.payload_len))
+                change(payload)
+                data = strictjson.dumps(payload)
+                commit = payload_commit(stored.salt, data)
+                changed = dataclasses.replace(header, payload_commit=commit, payload_len=len(data))
+                txn.put(key, store(changed.encode(), stored.tag, stored.salt, data), db=entries)
+                break
+    environment.close()
+
+
+def test_a_decision_edited_on_disk_is_not_given_out_again(tmp_path: Path) -> None:
+    deny = {"effect": "DENY", "reasons": [{"code": "no", "message": "a test denies it"}]}
+
+    def allow(payload: dict[str, Any]) -> None:
+        payload["effect"] = "ALLOW"
+
+    async def main() -> None:
+        async with running(tmp_path, ScriptedEngine(lambda _: deny)) as run:
+            assert (await run.decisions.Decide(request(idempotency_key="k"))).effect == pb.EFFECT_DENY
+        edit(tmp_path / "ledger", allow)
+        async with running(tmp_path, ScriptedEngine(lambda _: deny)) as run:
+            with pytest.raises(grpc.aio.AioRpcError) as caught:
+                await run.decisions.Decide(request(idempotency_key="k"))
+            assert caught.value.code() == grpc.StatusCode.UNAVAILABLE
+            assert "sidecar verify" in (caught.value.details() or "")
 
     asyncio.run(main())

@@ -69,3 +69,12 @@ def test_quiet_peers_are_forgotten() -> None:
     draft = book.note("new", REFUSAL)
     assert draft is not None
     assert draft.payload["peer"] == "new"
+
+
+def test_junk_does_not_hide_an_alarm() -> None:
+    book = RefusalBook(Hand())
+    for _ in range(100):
+        book.note("peer", REFUSAL)
+    alarm = book.note("peer", Refusal("FAILED_PRECONDITION", "", "last_receipt: the end was cut"))
+    assert alarm is not None
+    assert (alarm.payload["count"], alarm.payload["peer"]) == (1, "peer")

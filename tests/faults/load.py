@@ -176,5 +176,5 @@ def assert_kept(ledger: Path, key: Path, told: Told) -> Report:
     report = verified(ledger, key, receipts)
     worse = [f for f in report.findings if f.verdict.name != "UNANCHORED"]
     assert report.verdict.name == "UNANCHORED" and not worse, worse[:5]
-    assert not receipts or f"{len(receipts)} receipts against their entries" in report.checked
+    assert not receipts or f"receipts against their entries: {len(receipts)}" in report.checked
     return report

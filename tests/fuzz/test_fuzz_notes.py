@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from sidecar.chain import lines, note
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.head import Head
-from sidecar.chain.limits import MAX_NOTE
+from sidecar.chain.note import MAX_SIZE
 from sidecar.chain.seal import Seal
 from sidecar.errors import Malformed, SignatureInvalid
 from tests.fuzz.examples import fuzz, hostile
@@ -71,7 +71,7 @@ def test_a_note_that_parses_is_encoded_back_as_it_was(data: bytes) -> None:
         read = note.parse(data)
     except Malformed:
         return
-    assert note.encode(read) == data and len(data) <= MAX_NOTE
+    assert note.encode(read) == data and len(data) <= MAX_SIZE
 
 
 @given(hostile([STORY.receipt(5)]))

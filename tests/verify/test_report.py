@@ -47,7 +47,7 @@ def test_words_with_everything() -> None:
     report = judge(STORY.records, Evidence(STORY.keyed.open_seed, None, [STORY.receipt(5), STORY.receipt(18)], pin))
     assert report.verdict is Verdict.UNANCHORED, report.findings
     assert "HMAC tags of 19 entries and agent tags (custodian's key, 3 epochs)" in report.checked
-    assert "2 receipts against their entries" in report.checked
+    assert "receipts against their entries: 2" in report.checked
     assert "chain and identity key against the trust file" in report.checked
     assert "keys of segments 4, 6 against a commitment: open, or ended by a crash" in report.not_checked
     assert "the HMAC tags checked were made with the sidecar's own keys" in report.claim

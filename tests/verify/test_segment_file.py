@@ -78,7 +78,7 @@ def test_another_identity_against_the_pin() -> None:
 
 def test_receipts_of_other_segments_are_left_unchecked() -> None:
     report = nothing_worse(STORY.segment_file(1), Evidence(receipts=[STORY.receipt(5), STORY.receipt(18)]))
-    assert "1 receipts against their entries" in report.checked
+    assert "receipts against their entries: 1" in report.checked
     assert "receipt 2: its segment 6 was not read" in report.not_checked
 
 
