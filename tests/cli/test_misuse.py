@@ -38,10 +38,11 @@ def redirected(redirections: str, *arguments: str | Path) -> int:
     ).returncode
 
 
-def test_what_is_no_ledger_is_usage_and_never_tampered(place: Path, tmp_path: Path) -> None:
+def test_a_ledger_that_is_not_there_is_usage_one_that_is_rubbish_malformed(tmp_path: Path) -> None:
     assert "no ledger in" in refused(2, "verify", tmp_path)
     (tmp_path / "ledger.mdb").write_bytes(b"x" * 9000)
-    refused(2, "verify", tmp_path)
+    done = sidecar("verify", tmp_path)
+    assert (done.returncode, done.stdout.split()[0], done.stderr) == (1, "MALFORMED", "")
 
 
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
