@@ -2,15 +2,13 @@
 
     python rego/build.py [--opa PATH] [OUT]        # OUT: sidecar/policy/starter.tar.gz
 
-The revision is a digest of the sources, so a bundle tells which policy it is. Only the standard library.
+The revision is a digest of the sources, so a bundle tells which policy it is.
 """
 
 from __future__ import annotations
 
 import argparse
-import gzip
 import hashlib
-import io
 import json
 import re
 import subprocess
@@ -18,6 +16,8 @@ import sys
 import tarfile
 import tempfile
 from pathlib import Path
+
+from sidecar.policy.bundle import pack
 
 SOURCE = Path(__file__).parent
 SHIPPED = SOURCE.parent / "sidecar" / "policy" / "starter.tar.gz"
@@ -61,17 +61,6 @@ def build(opa: str) -> bytes:
     manifest["metadata"] = {"opa": opa_version(opa)}
     members[".manifest"] = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
     return pack(members)
-
-
-def pack(members: dict[str, bytes]) -> bytes:
-    """A .tar.gz that depends on nothing but ``members``: sorted, no times, no owners."""
-    plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in sorted(members):
-            header = tarfile.TarInfo(name)
-            header.size, header.mode = len(members[name]), 0o644
-            archive.addfile(header, io.BytesIO(members[name]))
-    return gzip.compress(plain.getvalue(), compresslevel=9, mtime=0)
 
 
 def _content(archive: tarfile.TarFile, member: tarfile.TarInfo) -> bytes:

@@ -6,6 +6,7 @@ are refused: links, devices, sparse files, paths that climb, names given twice. 
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import json
@@ -38,7 +39,7 @@ def open_bundle(packed: bytes) -> Bundle:
 
     Raises `PolicyLoadError` when it is not a bundle, tries to trick the reader, or has no ``policy.wasm``.
     """
-    files = _read_members(_inflate(packed))
+    files = unpack(packed)
     wasm = files.get("policy.wasm")
     if wasm is None:
         raise PolicyLoadError("the policy bundle has no policy.wasm; build it with: opa build -t wasm -e ENTRYPOINT")
@@ -48,6 +49,22 @@ def open_bundle(packed: bytes) -> Bundle:
         revision=_revision(files.get(".manifest", b"{}")),
         digest=hashlib.sha256(packed).hexdigest(),
     )
+
+
+def unpack(packed: bytes) -> dict[str, bytes]:
+    """The files of a bundle by their paths, within the bounds above. Raises `PolicyLoadError`."""
+    return _read_members(_inflate(packed))
+
+
+def pack(members: dict[str, bytes]) -> bytes:
+    """A .tar.gz whose bytes depend on nothing but ``members``: sorted, no times, no owners."""
+    plain = io.BytesIO()
+    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
+        for name in sorted(members):
+            header = tarfile.TarInfo(name)
+            header.size, header.mode = len(members[name]), 0o644
+            archive.addfile(header, io.BytesIO(members[name]))
+    return gzip.compress(plain.getvalue(), compresslevel=9, mtime=0)
 
 
 def _inflate(packed: bytes) -> bytes:

@@ -5,17 +5,14 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
-import io
 import json
 import re
-import tarfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from .bundle import _inflate, _read_members
+from .bundle import pack, unpack
 from .findings import Finding, Refused, refused
 from .opa_bounded import Bounds, Said, run_opa
 from .opa_program import BuiltPolicy, OpaProgram
@@ -97,7 +94,7 @@ class OpaSteps:
         said = self._run("build", *_STRICT, *flags, *named, *target, ".")
         if said.status != 0:
             raise Refused(*_errors(said, "opa build failed"))
-        members = _read_members(_inflate((self._place / _BUILT).read_bytes()))
+        members = unpack((self._place / _BUILT).read_bytes())
         packed = pack(members)
         return BuiltPolicy(packed, hashlib.sha256(packed).hexdigest())
 
@@ -112,17 +109,6 @@ class OpaSteps:
 
     def _run(self, *arguments: str) -> Said:
         return run_opa(self._program, list(arguments), self._place / POLICY, self._bounds)
-
-
-def pack(members: dict[str, bytes]) -> bytes:
-    """A .tar.gz whose bytes depend on nothing but ``members``: sorted, no times, no owners."""
-    plain = io.BytesIO()
-    with tarfile.open(fileobj=plain, mode="w", format=tarfile.USTAR_FORMAT) as archive:
-        for name in sorted(members):
-            header = tarfile.TarInfo(name)
-            header.size, header.mode = len(members[name]), 0o644
-            archive.addfile(header, io.BytesIO(members[name]))
-    return gzip.compress(plain.getvalue(), compresslevel=6, mtime=0)
 
 
 def _errors(said: Said, otherwise: str) -> list[Finding]:

@@ -197,7 +197,7 @@ class SupervisedOpa:
 
     async def _alive(self, process: OpaProcess, timeout: float) -> bool:
         """Whether OPA takes a new connection and says within ``timeout`` seconds that it is well."""
-        probe = _Probe(process.address, self._version.entrypoint, token=self._guarded.token)
+        probe = Probe(process.address, self._version.entrypoint, token=self._guarded.token)
         try:
             return await probe.healthy(timeout)
         except EngineError:
@@ -206,7 +206,7 @@ class SupervisedOpa:
             await probe.close()
 
 
-class _Probe(OpaEngine):
+class Probe(OpaEngine):
     """A client for one question: nothing of the policy is evaluated."""
 
     async def healthy(self, timeout: float) -> bool:

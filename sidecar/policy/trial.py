@@ -16,7 +16,7 @@ from .opa_bounded import Bounds
 from .opa_guard import Guarded, guard_bundle
 from .opa_process import OpaProcess, opa_process
 from .opa_program import OpaProgram
-from .supervised import _Probe
+from .supervised import Probe
 from .wasm import WasmEngine
 
 _LOOK_EVERY: Final = 0.02  # seconds, while OPA starts
@@ -49,7 +49,7 @@ async def opa_on_trial(program: OpaProgram, bundle: bytes, entrypoint: str, boun
 
 
 async def _up(process: OpaProcess, guarded: Guarded, entrypoint: str, seconds: float) -> None:
-    probe = _Probe(process.address, entrypoint, token=guarded.token)
+    probe = Probe(process.address, entrypoint, token=guarded.token)
     try:
         async with asyncio.timeout(seconds):
             while not await _healthy(probe, seconds):
@@ -63,7 +63,7 @@ async def _up(process: OpaProcess, guarded: Guarded, entrypoint: str, seconds: f
     process.loaded = True
 
 
-async def _healthy(probe: _Probe, seconds: float) -> bool:
+async def _healthy(probe: Probe, seconds: float) -> bool:
     try:
         return await probe.healthy(seconds)
     except EngineError:
