@@ -15,7 +15,7 @@ from typing import Final
 
 from sidecar.errors import LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger.causes import CAUSES, NO_SEGMENT, OTHER_VERSION, OVERTAKEN, UNREADABLE
-from sidecar.ledger.store import refuse_absent
+from sidecar.ledger.store import FILE, refuse_absent
 
 SILENCE_SECONDS: Final = 60.0
 _CHUNK: Final = 1 << 20
@@ -41,13 +41,29 @@ def ledger_stream(
     command = [sys.executable, "-P", "-m", "sidecar.ledger.dump", str(directory.absolute())]
     if segment is not None:
         command += ["--segment", str(segment)]
-    with child_stream(command, silence=silence) as read:
+    with child_stream(command, silence=silence, overtaken=_watch(directory)) as read:
         yield read
 
 
+def _watch(directory: Path) -> Callable[[], bool]:
+    """Whether the ledger was written to since now, under a reader that has no place in the lock file.
+
+    LMDB then uses pages again that the reader is at, and it can come to any end: that says nothing against the file.
+    """
+    file, lock = directory / FILE, directory / f"{FILE}-lock"
+    before = file.stat().st_mtime_ns
+    unknown = lock.exists() and not os.access(lock, os.W_OK)
+    return lambda: unknown and file.stat().st_mtime_ns != before
+
+
 @contextmanager
-def child_stream(command: list[str], *, silence: float) -> Iterator[Callable[[int], bytes]]:
-    """``read(n)`` over what a command writes to its standard output; as :func:`ledger_stream`."""
+def child_stream(
+    command: list[str], *, silence: float, overtaken: Callable[[], bool] = lambda: False
+) -> Iterator[Callable[[int], bytes]]:
+    """``read(n)`` over what a command writes to its standard output; as :func:`ledger_stream`.
+
+    ``overtaken``: whether a crash may come from the ledger being written to meanwhile.
+    """
     environment = {**os.environ, "PYTHONPATH": _SOURCE}
     child = subprocess.Popen(
         command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, env=environment
@@ -57,15 +73,15 @@ def child_stream(command: list[str], *, silence: float) -> Iterator[Callable[[in
         with contextlib.suppress(OSError):  # a larger pipe is only faster
             fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
         try:
-            yield _Reading(child, pipe.fileno(), silence).read
+            yield _Reading(child, pipe.fileno(), silence, overtaken).read
         finally:
             child.kill()
             child.wait()
 
 
 class _Reading:
-    def __init__(self, child: subprocess.Popen[bytes], fd: int, silence: float) -> None:
-        self._child, self._fd, self._silence = child, fd, silence
+    def __init__(self, child: subprocess.Popen[bytes], fd: int, silence: float, overtaken: Callable[[], bool]) -> None:
+        self._child, self._fd, self._silence, self._overtaken = child, fd, silence, overtaken
         self._data, self._at = b"", 0
 
     def read(self, n: int) -> bytes:
@@ -103,6 +119,8 @@ class _Reading:
             code = self._child.wait(self._silence)
         except subprocess.TimeoutExpired:
             raise Malformed("the process that reads ledger.mdb does not end: a damaged file") from None
+        if code != 0 and code not in _ERRORS and self._overtaken():
+            raise LedgerUnknown(CAUSES[OVERTAKEN])
         if code in CAUSES:
             raise _ERRORS.get(code, Malformed)(CAUSES[code])
         if code != 0:

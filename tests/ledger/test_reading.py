@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import random
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +18,7 @@ from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record, records
 from sidecar.errors import LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger import ledger_stream
-from sidecar.ledger.causes import CAUSES, OVERTAKEN
+from sidecar.ledger.causes import DAMAGED, OVERTAKEN
 from sidecar.ledger.reader import child_stream
 from sidecar.verify import Evidence, verify_stream
 from tests.ledger.worlds import PATIENCE, SECOND, World, decision, loaded, naive_open, refused
@@ -171,7 +172,17 @@ def test_a_reader_the_writer_does_not_know_of_notices_being_overtaken(public_pla
         code = child.wait(PATIENCE)
     made.directory.chmod(0o755)
     ledger.close()
-    assert CAUSES[code] == CAUSES[OVERTAKEN]
+    # LMDB itself may stumble over a page that is used again, before our own look at the end
+    assert code in (OVERTAKEN, -signal.SIGABRT, -signal.SIGSEGV, -signal.SIGBUS, DAMAGED)
+
+
+@pytest.mark.parametrize(("overtaken", "error"), [(True, LedgerUnknown), (False, Malformed)])
+def test_a_crash_says_nothing_against_a_ledger_that_was_written_to_meanwhile(
+    overtaken: bool, error: type[Exception]
+) -> None:
+    crash = ["sh", "-c", "kill -ABRT $$"]
+    with child_stream(crash, silence=30, overtaken=lambda: overtaken) as read, pytest.raises(error):
+        read(1)
 
 
 @pytest.mark.parametrize("how", ["symbolic", "hard", "none"])
