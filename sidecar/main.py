@@ -308,7 +308,9 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None
     import uvloop
 
     if init and not has_ledger(Path(config.data_dir)):
-        found_ledger(config)
+        made = found_ledger(config).made_key
+        if made is not None:
+            log.warning("no custodian was named, so one was made: %s; move it off this host", made)
     uvloop.run(_run(config, started))
 
 

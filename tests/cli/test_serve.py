@@ -102,6 +102,7 @@ def test_init_on_serve_takes_custodians_or_dev(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "custodians" in done.stderr
     with serving(tmp_path / "ledger", "--init") as server:
+        assert any("ledger.custodian.pem; move it off this host" in line for line in server.said)
         assert server.stop() == 0
     key = tmp_path / "ledger.custodian.pem"
     assert key.stat().st_mode & 0o777 == 0o600
