@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import os
 import shutil
 import signal
@@ -164,7 +165,7 @@ def _copy(ledger: Path) -> bytes:
 
 def _opener(key: Path) -> SeedOpener:
     private = [load_private(key.read_bytes())]
-    return lambda custody, chain_id, epoch, shares: open_seed(private, custody, chain_id, epoch, shares)
+    return functools.partial(open_seed, private)
 
 
 @contextlib.contextmanager

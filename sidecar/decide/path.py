@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from sidecar.chain import payload as payloads
 from sidecar.chain.entry import EntryType
@@ -24,7 +25,7 @@ from sidecar.decide.observer import Observer, Stages, Unobserved
 from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import Refusal, RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
-from sidecar.errors import CallerUnproved, NotFound, RequestError, WrongState
+from sidecar.errors import CallerUnproved, RequestError, WrongState
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
 
@@ -96,24 +97,37 @@ class DecisionPath:
         caller = self._caller(request.agent, peer)
         foreign = self._receipts.is_foreign(request.last_receipt)
 
+        digest = request.digest()
+        key = repeat_key(request) if request.idempotency_key else None
         made_now = False
 
-        def fresh() -> Awaitable[Answer]:
+        def fresh() -> Coroutine[Any, Any, Answer]:
             nonlocal made_now
             made_now = True
-            return self._fresh(request, caller, foreign=foreign, budget=self._budget(remaining), arrived=arrived)
+            budget = self._budget(remaining)
+            return self._fresh(request, digest, key, caller, foreign=foreign, budget=budget, arrived=arrived)
 
-        answer = await (self._repeats.once(request, caller, fresh) if request.idempotency_key else fresh())
+        answer = await (fresh() if key is None else self._repeats.once(request, key, digest, caller, fresh))
         if not made_now:
             self._observer.repeated(answer)
         return answer
 
-    async def _fresh(self, request: Request, caller: Caller, *, foreign: bool, budget: float, arrived: int) -> Answer:
+    async def _fresh(
+        self,
+        request: Request,
+        digest: bytes,
+        key: bytes | None,
+        caller: Caller,
+        *,
+        foreign: bool,
+        budget: float,
+        arrived: int,
+    ) -> Answer:
         at = entries.policy_time(self._wall_ns())
         started = time.monotonic_ns()
         judged, others = await self._judge_all(caller, request, at, budget)
         took = time.monotonic_ns() - started
-        decision_id, digest = self._new_id(), request.digest()
+        decision_id = self._new_id()
         payload = entries.decision(decision_id, at, caller, request, digest, judged, others, took)
         if foreign:
             payload["receipt_check"] = "foreign"
@@ -121,7 +135,7 @@ class DecisionPath:
             EntryType.DECISION,
             payload,
             decided=Decided(decision_id, judged.verdict.effect, digest),
-            repeat_key=repeat_key(request) if request.idempotency_key else None,
+            repeat_key=key,
         )
         handed_over = time.monotonic_ns()
         recorded = await self._ledger.record(draft)
@@ -192,12 +206,8 @@ class DecisionPath:
             raise RequestError("response_digest", "must be 32 bytes, and stand alone without a response")
 
     def _allowed(self, outcome: Outcome) -> int:
-        seq = self._ledger.find(outcome.decision_id)
-        if seq is None:
-            raise NotFound("decision_id: no such decision in this ledger")
+        seq = self._ledger.seq_of(outcome.decision_id)
         recorded = self._ledger.payload(seq)
-        if recorded.get("decision_id") != outcome.decision_id:
-            raise NotFound("decision_id: no such decision in this ledger")
         if recorded["agent"]["id"] != outcome.agent:
             raise RequestError("agent", "is not the agent that the decision was made for")
         if recorded["effect"] != "ALLOW":

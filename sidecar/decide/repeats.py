@@ -1,19 +1,23 @@
 """Asking the same again: one idempotency key of one agent is decided once, also across restarts.
 
-What was decided is looked up through an index that nothing vouches for; so whatever it points to is held against the
-request before it is given out. An index that lost a key makes us decide again, one that lies makes us refuse.
+What was decided is looked up through an index that the chain does not cover; the ledger holds what it points to against
+its receipt, and here it is held against the request, before it is given out. An index that lost a key makes us decide
+again, one that lies makes us refuse.
 """
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from sidecar.chain.request import Request
 from sidecar.decide.entries import Answer, Caller, answer_again
 from sidecar.errors import LedgerDamaged, RequestError
 from sidecar.ledger import Ledger
+
+Fresh = Callable[[], Coroutine[Any, Any, Answer]]
 
 _OTHER = "was used for another request; a key stands for one request, byte for byte"
 
@@ -31,21 +35,22 @@ class Repeats:
         self._ledger = ledger
         self._under_way: dict[bytes, tuple[bytes, asyncio.Task[Answer]]] = {}
 
-    async def once(self, request: Request, caller: Caller, fresh: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def once(self, request: Request, key: bytes, digest: bytes, caller: Caller, fresh: Fresh) -> Answer:
         """The answer to a request with a key: the one made before, or ``fresh()``, at most once at a time.
+
+        ``key`` is the request's :func:`repeat_key`, ``digest`` its digest.
 
         Cancelling the caller does not cancel a decision that others may wait for: it ends, and is recorded whole.
 
         Raises:
             RequestError: the key was used for another request. LedgerDamaged: the index points elsewhere.
         """
-        key, digest = repeat_key(request), request.digest()
         before = self._under_way.get(key)
         if before is None:
             made = self._made_before(key, digest, request, caller)
             if made is not None:
                 return made
-            task = asyncio.ensure_future(_run(fresh))
+            task = asyncio.create_task(fresh())
             before = self._under_way[key] = digest, task
             task.add_done_callback(lambda done: self._ended(key, done))
         if before[0] != digest:
@@ -62,14 +67,9 @@ class Repeats:
         if recalled is None:
             return None
         payload = self._ledger.payload(recalled.seq)
-        if payload.get("type") != "DECISION" or payload["agent"] != caller.member():
-            raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
-        if payload["request"]["idempotency_key"] != request.idempotency_key:
+        decision = payload.get("type") == "DECISION" and payload["agent"] == caller.member()
+        if not decision or payload["request"]["idempotency_key"] != request.idempotency_key:
             raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
         if payload["request_digest"] != digest.hex():
             raise RequestError("idempotency_key", _OTHER)
         return answer_again(payload, caller, recalled)
-
-
-async def _run(fresh: Callable[[], Awaitable[Answer]]) -> Answer:
-    return await fresh()
