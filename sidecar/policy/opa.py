@@ -4,28 +4,31 @@ Reach it by a unix socket that the agent cannot open, or give OPA authentication
 an open OPA can change the policy. Every question asks for provenance, so that the revision is the one OPA answered
 under, and for strict built-in errors, so that a failing built-in is an error and not an undefined rule.
 
-`opa-python-client` 3.0 does the talking. What this file adds around it: one deadline over the whole call, a bound
-on the answer's size, no retries (they cost more than a decision may take), unix sockets, and every exception
-mapped.
+The talking is done by `opa_http`. `opa-python-client` 3.0 (on aiohttp) did it at first, and was left for its cost: in
+two interleaved runs without it a decision's p50 at one caller was 16 and 22 % lower, and the sidecar took 17 and 20 %
+less processor time for it (15 % with 64 in flight). What that client needed around it stays: one deadline over the
+whole call, a bound on the answer's size, no retries (they cost more than a decision may take), no redirects, and every
+exception mapped.
 """
 
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
-
-import aiohttp
-from opa_client.opa_async import AsyncOpaClient  # type: ignore[import-untyped]
 
 from sidecar.errors import EngineError, EngineTimeout, EngineUnavailable, PolicyUndefined, UsageError
 
 from .document import MAX_RESULT_BYTES, check_result, decode_answer, encode_input
 from .engine import READY_PROBE, READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
+from .http1 import NotHttp, Response, TooLong, request_head
+from .opa_http import Connections, Place
 
-_QUERY: Final = {"provenance": "true", "strict-builtin-errors": "true"}
-_HEALTH: Final = {"bundles": "true"}
+_QUERY: Final = "provenance=true&strict-builtin-errors=true"
+_HEALTH: Final = "/health?bundles=true"
+_HOST: Final = re.compile(r"[A-Za-z0-9._~%:-]+")
 _MAX_ERROR_BYTES: Final = 64 << 10
 
 
@@ -38,7 +41,12 @@ class OpaEngine:
         Raises `UsageError` for an address or an entry point that is none.
         """
         check_entrypoint(entrypoint)
-        self._client = _client(address, token)
+        place = _place_of(address)
+        self._connections = Connections(place, _limit)
+        fields = _fields(place, token)
+        question = {**fields, "Content-Type": "application/json"}
+        self._question = request_head("POST", f"/v1/data/{entrypoint}?{_QUERY}", question) + b"\r\nContent-Length: "
+        self._health_question = request_head("GET", _HEALTH, fields) + b"\r\n\r\n"
         self._address = address
         self._entrypoint = entrypoint
         self._version = PolicyVersion("opa", "", entrypoint, "", "")
@@ -71,13 +79,19 @@ class OpaEngine:
     async def close(self) -> None:
         """See `Engine.close`."""
         self._closed = True
-        await self._client.close_connection()
+        self._connections.close()
 
     async def _query(self, document: dict[str, Any]) -> object:
-        return await self._client.query_rule(document, self._entrypoint, query_params=_QUERY)
+        body = encode_input({"input": document})
+        response = await self._connections.ask(b"%b%d\r\n\r\n%b" % (self._question, len(body), body))
+        _check_status(response)
+        return decode_answer(response.body)
 
     async def _health(self) -> bool:
-        return bool(await self._client.check_health(query=_HEALTH))
+        try:
+            return (await self._connections.ask(self._health_question)).status == 200
+        except (OSError, NotHttp, TooLong):
+            return False
 
     async def _within(self, timeout: float, question: Any) -> Any:
         """Await ``question`` for at most ``timeout`` seconds, every exception mapped to an `EngineError`."""
@@ -85,13 +99,16 @@ class OpaEngine:
             async with asyncio.timeout(timeout):
                 if self._closed:
                     raise EngineUnavailable("the policy engine is closed")
-                await self._client.open_connection()
+                if not timeout > 0:  # nor nan
+                    raise EngineTimeout("no time was left to ask the policy")
                 return await question
         except EngineError:
             raise
         except TimeoutError:
             raise EngineTimeout(f"OPA at {self._address} did not answer in time") from None
-        except (aiohttp.ClientConnectionError, OSError) as error:
+        except TooLong as error:
+            raise EngineError(f"OPA answered more than {error} bytes") from None
+        except OSError as error:
             raise EngineUnavailable(
                 f"OPA at {self._address} cannot be reached ({type(error).__name__}); is it running?"
             ) from None
@@ -108,58 +125,19 @@ class OpaEngine:
         self._version = PolicyVersion("opa", _line(known.get("version")), self._entrypoint, _revision(known), "")
 
 
-class _Client(AsyncOpaClient):  # type: ignore[misc]  # the library is untyped
-    """The library's client on a session of ours: its own knows only TCP, has no bound and drops errors' bodies."""
-
-    def __init__(self, host: str, port: int, socket: str, token: str) -> None:
-        super().__init__(host=host, port=port, token=token or None, retries=0)
-        self._socket = socket
-
-    async def open_connection(self) -> None:
-        if self._session is None or self._session.closed:
-            await self._init_session()
-
-    def _request(self, method: str, url: str, **options: Any) -> Any:
-        """A redirect would carry the question to somewhere nobody configured."""
-        return super()._request(method, url, allow_redirects=False, **options)
-
-    async def _init_session(self) -> None:
-        connector = aiohttp.UnixConnector(self._socket) if self._socket else aiohttp.TCPConnector()
-        self._session = aiohttp.ClientSession(
-            connector=connector,
-            headers={**(self.headers or {}), "Accept-Encoding": "identity"},
-            auto_decompress=False,
-            timeout=aiohttp.ClientTimeout(total=None),  # the deadline is over the whole call, in `_within`
-            json_serialize_bytes=encode_input,
-            response_class=_BoundedResponse,
-            raise_for_status=_raise_for_status,
-        )
+def _limit(status: int) -> int:
+    return MAX_RESULT_BYTES if status == 200 else _MAX_ERROR_BYTES
 
 
-class _BoundedResponse(aiohttp.ClientResponse):
-    """A response whose JSON is read within a bound and parsed strictly."""
-
-    async def json(self, **_: Any) -> Any:
-        return decode_answer(await _read(self, MAX_RESULT_BYTES))
-
-
-async def _read(response: aiohttp.ClientResponse, limit: int) -> bytes:
-    body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > limit:
-            raise EngineError(f"OPA answered more than {limit} bytes")
-    return bytes(body)
-
-
-async def _raise_for_status(response: aiohttp.ClientResponse) -> None:
+def _check_status(response: Response) -> None:
     """Tell by OPA's own error codes what went wrong. Its messages are left out: they can quote the input."""
-    if response.status == 200:
+    status = response.status
+    if status == 200:
         return
-    codes = _error_codes(await _read(response, _MAX_ERROR_BYTES))
-    if response.status in (401, 403):
-        raise EngineError(f"OPA refused the question with {response.status}; give the sidecar OPA's token")
-    raise EngineError(f"OPA answered {response.status}{codes and ': ' + codes}; see OPA's log")
+    if status in (401, 403):
+        raise EngineError(f"OPA refused the question with {status}; give the sidecar OPA's token")
+    codes = _error_codes(response.body)
+    raise EngineError(f"OPA answered {status}{codes and ': ' + codes}; see OPA's log")
 
 
 def _error_codes(body: bytes) -> str:
@@ -201,19 +179,28 @@ def _line(value: object) -> str:
     return value[:256] if isinstance(value, str) and value.isprintable() else ""
 
 
-def _client(address: str, token: str) -> _Client:
+def _fields(place: Place, token: str) -> dict[str, str]:
+    """What every question says. Raises `UsageError` for a token that cannot be sent."""
     if not token.isascii() or (token and not token.isprintable()):
         raise UsageError("OPA's token is not one line of ASCII")
+    host = f"[{place.host}]" if ":" in place.host else place.host
+    fields = {"Host": "localhost" if place.socket else f"{host}:{place.port}", "Accept-Encoding": "identity"}
+    return {**fields, "Authorization": f"Bearer {token}"} if token else fields
+
+
+def _place_of(address: str) -> Place:
+    """Where an address points. Raises `UsageError` for one that is none."""
     if address.startswith("unix:"):
         path = address.removeprefix("unix:")
         if not path.startswith("/") or len(path.encode()) > 107:
             raise UsageError(f"OPA's address {address!r}: a unix socket is unix:/absolute/path of at most 107 bytes")
-        return _Client("localhost", 80, path, token)
+        return Place("", 0, path)
     try:
         parts = urlsplit(address)
         host, port = parts.hostname, parts.port
     except ValueError:
         host = port = None
-    if not host or not port or parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.username:
+    wrong = parts.scheme != "http" or parts.path not in ("", "/") or parts.query or parts.username if host else True
+    if wrong or not host or not port or not _HOST.fullmatch(host):
         raise UsageError(f"OPA's address {address!r} is neither http://host:port nor unix:/path")
-    return _Client(f"[{host}]" if ":" in host else host, port, "", token)
+    return Place(host, port)

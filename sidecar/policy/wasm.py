@@ -40,7 +40,9 @@ from .wasm_instance import Instance, Program
 
 _TICK: Final = 0.005  # seconds between two steps of the epoch while something runs
 _AT_ONCE_TICKS: Final = 2  # the longest that the event loop waits for the guest: 10 ms
-_QUICK: Final = 0.001  # seconds; a policy that takes no longer is evaluated on the event loop's own thread
+_QUICK: Final = 0.001  # processor seconds; a policy that takes no longer is evaluated on the event loop's own thread
+_NEWEST: Final = 0.125  # what one evaluation counts in the mean: a single hiccup does not drive the others off the loop
+_REST_TICKS: Final = 40  # steps in a row that find nothing running before the ticker rests
 _LOAD_SECONDS: Final = 10.0
 _MAX_TIMEOUT: Final = 60.0
 _MIN_MEMORY: Final = 4 << 20
@@ -74,7 +76,7 @@ class WasmEngine:
         self._entrypoint = first.entrypoints[entrypoint]
         self._idle = deque([first])  # append and pop are atomic
         self._closed = False
-        self._usual = math.inf  # seconds that an evaluation takes; the slowest of late
+        self._usual = math.inf  # processor seconds that an evaluation takes: a mean in which the newest counts most
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="policy-wasm")
         wasmtime_version = f"wasmtime {installed_version('wasmtime')}"
         self._version = PolicyVersion("wasm", wasmtime_version, entrypoint, bundle.revision, bundle.digest)
@@ -116,10 +118,10 @@ class WasmEngine:
             return None
 
     def _timed(self, raw: bytes, ticks: int) -> bytes:
-        started = time.monotonic()
+        started = time.thread_time()  # waiting for a processor or Python's lock is no fault of the policy
         answer = self._answer(raw, ticks)
-        took = time.monotonic() - started
-        self._usual = took if self._usual == math.inf else max(took, 0.9 * self._usual)
+        took = time.thread_time() - started
+        self._usual = took if self._usual == math.inf else self._usual + (took - self._usual) * _NEWEST
         return answer
 
     async def ready(self) -> None:
@@ -186,8 +188,8 @@ class WasmEngine:
 class _Ticker:
     """Moves the engine's epoch on, on a thread of its own, while something runs.
 
-    It rests only after a step that found nothing running: starting and stopping it for each evaluation would cost a
-    change of threads each time.
+    It rests only after many steps that found nothing running: waking it costs a change of threads, in the middle of
+    the decision that does so.
     """
 
     def __init__(self, engine: wasmtime.Engine) -> None:
@@ -216,11 +218,14 @@ class _Ticker:
         self._thread.join()
 
     def _tick(self) -> None:
+        idle = 0
         while self._busy.wait() and not self._stopping.wait(_TICK):
             self._engine.increment_epoch()
             with self._lock:
-                if self._running == 0 and not self._stopping.is_set():
+                idle = 0 if self._running else idle + 1
+                if idle >= _REST_TICKS and not self._stopping.is_set():
                     self._busy.clear()
+                    idle = 0
 
 
 def _compile(bundle: Bundle, memory_limit: int) -> Program:
