@@ -12,6 +12,7 @@ import hmac
 import struct
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 from sidecar.chain.limits import MAX_PAYLOAD, NO_SEQ, UNKNOWN_CLOCK_ERROR, ZERO16
 from sidecar.errors import Malformed
@@ -75,10 +76,7 @@ class Header:
     agent_tag: bytes = ZERO16
 
     def __post_init__(self) -> None:
-        if self.ref_seq != NO_SEQ and self.ref_seq >= self.seq:
-            raise Malformed("ref_seq does not point to an earlier entry")
-        if not 2 <= self.payload_len <= MAX_PAYLOAD:
-            raise Malformed("payload_len out of range")
+        _check_ranges(self.seq, self.payload_len, self.ref_seq)
 
     def encode(self) -> bytes:
         """The 184 bytes."""
@@ -97,19 +95,34 @@ class Header:
         """
         if len(data) != HEADER_SIZE:
             raise Malformed("header is not 184 bytes")
-        (
-            magic, kind, alg, flags, epoch, seq, segment, chain_id, prev, commit, length, fields, wall, mono,
-            error, zero, ref, agent,
-        ) = LAYOUT.unpack(data)  # fmt: skip
-        if magic != MAGIC:
-            raise Malformed("header magic is not SDCREC 0 1")
-        if kind not in _TYPES:
-            raise Malformed(f"unknown entry type {kind}")
-        if alg != ALG:
-            raise Malformed(f"unknown alg {alg}")
-        if flags or fields or zero:
-            raise Malformed("a flag, field count or reserved byte is not zero")
-        return cls(_TYPES[kind], epoch, seq, segment, chain_id, prev, commit, length, wall, mono, error, ref, agent)
+        fields = LAYOUT.unpack(data)
+        return cls(header_type(fields), *fields[4:11], *fields[12:15], *fields[16:])
+
+
+def header_type(fields: tuple[Any, ...]) -> EntryType:
+    """The type of a header cut by :data:`LAYOUT`, once all of its fields are found to be in order.
+
+    Raises:
+        Malformed: as `Header.decode`.
+    """
+    magic, kind, alg, flags, _, seq, _, _, _, _, length, personal, _, _, _, zero, ref, _ = fields
+    if magic != MAGIC:
+        raise Malformed("header magic is not SDCREC 0 1")
+    if kind not in _TYPES:
+        raise Malformed(f"unknown entry type {kind}")
+    if alg != ALG:
+        raise Malformed(f"unknown alg {alg}")
+    if flags or personal or zero:
+        raise Malformed("a flag, field count or reserved byte is not zero")
+    _check_ranges(seq, length, ref)
+    return _TYPES[kind]
+
+
+def _check_ranges(seq: int, payload_len: int, ref_seq: int) -> None:
+    if ref_seq != NO_SEQ and ref_seq >= seq:
+        raise Malformed("ref_seq does not point to an earlier entry")
+    if not 2 <= payload_len <= MAX_PAYLOAD:
+        raise Malformed("payload_len out of range")
 
 
 def payload_commit(salt: bytes, payload: bytes) -> bytes:
@@ -164,17 +177,22 @@ class StoredEntry:
             OtherLength: sound, but of another length: not the payload that was committed to.
             Malformed: unknown codec, bad or trailing compressed data, or more of it than may be inflated.
         """
-        if length > MAX_PAYLOAD:
-            raise Malformed("payload is over the limit")
-        if self.codec == 0:
-            data = self.stored
-        elif self.codec == 1:
-            data = _inflate(self.stored, length)
-        else:
-            raise Malformed(f"unknown payload codec {self.codec}")
-        if len(data) != length:
-            raise OtherLength("its payload has not the length that the header commits to")
-        return data
+        return unpacked(self.codec, self.stored, length)
+
+
+def unpacked(codec: int, stored: bytes, length: int) -> bytes:
+    """As :meth:`StoredEntry.payload`, of the stored form's last two parts."""
+    if length > MAX_PAYLOAD:
+        raise Malformed("payload is over the limit")
+    if codec == 0:
+        data = stored
+    elif codec == 1:
+        data = _inflate(stored, length)
+    else:
+        raise Malformed(f"unknown payload codec {codec}")
+    if len(data) != length:
+        raise OtherLength("its payload has not the length that the header commits to")
+    return data
 
 
 def _inflate(stored: bytes, length: int) -> bytes:

@@ -15,6 +15,9 @@ from cryptography.hazmat.primitives.kdf.hkdf import HKDF, HKDFExpand
 
 from sidecar.chain.limits import ZERO32
 
+_INNER = bytes(byte ^ 0x36 for byte in range(256))  # RFC 2104: ipad and opad, as tables for bytes.translate
+_OUTER = bytes(byte ^ 0x5C for byte in range(256))
+
 
 def seed_commit(chain_id: bytes, epoch: int, seed: bytes) -> bytes:
     """The epoch note's commitment to the 32-byte seed."""
@@ -34,6 +37,21 @@ def tag_key_commit(key: bytes) -> bytes:
 def evolve(key: bytes) -> bytes:
     """k_{j+1} from k_j."""
     return hmac.digest(key, b"sidecar/v1/evolve\0", "sha256")
+
+
+def tag_and_next(key: bytes, header: bytes) -> tuple[bytes, bytes]:
+    """The entry's tag, and k_{j+1}: `entry_tag` and :func:`evolve` of one 32-byte key, in half the time.
+
+    RFC 2104 section 4: the two padded blocks of the key are hashed once for both messages.
+    """
+    block = key + ZERO32
+    inner, outer = hashlib.sha256(block.translate(_INNER)), hashlib.sha256(block.translate(_OUTER))
+    inner_tag, outer_tag = inner.copy(), outer.copy()
+    inner_tag.update(b"sidecar/v1/entry\0" + header)
+    outer_tag.update(inner_tag.digest())
+    inner.update(b"sidecar/v1/evolve\0")
+    outer.update(inner.digest())
+    return outer_tag.digest(), outer.digest()
 
 
 def agent_tag(tag_key: bytes, seq: int, agent_id: str) -> bytes:

@@ -3,34 +3,84 @@
 from __future__ import annotations
 
 from hashlib import sha256
-from typing import Any
+from typing import Any, NamedTuple
 
 from sidecar.chain import payload
-from sidecar.chain.entry import HEADER_SIZE, EntryType, Header, OtherLength, StoredEntry
+from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.errors import Malformed
+from sidecar.verify.report import Verdict
+
+SHORTEST = 249
+"""Bytes of a stored entry before its stored payload."""
 
 _SALT_AT, _CODEC_AT = 216, 248
+_COMMIT, _LENGTH, _REF_SEQ, _AGENT_TAG = 9, 10, 16, 17  # fields of the layout
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
 _FREE = EntryType.TOMBSTONE
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME})
+_TOLD = {
+    EntryType.DECISION: ("decision_id", "effect", "request_digest", "agent", "policy"),
+    EntryType.OUTCOME: ("agent",),
+    EntryType.REJECTED: (),
+}
 
 
 class Contradiction(Exception):
     """An entry that is well formed but does not agree with itself: TAMPERED."""
 
 
-def structure(body: bytes) -> Header:
-    """The decoded header.
+class Fault(NamedTuple):
+    """Why a payload is of no use."""
+
+    verdict: Verdict
+    reason: str
+
+
+Told = dict[str, Any] | Fault
+"""What is to be known of an entry's payload: its value, or some members of it, or what is wrong with it."""
+
+
+def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
+    """The payload's value, if it is what the header commits to, proper, and agrees with the header."""
+    try:
+        data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
+        return read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
+    except Malformed as error:
+        return Fault(Verdict.MALFORMED, str(error))
+    except Contradiction as error:
+        return Fault(Verdict.TAMPERED, str(error))
+
+
+def tell(body: bytes) -> Told | None:
+    """As :func:`read`, of a stored entry and for the judgement to use later: no more members than it needs.
+
+    None where it must read the payload itself: an entry that is out of order before that, or of a rare type.
+    """
+    if len(body) < SHORTEST:
+        return None
+    fields = LAYOUT.unpack_from(body)
+    try:
+        kind = structure(fields)
+    except Malformed:
+        return None
+    if kind not in _TOLD:
+        return None
+    value = read(kind, fields, body)
+    return value if isinstance(value, Fault) else {name: value[name] for name in _TOLD[kind]}
+
+
+def structure(fields: tuple[Any, ...]) -> EntryType:
+    """The type of a header whose structure is in order; ``fields``: the header cut by the layout.
 
     Raises:
         Malformed: as `Header.decode`, or a reference that its type must not or must have.
     """
-    header = Header.decode(body[:HEADER_SIZE])
-    if header.type is not _FREE and (header.ref_seq != NO_SEQ) != (header.type in _REFERRING):
-        raise Malformed(f"ref_seq does not go with the type {header.type.name}")
-    return header
+    kind = header_type(fields)
+    if kind is not _FREE and (fields[_REF_SEQ] != NO_SEQ) != (kind in _REFERRING):
+        raise Malformed(f"ref_seq does not go with the type {kind.name}")
+    return kind
 
 
 def read_payload(body: bytes, length: int, commit: bytes) -> bytes:
@@ -40,9 +90,8 @@ def read_payload(body: bytes, length: int, commit: bytes) -> bytes:
         Malformed: the stored form cannot be read.
         Contradiction: another length, other bytes, or another salt, than the header commits to.
     """
-    plain = body[_CODEC_AT] == 0 and len(body) - _CODEC_AT - 1 == length
     try:
-        data = body[_CODEC_AT + 1 :] if plain else StoredEntry.parse(body).payload(length)
+        data = unpacked(body[_CODEC_AT], body[_CODEC_AT + 1 :], length)
     except OtherLength as error:
         raise Contradiction(str(error)) from None
     if sha256(_COMMIT_LABEL + body[_SALT_AT:_CODEC_AT] + data).digest() != commit:

@@ -7,11 +7,18 @@ until the seal has confirmed the keys.
 
 from __future__ import annotations
 
-from hmac import digest as hmac_digest
-
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.limits import SEGMENT_ENTRIES
-from sidecar.chain.ratchet import Ratchet, SegmentKeys, agent_tag, evolve, mac_key_commit, seed_commit, tag_key_commit
+from sidecar.chain.ratchet import (
+    Ratchet,
+    SegmentKeys,
+    agent_tag,
+    evolve,
+    mac_key_commit,
+    seed_commit,
+    tag_and_next,
+    tag_key_commit,
+)
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.errors import CustodianMissing, CustodyError
@@ -19,7 +26,6 @@ from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import MAX_FINDINGS, Findings, Verdict
 
-_TAG_LABEL = b"sidecar/v1/entry\0"
 _FARTHEST = 2**22  # segments one may ratchet over at once: 8 years of a segment a minute
 
 
@@ -82,8 +88,8 @@ class Keyring:
         key = self.key
         if key is None:
             return True
-        right = hmac_digest(key, _TAG_LABEL + header, "sha256") == tag  # nothing secret to leak: the tag is public
-        self.key = evolve(key)
+        due, self.key = tag_and_next(key, header)
+        right = due == tag  # nothing secret to leak: the tag is public
         self._coverage.tags += 1
         return right or self._decide_later(seq, "its tag is wrong")
 

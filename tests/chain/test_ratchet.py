@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from hypothesis import given
+from hypothesis import strategies as st
+
 from sidecar.chain import ratchet
+from sidecar.chain.entry import entry_tag
 from sidecar.chain.ratchet import Ratchet, SegmentKeys
 
 CHAIN, SEED = b"c" * 32, b"s" * 32
@@ -56,3 +60,8 @@ def test_commitments_have_their_own_domains() -> None:
 def test_agent_tag_depends_on_place_and_name() -> None:
     tags = {ratchet.agent_tag(SEED, seq, name) for seq in (0, 1) for name in ("a", "b", "é")}
     assert len(tags) == 6 and all(len(t) == 16 for t in tags)
+
+
+@given(st.binary(min_size=32, max_size=32), st.binary(max_size=300))
+def test_tag_and_next_are_the_two_macs(key: bytes, header: bytes) -> None:
+    assert ratchet.tag_and_next(key, header) == (entry_tag(key, header), ratchet.evolve(key))
