@@ -21,6 +21,8 @@ _HOW_TO_GET = {
     "node": "install nodejs, 18 or later, with the system's package manager",
     "npm": "install npm with the system's package manager",
     "git": "install git with the system's package manager",
+    "sshd": "install openssh-server with the system's package manager",
+    "ssh": "install openssh-client with the system's package manager",
     "openssl": "install openssl with the system's package manager",
     "h2load": "install nghttp2-client with the system's package manager",
     "softhsm2-util": "install softhsm2 with the system's package manager",

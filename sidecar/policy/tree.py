@@ -22,6 +22,10 @@ from .findings import Finding, Refused, refused
 
 EXPECTATIONS: Final = "expectations.yaml"
 _TAKEN: Final = {"data.json", "data.yaml", "data.yml", ".manifest", EXPECTATIONS}
+NEITHER: Final = "is neither a file nor a directory"
+LINK_OUT: Final = "is a link out of the policy directory; put the file itself there"
+LINK_TO_NOTHING: Final = "is a link to nothing"
+LINK_TO_DIRECTORY: Final = "is a link to something that is not a file; put the directory itself there"
 _READING: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 
 
@@ -43,76 +47,68 @@ def read_tree(directory: Path, limits: TreeLimits) -> dict[str, bytes]:
     """
     if not directory.is_dir():
         raise UsageError(f"{directory} is not a directory; name the one that holds the policy")
-    found: list[Finding] = []
-    files: dict[str, bytes] = {}
-    seen: dict[str, str] = {}
-    left = limits.bytes
-    for count, (path, inside) in enumerate(_walk(directory, limits.depth, found), 1):
-        if count > limits.entries:
-            raise refused(f"the directory has more than {limits.entries} entries; give the policy one of its own")
-        if fault := _name_fault(path, seen):
-            found.append(Finding(ascii(path)[1:-1][:300], 0, fault))
-        elif inside is not None and _taken(path):
-            files[path] = _read(inside, path, left)
-            left -= len(files[path])
-        if len(files) > limits.files:
-            raise refused(f"the policy has more than {limits.files} files")
-    if found:
-        raise Refused(*found)
-    if not any(path.endswith(".rego") for path in files):
-        raise refused("there is no .rego file here; name the directory that holds the policy")
-    return dict(sorted(files.items()))
+    sieve = Sieve(limits)
+    for path, inside in _walk(directory, sieve):
+        if sieve.admits(path) and inside is not None and taken(path):
+            sieve.add(path, _read(inside, path, sieve.left))
+    return sieve.files()
 
 
-def _taken(path: str) -> bool:
+class Sieve:
+    """What of a tree is the policy's, and what is wrong with the rest: the same for a directory and a git tree."""
+
+    def __init__(self, limits: TreeLimits) -> None:
+        self.left = limits.bytes
+        self._limits = limits
+        self._entries = 0
+        self._files: dict[str, bytes] = {}
+        self._found: list[Finding] = []
+        self._seen: dict[str, str] = {}
+        self._paths: set[str] = set()
+
+    def admits(self, path: str) -> bool:
+        """Count an entry and judge its name; raises `Refused` at once where there are too many, or it is too deep."""
+        self._entries += 1
+        if path.count("/") > self._limits.depth:
+            raise refused(f"directories are more than {self._limits.depth} deep", _shown(path))
+        if self._entries > self._limits.entries:
+            raise refused(f"the directory has more than {self._limits.entries} entries; give the policy one of its own")
+        fault = "is there twice" if path in self._paths else _name_fault(path, self._seen)
+        self._paths.add(path)
+        if fault:
+            self.fault(path, fault)
+        return not fault
+
+    def fault(self, path: str, message: str) -> None:
+        """Remember what is wrong with an entry."""
+        self._found.append(Finding(_shown(path), 0, message))
+
+    def add(self, path: str, content: bytes) -> None:
+        """Take a file of at most ``left`` bytes; raises `Refused` for more, and for one file too many."""
+        if len(content) > self.left:
+            raise too_large(path)
+        self._files[path] = content
+        self.left -= len(content)
+        if len(self._files) > self._limits.files:
+            raise refused(f"the policy has more than {self._limits.files} files")
+
+    def files(self, *, rego: bool = True) -> dict[str, bytes]:
+        """What was taken, sorted. Raises `Refused` with every fault, or for a policy without the ``rego`` it needs."""
+        if self._found:
+            raise Refused(*self._found)
+        if rego and not any(path.endswith(".rego") for path in self._files):
+            raise refused("there is no .rego file here; name the directory that holds the policy")
+        return dict(sorted(self._files.items()))
+
+
+def taken(path: str) -> bool:
+    """Whether a file of this name belongs to the policy."""
     return path.endswith(".rego") or PurePosixPath(path).name in _TAKEN
 
 
-def _walk(root: Path, depth: int, found: list[Finding]) -> Iterator[tuple[str, Path | None]]:
-    """Each entry's path, and where its content is; None for a directory. What is neither goes to ``found``."""
-    top = root.resolve()
-    waiting = [("", top)]
-    while waiting:
-        prefix, place = waiting.pop()
-        for entry in _entries(place, prefix):
-            path = prefix + entry.name
-            if entry.is_symlink():
-                inside = _linked(top, Path(entry.path), path, found)
-            elif entry.is_dir():
-                inside = None
-                waiting.append((path + "/", Path(entry.path)))
-            elif entry.is_file():
-                inside = Path(entry.path)
-            else:
-                found.append(Finding(path, 0, "is neither a file nor a directory"))
-                continue
-            if path.count("/") > depth:
-                raise refused(f"directories are more than {depth} deep", path[:300])
-            yield path, inside
-
-
-def _entries(place: Path, prefix: str) -> list[os.DirEntry[str]]:
-    try:
-        with os.scandir(place) as entries:
-            kept = [e for e in entries if e.name != ".git" and not e.name.startswith("..")]
-    except OSError as error:
-        raise refused(f"cannot be read: {error.strerror}", prefix) from None
-    return sorted(kept, key=lambda entry: entry.name)
-
-
-def _linked(top: Path, link: Path, path: str, found: list[Finding]) -> Path | None:
-    try:
-        target = link.resolve(strict=True)
-    except (OSError, RuntimeError):
-        found.append(Finding(path, 0, "is a link to nothing"))
-        return None
-    if not target.is_relative_to(top):
-        found.append(Finding(path, 0, "is a link out of the policy directory; put the file itself there"))
-    elif not target.is_file():
-        found.append(Finding(path, 0, "is a link to something that is not a file; put the directory itself there"))
-    else:
-        return target
-    return None
+def left_out(name: str) -> bool:
+    """Whether an entry is not looked at, nor anything below it."""
+    return name == ".git" or name.startswith("..")
 
 
 def _name_fault(path: str, seen: dict[str, str]) -> str:
@@ -126,6 +122,57 @@ def _name_fault(path: str, seen: dict[str, str]) -> str:
     return ""
 
 
+def too_large(path: str) -> Refused:
+    """The refusal of a file for which there is no room left."""
+    return refused("with this file the policy is larger than the gate takes", path)
+
+
+def _shown(path: str) -> str:
+    return ascii(path)[1:-1][:300]
+
+
+def _walk(root: Path, sieve: Sieve) -> Iterator[tuple[str, Path | None]]:
+    """Each entry's path, and where its content is; None for a directory. What is neither is a fault."""
+    top = root.resolve()
+    waiting = [("", top)]
+    while waiting:
+        prefix, place = waiting.pop()
+        for entry in _entries(place, prefix):
+            path = prefix + entry.name
+            if entry.is_symlink():
+                inside = _linked(top, Path(entry.path), path, sieve)
+            elif entry.is_dir():
+                inside = None
+                waiting.append((path + "/", Path(entry.path)))
+            elif entry.is_file():
+                inside = Path(entry.path)
+            else:
+                sieve.fault(path, NEITHER)
+                continue
+            yield path, inside
+
+
+def _entries(place: Path, prefix: str) -> list[os.DirEntry[str]]:
+    try:
+        with os.scandir(place) as entries:
+            kept = [e for e in entries if not left_out(e.name)]
+    except OSError as error:
+        raise refused(f"cannot be read: {error.strerror}", prefix) from None
+    return sorted(kept, key=lambda entry: entry.name)
+
+
+def _linked(top: Path, link: Path, path: str, sieve: Sieve) -> Path | None:
+    try:
+        target = link.resolve(strict=True)
+    except (OSError, RuntimeError):
+        sieve.fault(path, LINK_TO_NOTHING)
+        return None
+    if target.is_relative_to(top) and target.is_file():
+        return target
+    sieve.fault(path, LINK_TO_DIRECTORY if target.is_relative_to(top) else LINK_OUT)
+    return None
+
+
 def _read(place: Path, path: str, most: int) -> bytes:
     try:
         descriptor = os.open(place, _READING)
@@ -136,5 +183,5 @@ def _read(place: Path, path: str, most: int) -> bytes:
     except OSError as error:
         raise refused(f"cannot be read: {error.strerror}", path) from None
     if len(content) > most:
-        raise refused("with this file the policy is larger than the gate takes", path)
+        raise too_large(path)
     return content
