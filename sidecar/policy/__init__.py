@@ -13,19 +13,27 @@ from pathlib import Path
 from typing import Final
 
 from .bundle import Bundle, open_bundle
+from .bundle_signature import BundleKey, verify_bundle
 from .engine import Engine, Evaluation, PolicyVersion, check_entrypoint
-from .findings import Finding
-from .gate import check_policy, try_policy
+from .examine import Examined, Terms, examine, refusal
+from .findings import Finding, Refused
+from .gate import build_files, check_bundle, check_files, check_policy, try_policy
 from .gate_result import GateResult, GateSettings
 from .gate_result import Step as GateStep
+from .git_source import GitSettings, GitSource
 from .opa import OpaEngine
 from .opa_bounded import Bounds
 from .opa_program import BuiltPolicy, OpaProgram, find_opa
 from .opa_steps import Coverage
+from .path_source import PathSource
 from .rerun import Rerun, rerun
+from .signers import AllowedSigners, Signer
+from .source import Candidate, Commit, Source
 from .supervised import Pace, SupervisedOpa
+from .switch import Retired, Switch
 from .tree import TreeLimits
 from .verdict import Effect, Obligation, Reason, Verdict, interpret
+from .versions import Policy, deciding, read_bundle, read_policy
 from .wasm import WasmEngine
 
 STARTER_BUNDLE: Final = Path(__file__).with_name("starter.tar.gz")
@@ -34,33 +42,57 @@ STARTER_ENTRYPOINT: Final = "agents/decision"
 __all__ = [
     "STARTER_BUNDLE",
     "STARTER_ENTRYPOINT",
+    "AllowedSigners",
     "Bounds",
     "BuiltPolicy",
     "Bundle",
+    "BundleKey",
+    "Candidate",
+    "Commit",
     "Coverage",
     "Effect",
     "Engine",
     "Evaluation",
+    "Examined",
     "Finding",
     "GateResult",
     "GateSettings",
     "GateStep",
+    "GitSettings",
+    "GitSource",
     "Obligation",
     "OpaEngine",
     "OpaProgram",
     "Pace",
+    "PathSource",
+    "Policy",
     "PolicyVersion",
     "Reason",
+    "Refused",
     "Rerun",
+    "Retired",
+    "Signer",
+    "Source",
     "SupervisedOpa",
+    "Switch",
+    "Terms",
     "TreeLimits",
     "Verdict",
     "WasmEngine",
+    "build_files",
+    "check_bundle",
     "check_entrypoint",
+    "check_files",
     "check_policy",
+    "deciding",
+    "examine",
     "find_opa",
     "interpret",
     "open_bundle",
+    "read_bundle",
+    "read_policy",
+    "refusal",
     "rerun",
     "try_policy",
+    "verify_bundle",
 ]

@@ -22,11 +22,15 @@ class Finding:
 
 
 class Refused(Exception):
-    """A step of the gate that failed; it never leaves the gate."""
+    """A policy that may not be used: a source, the trust in it, or a step of the gate says so. Never leaves the room.
 
-    def __init__(self, *findings: Finding) -> None:
+    ``revision`` is what was refused, where it is known.
+    """
+
+    def __init__(self, *findings: Finding, revision: str = "") -> None:
         super().__init__(findings[0].message)
         self.findings = findings
+        self.revision = revision
 
 
 def refused(message: str, file: str = "", line: int = 0) -> Refused:

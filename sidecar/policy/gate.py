@@ -1,4 +1,4 @@
-"""The gate: what a policy directory must pass before it may decide anything.
+"""The gate: what a policy must pass before it may decide anything, whether it is a directory, files or a bundle.
 
     files ─► check ─► tests
                  └──► build ─► wasm ─► entry point
@@ -6,6 +6,10 @@
 
 A step runs when those it needs have passed, so that one run tells all that is wrong. Everything after `files` works
 on a copy of what that step read. The policy's author is not trusted: `opa` runs bounded, and so does every evaluation.
+
+Of a bundle file the signature is judged after `files`. It is used as it was given, byte for byte, unless the engine is
+Wasm and the bundle holds Rego only: then it is compiled. In a compiled bundle the Rego is what the compiler left over,
+so that nothing but its built-ins is checked.
 """
 
 from __future__ import annotations
@@ -14,18 +18,22 @@ import asyncio
 import contextlib
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 from sidecar.errors import PolicyLoadError
 
+from .bundle import pack
+from .bundle_signature import verify_bundle
 from .capabilities import Capabilities, pure_capabilities
 from .engine import READY_PROBE, Engine
 from .expectations import parse_expectations
 from .findings import Finding, Refused, bounded, refused
+from .gate_input import Input, check_fits, of_bundle, of_files
 from .gate_result import GateResult, GateSettings, Outcome, Step
-from .opa_program import BuiltPolicy, OpaProgram
+from .opa_program import _COMPILED, BuiltPolicy, OpaProgram
 from .opa_steps import CAPABILITIES, POLICY, Coverage, OpaSteps
 from .places import place_of, too_little, uncovered, unloadable
 from .rerun import Rerun, rerun
@@ -55,22 +63,69 @@ async def check_policy(
     A policy at fault fails its step and raises nothing. Raises `UsageError` for a directory that is none and for
     settings that do not fit this OPA.
     """
-    return await _gate(program, directory, settings, told, thorough=True)
+    settings = settings or GateSettings()
+    return await _gate(program, _Given(lambda: Input(read_tree(directory, settings.tree))), settings, told)
+
+
+async def check_files(
+    program: OpaProgram, files: Mapping[str, bytes], settings: GateSettings | None = None, told: Told | None = None
+) -> GateResult:
+    """`check_policy` for files that were read already, by path with "/" between its parts."""
+    settings = settings or GateSettings()
+    return await _gate(program, _Given(lambda: of_files(files, settings.tree)), settings, told)
+
+
+async def check_bundle(
+    program: OpaProgram, packed: bytes, settings: GateSettings | None = None, told: Told | None = None
+) -> GateResult:
+    """`check_policy` for a bundle file (.tar.gz), which may be signed, and may bring tests and expectations.
+
+    Raises `UsageError` also for a key in ``settings`` that cannot be read or used.
+    """
+    settings = settings or GateSettings()
+    return await _gate(program, _Given(lambda: of_bundle(packed, settings.tree), packed), settings, told)
 
 
 async def try_policy(
     program: OpaProgram, directory: Path, settings: GateSettings | None = None, told: Told | None = None
 ) -> GateResult:
     """The quick part, for whoever writes a policy: its tests, without coverage, and its expectations."""
-    return await _gate(program, directory, settings, told, thorough=False)
+    settings = settings or GateSettings()
+    given = _Given(lambda: Input(read_tree(directory, settings.tree)), part="quick")
+    return await _gate(program, given, settings, told)
 
 
-async def _gate(
-    program: OpaProgram, directory: Path, settings: GateSettings | None, told: Told | None, *, thorough: bool
-) -> GateResult:
+async def build_files(
+    program: OpaProgram, files: Mapping[str, bytes], settings: GateSettings | None = None
+) -> BuiltPolicy:
+    """The bundle of ``files`` for the engine in ``settings``, as `check_files` builds it, without the rest of the gate.
+
+    Raises `PolicyLoadError` when it does not build, `UsageError` for settings that do not fit this OPA.
+    """
+    settings = settings or GateSettings()
+    result = await _gate(program, _Given(lambda: of_files(files, settings.tree), part="build"), settings, None)
+    if result.bundle is None or not result.passed:
+        first = result.findings[0]
+        raise PolicyLoadError(f"the policy does not build: {first.file}:{first.line}: {first.message}")
+    return result.bundle
+
+
+@dataclass(frozen=True, slots=True)
+class _Given:
+    """How to read the policy; the bytes of a bundle file; how much of the gate is asked for."""
+
+    read: Callable[[], Input]
+    bundle: bytes | None = None
+    part: Literal["all", "quick", "build"] = "all"
+
+
+async def _gate(program: OpaProgram, given: _Given, settings: GateSettings, told: Told | None) -> GateResult:
     with tempfile.TemporaryDirectory(prefix="sidecar-gate-") as scratch:
         async with contextlib.AsyncExitStack() as stack:
-            return await _Gate(program, directory, settings or GateSettings(), Path(scratch), stack).run(thorough, told)
+            return await _Gate(program, given, settings, Path(scratch), stack).run(told)
+
+
+_Plan = list[tuple[str, tuple[str, ...], Callable[[], Awaitable[str]]]]
 
 
 class _Gate:
@@ -79,15 +134,15 @@ class _Gate:
     def __init__(
         self,
         program: OpaProgram,
-        directory: Path,
+        given: _Given,
         settings: GateSettings,
         place: Path,
         stack: contextlib.AsyncExitStack,
     ) -> None:
-        self._program, self._directory, self._settings, self._place = program, directory, settings, place
+        self._program, self._given, self._settings, self._place = program, given, settings, place
         self._stack = stack
         self._opa = OpaSteps(program, place, settings.bounds)
-        self._files: dict[str, bytes] = {}
+        self._input = Input({})
         self._capabilities: Capabilities | None = None
         self._coverage: Coverage | None = None
         self._built: BuiltPolicy | None = None
@@ -95,13 +150,10 @@ class _Gate:
         self._impure: tuple[str, ...] = ()
         self._engine: Engine | None = None
 
-    async def run(self, thorough: bool, told: Told | None) -> GateResult:
+    async def run(self, told: Told | None) -> GateResult:
         steps: dict[str, Step] = {}
-        for name, needs, work in self._plan(thorough):
-            ready = all(steps[need].passed for need in needs)
-            steps[name] = await _timed(name, work) if ready else Step(name, "not run", (), 0.0, "")
-            if told:
-                told(steps[name])
+        await self._take([("files", (), self._read)], steps, told)
+        await self._take(self._plan(), steps, told)
         return GateResult(
             settings=self._settings,
             opa_version=self._program.version,
@@ -112,44 +164,76 @@ class _Gate:
             wasm_bundle=self._wasm,
         )
 
-    def _plan(self, thorough: bool) -> list[tuple[str, tuple[str, ...], Callable[[], Awaitable[str]]]]:
+    async def _take(self, plan: _Plan, steps: dict[str, Step], told: Told | None) -> None:
+        for name, needs, work in plan:
+            ready = all(steps[need].passed for need in needs)
+            steps[name] = await _timed(name, work) if ready else Step(name, "not run", (), 0.0, "")
+            if told:
+                told(steps[name])
+
+    def _plan(self) -> _Plan:
+        """What is to be done once the files are read."""
         wasm = self._settings.engine == "wasm"
         built = ("wasm",) if wasm else ("build",)
-        compiled = [("wasm", ("build",), self._compile)] if wasm else []
-        if not thorough:
+        compiled: _Plan = [("wasm", ("build",), self._compile)] if wasm else []
+        if self._given.part == "build":
+            return [("build", ("files",), self._build), *compiled]
+        if self._given.part == "quick":
             return [
-                ("files", (), self._read),
                 ("tests", ("files",), self._test),
                 ("build", ("files",), self._build),
                 *compiled,
                 ("expectations", built, self._expect),
             ]
+        bundle = self._given.bundle is not None
+        signature: _Plan = [("signature", ("files",), self._check_signature)] if bundle else []
+        tests: _Plan = [("tests", ("check",), self._cover)]
         return [
-            ("files", (), self._read),
-            ("check", ("files",), self._check),
-            ("tests", ("check",), self._cover),
+            *signature,
+            ("check", ("signature",) if bundle else ("files",), self._check),
+            *(tests if not bundle or (self._input.tested and not self._input.compiled) else []),
             ("build", ("check",), self._build),
             *compiled,
             ("entry point", built, self._probe),
             ("expectations", built, self._expect),
         ]
 
+    @property
+    def _files(self) -> dict[str, bytes]:
+        return self._input.files
+
     async def _read(self) -> str:
-        self._files = await asyncio.to_thread(read_tree, self._directory, self._settings.tree)
+        self._input = await asyncio.to_thread(self._given.read)
         await asyncio.to_thread(self._write_out)
         return f"{len(self._files)} files, {sum(map(len, self._files.values())):,} bytes"
 
     def _write_out(self) -> None:
         """The copy that `opa` sees, and the capabilities beside it."""
-        for path, content in self._files.items():
-            to = self._place / POLICY / path
+        check_fits(self._files)
+        place = self._place / POLICY
+        place.mkdir()
+        for path, content in self._input.readable.items():
+            to = place / path
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(content)
         settings = self._settings
         self._capabilities = pure_capabilities(self._program, settings.allow_builtins, self._place, settings.bounds)
         (self._place / CAPABILITIES).write_text(self._capabilities.text)
 
+    async def _check_signature(self) -> str:
+        key, packed = self._settings.bundle_key, self._given.bundle
+        assert packed is not None
+        if key is None:
+            return "not checked: no key was given" if self._input.signed else "not signed"
+        await asyncio.to_thread(verify_bundle, self._program, packed, key, self._settings.bounds)
+        return f"signed with the key {key.keyid!r} ({key.algorithm})"
+
     async def _check(self) -> str:
+        if not self._input.has_rego:
+            return "holds no Rego"
+        if self._input.compiled:
+            await asyncio.to_thread(self._opa.check, strict=False)
+            return "only for built-ins: it is compiled"
         await asyncio.to_thread(self._opa.check)
         return "strict, without built-ins that are not pure" if not self._settings.allow_builtins else "strict"
 
@@ -168,22 +252,37 @@ class _Gate:
         return f"pass, {coverage.percent:.1f} % of lines covered"
 
     async def _build(self) -> str:
-        built = await asyncio.to_thread(self._opa.build, self._settings.revision)
-        used = await asyncio.to_thread(self._opa.used_builtins, built.packed)
+        given, wasm = self._given.bundle, self._settings.engine == "wasm"
+        if self._input.modules and not wasm:
+            raise refused(f"the bundle {_COMPILED}")
+        if given is not None and self._input.compiled:
+            return "was compiled before; the wasm engine supplies no built-in that is not pure"
+        if given is None or wasm:
+            self._built = await asyncio.to_thread(self._opa.build, self._settings.revision)
+            return await self._purity(self._built, self._built.packed)
+        self._built = BuiltPolicy.of(given)
+        return "as given: " + await self._purity(self._built, pack(self._files))
+
+    async def _purity(self, built: BuiltPolicy, readable: bytes) -> str:
+        """Note which built-ins that are not pure are used; ``readable`` is the bundle as `opa inspect` may see it."""
+        used = await asyncio.to_thread(self._opa.used_builtins, readable)
         assert self._capabilities is not None
-        self._built, self._impure = built, tuple(sorted(used & self._capabilities.impure))
-        note = f"bundle {built.digest[:16]}…, {len(built.packed):,} bytes"
+        self._impure = tuple(sorted(used & self._capabilities.impure))
+        note = _described(built)
         return note + (f"; NOT exactly re-runnable: uses {', '.join(self._impure)}" if self._impure else "")
 
     async def _compile(self) -> str:
-        """Compile to Wasm, and load it as the engine would."""
-        built = await asyncio.to_thread(self._opa.build, self._settings.revision, wasm=self._settings.entrypoint)
+        """Compile to Wasm where that is not done yet, and load it as the engine would."""
+        if self._given.bundle is not None and self._input.compiled:
+            built = BuiltPolicy.of(self._given.bundle)
+        else:
+            built = await asyncio.to_thread(self._opa.build, self._settings.revision, wasm=self._settings.entrypoint)
         try:
             self._engine = await self._stack.enter_async_context(wasm_on_trial(built.packed, self._settings.entrypoint))
         except PolicyLoadError as error:
             raise Refused(*unloadable(str(error), self._files)) from None
         self._wasm = built
-        return f"bundle {built.digest[:16]}…, {len(built.packed):,} bytes"
+        return ("as given: " if self._input.compiled else "") + _described(built)
 
     async def _on_trial(self) -> Engine:
         if self._engine is None:
@@ -209,6 +308,8 @@ class _Gate:
     async def _expect(self) -> str:
         raw = self._files.get(EXPECTATIONS)
         if raw is None:
+            if self._given.bundle is not None or not self._settings.require_expectations:
+                return f"there is no {EXPECTATIONS}"
             raise refused("is missing; write down a few decisions that must come out as they do now", EXPECTATIONS)
         expected, found = parse_expectations(raw)
         answers = await self._answers(one.document for one in expected)
@@ -221,6 +322,10 @@ class _Gate:
         engine = await self._on_trial()
         limit = self._settings.evaluation_seconds
         return [got async for got in rerun(engine, documents, timeout=limit, at_once=at_once)]
+
+
+def _described(built: BuiltPolicy) -> str:
+    return f"bundle {built.digest[:16]}…, {len(built.packed):,} bytes"
 
 
 async def _timed(name: str, work: Callable[[], Awaitable[str]]) -> Step:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal
 
+from sidecar.chain.strictjson import dumps
 from sidecar.errors import UsageError
 
+from .bundle_signature import BundleKey
 from .engine import check_entrypoint
 from .findings import Finding
 from .opa_bounded import Bounds
@@ -16,12 +18,20 @@ from .tree import TreeLimits
 
 Outcome = Literal["passed", "failed", "not run"]
 
+SUMMARY_BYTES: Final = 32 << 10
+"""The most that `GateResult.summary` takes as JSON."""
+_NOTE: Final = 300
+# How many findings of a step and how many characters of each, most first; the last always fits.
+_AMOUNTS: Final = ((20, 500), (20, 200), (10, 150), (5, 100), (2, 50))
+
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
     """``min_coverage`` in percent of the policy's lines. ``allow_builtins``: built-ins that are not pure but may be
     used; decisions of such a policy cannot be run again exactly. ``revision`` goes into the bundles' manifest, ""
-    leaves what is there. ``evaluation_seconds`` bounds each single decision.
+    leaves what is there; a bundle file keeps its own. ``evaluation_seconds`` bounds each single decision.
+    ``require_expectations``: whether a policy that is no bundle file must have its expectations.yaml. ``bundle_key``:
+    the key that a bundle file must be signed with; None asks for no signature.
     """
 
     entrypoint: str = "agents/decision"
@@ -32,6 +42,8 @@ class GateSettings:
     tree: TreeLimits = field(default_factory=TreeLimits)
     bounds: Bounds = field(default_factory=Bounds)
     evaluation_seconds: float = 5.0
+    require_expectations: bool = True
+    bundle_key: BundleKey | None = None
 
     def __post_init__(self) -> None:
         """Raises `UsageError`."""
@@ -42,6 +54,10 @@ class GateSettings:
             raise UsageError("the minimum coverage is a percentage, 0 to 100")
         if not self.evaluation_seconds > 0:
             raise UsageError("a decision needs more than 0 seconds")
+
+    def for_revision(self, revision: str) -> GateSettings:
+        """The same for another ``revision``."""
+        return replace(self, revision=revision)
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +83,14 @@ class Step:
             "findings": [finding.to_json() for finding in self.findings],
         }
 
+    def summary(self, findings: int, characters: int) -> dict[str, Any]:
+        """The step with at most so many findings, and so many characters of a message; the rest is counted."""
+        some = self.findings if len(self.findings) <= findings else self.findings[: findings - 1]
+        said = [{"file": f.file[:characters], "line": f.line, "message": f.message[:characters]} for f in some]
+        if left := len(self.findings) - len(some):
+            said.append({"file": "", "line": 0, "message": f"and {left} more"})
+        return {"step": self.name, "outcome": self.outcome, "note": self.note[:_NOTE], "findings": said}
+
 
 @dataclass(frozen=True, slots=True)
 class GateResult:
@@ -90,12 +114,25 @@ class GateResult:
 
     @property
     def pure(self) -> bool:
-        return self.opa_bundle is not None and not self.impure_builtins
+        return (self.opa_bundle or self.wasm_bundle) is not None and not self.impure_builtins
+
+    @property
+    def bundle(self) -> BuiltPolicy | None:
+        """What the engine is to be given, if the gate was passed."""
+        return self.wasm_bundle if self.settings.engine == "wasm" else self.opa_bundle
 
     @property
     def findings(self) -> tuple[Finding, ...]:
         """Of all steps, in their order."""
         return tuple(finding for step in self.steps for finding in step.findings)
+
+    def summary(self) -> list[dict[str, Any]]:
+        """The steps as POLICY entries have them: step, outcome, note, findings; at most `SUMMARY_BYTES` as JSON."""
+        for findings, characters in _AMOUNTS:
+            said = [step.summary(findings, characters) for step in self.steps]
+            if len(dumps(said)) <= SUMMARY_BYTES:
+                break
+        return said
 
     def to_json(self) -> dict[str, Any]:
         """Everything but the bundles' bytes, as JSON has it."""

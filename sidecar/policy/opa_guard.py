@@ -12,11 +12,13 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import posixpath
 import secrets
 import tarfile
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from .gate_input import is_signature
 from .opa import _line
 
 _RULE: Final = """package {package}
@@ -45,7 +47,10 @@ class Guarded:
 
 
 def guard_bundle(packed: bytes, entrypoint: str) -> Guarded:
-    """Put the rule into a bundle that `opa build` made, with a token of 256 random bits."""
+    """Put the rule into a bundle, with a token of 256 random bits.
+
+    Its signature, which would not hold for what is added, is left out: it was judged before.
+    """
     token, package = secrets.token_urlsafe(32), f"sidecar_{secrets.token_hex(16)}"
     rule = _RULE.format(
         package=package,
@@ -66,8 +71,15 @@ def _with_root(manifest: dict[str, Any], package: str) -> dict[str, Any]:
 
 def _unpack(packed: bytes) -> dict[str, bytes]:
     with tarfile.open(fileobj=io.BytesIO(packed), mode="r:gz") as archive:
-        found = {member.name.lstrip("/"): archive.extractfile(member) for member in archive if member.isfile()}
-        return {name: content.read() for name, content in found.items() if content is not None}
+        found = {_plain(member.name): archive.extractfile(member) for member in archive if member.isfile()}
+        return {
+            name: content.read() for name, content in found.items() if content is not None and not is_signature(name)
+        }
+
+
+def _plain(name: str) -> str:
+    """As OPA reads it: ``./.manifest``, which tar writes of a directory, is the manifest."""
+    return posixpath.normpath("/" + name).lstrip("/")
 
 
 def _pack(files: dict[str, bytes]) -> bytes:

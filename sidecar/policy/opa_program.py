@@ -45,6 +45,11 @@ class BuiltPolicy:
     packed: bytes
     digest: str
 
+    @classmethod
+    def of(cls, packed: bytes) -> BuiltPolicy:
+        """A bundle as it is."""
+        return cls(packed, hashlib.sha256(packed).hexdigest())
+
 
 def find_opa(name: str = "opa") -> OpaProgram:
     """The program ``name`` from PATH, or at that path.

@@ -56,9 +56,11 @@ class OpaSteps:
     def __init__(self, program: OpaProgram, place: Path, bounds: Bounds) -> None:
         self._program, self._place, self._bounds = program, place, bounds
 
-    def check(self) -> None:
-        """Parse and compile strictly."""
-        said = self._run("check", "--strict", *_STRICT, "--max-errors", "100", "--format", "json", ".")
+    def check(self, *, strict: bool = True) -> None:
+        """Parse and compile. What `opa build -t wasm` leaves over is never strict: it imports what is gone."""
+        said = self._run(
+            "check", *(["--strict"] if strict else []), *_STRICT, "--max-errors", "100", "--format", "json", "."
+        )
         if said.status != 0:
             raise Refused(*_errors(said, "opa check failed"))
 

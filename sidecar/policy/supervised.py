@@ -26,7 +26,7 @@ from .engine import READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
 from .opa import OpaEngine
 from .opa_guard import guard_bundle
 from .opa_process import OpaProcess, opa_process
-from .opa_program import OpaProgram, build_policy
+from .opa_program import BuiltPolicy, OpaProgram, build_policy
 
 log = logging.getLogger("sidecar.opa")
 
@@ -70,7 +70,7 @@ class SupervisedOpa:
     def __init__(
         self,
         program: OpaProgram,
-        policy: Path,
+        policy: Path | BuiltPolicy,
         entrypoint: str,
         *,
         pace: Pace | None = None,
@@ -78,13 +78,13 @@ class SupervisedOpa:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = _CHANCE.random,
     ) -> None:
-        """``policy``: a directory of Rego, or a bundle file (.tar.gz), read and built here and never again.
+        """``policy``: a directory of Rego, or a bundle file (.tar.gz), read and built here and never again; or built.
 
         Raises `UsageError` for an entry point that is none or a policy that cannot be read, `PolicyLoadError` for one
         that OPA does not build.
         """
         check_entrypoint(entrypoint)
-        built = build_policy(program, policy)
+        built = build_policy(program, policy) if isinstance(policy, Path) else policy
         self._guarded = guard_bundle(built.packed, entrypoint)
         self._program = program
         self._pace = pace or Pace()

@@ -103,7 +103,7 @@ def test_what_cannot_be_started_is_said_in_one_line(opa: str, tmp_path: Path) ->
         ((), path_with(opa), "engine opa needs --policy, to start OPA with, or --opa, where one runs"),
         (("--policy", REGO), "/nowhere", "the program opa, which is not on PATH"),
         (("--policy", REGO, "--opa", "unix:/x"), path_with(opa), "the running OPA named by opa holds the policy"),
-        (("--policy", bad), path_with(opa), "does not build"),
+        (("--policy", bad), path_with(opa), "is refused: revision sha256:"),
         (("--policy", tmp_path / "absent"), path_with(opa), "cannot read policy bundle"),
     ]:
         done = sidecar(*serve, *more, PATH=path)
