@@ -4,6 +4,7 @@ from __future__ import annotations
 
 FORMAT = "sidecar/v1"
 MAX_PAYLOAD = 8 * 1024 * 1024
+MAX_ATTACHMENT = 8 * 1024 * 1024
 MAX_RECORD = MAX_PAYLOAD + 64 * 1024 + 256
 MAX_DEPTH = 64
 MAX_CUSTODIANS = 16

@@ -21,6 +21,7 @@ class Kind(enum.IntEnum):
     ENTRY = 5
     HEAD = 6
     SEAL = 7
+    ATTACHMENT = 8
 
 
 _KINDS = {int(k): k for k in Kind}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,7 +11,7 @@ from sidecar.chain import payload as payloads
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
-from sidecar.chain.limits import NO_SEQ
+from sidecar.chain.limits import MAX_ATTACHMENT, NO_SEQ
 from sidecar.errors import Malformed
 
 WRITABLE: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED, EntryType.POLICY})
@@ -25,7 +26,8 @@ class Draft:
     """An entry to be. ``ref_seq``: the entry this one is about. ``agent``: a *proved* agent's id, else None.
 
     ``decided`` is given with every DECISION: what its receipt says, and by whose id it is found again. ``repeat_key``:
-    16 bytes by which the entry and its receipt are recalled when the same is asked again.
+    16 bytes by which the entry and its receipt are recalled when the same is asked again. ``attachment``: the bytes
+    that a POLICY's payload names by digest, at most 8 MiB.
     """
 
     type: EntryType
@@ -34,6 +36,7 @@ class Draft:
     agent: str | None = None
     decided: Decided | None = None
     repeat_key: bytes | None = None
+    attachment: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +59,7 @@ class Prepared:
     agent: str | None = None
     decided: Decided | None = None
     repeat_key: bytes | None = None
+    attachment: tuple[bytes, bytes] | None = None  # its SHA-256, and itself
 
 
 def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -> Prepared:
@@ -73,7 +77,8 @@ def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -
     _check_agent(draft, payload)
     _check_decided(draft, payload)
     _check_reference(draft, payload, decision_at)
-    return Prepared(draft.type, data, draft.ref_seq, draft.agent, draft.decided, draft.repeat_key)
+    attachment = _attached(draft, payload)
+    return Prepared(draft.type, data, draft.ref_seq, draft.agent, draft.decided, draft.repeat_key, attachment)
 
 
 def own(kind: EntryType, payload: dict[str, Any]) -> Prepared:
@@ -100,6 +105,19 @@ def _check_decided(draft: Draft, payload: dict[str, Any]) -> None:
         said = Decided(payload["decision_id"], payload["effect"], bytes.fromhex(payload["request_digest"]))
     if draft.decided != said:
         raise Malformed("what the receipt is to say is not what the payload says")
+
+
+def _attached(draft: Draft, payload: dict[str, Any]) -> tuple[bytes, bytes] | None:
+    named = payloads.attachment_of(draft.type, payload)
+    given = draft.attachment
+    if given is None and not named:
+        return None
+    if given is None or len(given) > MAX_ATTACHMENT:
+        raise Malformed(f"what the payload names must be attached, at most {MAX_ATTACHMENT} bytes of it")
+    digest = hashlib.sha256(given).digest()
+    if digest.hex() != named:
+        raise Malformed("the attachment is not what the payload names")
+    return digest, given
 
 
 def _check_reference(

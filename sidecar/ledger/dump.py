@@ -21,18 +21,9 @@ from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, NotFound, SidecarError
+from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_key, seq_of
 from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OTHER_VERSION, OVERTAKEN, UNREADABLE
-from sidecar.ledger.store import (
-    NoteKind,
-    check_format,
-    databases,
-    epoch_before,
-    note_key,
-    note_of,
-    open_for_reading,
-    seq_key,
-    seq_of,
-)
+from sidecar.ledger.store import Databases, check_format, databases, epoch_before, open_for_reading
 
 _STREAM_KINDS: Final = {NoteKind.EPOCH: Kind.EPOCH, NoteKind.HEAD: Kind.HEAD, NoteKind.SEAL: Kind.SEAL}
 _SEGMENT_FIELD: Final = slice(24, 32)  # of an entry's header
@@ -77,8 +68,8 @@ def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
     environment, known = open_for_reading(directory)
     check_format(environment)
     with environment.begin() as txn:
-        entries, notes = databases(environment, txn)
-        records = _whole(txn, entries, notes) if segment is None else _segment(txn, entries, notes, segment)
+        found = databases(environment, txn)
+        records = _whole(txn, found) if segment is None else _segment(txn, found, segment)
         out.write(MAGIC)
         for kind, body in records:
             out.write(record(kind, body))
@@ -86,9 +77,12 @@ def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
             raise _Overtaken
 
 
-def _whole(txn: Any, entries: Any, notes: Any) -> Iterator[tuple[Kind, bytes]]:
-    """Every note and every entry, each entry before the head and seal of its segment."""
-    waiting = _rising(txn, entries, 8)
+def _whole(txn: Any, found: Databases) -> Iterator[tuple[Kind, bytes]]:
+    """Every attachment, then every note and every entry, each entry before the head and seal of its segment."""
+    notes = found.notes
+    for _, attachment in _rising(txn, found.attachments, 32):
+        yield Kind.ATTACHMENT, attachment
+    waiting = _rising(txn, found.entries, 8)
     key, body = next(waiting, (None, b""))
     for note_at, signed in _rising(txn, notes, 9):
         segment, kind = note_of(note_at)
@@ -122,14 +116,19 @@ def _end(txn: Any, notes: Any, segment: int) -> int | None:
     return seal.first + seal.count
 
 
-def _segment(txn: Any, entries: Any, notes: Any, segment: int) -> Iterator[tuple[Kind, bytes]]:
-    """One sealed segment's file, with the context records that it needs."""
+def _segment(txn: Any, found: Databases, segment: int) -> Iterator[tuple[Kind, bytes]]:
+    """One sealed segment's file, with the context records and the attachments that it needs."""
+    entries, notes = found.entries, found.notes
     if not 0 <= segment < 2**64 or txn.get(note_key(segment, NoteKind.SEAL), db=notes) is None:
         raise NotFound("no such segment, or it is not sealed")
     seal = Seal.parse(note.parse(_note(txn, notes, segment, NoteKind.SEAL)).text)
     if segment > 0:
         yield from _context(txn, entries, notes, segment)
-    else:
+    for digest in _attached(txn, found.attached, seal.first, seal.count):
+        attachment = txn.get(digest, db=found.attachments)
+        if attachment is not None:
+            yield Kind.ATTACHMENT, attachment
+    if segment == 0:
         yield Kind.EPOCH, _note(txn, notes, segment, NoteKind.EPOCH)
     for seq in range(seal.first, seal.first + seal.count):
         yield Kind.ENTRY, _entry(txn, entries, seq)
@@ -150,6 +149,22 @@ def _context(txn: Any, entries: Any, notes: Any, segment: int) -> Iterator[tuple
         start = EpochNote.parse(note.parse(signed).text)
         yield Kind.OPEN, _payload(_entry(txn, entries, start.seq + (1 if start.epoch == 0 else 0)))
     yield Kind.SEAL_BEFORE, _note(txn, notes, segment - 1, NoteKind.SEAL)
+
+
+def _attached(txn: Any, attached: Any, first: int, count: int) -> list[bytes]:
+    """The digests that this segment's entries name, and the last two named before them, once each, rising."""
+    digests: set[bytes] = set()
+    with txn.cursor(attached) as cursor:
+        more = cursor.set_range(seq_key(first))
+        while more and seq_of(bytes(cursor.key())) < first + count:
+            digests.add(bytes(cursor.value()))
+            more = cursor.next()
+        more = cursor.prev() if cursor.set_range(seq_key(first)) else cursor.last()
+        for _ in range(2):
+            if more:
+                digests.add(bytes(cursor.value()))
+                more = cursor.prev()
+    return sorted(digests)
 
 
 def _payload(body: bytes) -> bytes:

@@ -19,10 +19,10 @@ from sidecar.chain.limits import CLOCK_STEP_NS, ZERO32
 from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.errors import CustodyError
+from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Moment
 from sidecar.ledger.draft import Prepared, own
 from sidecar.ledger.segment import Made, OpenSegment, Place
-from sidecar.ledger.store import Batch, NoteKind
 
 Entropy = Callable[[int], bytes]
 

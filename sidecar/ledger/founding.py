@@ -15,11 +15,12 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.lines import NONE
 from sidecar.chain.seeds import Custody
 from sidecar.errors import UsageError
+from sidecar.ledger.batch import Batch
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import LOCK, founded, save_identity
 from sidecar.ledger.epoch import Chain, Entropy, Start, WrapSeed, begin, close_entry
 from sidecar.ledger.options import Options
-from sidecar.ledger.store import FILE, Batch, LmdbStore, Store
+from sidecar.ledger.store import FILE, LmdbStore, Store
 
 CreateStore = Callable[[Path, int], Store]
 

@@ -50,7 +50,7 @@ class Inbox:
         Raises:
             LedgerError: too much waits already, or the ledger is closed or has failed.
         """
-        size = len(item.entry.payload)
+        size = _size(item)
         with self._condition:
             if self._shut is not None:
                 raise again(self._shut)
@@ -70,7 +70,7 @@ class Inbox:
             while self._items and len(taken) < most and size < MAX_GROUP_BYTES:
                 item = self._items.popleft()
                 taken.append(item)
-                size += len(item.entry.payload)
+                size += _size(item)
             self._bytes -= size
             return taken, self._shut is not None and not self._items
 
@@ -88,6 +88,10 @@ class Inbox:
             self._items.clear()
             self._bytes = 0
             return items
+
+
+def _size(item: Item) -> int:
+    return len(item.entry.payload) + (len(item.entry.attachment[1]) if item.entry.attachment else 0)
 
 
 def release(answers: Iterable[tuple[Waiter | None, Answer]]) -> None:

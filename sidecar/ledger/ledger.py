@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import hashlib
 import os
 import threading
 from collections.abc import Callable
@@ -19,6 +20,7 @@ from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
 from sidecar.chain.seal import Seal
 from sidecar.errors import LedgerDamaged, LedgerError, Malformed, NotFound, ProofRejected, WrongState
+from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
@@ -27,7 +29,7 @@ from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.recovery import find_end, read_chain
-from sidecar.ledger.store import Batch, LmdbStore, NoteKind, Store, refuse_absent
+from sidecar.ledger.store import LmdbStore, Store, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
@@ -163,6 +165,23 @@ class Ledger:
             return strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
         except Malformed as error:
             raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
+
+    def attachment(self, digest: bytes) -> bytes:
+        """What an entry named by this SHA-256.
+
+        Raises:
+            NotFound: nothing was. LedgerDamaged: what is stored there is something else. LedgerError: closed.
+        """
+        found = self._store.attachment(digest)
+        if found is None:
+            raise NotFound("digest: nothing of this digest is attached in this ledger")
+        if hashlib.sha256(found).digest() != digest:
+            raise LedgerDamaged("an attachment is not what was written; run `sidecar verify`")
+        return found
+
+    def last_attached(self) -> int | None:
+        """The seq of the last entry that came with an attachment, or None."""
+        return self._store.last_attached()
 
     def find(self, decision_id: str) -> int | None:
         """The seq of a decision's entry, or None. The index is only a hint: what it points to is looked at.

@@ -81,7 +81,8 @@ class Room:
 
 def cost(entry: Prepared) -> int:
     """The most bytes an entry takes in the store."""
-    return len(entry.payload) // _PAGE * _PAGE + 2 * _PAGE
+    attached = len(entry.attachment[1]) if entry.attachment else 0
+    return (len(entry.payload) + attached) // _PAGE * _PAGE + 2 * _PAGE
 
 
 def _range(name: str, value: int, low: int, high: int) -> None:

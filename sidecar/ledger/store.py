@@ -6,10 +6,9 @@ Nothing here knows what an entry or a note says. `lmdb` is imported nowhere else
 from __future__ import annotations
 
 import contextlib
-import enum
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -17,47 +16,12 @@ import lmdb
 
 from sidecar.chain.limits import FORMAT
 from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerOtherVersion, LedgerUnknown
+from sidecar.ledger.batch import Batch, NoteKind, note_key, note_of, request_key, seq_key, seq_of
 
 FILE: Final = "ledger.mdb"
 _FORMAT_KEY: Final = b"format"
-_DATABASES: Final = (b"entries", b"notes", b"index", b"requests")
+_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached")
 _FORGET_AT_ONCE: Final = 512  # the most old repeat keys that one commit takes away
-
-
-class NoteKind(enum.IntEnum):
-    """The last byte of a note's key."""
-
-    EPOCH = 0
-    HEAD = 1
-    SEAL = 2
-
-
-@dataclass(slots=True)
-class Batch:
-    """What one commit writes, all of it or nothing. Entries in the order of their numbers."""
-
-    entries: list[tuple[bytes, bytes]] = field(default_factory=list)
-    notes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
-    index: list[tuple[bytes, bytes]] = field(default_factory=list)
-    requests: list[tuple[bytes, bytes]] = field(default_factory=list)
-    forget_before: int = 0
-
-    def entry(self, seq: int, body: bytes) -> None:
-        """An entry in its stored form."""
-        self.entries.append((seq_key(seq), body))
-
-    def note(self, segment: int, kind: NoteKind, signed: bytes | None) -> None:
-        """A signed note in place of the one there, or None to remove it."""
-        self.notes.append((note_key(segment, kind), signed))
-
-    def decision(self, decision_id: bytes, seq: int) -> None:
-        """Where the decision with this 16-byte id is."""
-        self.index.append((decision_id, seq_key(seq)))
-
-    def request(self, period: int, repeat_key: bytes, seq: int, receipt: bytes) -> None:
-        """What to recall when the same is asked again; keys of periods before the last one are forgotten."""
-        self.requests.append((request_key(period, repeat_key), seq_key(seq) + receipt))
-        self.forget_before = max(self.forget_before, period - 1)
 
 
 class Store(Protocol):
@@ -102,6 +66,14 @@ class Store(Protocol):
         """The entry's number and receipt under a repeat key, by an index that nothing vouches for."""
         ...
 
+    def attachment(self, digest: bytes) -> bytes | None:
+        """What was attached under this SHA-256, by the store's word."""
+        ...
+
+    def last_attached(self) -> int | None:
+        """The greatest number of an entry with an attachment."""
+        ...
+
     def used(self) -> int:
         """Bytes taken, at most."""
         ...
@@ -120,7 +92,9 @@ class LmdbStore:
 
     def __init__(self, environment: lmdb.Environment) -> None:
         self._env = environment
-        self._entries, self._notes, self._index, self._requests = (environment.open_db(name) for name in _DATABASES)
+        self._entries, self._notes, self._index, self._requests, self._attachments, self._attached = (
+            environment.open_db(name) for name in _DATABASES
+        )
         self._page = int(environment.stat()["psize"])
 
     @classmethod
@@ -167,6 +141,9 @@ class LmdbStore:
                     txn.delete(key, db=self._notes)
                 else:
                     txn.put(key, signed, db=self._notes)
+            for key, digest, attachment in batch.attachments:
+                txn.put(digest, attachment, db=self._attachments, overwrite=False)
+                txn.put(key, digest, db=self._attached)
             for key, place in batch.index:
                 txn.put(key, place, db=self._index, overwrite=False)
             for key, recalled in batch.requests:
@@ -217,6 +194,15 @@ class LmdbStore:
         value = self._get(self._requests, request_key(period, repeat_key))
         return None if value is None else (seq_of(value[:8]), value[8:])
 
+    def attachment(self, digest: bytes) -> bytes | None:
+        """As :meth:`Store.attachment`."""
+        return self._get(self._attachments, digest)
+
+    def last_attached(self) -> int | None:
+        """As :meth:`Store.last_attached`."""
+        key = self._last(self._attached)
+        return None if key is None else seq_of(key)
+
     def used(self) -> int:
         """As :meth:`Store.used`: every page ever taken; LMDB gives none back but uses freed ones again."""
         with _translated():
@@ -246,35 +232,6 @@ class LmdbStore:
     def _last(self, database: Any) -> bytes | None:
         with _translated(), self._env.begin() as txn, txn.cursor(database) as cursor:
             return cursor.key() if cursor.last() else None
-
-
-def seq_key(seq: int) -> bytes:
-    """The key of an entry."""
-    return seq.to_bytes(8, "big")
-
-
-def request_key(period: int, repeat_key: bytes) -> bytes:
-    """The key of what is recalled: the period it was made in, then what stands for the request."""
-    return period.to_bytes(8, "big") + repeat_key
-
-
-def seq_of(key: bytes) -> int:
-    """The entry's number from its key. Raises LedgerDamaged."""
-    if len(key) != 8:
-        raise LedgerDamaged("the key of an entry has not 8 bytes")
-    return int.from_bytes(key, "big")
-
-
-def note_key(segment: int, kind: NoteKind) -> bytes:
-    """The key of a note."""
-    return segment.to_bytes(8, "big") + bytes((kind,))
-
-
-def note_of(key: bytes) -> tuple[int, NoteKind]:
-    """Segment and kind from a note's key. Raises LedgerDamaged."""
-    if len(key) != 9 or key[8] > NoteKind.SEAL:
-        raise LedgerDamaged("the key of a note has not its 9 bytes")
-    return int.from_bytes(key[:8], "big"), NoteKind(key[8])
 
 
 def epoch_before(txn: lmdb.Transaction, notes: Any, segment: int) -> int | None:
@@ -342,10 +299,20 @@ def _is_own_file(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
-def databases(environment: lmdb.Environment, txn: lmdb.Transaction) -> tuple[Any, Any]:
-    """Entries and notes of an environment open for reading."""
-    entries, notes, *_ = (environment.open_db(name, txn=txn, create=False) for name in _DATABASES)
-    return entries, notes
+@dataclass(frozen=True, slots=True)
+class Databases:
+    """What a reader looks into, each as LMDB names it."""
+
+    entries: Any
+    notes: Any
+    attachments: Any
+    attached: Any
+
+
+def databases(environment: lmdb.Environment, txn: lmdb.Transaction) -> Databases:
+    """The databases of an environment open for reading."""
+    names = (b"entries", b"notes", b"attachments", b"attached")
+    return Databases(*(environment.open_db(name, txn=txn, create=False) for name in names))
 
 
 def _environment(

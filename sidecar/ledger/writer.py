@@ -13,6 +13,7 @@ from uuid import UUID
 
 from sidecar.chain.entry import EntryType
 from sidecar.errors import LedgerError
+from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock, Moment
 from sidecar.ledger.draft import Recorded
 from sidecar.ledger.epoch import Epoch, clock_entry, close_entry
@@ -20,7 +21,7 @@ from sidecar.ledger.inbox import Inbox, Item, Waiter, refuse, release
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room, cost
 from sidecar.ledger.segment import Made, OpenSegment
-from sidecar.ledger.store import Batch, NoteKind, Store
+from sidecar.ledger.store import Store
 
 OnCommit = Callable[[int, float], None]
 """Told of each commit that is durable: how many entries it holds (0: a seal alone), and its seconds."""
@@ -166,6 +167,8 @@ class Writer:
             place += 0 if step else 1
             entry = self._epoch.write(item.entry, now)
             batch.entry(entry.seq, entry.body)
+            if item.entry.attachment is not None:
+                batch.attach(entry.seq, *item.entry.attachment)
             if entry.decided is not None:
                 batch.decision(UUID(entry.decided.decision_id).bytes, entry.seq)
             if item.entry.repeat_key is not None:

@@ -24,7 +24,7 @@ _sym_db = _symbol_database.Default()
 
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sidecar/v1/decision.proto\x12\nsidecar.v1\"$\n\x08Resource\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"X\n\x0b\x41lternative\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12&\n\x08resource\x18\x02 \x01(\x0b\x32\x14.sidecar.v1.Resource\x12\x11\n\targuments\x18\x03 \x01(\x0c\"\xff\x01\n\rDecideRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12&\n\x08resource\x18\x03 \x01(\x0b\x32\x14.sidecar.v1.Resource\x12\x11\n\targuments\x18\x04 \x01(\x0c\x12\x0f\n\x07\x63ontext\x18\x05 \x01(\x0c\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12-\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x17.sidecar.v1.Alternative\x12\x14\n\x0ctrace_parent\x18\x08 \x01(\t\x12\x17\n\x0fidempotency_key\x18\t \x01(\t\x12\x14\n\x0clast_receipt\x18\n \x01(\x0c\"\'\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\".\n\nObligation\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\x0c\"]\n\x12\x41lternativeVerdict\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0e\x32\x12.sidecar.v1.Effect\x12#\n\x07reasons\x18\x02 \x03(\x0b\x32\x12.sidecar.v1.Reason\"t\n\rPolicyVersion\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x02 \x01(\t\x12\x12\n\nentrypoint\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x15\n\rbundle_digest\x18\x05 \x01(\t\"\xaf\x02\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x12.sidecar.v1.Effect\x12#\n\x07reasons\x18\x03 \x03(\x0b\x32\x12.sidecar.v1.Reason\x12+\n\x0bobligations\x18\x04 \x03(\x0b\x32\x16.sidecar.v1.Obligation\x12\x34\n\x0c\x61lternatives\x18\x05 \x03(\x0b\x32\x1e.sidecar.v1.AlternativeVerdict\x12)\n\x06policy\x18\x06 \x01(\x0b\x32\x19.sidecar.v1.PolicyVersion\x12\x0b\n\x03seq\x18\x07 \x01(\x04\x12\x0f\n\x07receipt\x18\x08 \x01(\x0c\x12\x13\n\x0b\x61gent_proof\x18\t \x01(\t\"A\n\x12\x44\x65\x63ideBatchRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.DecideRequest\":\n\x13\x44\x65\x63ideBatchResponse\x12#\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x12.sidecar.v1.Answer\"Y\n\x13\x44\x65\x63ideStreamRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.sidecar.v1.DecideRequest\"R\n\x14\x44\x65\x63ideStreamResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\"\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Answer\"h\n\x06\x41nswer\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.sidecar.v1.DecideResponseH\x00\x12&\n\x07refusal\x18\x02 \x01(\x0b\x32\x13.sidecar.v1.RefusalH\x00\x42\x06\n\x04what\"(\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x90\x01\n\x14ReportOutcomeRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.sidecar.v1.OutcomeStatus\x12\x10\n\x08response\x18\x04 \x01(\x0c\x12\x17\n\x0fresponse_digest\x18\x05 \x01(\x0c\"5\n\x15ReportOutcomeResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\"\r\n\x0bHeadRequest\"d\n\x0cHeadResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x0c\x12\x10\n\x08next_seq\x18\x02 \x01(\x04\x12\x0f\n\x07segment\x18\x03 \x01(\x04\x12\x0c\n\x04head\x18\x04 \x01(\x0c\x12\x11\n\tlast_seal\x18\x05 \x01(\x0c\"@\n\x0fGetEntryRequest\x12\r\n\x03seq\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x42\x07\n\x05which\"l\n\x10GetEntryResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07segment\x18\x02 \x01(\x04\x12\x0e\n\x06header\x18\x03 \x01(\x0c\x12\x0b\n\x03tag\x18\x04 \x01(\x0c\x12\x0c\n\x04salt\x18\x05 \x01(\x0c\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\"\x1b\n\x0cProveRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\"N\n\rProveResponse\x12\x12\n\nleaf_input\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x0c\n\x04seal\x18\x04 \x01(\x0c*`\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45\x46\x46\x45\x43T_ALLOW\x10\x01\x12\x0f\n\x0b\x45\x46\x46\x45\x43T_DENY\x10\x02\x12\x1b\n\x17\x45\x46\x46\x45\x43T_REQUIRE_APPROVAL\x10\x03*\x83\x01\n\rOutcomeStatus\x12\x1e\n\x1aOUTCOME_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17OUTCOME_STATUS_EXECUTED\x10\x01\x12\x1a\n\x16OUTCOME_STATUS_BLOCKED\x10\x02\x12\x19\n\x15OUTCOME_STATUS_FAILED\x10\x03\x32\xcf\x02\n\x0f\x44\x65\x63isionService\x12?\n\x06\x44\x65\x63ide\x12\x19.sidecar.v1.DecideRequest\x1a\x1a.sidecar.v1.DecideResponse\x12N\n\x0b\x44\x65\x63ideBatch\x12\x1e.sidecar.v1.DecideBatchRequest\x1a\x1f.sidecar.v1.DecideBatchResponse\x12U\n\x0c\x44\x65\x63ideStream\x12\x1f.sidecar.v1.DecideStreamRequest\x1a .sidecar.v1.DecideStreamResponse(\x01\x30\x01\x12T\n\rReportOutcome\x12 .sidecar.v1.ReportOutcomeRequest\x1a!.sidecar.v1.ReportOutcomeResponse2\xcf\x01\n\rLedgerService\x12\x39\n\x04Head\x12\x17.sidecar.v1.HeadRequest\x1a\x18.sidecar.v1.HeadResponse\x12\x45\n\x08GetEntry\x12\x1b.sidecar.v1.GetEntryRequest\x1a\x1c.sidecar.v1.GetEntryResponse\x12<\n\x05Prove\x12\x18.sidecar.v1.ProveRequest\x1a\x19.sidecar.v1.ProveResponseB\x1eZ\x1csidecar.example/v1;sidecarv1b\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x19sidecar/v1/decision.proto\x12\nsidecar.v1\"$\n\x08Resource\x12\x0c\n\x04type\x18\x01 \x01(\t\x12\n\n\x02id\x18\x02 \x01(\t\"X\n\x0b\x41lternative\x12\x0e\n\x06\x61\x63tion\x18\x01 \x01(\t\x12&\n\x08resource\x18\x02 \x01(\x0b\x32\x14.sidecar.v1.Resource\x12\x11\n\targuments\x18\x03 \x01(\x0c\"\xff\x01\n\rDecideRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x0e\n\x06\x61\x63tion\x18\x02 \x01(\t\x12&\n\x08resource\x18\x03 \x01(\x0b\x32\x14.sidecar.v1.Resource\x12\x11\n\targuments\x18\x04 \x01(\x0c\x12\x0f\n\x07\x63ontext\x18\x05 \x01(\x0c\x12\x0f\n\x07purpose\x18\x06 \x01(\t\x12-\n\x0c\x61lternatives\x18\x07 \x03(\x0b\x32\x17.sidecar.v1.Alternative\x12\x14\n\x0ctrace_parent\x18\x08 \x01(\t\x12\x17\n\x0fidempotency_key\x18\t \x01(\t\x12\x14\n\x0clast_receipt\x18\n \x01(\x0c\"\'\n\x06Reason\x12\x0c\n\x04\x63ode\x18\x01 \x01(\t\x12\x0f\n\x07message\x18\x02 \x01(\t\".\n\nObligation\x12\x0c\n\x04kind\x18\x01 \x01(\t\x12\x12\n\nparameters\x18\x02 \x01(\x0c\"]\n\x12\x41lternativeVerdict\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x01 \x01(\x0e\x32\x12.sidecar.v1.Effect\x12#\n\x07reasons\x18\x02 \x03(\x0b\x32\x12.sidecar.v1.Reason\"t\n\rPolicyVersion\x12\x0e\n\x06\x65ngine\x18\x01 \x01(\t\x12\x16\n\x0e\x65ngine_version\x18\x02 \x01(\t\x12\x12\n\nentrypoint\x18\x03 \x01(\t\x12\x10\n\x08revision\x18\x04 \x01(\t\x12\x15\n\rbundle_digest\x18\x05 \x01(\t\"\xd3\x02\n\x0e\x44\x65\x63ideResponse\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x01 \x01(\t\x12\"\n\x06\x65\x66\x66\x65\x63t\x18\x02 \x01(\x0e\x32\x12.sidecar.v1.Effect\x12#\n\x07reasons\x18\x03 \x03(\x0b\x32\x12.sidecar.v1.Reason\x12+\n\x0bobligations\x18\x04 \x03(\x0b\x32\x16.sidecar.v1.Obligation\x12\x34\n\x0c\x61lternatives\x18\x05 \x03(\x0b\x32\x1e.sidecar.v1.AlternativeVerdict\x12)\n\x06policy\x18\x06 \x01(\x0b\x32\x19.sidecar.v1.PolicyVersion\x12\x0b\n\x03seq\x18\x07 \x01(\x04\x12\x0f\n\x07receipt\x18\x08 \x01(\x0c\x12\x13\n\x0b\x61gent_proof\x18\t \x01(\t\x12\x15\n\x08\x65nforced\x18\n \x01(\x08H\x00\x88\x01\x01\x42\x0b\n\t_enforced\"A\n\x12\x44\x65\x63ideBatchRequest\x12+\n\x08requests\x18\x01 \x03(\x0b\x32\x19.sidecar.v1.DecideRequest\":\n\x13\x44\x65\x63ideBatchResponse\x12#\n\x07\x61nswers\x18\x01 \x03(\x0b\x32\x12.sidecar.v1.Answer\"Y\n\x13\x44\x65\x63ideStreamRequest\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12*\n\x07request\x18\x02 \x01(\x0b\x32\x19.sidecar.v1.DecideRequest\"R\n\x14\x44\x65\x63ideStreamResponse\x12\x16\n\x0e\x63orrelation_id\x18\x01 \x01(\x04\x12\"\n\x06\x61nswer\x18\x02 \x01(\x0b\x32\x12.sidecar.v1.Answer\"h\n\x06\x41nswer\x12.\n\x08\x64\x65\x63ision\x18\x01 \x01(\x0b\x32\x1a.sidecar.v1.DecideResponseH\x00\x12&\n\x07refusal\x18\x02 \x01(\x0b\x32\x13.sidecar.v1.RefusalH\x00\x42\x06\n\x04what\"(\n\x07Refusal\x12\x0c\n\x04\x63ode\x18\x01 \x01(\r\x12\x0f\n\x07message\x18\x02 \x01(\t\"\x90\x01\n\x14ReportOutcomeRequest\x12\r\n\x05\x61gent\x18\x01 \x01(\t\x12\x13\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\t\x12)\n\x06status\x18\x03 \x01(\x0e\x32\x19.sidecar.v1.OutcomeStatus\x12\x10\n\x08response\x18\x04 \x01(\x0c\x12\x17\n\x0fresponse_digest\x18\x05 \x01(\x0c\"5\n\x15ReportOutcomeResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07receipt\x18\x02 \x01(\x0c\"\r\n\x0bHeadRequest\"d\n\x0cHeadResponse\x12\x10\n\x08\x63hain_id\x18\x01 \x01(\x0c\x12\x10\n\x08next_seq\x18\x02 \x01(\x04\x12\x0f\n\x07segment\x18\x03 \x01(\x04\x12\x0c\n\x04head\x18\x04 \x01(\x0c\x12\x11\n\tlast_seal\x18\x05 \x01(\x0c\"@\n\x0fGetEntryRequest\x12\r\n\x03seq\x18\x01 \x01(\x04H\x00\x12\x15\n\x0b\x64\x65\x63ision_id\x18\x02 \x01(\tH\x00\x42\x07\n\x05which\"l\n\x10GetEntryResponse\x12\x0b\n\x03seq\x18\x01 \x01(\x04\x12\x0f\n\x07segment\x18\x02 \x01(\x04\x12\x0e\n\x06header\x18\x03 \x01(\x0c\x12\x0b\n\x03tag\x18\x04 \x01(\x0c\x12\x0c\n\x04salt\x18\x05 \x01(\x0c\x12\x0f\n\x07payload\x18\x06 \x01(\x0c\"\x1b\n\x0cProveRequest\x12\x0b\n\x03seq\x18\x01 \x01(\x04\"N\n\rProveResponse\x12\x12\n\nleaf_input\x18\x01 \x01(\x0c\x12\r\n\x05index\x18\x02 \x01(\x04\x12\x0c\n\x04path\x18\x03 \x03(\x0c\x12\x0c\n\x04seal\x18\x04 \x01(\x0c*`\n\x06\x45\x66\x66\x65\x63t\x12\x16\n\x12\x45\x46\x46\x45\x43T_UNSPECIFIED\x10\x00\x12\x10\n\x0c\x45\x46\x46\x45\x43T_ALLOW\x10\x01\x12\x0f\n\x0b\x45\x46\x46\x45\x43T_DENY\x10\x02\x12\x1b\n\x17\x45\x46\x46\x45\x43T_REQUIRE_APPROVAL\x10\x03*\x83\x01\n\rOutcomeStatus\x12\x1e\n\x1aOUTCOME_STATUS_UNSPECIFIED\x10\x00\x12\x1b\n\x17OUTCOME_STATUS_EXECUTED\x10\x01\x12\x1a\n\x16OUTCOME_STATUS_BLOCKED\x10\x02\x12\x19\n\x15OUTCOME_STATUS_FAILED\x10\x03\x32\xcf\x02\n\x0f\x44\x65\x63isionService\x12?\n\x06\x44\x65\x63ide\x12\x19.sidecar.v1.DecideRequest\x1a\x1a.sidecar.v1.DecideResponse\x12N\n\x0b\x44\x65\x63ideBatch\x12\x1e.sidecar.v1.DecideBatchRequest\x1a\x1f.sidecar.v1.DecideBatchResponse\x12U\n\x0c\x44\x65\x63ideStream\x12\x1f.sidecar.v1.DecideStreamRequest\x1a .sidecar.v1.DecideStreamResponse(\x01\x30\x01\x12T\n\rReportOutcome\x12 .sidecar.v1.ReportOutcomeRequest\x1a!.sidecar.v1.ReportOutcomeResponse2\xcf\x01\n\rLedgerService\x12\x39\n\x04Head\x12\x17.sidecar.v1.HeadRequest\x1a\x18.sidecar.v1.HeadResponse\x12\x45\n\x08GetEntry\x12\x1b.sidecar.v1.GetEntryRequest\x1a\x1c.sidecar.v1.GetEntryResponse\x12<\n\x05Prove\x12\x18.sidecar.v1.ProveRequest\x1a\x19.sidecar.v1.ProveResponseB\x1eZ\x1csidecar.example/v1;sidecarv1b\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -32,10 +32,10 @@ _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'sidecar.v1.decision_pb2', _
 if not _descriptor._USE_C_DESCRIPTORS:
   _globals['DESCRIPTOR']._loaded_options = None
   _globals['DESCRIPTOR']._serialized_options = b'Z\034sidecar.example/v1;sidecarv1'
-  _globals['_EFFECT']._serialized_start=2089
-  _globals['_EFFECT']._serialized_end=2185
-  _globals['_OUTCOMESTATUS']._serialized_start=2188
-  _globals['_OUTCOMESTATUS']._serialized_end=2319
+  _globals['_EFFECT']._serialized_start=2125
+  _globals['_EFFECT']._serialized_end=2221
+  _globals['_OUTCOMESTATUS']._serialized_start=2224
+  _globals['_OUTCOMESTATUS']._serialized_end=2355
   _globals['_RESOURCE']._serialized_start=41
   _globals['_RESOURCE']._serialized_end=77
   _globals['_ALTERNATIVE']._serialized_start=79
@@ -51,37 +51,37 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_POLICYVERSION']._serialized_start=611
   _globals['_POLICYVERSION']._serialized_end=727
   _globals['_DECIDERESPONSE']._serialized_start=730
-  _globals['_DECIDERESPONSE']._serialized_end=1033
-  _globals['_DECIDEBATCHREQUEST']._serialized_start=1035
-  _globals['_DECIDEBATCHREQUEST']._serialized_end=1100
-  _globals['_DECIDEBATCHRESPONSE']._serialized_start=1102
-  _globals['_DECIDEBATCHRESPONSE']._serialized_end=1160
-  _globals['_DECIDESTREAMREQUEST']._serialized_start=1162
-  _globals['_DECIDESTREAMREQUEST']._serialized_end=1251
-  _globals['_DECIDESTREAMRESPONSE']._serialized_start=1253
-  _globals['_DECIDESTREAMRESPONSE']._serialized_end=1335
-  _globals['_ANSWER']._serialized_start=1337
-  _globals['_ANSWER']._serialized_end=1441
-  _globals['_REFUSAL']._serialized_start=1443
-  _globals['_REFUSAL']._serialized_end=1483
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1486
-  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=1630
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=1632
-  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=1685
-  _globals['_HEADREQUEST']._serialized_start=1687
-  _globals['_HEADREQUEST']._serialized_end=1700
-  _globals['_HEADRESPONSE']._serialized_start=1702
-  _globals['_HEADRESPONSE']._serialized_end=1802
-  _globals['_GETENTRYREQUEST']._serialized_start=1804
-  _globals['_GETENTRYREQUEST']._serialized_end=1868
-  _globals['_GETENTRYRESPONSE']._serialized_start=1870
-  _globals['_GETENTRYRESPONSE']._serialized_end=1978
-  _globals['_PROVEREQUEST']._serialized_start=1980
-  _globals['_PROVEREQUEST']._serialized_end=2007
-  _globals['_PROVERESPONSE']._serialized_start=2009
-  _globals['_PROVERESPONSE']._serialized_end=2087
-  _globals['_DECISIONSERVICE']._serialized_start=2322
-  _globals['_DECISIONSERVICE']._serialized_end=2657
-  _globals['_LEDGERSERVICE']._serialized_start=2660
-  _globals['_LEDGERSERVICE']._serialized_end=2867
+  _globals['_DECIDERESPONSE']._serialized_end=1069
+  _globals['_DECIDEBATCHREQUEST']._serialized_start=1071
+  _globals['_DECIDEBATCHREQUEST']._serialized_end=1136
+  _globals['_DECIDEBATCHRESPONSE']._serialized_start=1138
+  _globals['_DECIDEBATCHRESPONSE']._serialized_end=1196
+  _globals['_DECIDESTREAMREQUEST']._serialized_start=1198
+  _globals['_DECIDESTREAMREQUEST']._serialized_end=1287
+  _globals['_DECIDESTREAMRESPONSE']._serialized_start=1289
+  _globals['_DECIDESTREAMRESPONSE']._serialized_end=1371
+  _globals['_ANSWER']._serialized_start=1373
+  _globals['_ANSWER']._serialized_end=1477
+  _globals['_REFUSAL']._serialized_start=1479
+  _globals['_REFUSAL']._serialized_end=1519
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_start=1522
+  _globals['_REPORTOUTCOMEREQUEST']._serialized_end=1666
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_start=1668
+  _globals['_REPORTOUTCOMERESPONSE']._serialized_end=1721
+  _globals['_HEADREQUEST']._serialized_start=1723
+  _globals['_HEADREQUEST']._serialized_end=1736
+  _globals['_HEADRESPONSE']._serialized_start=1738
+  _globals['_HEADRESPONSE']._serialized_end=1838
+  _globals['_GETENTRYREQUEST']._serialized_start=1840
+  _globals['_GETENTRYREQUEST']._serialized_end=1904
+  _globals['_GETENTRYRESPONSE']._serialized_start=1906
+  _globals['_GETENTRYRESPONSE']._serialized_end=2014
+  _globals['_PROVEREQUEST']._serialized_start=2016
+  _globals['_PROVEREQUEST']._serialized_end=2043
+  _globals['_PROVERESPONSE']._serialized_start=2045
+  _globals['_PROVERESPONSE']._serialized_end=2123
+  _globals['_DECISIONSERVICE']._serialized_start=2358
+  _globals['_DECISIONSERVICE']._serialized_end=2693
+  _globals['_LEDGERSERVICE']._serialized_start=2696
+  _globals['_LEDGERSERVICE']._serialized_end=2903
 # @@protoc_insertion_point(module_scope)

@@ -309,6 +309,7 @@ class DecideResponse(_message.Message):
     SEQ_FIELD_NUMBER: _builtins.int
     RECEIPT_FIELD_NUMBER: _builtins.int
     AGENT_PROOF_FIELD_NUMBER: _builtins.int
+    ENFORCED_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """UUIDv7"""
     effect: Global___Effect.ValueType
@@ -320,6 +321,10 @@ class DecideResponse(_message.Message):
     """
     agent_proof: _builtins.str
     """how the agent was proved: "asserted" means not at all"""
+    enforced: _builtins.bool
+    """False: the sidecar is configured for shadow enforcement, and a guard configured for it too may go on whatever the
+    effect, which is the true one. Absent means true: enforce.
+    """
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]: ...
     @_builtins.property
@@ -342,12 +347,15 @@ class DecideResponse(_message.Message):
         seq: _builtins.int = ...,
         receipt: _builtins.bytes = ...,
         agent_proof: _builtins.str = ...,
+        enforced: _builtins.bool | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enforced", b"_enforced", "enforced", b"enforced", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_proof", b"agent_proof", "alternatives", b"alternatives", "decision_id", b"decision_id", "effect", b"effect", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enforced", b"_enforced", "agent_proof", b"agent_proof", "alternatives", b"alternatives", "decision_id", b"decision_id", "effect", b"effect", "enforced", b"enforced", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__enforced: _TypeAlias = _typing.Literal["enforced"]  # noqa: Y015
+    _WhichOneofArgType__enforced: _TypeAlias = _typing.Literal["_enforced", b"_enforced"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__enforced) -> _WhichOneofReturnType__enforced | None: ...
 
 Global___DecideResponse: _TypeAlias = DecideResponse  # noqa: Y015
 

@@ -4,6 +4,7 @@ Rules: pure. No I/O but the ``read`` it is given, no clock, no import of the led
 ledger contains is never an exception, it is a finding at its place; what could not be checked is said.
 """
 
+from sidecar.verify.ahead import Piped, Worker
 from sidecar.verify.disclosure import Disclosure, parse_disclosure
 from sidecar.verify.evidence import Evidence, SeedOpener
 from sidecar.verify.judge import PROGRESS_EVERY, verify_stream
@@ -16,10 +17,12 @@ __all__ = [
     "Disclosure",
     "Evidence",
     "Finding",
+    "Piped",
     "Report",
     "SeedOpener",
     "Trust",
     "Verdict",
+    "Worker",
     "parse_disclosure",
     "parse_trust",
     "verify_stream",

@@ -10,18 +10,19 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any
 
-from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType, Header
+from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType
 from sidecar.chain.limits import ZERO16
 from sidecar.errors import Malformed
 from sidecar.verify import contents
-from sidecar.verify.contents import Contradiction
+from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.report import Verdict
 from sidecar.verify.state import Phase, State
 
 _TAGGED = 216  # header and tag: the leaf's input
-_SHORTEST = 249  # everything before the stored payload
 _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
+_WALL, _MONO, _AGENT_TAG = 12, 13, 17
+_NAMES_BUNDLE = frozenset({EntryType.DECISION, EntryType.POLICY})
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
 
 Fields = tuple[Any, ...]
@@ -34,25 +35,25 @@ class Entries:
     def __init__(self, state: State, epochs: Epochs) -> None:
         self._s = state
         self._epochs = epochs
-        self._held: tuple[Fields, bytes] | None = None
+        self._held: tuple[Fields, bytes, Told | None] | None = None
         self._suspects: tuple[Place, Place] | None = None
         self._last: Place = (0, 0)
         self._early: list[tuple[int, bytes]] = []
 
-    def feed(self, body: bytes) -> None:
-        """One entry record."""
+    def feed(self, body: bytes, told: Told | None = None) -> None:
+        """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`)."""
         s = self._s
         s.coverage.entries += 1
-        if len(body) < _SHORTEST:
+        if len(body) < contents.SHORTEST:
             self._unreadable(body)
             return
         fields = LAYOUT.unpack_from(body)
         if self._held is not None or s.phase is not Phase.SEGMENT or s.chain_id is None:
             self._prepare(fields, body)
         if fields[_EPOCH:_PREV] == (s.epoch, s.seq, s.segment, s.chain_id):
-            self._accept(fields, body, False)
+            self._accept(fields, body, told, False)
         else:
-            self._held = fields, body
+            self._held = fields, body, told
 
     def _prepare(self, fields: Fields, body: bytes) -> None:
         s = self._s
@@ -89,7 +90,7 @@ class Entries:
         """Judge the entry that is held, if one is, now that the next record tells what it is (None: no entry)."""
         if self._held is None:
             return
-        (fields, body), self._held = self._held, None
+        (fields, body, told), self._held = self._held, None
         s = self._s
         seq, segment = fields[_SEQ], fields[_SEGMENT]
         if s.segment < segment == next_segment and seq >= s.seq and fields[_CHAIN] == s.chain_id:
@@ -102,7 +103,7 @@ class Entries:
         wrong = _differences(fields, (s.epoch, s.seq, s.segment, s.chain_id))
         if wrong:
             s.say(Verdict.TAMPERED, s.seq, f"its header is of another place: {wrong}")
-        self._accept(fields, body, bool(wrong))
+        self._accept(fields, body, told, bool(wrong))
 
     def _leave_segment(self, segment: int, seq: int, epoch: int) -> None:
         s = self._s
@@ -118,7 +119,7 @@ class Entries:
         s.keys.skip(seq - s.seq)
         s.seq, s.leaf = seq, None
 
-    def _accept(self, fields: Fields, body: bytes, condemned: bool) -> None:
+    def _accept(self, fields: Fields, body: bytes, told: Told | None, condemned: bool) -> None:
         """The entry at this place, wherever else its header claims to be."""
         s = self._s
         seq, place = s.seq, (s.segment, s.seq)
@@ -128,10 +129,10 @@ class Entries:
         self._last = place
         s.leaf = leaf
         s.tree.append(leaf)
-        s.last_clocks = fields[12], fields[13]
+        s.last_clocks = fields[_WALL], fields[_MONO]
         if s.first_clocks is None:
             s.first_clocks = s.last_clocks
-        value = self._judge(fields, body, condemned)
+        value = self._judge(fields, body, told, condemned)
         decided = None
         if value is not None and fields[1] == EntryType.DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
@@ -140,7 +141,7 @@ class Entries:
         if s.receipts.due:
             s.receipts.compare(seq, leaf, decided, value)
 
-    def _judge(self, fields: Fields, body: bytes, condemned: bool) -> dict[str, Any] | None:
+    def _judge(self, fields: Fields, body: bytes, told: Told | None, condemned: bool) -> dict[str, Any] | None:
         """Tag, structure, payload; the payload's value if all of them are in order."""
         s = self._s
         if s.due is not None and s.keys.key is None:
@@ -151,41 +152,38 @@ class Entries:
             s.say(Verdict.TAMPERED, s.seq, "its tag is wrong")
             return None
         try:
-            header = contents.structure(body)
+            kind = contents.structure(fields)
         except Malformed as error:
             s.say(Verdict.MALFORMED, s.seq, str(error))
             self._placed(None, fields[_COMMIT])
             if s.seq == 0:
                 self._epochs.after_genesis()
             return None
-        kind = header.type
         if kind not in _ORDINARY or s.due is not None or s.closed:
-            self._placed(kind, header.payload_commit)
-        s.clock.entry(s.segment, s.seq, header.wall_ns, header.mono_ns, kind is EntryType.CLOCK)
-        value = self._content(header, body)
+            self._placed(kind, fields[_COMMIT])
+        s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is EntryType.CLOCK)
+        if told is None or s.seq in s.receipts.due:  # a receipt is held against the whole payload
+            told = contents.read(kind, fields, body)
+        value = self._content(kind, fields[_AGENT_TAG], told)
         if s.seq == 0 or kind is EntryType.OPEN:
             self._begin(kind, value)
         elif kind is EntryType.CLOCK and value is not None:
             s.coverage.note(f"segment {s.segment}, entry {s.seq}: the wall clock stepped by {value['step_ns']} ns")
         return value
 
-    def _content(self, header: Header, body: bytes) -> dict[str, Any] | None:
-        s, kind = self._s, header.type
-        try:
-            data = contents.read_payload(body, header.payload_len, header.payload_commit)
-            value = contents.read_value(kind, data, header.ref_seq, header.agent_tag)
-        except Malformed as error:
-            s.say(Verdict.MALFORMED, s.seq, str(error))
+    def _content(self, kind: EntryType, agent_tag: bytes, value: Told) -> dict[str, Any] | None:
+        s = self._s
+        if isinstance(value, Fault):
+            s.say(value.verdict, s.seq, value.reason)
             return None
-        except Contradiction as error:
-            s.say(Verdict.TAMPERED, s.seq, str(error))
-            return None
-        if header.agent_tag != ZERO16:
+        if agent_tag != ZERO16:
             agent = contents.proved_agent(kind, value)
-            if agent is not None and not s.keys.agent_fits(header.agent_tag, s.seq, agent):
+            if agent is not None and not s.keys.agent_fits(agent_tag, s.seq, agent):
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
         elif kind is EntryType.DECISION:
             s.coverage.asserted += 1
+        if kind in _NAMES_BUNDLE:
+            s.attachments.named(kind, value, s.segment, s.seq)
         return value
 
     def _placed(self, kind: EntryType | None, commit: bytes) -> None:

@@ -6,10 +6,12 @@ the stream's length. What the stream contains never raises: it becomes a finding
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import Malformed
+from sidecar.verify.ahead import Worker, ahead
+from sidecar.verify.contents import Told
 from sidecar.verify.context import Context
 from sidecar.verify.coverage import claim
 from sidecar.verify.entries import Entries
@@ -32,16 +34,18 @@ def verify_stream(
     evidence: Evidence = Evidence(),  # noqa: B008  frozen, and empty
     *,
     progress: Callable[[int], None] | None = None,
+    workers: Sequence[Worker] = (),
 ) -> Report:
     """Judge a stream: a whole ledger, or one segment file.
 
     ``read(n)`` gives exactly n bytes, or fewer only at the end. ``progress`` is called with the number of entries read
-    so far, every :data:`PROGRESS_EVERY`. What ``read`` and the evidence's ``open_seed`` raise passes through, except
-    `Malformed` from ``read`` and `CustodyError` from ``open_seed``, which are findings.
+    so far, every :data:`PROGRESS_EVERY`. ``workers`` read payloads ahead; without any, the report is the same. What
+    ``read``, ``workers`` and the evidence's ``open_seed`` raise passes through, except `Malformed` from ``read`` and
+    `CustodyError` from ``open_seed``, which are findings.
     """
     judge = _Judge(evidence)
     try:
-        judge.read(read, progress)
+        judge.read(ahead(records(read), workers), progress)
     except Malformed as error:
         judge.broken(str(error))
     return judge.report()
@@ -55,13 +59,13 @@ class _Judge:
         self._segments = Segments(self._s, self._entries)
         self._context = Context(self._s, self._epochs)
 
-    def read(self, read: Callable[[int], bytes], progress: Callable[[int], None] | None) -> None:
+    def read(self, stream: Iterable[tuple[Kind, bytes, Told | None]], progress: Callable[[int], None] | None) -> None:
         s, feed = self._s, self._entries.feed
-        for kind, body in records(read):
+        for kind, body, told in stream:
             if s.phase is Phase.DONE:
                 raise Malformed("a record follows the seal of a segment file")
             if kind is Kind.ENTRY:
-                feed(body)
+                feed(body, told)
                 if progress is not None and s.coverage.entries % PROGRESS_EVERY == 0:
                     progress(s.coverage.entries)
             else:
@@ -69,6 +73,14 @@ class _Judge:
 
     def _other(self, kind: Kind, body: bytes) -> None:
         s = self._s
+        if kind is Kind.ATTACHMENT:
+            if s.coverage.entries:
+                s.attachments.end()
+            s.attachments.feed(body)
+            return
+        in_context = s.phase is Phase.CONTEXT or (s.phase is Phase.START and kind is Kind.GENESIS)
+        if not in_context:
+            s.attachments.end()
         if s.phase is Phase.CONTEXT or (s.phase is Phase.START and kind is Kind.GENESIS):
             self._context.feed(kind, body)
         elif kind is Kind.EPOCH:
@@ -92,6 +104,8 @@ class _Judge:
         self._entries.finish()
         self._epochs.finish()
         self._segments.finish()
+        if not s.coverage.broken:
+            s.attachments.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
         s.findings.add(Verdict.UNANCHORED, None, None, _UNANCHORED)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None

@@ -12,6 +12,7 @@ from sidecar.chain.limits import ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody
+from sidecar.verify.attachments import Attachments
 from sidecar.verify.clock import ClockRule
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
@@ -45,6 +46,7 @@ class State:
         self.keys = Keyring(evidence, self.findings, self.coverage)
         self.clock = ClockRule(self.findings)
         self.receipts = Receipts(evidence.receipts, self.findings, self.coverage)
+        self.attachments = Attachments(self.findings, self.coverage)
         self.phase = Phase.START
         self.chain_id: bytes | None = None
         self.identity: bytes | None = None

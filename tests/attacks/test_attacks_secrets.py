@@ -242,9 +242,9 @@ def test_attack_18_custodians_or_seeds_swapped_in_the_epoch_note(line: str, evid
 @KNOWN
 def test_attack_18_first_signing_key_swapped(evidence: Evidence) -> None:
     records = list(STORY.records)
-    text = note.parse(records[0].body).text
+    text = note.parse(records[1].body).text
     theirs = dataclasses.replace(EpochNote.parse(text), key=public(MALLORY)).text()
-    records[0] = Record(Kind.EPOCH, note.sign(theirs, lines.identity_name(STORY.chain_id), MALLORY), 0)
+    records[1] = Record(Kind.EPOCH, note.sign(theirs, lines.identity_name(STORY.chain_id), MALLORY), 0)
     found(records, T, 0, 0, evidence)
 
 

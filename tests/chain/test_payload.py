@@ -11,7 +11,7 @@ import pytest
 from sidecar.chain import payload, strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.errors import Malformed
-from tests.scribe import POLICY, Scribe, custodian, story
+from tests.scribe import ACTIVATED, Scribe, custodian, story
 
 STORY = story()
 OPTION = {"action": "a", "resource": {"type": "t", "id": "i"}, "arguments": "{}"}
@@ -32,7 +32,7 @@ GOOD: dict[EntryType, dict[str, Any]] = {
     EntryType.OUTCOME: STORY.payloads[4],
     EntryType.APPROVAL: {"type": "APPROVAL"},
     EntryType.REJECTED: STORY.payloads[7],
-    EntryType.POLICY: {"type": "POLICY", "event": "loaded", **POLICY},
+    EntryType.POLICY: ACTIVATED,
     EntryType.TOMBSTONE: {"type": "TOMBSTONE"},
     EntryType.CLOCK: {"type": "CLOCK", "step_ns": "-1"},
     EntryType.CLOSE: {"type": "CLOSE", "reason": "shutdown"},

@@ -98,7 +98,7 @@ def changed_note(draw: st.DrawFn, body: bytes) -> bytes:
     rows = body.split(b"\n")
     at = draw(st.integers(0, len(rows) - 1))
     name = rows[at].partition(b" ")[0]
-    others = [r.body.split(b"\n")[-2] for r in STORY.records if r.kind is not Kind.ENTRY]
+    others = [r.body.split(b"\n")[-2] for r in STORY.records if r.kind not in (Kind.ENTRY, Kind.ATTACHMENT)]
     values = st.sampled_from([b"-", b"0", b"1", b"ff" * 32, b"crash", b"count", b"close", b"18446744073709551615"])
     if draw(st.booleans()):
         rows[at] = name + b" " + draw(values | st.binary(max_size=6))
@@ -160,10 +160,15 @@ def test_a_segment_file_changed_within_its_records(segment: int, data: st.DataOb
     assert judge(original, keyed).verdict is Verdict.UNANCHORED
     records = data.draw(tampered(original))
     report = judge(records, keyed)
-    if meaning(records) != meaning(original):
+    if meaning(entries_and_notes(records)) != meaning(entries_and_notes(original)):
         assert report.verdict > Verdict.UNANCHORED
     else:
         assert report.verdict in (Verdict.UNANCHORED, Verdict.MALFORMED)
+
+
+def entries_and_notes(records: list[Record]) -> list[Record]:
+    """Without attachments: which of them a segment file must hold cannot be told from the file alone."""
+    return [r for r in records if r.kind is not Kind.ATTACHMENT]
 
 
 class Endless:

@@ -16,7 +16,8 @@ from sidecar.chain.merkle import leaf_hash, verify_inclusion
 from sidecar.chain.seal import Seal
 from sidecar.errors import LedgerDamaged, LedgerError, Malformed, NotFound, WrongState
 from sidecar.ledger import Draft
-from sidecar.ledger.store import Batch, LmdbStore, NoteKind
+from sidecar.ledger.batch import Batch, NoteKind
+from sidecar.ledger.store import LmdbStore
 from tests.ledger.worlds import PATIENCE, World, decision, decision_id, loaded, outcome, refused
 
 

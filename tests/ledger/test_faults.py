@@ -17,7 +17,8 @@ import pytest
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerError, LedgerFull
 from sidecar.ledger import Ledger, ledger_stream
-from sidecar.ledger.store import Batch, LmdbStore, Store
+from sidecar.ledger.batch import Batch
+from sidecar.ledger.store import LmdbStore, Store
 from tests.ledger.worlds import PATIENCE, SECOND, CountedStore, StoreAround, World, decision, decision_id, refused
 
 FAULTS = ["failed", "failed but persisted"]

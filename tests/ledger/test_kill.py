@@ -20,7 +20,7 @@ import dataclasses, os, resource, signal, sys
 from pathlib import Path
 from sidecar.chain.seeds import Custodian, Custody
 from sidecar.errors import LedgerError
-from sidecar.ledger.store import Batch
+from sidecar.ledger.batch import Batch
 from tests.ledger.worlds import SECOND, StoreAround, World, decision
 
 directory, where, nth = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])

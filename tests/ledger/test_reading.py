@@ -42,6 +42,7 @@ def test_the_stream_has_the_specified_order(world: World) -> None:
     left = long_ledger(world)
     epoch, entry, head, seal = Kind.EPOCH, Kind.ENTRY, Kind.HEAD, Kind.SEAL
     assert left.kinds() == [
+        Kind.ATTACHMENT,
         epoch, entry, entry, entry, seal,
         epoch, entry, entry, seal,
         seal,
@@ -54,11 +55,12 @@ def test_segment_files_carry_the_context_they_need(world: World) -> None:
     left = long_ledger(world)
     genesis, epoch, opening, before = Kind.GENESIS, Kind.EPOCH, Kind.OPEN, Kind.SEAL_BEFORE
     entry, head, seal = Kind.ENTRY, Kind.HEAD, Kind.SEAL
+    bundle = Kind.ATTACHMENT
     assert left.kinds(0) == [epoch, entry, entry, entry, seal]
-    assert left.kinds(1) == [genesis, epoch, before, entry, entry, seal]
-    assert left.kinds(2) == [genesis, epoch, opening, before, seal]
-    assert left.kinds(3) == [genesis, epoch, opening, before, entry, head, seal]
-    assert left.kinds(4) == [genesis, epoch, before, entry, entry, seal]
+    assert left.kinds(1) == [genesis, epoch, before, bundle, entry, entry, seal]
+    assert left.kinds(2) == [genesis, epoch, opening, before, bundle, seal]
+    assert left.kinds(3) == [genesis, epoch, opening, before, bundle, entry, head, seal]
+    assert left.kinds(4) == [genesis, epoch, before, bundle, entry, entry, seal]
 
 
 def test_segment_files_verify(world: World) -> None:

@@ -17,7 +17,7 @@ from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerDamaged, LedgerError, LedgerUnknown, Malformed
 from sidecar.ledger import ledger_stream
-from sidecar.ledger.store import NoteKind, note_key, seq_key
+from sidecar.ledger.batch import NoteKind, note_key, seq_key
 from tests.ledger.worlds import PATIENCE, SECOND, World, decision, decision_id, loaded, refused
 
 Damage = Callable[[lmdb.Transaction, Any, Any], None]
@@ -57,7 +57,7 @@ def test_a_crashed_tail_is_sealed_and_the_chain_goes_on(world: World) -> None:
     epoch = next(e for k, b in found if k is Kind.EPOCH and (e := EpochNote.parse(note.parse(b).text)).epoch == 2)
     assert (seal.reason, seal.count, seal.mac_key, seal.next) == ("crash", 6, None, None)
     assert (epoch.recovered, epoch.segment) == (1, 2)
-    assert [k.name for k, _ in found[11:14]] == ["ENTRY", "HEAD", "SEAL"]
+    assert [k.name for k, _ in found[12:15]] == ["ENTRY", "HEAD", "SEAL"]
     left.assert_verifies([recorded.receipt])
 
 

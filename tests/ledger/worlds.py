@@ -19,8 +19,10 @@ from sidecar.chain.seeds import Custody, SealedShare, share_commit
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerError
 from sidecar.ledger import Draft, Ledger, Moment, Options, create, ledger_stream
-from sidecar.ledger.store import Batch, LmdbStore, Store
+from sidecar.ledger.batch import Batch
+from sidecar.ledger.store import LmdbStore, Store
 from sidecar.verify import Evidence, Report, verify_stream
+from tests.scribe import ACTIVATED, BUNDLE
 
 SECOND = 1_000_000_000
 PATIENCE = 60.0  # seconds; only a failing test waits so long
@@ -185,8 +187,8 @@ def refused(cause: str = "too long", count: int = 1) -> Draft:
 
 
 def loaded(revision: str = "r1") -> Draft:
-    payload = {"type": "POLICY", "event": "loaded", **_policy(revision)}
-    return Draft(EntryType.POLICY, payload)
+    payload = {**ACTIVATED, **_policy(revision), "bundle_digest": hashlib.sha256(BUNDLE).hexdigest()}
+    return Draft(EntryType.POLICY, payload, attachment=BUNDLE)
 
 
 def decision_id(n: int) -> str:
@@ -208,6 +210,7 @@ def decision(n: int, *, effect: str = "ALLOW", agent: str | None = None, argumen
         },
         "request_digest": request.digest().hex(),
         "effect": effect,
+        "enforced": True,
         "cause": "policy",
         "reasons": [{"code": "small", "message": "a small amount"}],
         "obligations": [],

@@ -116,7 +116,7 @@ def test_context_in_a_ledger(kind: Kind) -> None:
 
 
 def test_a_stream_that_starts_with_an_entry() -> None:
-    found(STORY.records[1:], M, 0, 0)
+    found(STORY.records[2:], M, 0, 0)
 
 
 def test_a_stream_that_starts_later() -> None:
@@ -155,7 +155,8 @@ def test_two_seals() -> None:
 def test_empty_and_truncated_ledgers() -> None:
     found([], Verdict.INCOMPLETE, 0, 0)
     found(STORY.records[:1], Verdict.INCOMPLETE, 0, 0)
-    found(STORY.records[:2], T, 0, 0)
+    found(STORY.records[:2], Verdict.INCOMPLETE, 0, 0)
+    found(STORY.records[:3], T, 0, 0)
 
 
 def test_epoch_note_missing() -> None:

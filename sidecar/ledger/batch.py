@@ -1,0 +1,78 @@
+"""What one commit writes, and the keys it is found by (proto/LEDGER.md, "LMDB")."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from sidecar.errors import LedgerDamaged
+
+
+class NoteKind(enum.IntEnum):
+    """The last byte of a note's key."""
+
+    EPOCH = 0
+    HEAD = 1
+    SEAL = 2
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one commit writes, all of it or nothing. Entries in the order of their numbers."""
+
+    entries: list[tuple[bytes, bytes]] = field(default_factory=list)
+    notes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    index: list[tuple[bytes, bytes]] = field(default_factory=list)
+    requests: list[tuple[bytes, bytes]] = field(default_factory=list)
+    attachments: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
+    forget_before: int = 0
+
+    def entry(self, seq: int, body: bytes) -> None:
+        """An entry in its stored form."""
+        self.entries.append((seq_key(seq), body))
+
+    def note(self, segment: int, kind: NoteKind, signed: bytes | None) -> None:
+        """A signed note in place of the one there, or None to remove it."""
+        self.notes.append((note_key(segment, kind), signed))
+
+    def decision(self, decision_id: bytes, seq: int) -> None:
+        """Where the decision with this 16-byte id is."""
+        self.index.append((decision_id, seq_key(seq)))
+
+    def attach(self, seq: int, digest: bytes, attachment: bytes) -> None:
+        """What the entry names by its SHA-256; kept once."""
+        self.attachments.append((seq_key(seq), digest, attachment))
+
+    def request(self, period: int, repeat_key: bytes, seq: int, receipt: bytes) -> None:
+        """What to recall when the same is asked again; keys of periods before the last one are forgotten."""
+        self.requests.append((request_key(period, repeat_key), seq_key(seq) + receipt))
+        self.forget_before = max(self.forget_before, period - 1)
+
+
+def seq_key(seq: int) -> bytes:
+    """The key of an entry."""
+    return seq.to_bytes(8, "big")
+
+
+def request_key(period: int, repeat_key: bytes) -> bytes:
+    """The key of what is recalled: the period it was made in, then what stands for the request."""
+    return period.to_bytes(8, "big") + repeat_key
+
+
+def seq_of(key: bytes) -> int:
+    """The entry's number from its key. Raises LedgerDamaged."""
+    if len(key) != 8:
+        raise LedgerDamaged("the key of an entry has not 8 bytes")
+    return int.from_bytes(key, "big")
+
+
+def note_key(segment: int, kind: NoteKind) -> bytes:
+    """The key of a note."""
+    return segment.to_bytes(8, "big") + bytes((kind,))
+
+
+def note_of(key: bytes) -> tuple[int, NoteKind]:
+    """Segment and kind from a note's key. Raises LedgerDamaged."""
+    if len(key) != 9 or key[8] > NoteKind.SEAL:
+        raise LedgerDamaged("the key of a note has not its 9 bytes")
+    return int.from_bytes(key[:8], "big"), NoteKind(key[8])

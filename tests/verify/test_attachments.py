@@ -1,0 +1,59 @@
+"""Attachments: what entries name by digest is there, once, in its place, and nothing else is."""
+
+from __future__ import annotations
+
+from hashlib import sha256
+
+import pytest
+
+from sidecar.chain.limits import MAX_ATTACHMENT
+from sidecar.chain.stream import Kind
+from sidecar.verify import Verdict
+from tests.scribe import BUNDLE, Record, Scribe, judge
+
+ATTACHED = Record(Kind.ATTACHMENT, BUNDLE, 0)
+
+
+def written() -> list[Record]:
+    scribe = Scribe()
+    scribe.open()
+    scribe.policy()
+    scribe.decision()
+    scribe.close()
+    return scribe.records
+
+
+def said(records: list[Record]) -> list[tuple[Verdict, int | None, str]]:
+    return [(f.verdict, f.seq, f.reason) for f in judge(records).findings if f.verdict is not Verdict.UNANCHORED]
+
+
+def test_what_is_named_and_there() -> None:
+    records = written()
+    assert records[0] == ATTACHED and said(records) == []
+
+
+def test_what_is_named_and_gone() -> None:
+    assert said(written()[1:]) == [(Verdict.INCOMPLETE, 2, "the bundle that it names is not here")]
+
+
+def test_what_is_there_instead() -> None:
+    other = b"another bundle"
+    verdicts = said([Record(Kind.ATTACHMENT, other, 0), *written()[1:]])
+    assert [(v, seq) for v, seq, _ in verdicts] == [(Verdict.INCOMPLETE, 2), (Verdict.INCOMPLETE, None)]
+    assert sha256(other).hexdigest() in verdicts[1][2]
+
+
+@pytest.mark.parametrize("place", [1, 2, 3, -1])
+def test_one_out_of_its_place(place: int) -> None:
+    records = written()[1:]
+    records.insert(len(records) if place < 0 else place, ATTACHED)
+    assert Verdict.MALFORMED in [v for v, _, _ in said(records)]
+
+
+def test_twice_out_of_order_or_too_large() -> None:
+    records = written()
+    first, last = sorted((b"a", b"b"), key=lambda body: sha256(body).digest())
+    for wrong in ([ATTACHED], [Record(Kind.ATTACHMENT, last, 0), Record(Kind.ATTACHMENT, first, 0)]):
+        assert Verdict.MALFORMED in [v for v, _, _ in said([*wrong, *records])]
+    large = Record(Kind.ATTACHMENT, bytes(MAX_ATTACHMENT + 1), 0)
+    assert "too large" in said([large, *records[1:]])[-1][2]
