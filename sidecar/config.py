@@ -1,13 +1,15 @@
 """The configuration of `sidecar serve`: file < environment (`SIDECAR_…`) < flag.
 
-Every value is known with where it came from. The file is TOML with the names below; the environment has the same names
-in upper case. Secrets come from files that are named here, never from values.
+Every value is known with where it came from. The file is TOML with the names below; a table's name goes before those in
+it (`[policy.source.git]` with `url` is `policy_source_git_url`). The environment has the same names in upper case.
+Secrets come from files that are named here, never from values.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import os
 import re
 import tomllib
 from collections.abc import Mapping
@@ -19,6 +21,7 @@ from sidecar.errors import UsageError
 
 MIB = 1024 * 1024
 
+_FLAGS = {"policy_source_path": "--policy"}
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -31,7 +34,6 @@ class Config:
     socket_mode: str = "0660"
     dev: bool = False
     engine: str = "wasm"
-    policy: str = ""  # empty: the starter policy that comes with the program (engine wasm)
     entrypoint: str = "agents/decision"
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
     evaluate_timeout: float = 1.0
@@ -46,6 +48,30 @@ class Config:
     retention: str = "default"
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
+    enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
+    policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
+    policy_source_git_url: str = ""  # https://, ssh:// or file://
+    policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD
+    policy_source_git_subdirectory: str = ""
+    policy_source_git_token_file: str = ""
+    policy_source_git_username: str = ""
+    policy_source_git_password_file: str = ""
+    policy_source_git_ssh_key_file: str = ""
+    policy_source_git_known_hosts_file: str = ""
+    policy_source_git_tls_ca_file: str = ""
+    policy_source_git_timeout: float = 60.0  # for one look at the repository
+    policy_source_git_depth: int = 1  # commits fetched at first; 0: all
+    policy_source_period: float = 60.0  # between two looks, give or take a fifth
+    policy_trust_allowed_signers: str = ""  # file as ssh-keygen(1) has it; empty: unsigned commits are activated
+    policy_trust_allow_rollback: bool = False
+    policy_trust_bundle_key_file: str = ""  # verifies a bundle file's signature; empty: none is asked for
+    policy_trust_bundle_key_id: str = ""
+    policy_trust_bundle_algorithm: str = "RS256"
+    policy_gate_expectations: bool = True  # whether a policy must have its expectations.yaml
+    policy_gate_min_coverage: float = 80.0  # percent of the policy's lines that its tests must run
+    policy_gate_allow_builtins: tuple[str, ...] = ()  # not pure: decisions cannot be re-run exactly
+    policy_max_staleness: float = 0.0  # without a successful look at the source; 0: for ever
+    policy_stale: str = "warn"  # or "deny": every decision, once it is stale
 
     def __post_init__(self) -> None:
         if not self.data_dir:
@@ -59,14 +85,28 @@ class Config:
         _range("segment_entries", self.segment_entries, 1, 10_000)
         _range("segment_seconds", self.segment_seconds, 0.05, 60)
         _range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
-        if self.engine == "opa" and self.opa and self.policy:
-            raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
+        _choice("enforcement", self.enforcement, ("enforce", "shadow"))
+        _choice("policy_stale", self.policy_stale, ("warn", "deny"))
+        _range("policy_source_git_timeout", self.policy_source_git_timeout, 1, 3600)
+        _range("policy_source_git_depth", self.policy_source_git_depth, 0, 1_000_000)
+        _range("policy_source_period", self.policy_source_period, 0.05, 86_400)
+        _range("policy_gate_min_coverage", self.policy_gate_min_coverage, 0, 100)
+        _range("policy_max_staleness", self.policy_max_staleness, 0, 366 * 86_400)
+        self._check_source()
         if self.metrics:
             host_and_port("metrics", self.metrics)
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         if not re.fullmatch("0?[0-7]{3}", self.socket_mode):
             raise UsageError("socket_mode is not an octal file mode such as 0660")
+
+    def _check_source(self) -> None:
+        if self.policy_source_path and self.policy_source_git_url:
+            raise UsageError("policy.source.path and policy.source.git.url are both set; leave one of the two out")
+        if self.engine == "opa" and self.opa and (self.policy_source_path or self.policy_source_git_url):
+            raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
+        if self.policy_trust_bundle_key_file and not self.policy_trust_bundle_key_id:
+            raise UsageError("policy.trust.bundle_key_id is not set: name the key by which bundles are signed")
 
     def digest(self) -> bytes:
         """SHA-256 over the settings, for the epoch note. It holds no secret: secrets are files named here."""
@@ -98,7 +138,7 @@ def load(
         if variable.startswith("SIDECAR_") and name in sources:
             sources[name] = Source(_from_text(name, text, variable), variable)
     for name, value in flags.items():
-        sources[name] = Source(value, "--" + name.replace("_", "-"))
+        sources[name] = Source(value, _FLAGS.get(name, "--" + name.replace("_", "-")))
     return Config(**{name: source.value for name, source in sources.items()}), sources
 
 
@@ -114,6 +154,31 @@ def host_and_port(name: str, text: str) -> tuple[str, int]:
     return parts["v6"] or parts["host"] or "127.0.0.1", int(parts["port"])
 
 
+def read_file(path: Path, what: str) -> bytes:
+    """A file named by the operator. Raises UsageError naming it."""
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
+
+
+def write_secret(path: Path, data: bytes) -> None:
+    """A new file with mode 0600. Raises UsageError where one is already there."""
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    except OSError as error:
+        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+    parent = os.open(path.absolute().parent, os.O_RDONLY)
+    try:
+        os.fsync(parent)  # a key that a power cut takes away cannot be had again
+    finally:
+        os.close(parent)
+
+
 def _read(file: Path) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text())
@@ -122,12 +187,21 @@ def _read(file: Path) -> dict[str, Any]:
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the configuration {file} is not TOML: {error}") from None
     known = {f.name for f in fields(Config)}
+    values = _flat(values)
     for name in values:
         if name not in known:
             raise UsageError(
                 f"the configuration {file} has an unknown name {name!r}; known are {', '.join(sorted(known))}"
             )
     return values
+
+
+def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """The settings of a file, a table's name before the names in it."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat.update(_flat(value, f"{before}{name}_") if isinstance(value, dict) else {before + name: value})
+    return flat
 
 
 def _typed(name: str, value: Any, origin: str) -> Any:

@@ -72,8 +72,24 @@ class PolicyMisshaped(EngineError):
     cause = "policy_misshaped"
 
 
+class PolicyNotActive(EngineError):
+    """The engine answered by a policy that nothing put in force."""
+
+    cause = "policy_not_active"
+
+
+class PolicyStale(EngineError):
+    """The policy's source could not be asked for longer than is allowed."""
+
+    cause = "policy_stale"
+
+
 class PolicyLoadError(UsageError):
     """A bundle that cannot be loaded: not a bundle, no Wasm, no such entry point."""
+
+
+class PolicySourceError(SidecarError):
+    """The place that policies come from: it cannot be reached or read. The policy in force stays."""
 
 
 class LedgerError(SidecarError):

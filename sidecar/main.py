@@ -8,8 +8,6 @@ import gc
 import logging
 import os
 import signal
-import subprocess
-import tempfile
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,14 +16,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
 from sidecar.api import DecisionLog, Metrics, Server, Services, scraped
-from sidecar.chain.entry import EntryType
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
-from sidecar.config import MIB, Config, host_and_port
+from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
-from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id, policy_loaded
-from sidecar.errors import LedgerError, SidecarError, UsageError
-from sidecar.ledger import Draft, Ledger, Options, SystemClock, create, has_ledger
-from sidecar.policy import STARTER_BUNDLE, Engine, OpaEngine, PolicyVersion, SupervisedOpa, WasmEngine, find_opa
+from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.errors import LedgerError, SidecarError
+from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
+from sidecar.parts import Policies, in_force_of
+from sidecar.policy import Switch
 
 log = logging.getLogger("sidecar")
 
@@ -36,31 +34,6 @@ STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
 def wrap_seed(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> list[SealedShare]:
     """A fresh epoch's seed, sealed for the chain's custodians."""
     return seal_shares(custody, chain_id, epoch, seed, os.urandom)
-
-
-def read_file(path: Path, what: str) -> bytes:
-    """A file named by the operator. Raises UsageError naming it."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
-
-
-def write_secret(path: Path, data: bytes) -> None:
-    """A new file with mode 0600. Raises UsageError where one is already there."""
-    try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    parent = os.open(path.absolute().parent, os.O_RDONLY)
-    try:
-        os.fsync(parent)  # a key that a power cut takes away cannot be had again
-    finally:
-        os.close(parent)
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,43 +95,6 @@ def _custodians(config: Config) -> tuple[Custodian, ...]:
     return tuple(load_custodian(read_file(p, "custodian key"), p.stem) for p in paths)
 
 
-def build_engine(config: Config) -> Engine:
-    """The configured policy engine. Raises UsageError or PolicyLoadError."""
-    if config.engine == "opa" and config.opa:
-        return OpaEngine(config.opa, config.entrypoint)
-    if config.engine == "opa":
-        if not config.policy:
-            raise UsageError("engine opa needs --policy, to start OPA with, or --opa, where one runs; it has neither")
-        return SupervisedOpa(find_opa(), Path(config.policy), config.entrypoint)
-    return WasmEngine(_bundle(config), config.entrypoint)
-
-
-def _bundle(config: Config) -> bytes:
-    if not config.policy:
-        return STARTER_BUNDLE.read_bytes()
-    path = Path(config.policy)
-    return _built(path, config.entrypoint) if path.is_dir() else read_file(path, "policy bundle")
-
-
-def _built(directory: Path, entrypoint: str) -> bytes:
-    """A directory of Rego, built into a bundle by the `opa` program."""
-    with tempfile.TemporaryDirectory() as scratch:
-        out = Path(scratch, "bundle.tar.gz")
-        command = ["opa", "build", "-t", "wasm", "-e", entrypoint, "--ignore", "*_test.rego", "-o", str(out)]
-        try:
-            done = subprocess.run([*command, str(directory)], capture_output=True, text=True, timeout=120)
-        except FileNotFoundError:
-            raise UsageError(
-                f"policy {directory} is a directory, which takes the opa program to build: install it, or give a bundle"
-            ) from None
-        except subprocess.TimeoutExpired:
-            raise UsageError(f"policy {directory}: opa build did not finish in 120 s") from None
-        if done.returncode != 0:
-            first = (done.stderr.strip() or done.stdout.strip() or "opa build failed").splitlines()[0]
-            raise UsageError(f"policy {directory} does not build: {first}")
-        return out.read_bytes()
-
-
 def settle_memory() -> None:
     """Take what start-up made out of the garbage collector's sight: it lives as long as the process.
 
@@ -179,7 +115,6 @@ class Sidecar:
         self.failure: LedgerError | None = None
         self._metrics = Metrics(__version__)
         self._log = DecisionLog(self._metrics)
-        self._announced: PolicyVersion | None = None
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, CLOSE, seal."""
@@ -192,26 +127,22 @@ class Sidecar:
             SidecarError: it could not start, or the ledger failed.
         """
         async with contextlib.AsyncExitStack() as stack:
-            engine = build_engine(self._config)
-            stack.push_async_callback(engine.close)
             ledger = self._open_ledger()
             stack.callback(ledger.close)
-            self._metrics.attach(ledger, engine)
+            switch = Switch(self._config.engine, self._config.entrypoint)
+            stack.push_async_callback(switch.close)
+            self._metrics.attach(ledger, switch)
             await self._show_metrics(stack)
-            await _trouble(engine, ledger)  # a running OPA tells its version with its first answer
-            await self._announce(engine, ledger)
-            path = DecisionPath(engine, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
+            in_force = in_force_of(self._config, switch, ledger)
+            following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
+            if following is not None:
+                stack.push_async_callback(_ended, following)
+            path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             server = await stack.enter_async_context(self._listening(path, ledger))
-            await self._watch(server, engine, ledger, path, started)
+            await self._watch(server, switch, in_force, ledger, path, started)
         if self.failure is not None:
             raise self.failure
-
-    async def _announce(self, engine: Engine, ledger: Ledger) -> None:
-        """A POLICY entry whenever another policy than before is in force."""
-        if engine.version != self._announced:
-            await ledger.record(Draft(EntryType.POLICY, policy_loaded(engine.version)))
-            self._announced = engine.version
 
     def _open_ledger(self) -> Ledger:
         loop = asyncio.get_running_loop()
@@ -242,6 +173,7 @@ class Sidecar:
         return Settings(
             development=self._config.dev,
             evaluate_timeout=self._config.evaluate_timeout,
+            enforced=self._config.enforcement == "enforce",
             limits=Limits(self._config.max_request_bytes),
         )
 
@@ -260,15 +192,21 @@ class Sidecar:
             await server.stop(STOP_GRACE)
 
     async def _watch(
-        self, server: Server, engine: Engine, ledger: Ledger, path: DecisionPath, started: Callable[[str], None]
+        self,
+        server: Server,
+        switch: Switch,
+        in_force: InForce,
+        ledger: Ledger,
+        path: DecisionPath,
+        started: Callable[[str], None],
     ) -> None:
         told = False
         while not self._stop.is_set():
-            trouble = await _trouble(engine, ledger)
+            trouble = await _trouble(switch, in_force, ledger)
             await server.set_ready(trouble is None)
             self._metrics.set_ready(trouble is None)
-            with contextlib.suppress(SidecarError):
-                await self._announce(engine, ledger)
+            if in_force.stale:
+                log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
             if trouble is not None:
                 log.warning("not ready: %s", trouble)
             elif not told:
@@ -289,10 +227,18 @@ class Sidecar:
         self._log.settle(everything=True)
 
 
-async def _trouble(engine: Engine, ledger: Ledger) -> SidecarError | None:
-    """Why no decision can be made now, or None."""
+async def _ended(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+async def _trouble(switch: Switch, in_force: InForce, ledger: Ledger) -> SidecarError | None:
+    """Why no decision can be made now, or None. What a running OPA reports is on record before it decides."""
     try:
-        await engine.ready()
+        await switch.ready()
+        await in_force.observe(switch.version)
+        in_force.check_fresh()
         ledger.check_writable()
     except SidecarError as error:
         return error

@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sidecar.config import load
 from tests.needs import needs_program
 
 REPOSITORY = Path(__file__).parent.parent
@@ -145,6 +146,17 @@ dev = ["pytest>=8"]
 )
 def test_a_lock_that_lags_is_found(lock, missing):
     assert sorted(Requirement(r).name for r in unlocked(PYPROJECT, lock)) == missing
+
+
+@pytest.mark.parametrize("page", ["README.md", "rego/README.md"])
+def test_every_configuration_quoted_is_one(page, tmp_path):
+    blocks = re.findall(r"^```toml\n(.*?)^```$", (REPOSITORY / page).read_text("utf-8"), re.MULTILINE | re.DOTALL)
+    for number, block in enumerate(blocks):
+        file = tmp_path / f"{number}.toml"
+        file.write_text(block)
+        config, _ = load(file, {}, {})
+        assert config.policy_source_git_url and config.policy_stale == "deny"
+    assert blocks or page != "README.md"
 
 
 @pytest.mark.parametrize("halves", _HOSTS)

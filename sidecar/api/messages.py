@@ -58,6 +58,7 @@ def answer_message(answer: Answer) -> pb.DecideResponse:
         seq=answer.recorded.seq,
         receipt=answer.recorded.receipt,
         agent_proof=answer.caller.proof,
+        enforced=answer.enforced,
     )
 
 

@@ -25,6 +25,7 @@ from sidecar.policy import Engine
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 METHODS: Final = frozenset({"Decide", "DecideBatch", "DecideStream", "ReportOutcome", "Head", "GetEntry", "Prove"})
 CODES: Final = frozenset(code.name for code in grpc.StatusCode)
+POLICY_EVENTS: Final = frozenset({"activated", "refused", "unreachable", "failed"})
 STAGES: Final = ("evaluate", "record", "total")
 OTHER: Final = "other"
 
@@ -62,6 +63,12 @@ class Metrics:
         self._commit_seconds = Histogram(
             "sidecar_commit_seconds", "Time of a durable commit.", registry=registry, buckets=_SECONDS
         )
+        self._policies = Counter(
+            "sidecar_policy_events", "What came of looking at the policy's source.", ("event",), registry=registry
+        )
+        self._shadow = Counter(
+            "sidecar_not_enforced", "Decisions other than ALLOW that were answered in shadow.", registry=registry
+        )
         self._ready = Gauge("sidecar_ready", "1 when decisions can be made.", registry=registry)
         self._software, self._wall_ns = software, wall_ns
         self._begin()
@@ -73,6 +80,8 @@ class Metrics:
         for cause in sorted(CAUSES - {"policy"}):
             self._effects.labels("DENY", cause)
             self._closed.labels(cause)
+        for event in POLICY_EVENTS:
+            self._policies.labels(event)
         for code in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "NOT_FOUND", "FAILED_PRECONDITION"):
             self._refused.labels(code)
 
@@ -83,6 +92,17 @@ class Metrics:
     def page(self) -> bytes:
         """Everything, in the text format of `CONTENT_TYPE`."""
         return generate_latest(self._registry)
+
+    def watch_policy(self, age: Callable[[], float], stale: Callable[[], bool]) -> None:
+        """From now on a scrape shows for how long the policy's source was not asked with success, and if too long."""
+        told = "Since a successful look at the source."
+        Gauge("sidecar_policy_age_seconds", told, registry=self._registry).set_function(age)
+        late = Gauge("sidecar_policy_stale", "1 when that is too long.", registry=self._registry)
+        late.set_function(lambda: float(stale()))
+
+    def policy_event(self, event: str) -> None:
+        """As `Counted.policy_event`."""
+        self._policies.labels(_of(POLICY_EVENTS, event)).inc()
 
     def set_ready(self, ready: bool) -> None:
         """Whether decisions can be made now."""
@@ -101,6 +121,8 @@ class Metrics:
             self._policy[effect].inc()
         else:
             self._effects.labels(effect, _of(CAUSES, cause)).inc()
+        if not answer.enforced and effect != "ALLOW":
+            self._shadow.inc()
         for judged in (answer.judged, *answer.alternatives):
             if judged.cause != "policy":
                 self._closed.labels(_of(CAUSES, judged.cause)).inc()

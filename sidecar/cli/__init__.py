@@ -5,41 +5,55 @@ Rules: commands parse, call and print; what they do is in the rooms below.
 
 from __future__ import annotations
 
+import importlib
 import os
 import sys
 import traceback
 from pathlib import Path
+from typing import Final
 
 import click
 
 from sidecar.errors import LedgerUnknown, SidecarError, UsageError
-
-from . import ask, bench, demo, init, keys, policy, serve, show, verify
 
 __all__ = ["main"]
 
 DEFECT = 70  # EX_SOFTWARE: never 1, which `verify` keeps for a ledger that is not true
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+# Each command's module is imported when it is run: gRPC, Wasmtime and the like take longer than most commands.
+COMMANDS: Final = {
+    "demo": "demo:demo",
+    "init": "init:init",
+    "serve": "serve:serve",
+    "decide": "ask:decide",
+    "outcome": "ask:outcome",
+    "verify": "verify:verify",
+    "show": "show:show",
+    "keys": "keys:keys",
+    "policy": "policy:policy",
+    "bench": "bench:bench",
+}
+
+
+class Commands(click.Group):
+    """A group whose commands are found by name."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in COMMANDS:
+            return None
+        module, _, name = COMMANDS[cmd_name].partition(":")
+        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
+        return command
+
+
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="decision-sidecar", prog_name="sidecar")
 def cli() -> None:
     """A policy decision point beside each AI agent that can prove what it answered and why."""
-
-
-for command in (
-    demo.demo,
-    init.init,
-    serve.serve,
-    ask.decide,
-    ask.outcome,
-    verify.verify,
-    show.show,
-    keys.keys,
-    policy.policy,
-    bench.bench,
-):
-    cli.add_command(command)
 
 
 def main() -> None:

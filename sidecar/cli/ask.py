@@ -13,8 +13,8 @@ from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.words import decision_lines, decision_object
 from sidecar.client import Effect, Guard, Status
+from sidecar.config import read_file
 from sidecar.errors import Malformed, UsageError
-from sidecar.main import read_file
 
 _STATUSES = [status.value.lower() for status in Status]
 

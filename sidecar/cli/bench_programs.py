@@ -22,7 +22,7 @@ from sidecar.errors import UsageError
 
 _START_SECONDS: Final = 60.0
 _LOOK_EVERY: Final = 0.02
-_LIBRARIES: Final = ("grpcio", "lmdb", "wasmtime", "orjson", "cryptography", "uvloop", "aiohttp")
+_LIBRARIES: Final = ("grpcio", "lmdb", "wasmtime", "orjson", "cryptography", "uvloop")
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import click
 
+from sidecar.config import read_file
 from sidecar.custody import PrivateKey, load_pkcs11, load_private
-from sidecar.main import read_file
 
 KEY_METAVAR = "FILE|PKCS11-URI"
 

@@ -9,9 +9,9 @@ import click
 
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.sources import opened
+from sidecar.config import write_secret
 from sidecar.custody import disclose, generate_authority, generate_custodian, public_pem
 from sidecar.errors import UsageError
-from sidecar.main import write_secret
 
 
 @click.group()

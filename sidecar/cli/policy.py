@@ -13,6 +13,8 @@ from typing import Final
 import click
 
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.policy_diff import diff
+from sidecar.cli.policy_show import show
 from sidecar.cli.words import plain
 from sidecar.errors import UsageError
 from sidecar.policy import (
@@ -51,7 +53,11 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print one JSON obj
 
 @click.group()
 def policy() -> None:
-    """Check a policy repository as the sidecar does before it activates one."""
+    """Check policies before they are activated, see which decided, and compare them."""
+
+
+policy.add_command(show)
+policy.add_command(diff)
 
 
 @policy.command()

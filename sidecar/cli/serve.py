@@ -21,7 +21,12 @@ from sidecar.main import serve as run
 @click.option("--data-dir", help="The ledger's directory.")
 @click.option("--init", is_flag=True, help="Make the ledger first if there is none in the directory.")
 @click.option("--listen", metavar="ADDR", help="unix:/path or host:port. Default: a socket in the data directory.")
-@click.option("--policy", metavar="DIR|BUNDLE", help="The policy. Default for wasm: the starter policy.")
+@click.option(
+    "--policy",
+    "policy_source_path",
+    metavar="DIR|BUNDLE",
+    help="The policy, gated and watched. Default for wasm: the starter policy.",
+)
 @click.option("--engine", type=click.Choice(["opa", "wasm"]), help="Who evaluates the policy. Default: wasm.")
 @click.option(
     "--opa", metavar="ADDR", help="A running OPA for engine opa: http://host:port or unix:/path. Default: starts one."

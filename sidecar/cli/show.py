@@ -13,14 +13,14 @@ from typing import Any
 
 import click
 
-from sidecar.chain import payload as payloads
-from sidecar.chain.entry import Header, StoredEntry, payload_commit
+from sidecar.chain.entry import Header
 from sidecar.chain.limits import NO_SEQ
+from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.reading import entry
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain, summary
-from sidecar.decide import policy_time
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
 
@@ -61,7 +61,7 @@ def show(
     with opened(path) as read:
         for number, body in enumerate((body for kind, body in records(read) if kind is Kind.ENTRY), 1):
             try:
-                header, payload = _entry(body)
+                header, payload = entry(body)
             except Malformed as error:
                 bad += 1
                 click.echo(f"sidecar: entry record {number}: {error}", err=True)
@@ -73,15 +73,6 @@ def show(
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
         raise NotFound(f"no such entry in {path}")
-
-
-def _entry(body: bytes) -> tuple[Header, dict[str, Any]]:
-    entry = StoredEntry.parse(body)
-    header = Header.decode(entry.header)
-    payload = entry.payload(header.payload_len)
-    if payload_commit(entry.salt, payload) != header.payload_commit:
-        raise Malformed(f"seq {header.seq}: its payload is not the one that its header commits to")
-    return header, payloads.parse(header.type, payload)
 
 
 def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:

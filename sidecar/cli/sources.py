@@ -37,7 +37,7 @@ def with_progress(path: Path, read: Read, label: str, *, quiet: bool) -> Iterato
     if quiet or not sys.stderr.isatty():
         yield read
         return
-    with click.progressbar(length=_size(path), label=label, file=sys.stderr) as bar:
+    with click.progressbar(length=size_of(path), label=label, file=sys.stderr) as bar:
         yield _counting(read, bar)
         bar.update(bar.length or 0)
 
@@ -57,7 +57,8 @@ def _counting(read: Read, bar: Any) -> Read:
     return counted
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Bytes of the file behind a path, a ledger's or a segment's; 1 where that is not to be known."""
     with contextlib.suppress(OSError):
         return max(1, (path / "ledger.mdb" if path.is_dir() else path).stat().st_size)
     return 1

@@ -13,11 +13,12 @@ from sidecar.chain import note
 from sidecar.chain.head import Head
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.chain.strictjson import dumps
+from sidecar.cli import verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
-from sidecar.cli.sources import opened, with_progress
+from sidecar.cli.sources import opened, size_of, with_progress
+from sidecar.config import read_file
 from sidecar.custody import PrivateKey, open_seed
 from sidecar.errors import CustodianMissing, Malformed, UsageError
-from sidecar.main import read_file
 from sidecar.verify import Evidence, Report, SeedOpener, Verdict, parse_disclosure, parse_trust, verify_stream
 
 _T = TypeVar("_T")
@@ -41,6 +42,9 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option("--disclosure", type=_file, help="Segment keys that a custodian handed out.")
 @click.option("--trust", type=_file, help="The chains you expect, from a source other than the ledger.")
 @click.option("--receipt", "receipts", multiple=True, type=_file, help="A receipt that a caller kept. Repeatable.")
+@click.option(
+    "--jobs", type=click.IntRange(1, 64), help="Processes that work on it. Default: one, for a large ledger one a CPU."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify(
     path: Path,
@@ -48,6 +52,7 @@ def verify(
     disclosure: Path | None,
     trust: Path | None,
     receipts: tuple[Path, ...],
+    jobs: int | None,
     as_json: bool,
 ) -> None:
     """Check a ledger directory (also one being written to) or a segment file.
@@ -63,8 +68,13 @@ def verify(
         raise UsageError("--custodian-key and --disclosure: give one of them")
     trouble: list[CustodianMissing] = []
     evidence = _evidence(keys, disclosure, trust, receipts, trouble)
-    with opened(path) as read, with_progress(path, read, "verifying", quiet=as_json) as counted:
-        report = verify_stream(counted, evidence)
+    count = jobs or verify_workers.suitable(size_of(path))
+    with (
+        opened(path) as read,
+        with_progress(path, read, "verifying", quiet=as_json) as counted,
+        verify_workers.started(count) as workers,
+    ):
+        report = verify_stream(counted, evidence, workers=workers)
     if as_json:
         click.echo(dumps(report.to_json()))
     else:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from sidecar.client import Decision
+if TYPE_CHECKING:  # gRPC is slow to import, and most commands do not need it
+    from sidecar.client import Decision
 
 _MARKS = {"ALLOW": "ALLOW", "DENY": "DENY", "REQUIRE_APPROVAL": "NEEDS APPROVAL"}
 
@@ -19,7 +20,8 @@ def plain(text: object) -> str:
 def decision_lines(decision: Decision) -> Iterable[str]:
     """An answer as a person reads it."""
     policy = decision.policy
-    yield f"{_MARKS[decision.effect]}  {plain(decision.action)}"
+    shadow = "" if decision.enforced else "  (not enforced: shadow)"
+    yield f"{_MARKS[decision.effect]}  {plain(decision.action)}{shadow}"
     for reason in decision.reasons:
         yield f"  because {plain(reason.message)} ({plain(reason.code)})"
     for obligation in decision.obligations:
@@ -35,6 +37,7 @@ def decision_object(decision: Decision) -> dict[str, Any]:
     return {
         "decision_id": decision.decision_id,
         "effect": decision.effect.value,
+        "enforced": decision.enforced,
         "reasons": [{"code": r.code, "message": r.message} for r in decision.reasons],
         "obligations": [{"kind": o.kind, "parameters": dict(o.parameters)} for o in decision.obligations],
         "alternatives": [{"effect": a.effect.value} for a in decision.alternatives],
@@ -59,7 +62,9 @@ def _decision(p: Mapping[str, Any]) -> str:
     request = p["request"]
     because = "; ".join(r["message"] for r in p["reasons"]) or "no reason given"
     target = f"{request['resource']['type']}:{request['resource']['id']}"
-    return f"{_MARKS[p['effect']]} {p['agent']['id']} ({p['agent']['proof']}) {request['action']} {target}: {because}"
+    shadow = "" if p["enforced"] else " (not enforced: shadow)"
+    agent = f"{p['agent']['id']} ({p['agent']['proof']})"
+    return f"{_MARKS[p['effect']]}{shadow} {agent} {request['action']} {target}: {because}"
 
 
 _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
@@ -68,7 +73,7 @@ _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "DECISION": _decision,
     "OUTCOME": lambda p: f"{p['status']} (decision at seq {p['decision_seq']}, reported by {p['agent']['id']})",
     "REJECTED": lambda p: f"{p['code']} {p['field']}: {p['cause']} (×{p['count']}, {p['peer']})",
-    "POLICY": lambda p: f"{p['engine']} {p['entrypoint']} revision {p['revision'] or 'unknown'}",
+    "POLICY": lambda p: f"{p['event']}: {p['engine']} {p['entrypoint']} revision {p['revision'] or 'unknown'}",
     "CLOCK": lambda p: f"the wall clock moved by {int(p['step_ns']) / 1e9:+.3f} s",
     "CLOSE": lambda p: p["reason"],
 }

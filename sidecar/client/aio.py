@@ -9,14 +9,14 @@ from typing import Unpack
 
 from sidecar.client.answer import read_answer, read_batch
 from sidecar.client.calls import AsyncCalls
-from sidecar.client.decision import Decision, Obligation
+from sidecar.client.decision import Decision, Effect, Obligation
 from sidecar.client.guard import ATTEMPTS
 from sidecar.client.guarded import AsyncGuarded
 from sidecar.client.obligations import check_known, unmet
 from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
-from sidecar.client.refusals import NoDecision, raise_unless_allowed
+from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
@@ -41,12 +41,14 @@ class AsyncGuard:
         attempts: int = ATTEMPTS,
         obligations: Mapping[str, AsyncHandler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
+        shadow: bool = False,
         pace: Pace = REAL,
     ) -> None:
         self._patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
         self._calls = AsyncCalls(self._patience)
         self._agent = agent
         self._handlers = dict(obligations or {})
+        self._shadow = shadow
         self._unreported = Unreported(on_unreported)
         self._last = LastReceipt()
 
@@ -70,8 +72,9 @@ class AsyncGuard:
     ) -> Decision:
         """As `Guard.check`. A cancelled question raises CancelledError: no permission."""
         decision = await self.ask(action, resource, arguments, **about)
-        raise_unless_allowed(decision)
-        await self._meet(decision)
+        raise_unless_permitted(decision, shadow=self._shadow)
+        if decision.effect is Effect.ALLOW:
+            await self._meet(decision)
         return decision
 
     async def ask(

@@ -54,6 +54,7 @@ def read_answer(response: pb.DecideResponse, asked: Asked) -> Decision:
         seq=response.seq,
         receipt=response.receipt,
         agent_proof=response.agent_proof,
+        enforced=response.enforced if response.HasField("enforced") else True,
     )
 
 

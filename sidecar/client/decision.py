@@ -67,7 +67,7 @@ class Decision:
 
     ``receipt`` is the signed head that names this decision (`proto/LEDGER.md`): with it anybody can show that this
     answer was given. ``seq`` is the entry's place in the chain, from 0. ``agent_proof`` is how the agent was proved;
-    "asserted" means not at all.
+    "asserted" means not at all. ``enforced`` False: the sidecar runs in shadow; `may_go_on` says what follows.
     """
 
     action: str
@@ -80,3 +80,8 @@ class Decision:
     seq: int
     receipt: bytes
     agent_proof: str
+    enforced: bool = True
+
+    def may_go_on(self, *, shadow: bool) -> bool:
+        """Whether the action may run: on ALLOW; always, where sidecar and guard are both configured for shadow."""
+        return self.effect is Effect.ALLOW or (shadow and not self.enforced)

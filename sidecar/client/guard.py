@@ -10,13 +10,13 @@ import grpc
 
 from sidecar.client.answer import read_answer, read_batch
 from sidecar.client.calls import Calls
-from sidecar.client.decision import Decision, Obligation
+from sidecar.client.decision import Decision, Effect, Obligation
 from sidecar.client.guarded import Guarded
 from sidecar.client.obligations import check_known, unmet
 from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
-from sidecar.client.refusals import NoDecision, raise_unless_allowed
+from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.wire import About, Ask, asked, batch
@@ -40,6 +40,10 @@ class Guard:
     means that a sidecar that is away fails at once, else it is waited for. A report is repeated too when the sidecar
     was away; should it have been recorded in spite of that, the ledger holds the same outcome twice.
 
+    ``shadow`` is for adopting policies: where the sidecar is configured for shadow enforcement too, an action runs
+    whatever the effect, and the decision says ``enforced`` False. Where the sidecar enforces, or gives no decision,
+    nothing changes. The obligations of an ALLOW are met as ever.
+
     One guard serves many threads. UsageError for a bad address, timeout or number of attempts.
     """
 
@@ -52,6 +56,7 @@ class Guard:
         attempts: int = ATTEMPTS,
         obligations: Mapping[str, Handler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
+        shadow: bool = False,
         pace: Pace = REAL,
     ) -> None:
         where = check_address(address) if isinstance(address, str) else "the channel given"
@@ -59,6 +64,7 @@ class Guard:
         self._calls = Calls(self._patience, None if isinstance(address, str) else address)
         self._agent = agent
         self._handlers = dict(obligations or {})
+        self._shadow = shadow
         self._unreported = Unreported(on_unreported)
         self._last = LastReceipt()
 
@@ -87,8 +93,9 @@ class Guard:
         sent.
         """
         decision = self.ask(action, resource, arguments, **about)
-        raise_unless_allowed(decision)
-        self._meet(decision)
+        raise_unless_permitted(decision, shadow=self._shadow)
+        if decision.effect is Effect.ALLOW:
+            self._meet(decision)
         return decision
 
     def ask(

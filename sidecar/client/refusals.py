@@ -74,12 +74,13 @@ class NoDecision(SidecarError):
         self.receipt = receipt
 
 
-def raise_unless_allowed(decision: Decision) -> None:
-    """Raises Denied or ApprovalRequired unless the effect is ALLOW."""
+def raise_unless_permitted(decision: Decision, *, shadow: bool) -> None:
+    """Raises Denied or ApprovalRequired unless the action may run."""
+    if decision.may_go_on(shadow=shadow):
+        return
     if decision.effect is Effect.REQUIRE_APPROVAL:
         raise ApprovalRequired(decision)
-    if decision.effect is not Effect.ALLOW:
-        raise Denied(decision)
+    raise Denied(decision)
 
 
 def _because(reasons: tuple[Reason, ...]) -> str:

@@ -5,8 +5,10 @@ before it is durable, and whatever goes wrong is a DENY that is recorded or an e
 """
 
 from sidecar.decide.ask import Limits, check_size
-from sidecar.decide.entries import Answer, Caller, Judgement, policy_loaded, policy_time
+from sidecar.decide.entries import Answer, Caller, Judgement, Origin, policy_inputs
+from sidecar.decide.follow import Follower, Period
 from sidecar.decide.ids import new_decision_id
+from sidecar.decide.in_force import InForce, Staleness
 from sidecar.decide.observer import Observer, Stages, Unobserved
 from sidecar.decide.path import DecisionPath, Outcome, Settings
 from sidecar.decide.refusals import Refusal
@@ -15,16 +17,20 @@ __all__ = [
     "Answer",
     "Caller",
     "DecisionPath",
+    "Follower",
+    "InForce",
     "Judgement",
     "Limits",
     "Observer",
+    "Origin",
     "Outcome",
+    "Period",
     "Refusal",
     "Settings",
     "Stages",
+    "Staleness",
     "Unobserved",
     "check_size",
     "new_decision_id",
-    "policy_loaded",
-    "policy_time",
+    "policy_inputs",
 ]

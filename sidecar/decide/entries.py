@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import base64
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -28,6 +27,37 @@ class Caller:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a policy comes from and what it had to pass, as POLICY entries have it (LEDGER.md, "POLICY")."""
+
+    kind: str
+    place: str
+    commit: Mapping[str, str] | None = None
+    signer: Mapping[str, str] | None = None
+    gate: Sequence[Mapping[str, Any]] = ()
+    impure_builtins: Sequence[str] = ()
+
+    def members(self) -> dict[str, Any]:
+        """The members of a POLICY payload that say it."""
+        return {
+            "source": {"kind": self.kind, "place": self.place},
+            "commit": None if self.commit is None else dict(self.commit),
+            "signer": None if self.signer is None else dict(self.signer),
+            "gate": [dict(step) for step in self.gate],
+            "impure_builtins": list(self.impure_builtins),
+        }
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> Origin:
+        """The origin in a checked POLICY payload."""
+        source = payload["source"]
+        return cls(
+            source["kind"], source["place"], payload["commit"], payload["signer"], payload["gate"],
+            payload["impure_builtins"],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result."""
 
@@ -46,6 +76,7 @@ class Answer:
     alternatives: tuple[Judgement, ...]
     caller: Caller
     recorded: Recorded
+    enforced: bool
 
 
 def answer_again(payload: Mapping[str, Any], caller: Caller, recorded: Recorded) -> Answer:
@@ -53,19 +84,13 @@ def answer_again(payload: Mapping[str, Any], caller: Caller, recorded: Recorded)
     version = PolicyVersion(**payload["policy"])
     judged = Judgement(_verdict(payload), payload["cause"], payload["result"], version)
     others = tuple(Judgement(_verdict(o), payload["cause"], None, version) for o in payload["alternatives"])
-    return Answer(payload["decision_id"], judged, others, caller, recorded)
+    return Answer(payload["decision_id"], judged, others, caller, recorded, payload["enforced"])
 
 
 def _verdict(said: Mapping[str, Any]) -> Verdict:
     reasons = tuple(Reason(r["code"], r["message"]) for r in said["reasons"])
     obligations = tuple(Obligation(o["kind"], o["parameters"]) for o in said.get("obligations", ()))
     return Verdict(said["effect"], reasons, obligations)
-
-
-def policy_time(wall_ns: int) -> str:
-    """``YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`` from nanoseconds since 1970 (years 1970 to 9999)."""
-    seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
 
 
 def policy_input(caller: Caller, request: Request, option: Option, at: str) -> dict[str, Any]:
@@ -79,6 +104,23 @@ def policy_input(caller: Caller, request: Request, option: Option, at: str) -> d
         "purpose": request.purpose,
         "time": at,
     }
+
+
+def policy_inputs(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The documents that the policy saw for a recorded DECISION: of the action, then of each alternative."""
+    request = payload["request"]
+    return [
+        {
+            "agent": {"id": payload["agent"]["id"], "proof": payload["agent"]["proof"], "attributes": {}},
+            "action": option["action"],
+            "resource": {"type": option["resource"]["type"], "id": option["resource"]["id"]},
+            "arguments": strictjson.parse_object(option["arguments"].encode() or b"{}"),
+            "context": strictjson.parse_object(request["context"].encode() or b"{}"),
+            "purpose": request["purpose"],
+            "time": payload["time"],
+        }
+        for option in (request, *request["alternatives"])
+    ]
 
 
 def version_member(version: PolicyVersion) -> dict[str, str]:
@@ -101,8 +143,12 @@ def decision(
     judged: Judgement,
     others: Sequence[Judgement],
     ns: int,
+    enforced: bool,
 ) -> dict[str, Any]:
-    """A DECISION's payload. ``digest``: of the request; ``ns``: how long the policy took."""
+    """A DECISION's payload.
+
+    ``digest``: of the request; ``ns``: how long the policy took; ``enforced``: not in shadow.
+    """
     return {
         "type": "DECISION",
         "decision_id": decision_id,
@@ -111,6 +157,7 @@ def decision(
         "request": _request(request),
         "request_digest": digest.hex(),
         "effect": judged.verdict.effect,
+        "enforced": enforced,
         "cause": judged.cause,
         "reasons": _reasons(judged.verdict.reasons),
         "obligations": [{"kind": o.kind, "parameters": o.parameters} for o in judged.verdict.obligations],
@@ -142,9 +189,10 @@ def rejected(code: str, field: str, cause: str, peer: str, count: int) -> dict[s
     return {"type": "REJECTED", "code": code, "field": field, "cause": cause, "peer": peer, "count": count}
 
 
-def policy_loaded(version: PolicyVersion) -> dict[str, Any]:
-    """A POLICY entry's payload."""
-    return {"type": "POLICY", "event": "loaded", **version_member(version)}
+def policy(event: str, version: PolicyVersion, before: PolicyVersion | None, origin: Origin) -> dict[str, Any]:
+    """A POLICY entry's payload; ``before``: the policy in force until now."""
+    was = None if before is None else {"revision": before.revision, "bundle_digest": before.bundle_digest}
+    return {"type": "POLICY", "event": event, **version_member(version), "from": was, **origin.members()}
 
 
 def _request(request: Request) -> dict[str, Any]:

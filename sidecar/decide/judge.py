@@ -11,24 +11,33 @@ from typing import Any
 
 from sidecar.chain import strictjson
 from sidecar.decide.entries import Judgement
-from sidecar.errors import EngineError, EngineTimeout, Malformed, PolicyMisshaped
+from sidecar.decide.in_force import InForce
+from sidecar.errors import EngineError, EngineTimeout, LedgerError, Malformed, PolicyMisshaped
 from sidecar.policy import Engine, Evaluation, PolicyVersion, Reason, Verdict, interpret
 
 MAX_RESULT = 1024 * 1024  # bytes of JSON
 
 
-async def judge(engine: Engine, document: dict[str, Any], timeout: float) -> Judgement:
-    """The judgement on one input document, within ``timeout`` seconds. Raises nothing but cancellation."""
+async def judge(engine: Engine, in_force: InForce, document: dict[str, Any], timeout: float) -> Judgement:
+    """The judgement on one input document, within ``timeout`` seconds.
+
+    Raises:
+        LedgerError: the policy that answered had to be recorded first, and could not be.
+    """
     version = engine.version
     try:
+        in_force.check_fresh()
         async with asyncio.timeout(timeout):
             evaluation = await engine.evaluate(document, timeout)
         version = evaluation.version
+        await in_force.check(version)
         return _interpreted(evaluation)
     except TimeoutError:
         return denied(EngineTimeout("the policy engine did not answer in time"), version)
     except EngineError as error:
         return denied(error, version)
+    except LedgerError:
+        raise
     except Exception as error:  # an engine that breaks its promise denies like any other fault
         return denied(EngineError(f"the policy engine failed: {type(error).__name__}"), version)
 

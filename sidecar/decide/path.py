@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,24 +20,30 @@ from sidecar.chain.head import Decided
 from sidecar.chain.request import Request
 from sidecar.decide import ask, entries
 from sidecar.decide.entries import Answer, Caller, Judgement
-from sidecar.decide.judge import judge
+from sidecar.decide.in_force import InForce, same
+from sidecar.decide.judge import denied, judge
 from sidecar.decide.observer import Observer, Stages, Unobserved
 from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import Refusal, RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
-from sidecar.errors import CallerUnproved, RequestError, WrongState
+from sidecar.errors import CallerUnproved, EngineError, RequestError, WrongState
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
 
 STATUSES = payloads.STATUSES
+_MIXED = 3  # times that options are judged anew when the policy changed between them
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """``development`` accepts names that callers merely assert; ``evaluate_timeout`` in seconds, 0.001 to 60."""
+    """``development`` accepts names that callers merely assert; ``evaluate_timeout`` in seconds, 0.001 to 60.
+
+    ``enforced`` False is shadow enforcement: a guard configured for it may go on whatever the effect.
+    """
 
     development: bool
     evaluate_timeout: float = 1.0
+    enforced: bool = True
     limits: ask.Limits = field(default_factory=ask.Limits)
 
     def __post_init__(self) -> None:
@@ -62,6 +68,7 @@ class DecisionPath:
     def __init__(
         self,
         engine: Engine,
+        in_force: InForce,
         ledger: Ledger,
         settings: Settings,
         *,
@@ -71,6 +78,7 @@ class DecisionPath:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self._engine = engine
+        self._in_force = in_force
         self._ledger = ledger
         self._settings = settings
         self._new_id = new_id
@@ -123,12 +131,13 @@ class DecisionPath:
         budget: float,
         arrived: int,
     ) -> Answer:
-        at = entries.policy_time(self._wall_ns())
+        at = payloads.policy_time(self._wall_ns())
         started = time.monotonic_ns()
         judged, others = await self._judge_all(caller, request, at, budget)
         took = time.monotonic_ns() - started
         decision_id = self._new_id()
-        payload = entries.decision(decision_id, at, caller, request, digest, judged, others, took)
+        enforced = self._settings.enforced
+        payload = entries.decision(decision_id, at, caller, request, digest, judged, others, took, enforced)
         if foreign:
             payload["receipt_check"] = "foreign"
         draft = Draft(
@@ -140,7 +149,7 @@ class DecisionPath:
         handed_over = time.monotonic_ns()
         recorded = await self._ledger.record(draft)
         self._receipts.give(recorded.receipt)
-        answer, now = Answer(decision_id, judged, tuple(others), caller, recorded), time.monotonic_ns()
+        answer, now = Answer(decision_id, judged, tuple(others), caller, recorded, enforced), time.monotonic_ns()
         self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
         return answer
 
@@ -189,14 +198,19 @@ class DecisionPath:
     async def _judge_all(
         self, caller: Caller, request: Request, at: str, timeout: float
     ) -> tuple[Judgement, list[Judgement]]:
+        """All options, by one policy: where it changed between two of them, all are judged again."""
         options = (request.wanted, *request.alternatives)
-        asked: list[Awaitable[Judgement]] = [
-            judge(self._engine, entries.policy_input(caller, request, option, at), timeout) for option in options
-        ]
-        if len(asked) == 1:
-            return await asked[0], []
-        first, *others = await asyncio.gather(*asked)
-        return first, others
+        documents = [entries.policy_input(caller, request, option, at) for option in options]
+        if len(documents) == 1:
+            return await judge(self._engine, self._in_force, documents[0], timeout), []
+        for _ in range(_MIXED):
+            first, *others = await asyncio.gather(
+                *(judge(self._engine, self._in_force, document, timeout) for document in documents)
+            )
+            if same([first.version, *(other.version for other in others)]):
+                return first, others
+        mixed = EngineError("the policy changed again and again while the options were judged")
+        return denied(mixed, first.version), [denied(mixed, first.version) for _ in others]
 
     def _check_outcome(self, outcome: Outcome) -> None:
         if outcome.status not in STATUSES:
@@ -210,6 +224,6 @@ class DecisionPath:
         recorded = self._ledger.payload(seq)
         if recorded["agent"]["id"] != outcome.agent:
             raise RequestError("agent", "is not the agent that the decision was made for")
-        if recorded["effect"] != "ALLOW":
+        if recorded["effect"] != "ALLOW" and recorded["enforced"]:
             raise WrongState(f"decision_id: the decision was {recorded['effect']}; only an ALLOW has an outcome")
         return seq

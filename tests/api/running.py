@@ -21,7 +21,7 @@ from sidecar.policy import Engine
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc as grpc_stubs
 from sidecar.verify import Evidence, Report, verify_stream
-from tests.decide.engines import ALLOW, ScriptedEngine
+from tests.decide.engines import ALLOW, AnyPolicy, ScriptedEngine
 
 PRIVATE, PUBLIC = generate_custodian("x25519")
 
@@ -91,7 +91,7 @@ async def running(
     )
     settings = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes))
     engine = engine or ScriptedEngine(lambda _: ALLOW)
-    path = DecisionPath(engine, ledger, settings, new_id=new_decision_id, observer=metrics)
+    path = DecisionPath(engine, AnyPolicy(), ledger, settings, new_id=new_decision_id, observer=metrics)
     if metrics is not None:
         metrics.attach(ledger, engine)
     server = Server(

@@ -16,7 +16,8 @@ import pytest
 from sidecar.api import Metrics
 from sidecar.errors import EngineError, EngineTimeout, EngineUnavailable, LedgerError, PolicyMisshaped, PolicyUndefined
 from sidecar.ledger import Options
-from sidecar.ledger.store import Batch, LmdbStore
+from sidecar.ledger.batch import Batch
+from sidecar.ledger.store import LmdbStore
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.pages import Series, families, moved, series
 from tests.api.running import Running, request, running
@@ -368,6 +369,7 @@ def test_the_readme_says_what_each_metric_means(tmp_path: Path) -> None:
     said = re.findall(r"^\| `(sidecar_\w+)", readme, re.MULTILINE)
 
     async def main() -> None:
+        metrics.watch_policy(lambda: 0.0, lambda: False)
         async with running(tmp_path, metrics=metrics):
             assert sorted(said) == sorted(families(metrics.page()))
 

@@ -13,7 +13,7 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.stream import MAGIC, Kind, record
 from tests.attacks.expect import at
 from tests.program import BIN, environment, made, serving, sidecar
-from tests.scribe import POLICY, Scribe
+from tests.scribe import ACTIVATED, Scribe
 
 
 @pytest.fixture(scope="module")
@@ -126,7 +126,7 @@ def test_show_goes_on_past_what_is_no_entry(tmp_path: Path) -> None:
 def test_show_of_an_entry_with_a_strange_member(tmp_path: Path) -> None:
     scribe = Scribe()
     scribe.open()
-    strange = {"type": "POLICY", "event": "loaded", **POLICY, "agent": "billing-agent"}
+    strange = {**ACTIVATED, "event": "observed", "agent": "billing-agent"}
     scribe.write(EntryType.POLICY, strictjson.dumps(strange))
     file = tmp_path / "strange"
     file.write_bytes(scribe.stream())

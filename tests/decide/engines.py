@@ -6,11 +6,22 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+from sidecar.decide import InForce
 from sidecar.errors import EngineUnavailable
-from sidecar.policy import Evaluation, PolicyVersion
+from sidecar.policy import Evaluation, PolicyVersion, Switch
 
 VERSION = PolicyVersion("wasm", "test 1", "agents/decision", "revision-1", "ab" * 32)
 ALLOW = {"effect": "ALLOW", "reasons": [{"code": "granted", "message": "a test allows it"}]}
+
+
+class AnyPolicy(InForce):
+    """Every policy may decide: for tests of other things."""
+
+    def __init__(self) -> None:
+        super().__init__(Switch("wasm", "agents/decision"), None)  # type: ignore[arg-type]  # it is never asked
+
+    async def check(self, version: PolicyVersion) -> None:
+        pass
 
 
 class ScriptedEngine:

@@ -12,11 +12,17 @@ from sidecar.chain.payload import CAUSES
 from sidecar.decide.entries import Judgement
 from sidecar.decide.judge import judge
 from sidecar.errors import EngineError, EngineTimeout, EngineUnavailable, PolicyUndefined
-from tests.decide.engines import ALLOW, HangingEngine, ScriptedEngine
+from sidecar.policy import Engine
+from tests.decide.engines import ALLOW, AnyPolicy, HangingEngine, ScriptedEngine
 
 
 def judged(script: Callable[[dict[str, object]], object]) -> Judgement:
-    return asyncio.run(judge(ScriptedEngine(script), {"action": "x"}, 5.0))
+    return asyncio.run(asked(ScriptedEngine(script), {"action": "x"}, 5.0))
+
+
+async def asked(engine: Engine, document: dict[str, object], timeout: float) -> Judgement:
+    """Judged by a policy that may decide."""
+    return await judge(engine, AnyPolicy(), document, timeout)
 
 
 def raising(error: BaseException) -> Callable[[dict[str, object]], object]:
@@ -84,7 +90,7 @@ def test_a_deeply_nested_result_is_a_deny() -> None:
 
 def test_an_engine_that_never_answers_is_a_deny() -> None:
     async def ask() -> Judgement:
-        return await judge(HangingEngine(), {}, 0.01)
+        return await asked(HangingEngine(), {}, 0.01)
 
     assert asyncio.run(ask()).cause == "engine_timeout"
 
@@ -92,7 +98,7 @@ def test_an_engine_that_never_answers_is_a_deny() -> None:
 def test_cancellation_goes_through() -> None:
     async def ask() -> None:
         engine = HangingEngine()
-        task = asyncio.create_task(judge(engine, {}, 60.0))
+        task = asyncio.create_task(asked(engine, {}, 60.0))
         await engine.asked.wait()
         task.cancel()
         with pytest.raises(asyncio.CancelledError):

@@ -14,7 +14,7 @@ from sidecar.chain.request import Option, Request
 from sidecar.decide import DecisionPath, Settings, new_decision_id
 from sidecar.ledger import Ledger, Moment, Options, SystemClock
 from tests.api.running import found, judged, wrap
-from tests.decide.engines import ALLOW, ScriptedEngine
+from tests.decide.engines import ALLOW, AnyPolicy, ScriptedEngine
 from tests.faults.load import recorded
 
 SECOND = 1_000_000_000
@@ -37,7 +37,12 @@ def opened(directory: Path, clock: JumpingClock) -> tuple[Ledger, DecisionPath]:
     ledger = Ledger.open(directory, wrap=wrap, options=Options(), clock=clock, on_failure=lambda error: None)
     engine = ScriptedEngine(lambda _: ALLOW)
     path = DecisionPath(
-        engine, ledger, Settings(development=True), new_id=new_decision_id, wall_ns=lambda: clock.now().wall_ns
+        engine,
+        AnyPolicy(),
+        ledger,
+        Settings(development=True),
+        new_id=new_decision_id,
+        wall_ns=lambda: clock.now().wall_ns,
     )
     return ledger, path
 

@@ -1,0 +1,169 @@
+"""Which policies may decide: those that a POLICY entry has put in force, durably, before they could.
+
+    engine ready ─► POLICY entry and bundle durable ─► engine asked from now on ─► the one before: drained, closed
+
+A decision already under way when the policy changes is finished by the policy it was begun with, and its entry says so.
+An answer by any other revision is no decision. Where somebody else feeds OPA, what it reports is recorded first
+(``observed``), and only then decides.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from sidecar.chain.entry import EntryType
+from sidecar.decide import entries
+from sidecar.decide.entries import Origin
+from sidecar.errors import EngineError, PolicyLoadError, PolicyNotActive, PolicyStale, SidecarError
+from sidecar.ledger import Draft, Ledger
+from sidecar.policy import Engine, PolicyVersion, Switch
+
+READY_WITHIN = 30.0  # seconds for a new engine to be ready to decide
+_LOOK_EVERY = 0.02
+
+Identity = tuple[str, str, str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Staleness:
+    """How long the policy's source may go without being asked with success, in seconds; 0: for ever.
+
+    ``deny``: when it is longer, every decision is a DENY; else it is only said.
+    """
+
+    limit: float = 0.0
+    deny: bool = False
+
+    def __post_init__(self) -> None:
+        if self.limit < 0:
+            raise ValueError("the greatest staleness must not be below 0")
+
+
+class InForce:
+    """The policies that may decide now. Used on the event loop's thread alone."""
+
+    def __init__(
+        self,
+        switch: Switch,
+        ledger: Ledger,
+        staleness: Staleness = Staleness(),
+        *,
+        observing: Origin | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``observing``: somebody else feeds the engine; what it reports is put on record with this origin."""
+        self._switch, self._ledger, self._staleness = switch, ledger, staleness
+        self._observing, self._monotonic = observing, monotonic
+        self._admitted: set[Identity] = set()
+        self._current: PolicyVersion | None = None
+        self._synced = monotonic()
+        self._one_at_a_time = asyncio.Lock()
+
+    @property
+    def current(self) -> PolicyVersion | None:
+        """The policy last put in force, or None."""
+        return self._current
+
+    @property
+    def age(self) -> float:
+        """Seconds since the policy's source was last asked with success."""
+        return self._monotonic() - self._synced
+
+    def synced(self) -> None:
+        """The source was asked, and what it holds is in force or was refused."""
+        self._synced = self._monotonic()
+
+    def check_fresh(self) -> None:
+        """Raises PolicyStale where no decision may be made for want of a look at the source."""
+        if self._staleness.deny and self.stale:
+            raise PolicyStale("the policy's source could not be asked for too long; mend its reachability")
+
+    @property
+    def stale(self) -> bool:
+        """Whether the source has not been asked with success for longer than is allowed."""
+        return bool(self._staleness.limit) and self.age > self._staleness.limit
+
+    async def check(self, version: PolicyVersion) -> None:
+        """Return if a policy of this version may decide.
+
+        Raises:
+            PolicyNotActive: no POLICY entry put it in force. LedgerError: it could not be recorded as observed.
+        """
+        if _identity(version) in self._admitted:
+            return
+        if self._observing is None:
+            revision = version.revision[:64] or "unknown"
+            raise PolicyNotActive(f"the engine answered by revision {revision}, which nothing here put in force")
+        await self.observe(version)
+
+    async def observe(self, version: PolicyVersion) -> None:
+        """Put on record what an engine that others feed reports, unless it is already. Raises LedgerError."""
+        if self._observing is None or _identity(version) in self._admitted:
+            return
+        async with self._one_at_a_time:
+            if _identity(version) not in self._admitted:
+                payload = entries.policy("observed", version, self._current, self._observing)
+                await self._ledger.record(Draft(EntryType.POLICY, payload))
+                self._admitted = {_identity(version)}
+                self._current = version
+
+    async def put_in_force(
+        self, engine: Engine, bundle: bytes, origin: Origin, *, resumed: bool = False, within: float = READY_WITHIN
+    ) -> None:
+        """Let ``engine``, which was made from ``bundle``, decide from now on; takes the engine over.
+
+        ``within``: seconds that it has to come up.
+
+        Raises:
+            EngineError, PolicyLoadError: it does not come up; LedgerError: it could not be recorded. The policy before
+            stays in force, and the engine is closed.
+        """
+        async with self._one_at_a_time:
+            try:
+                await _up(engine, within)
+                version = engine.version
+                event = "resumed" if resumed else "activated"
+                payload = entries.policy(event, version, self._current, origin)
+                await self._ledger.record(Draft(EntryType.POLICY, payload, attachment=bundle))
+            except BaseException:
+                await engine.close()
+                raise
+            self._admitted.add(_identity(version))
+            self._current = version
+            retired = self._switch.put(engine)
+        await retired.gone()
+        self._admitted = {_identity(version)} if self._current == version else self._admitted
+
+    async def refuse(self, revision: str, origin: Origin) -> None:
+        """Put on record that what was found at the source was not put in force. Raises LedgerError."""
+        told = self._switch.version
+        version = PolicyVersion(told.engine, told.engine_version, told.entrypoint, revision, "")
+        payload = entries.policy("refused", version, self._current, origin)
+        await self._ledger.record(Draft(EntryType.POLICY, payload))
+
+
+def same(versions: Sequence[PolicyVersion]) -> bool:
+    """Whether all of them are one policy."""
+    return len({_identity(version) for version in versions}) <= 1
+
+
+def _identity(version: PolicyVersion) -> Identity:
+    return version.engine, version.entrypoint, version.revision, version.bundle_digest
+
+
+async def _up(engine: Engine, within: float) -> None:
+    """Wait until the engine can decide. Raises the last EngineError of one that cannot."""
+    trouble: SidecarError = PolicyLoadError("the policy engine did not come up")
+    try:
+        async with asyncio.timeout(within):
+            while True:
+                try:
+                    return await engine.ready()
+                except EngineError as error:
+                    trouble = error
+                    await asyncio.sleep(_LOOK_EVERY)
+    except TimeoutError:
+        raise trouble from None

@@ -1,0 +1,196 @@
+"""The parts that policies pass through, built from the configuration: source, trust, gate, engine.
+
+Belongs to `main.py`: the two are the only place that builds concrete parts.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from dataclasses import dataclass, fields
+from pathlib import Path
+
+from sidecar.api import Metrics
+from sidecar.config import Config, read_file
+from sidecar.decide import Follower, InForce, Origin, Period, Staleness
+from sidecar.errors import EngineError, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
+from sidecar.ledger import Ledger
+from sidecar.policy import (
+    STARTER_BUNDLE,
+    AllowedSigners,
+    BuiltPolicy,
+    BundleKey,
+    Candidate,
+    Engine,
+    Examined,
+    GateSettings,
+    GitSettings,
+    GitSource,
+    OpaEngine,
+    PathSource,
+    Source,
+    SupervisedOpa,
+    Switch,
+    Terms,
+    WasmEngine,
+    examine,
+    find_opa,
+)
+
+log = logging.getLogger("sidecar.policy")
+
+_STARTER = Origin("starter", "the starter policy of this program")
+_GIT_CACHE = "policy.git"
+
+
+def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
+    """An engine that decides by ``bundle``; takes a few tenths of a second. Raises UsageError or PolicyLoadError."""
+    if config.engine == "opa":
+        return SupervisedOpa(find_opa(), bundle, config.entrypoint)
+    return WasmEngine(bundle.packed, config.entrypoint)
+
+
+def in_force_of(config: Config, switch: Switch, ledger: Ledger) -> InForce:
+    """What may decide, under the configured rules."""
+    observing = Origin("opa", config.opa) if config.opa else None
+    staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
+    return InForce(switch, ledger, staleness, observing=observing)
+
+
+@dataclass(frozen=True, slots=True)
+class Policies:
+    """How a policy comes into force in this run, and whether anybody looks for another."""
+
+    config: Config
+    switch: Switch
+    in_force: InForce
+    ledger: Ledger
+    metrics: Metrics
+
+    async def begin(self) -> asyncio.Task[None] | None:
+        """Put a policy in force: a running OPA's, the starter, the last one in force here, or what the source has.
+
+        Gives the task that follows the source, if there is one. A git repository that cannot be reached, or holds
+        nothing that may be used, leaves the sidecar without a policy: every decision is a DENY until it does.
+
+        Raises:
+            SidecarError: there is no policy to begin with.
+        """
+        if self.config.opa:
+            self.switch.put(OpaEngine(self.config.opa, self.config.entrypoint))
+            return None
+        source = _source(self.config)
+        if source is None:
+            await self._start_with_starter()
+            return None
+        self.metrics.watch_policy(lambda: self.in_force.age, lambda: self.in_force.stale)
+        follower = self._follower(*source)
+        resumed = await self._resume(*source)
+        if not resumed:
+            await self._first(follower, source[0])
+        return asyncio.create_task(follower.follow(at_once=resumed))
+
+    async def _start_with_starter(self) -> None:
+        if self.config.engine == "opa":
+            raise UsageError("engine opa needs --policy, to start OPA with, or --opa, where one runs; it has neither")
+        packed = STARTER_BUNDLE.read_bytes()
+        engine = await asyncio.to_thread(WasmEngine, packed, self.config.entrypoint)
+        before = self._last("starter", _STARTER.place)
+        resumed = before is not None and before[1] == packed
+        await self.in_force.put_in_force(engine, packed, _STARTER, resumed=resumed)
+
+    async def _resume(self, kind: str, source: Source) -> bool:
+        """Let the policy decide that did so last, from the ledger's archive, if it is from the same source."""
+        last = self._last(kind, source.place)
+        if last is None:
+            return False
+        origin, packed = last
+        try:
+            built = BuiltPolicy.of(packed)
+            engine = await asyncio.to_thread(build_engine, self.config, built)
+            await self.in_force.put_in_force(engine, packed, origin, resumed=True)
+        except (PolicyLoadError, EngineError) as error:
+            log.warning("the policy in force before cannot be resumed: %s", error)
+            return False
+        return True
+
+    def _last(self, kind: str, place: str) -> tuple[Origin, bytes] | None:
+        """Origin and bundle of the last policy in force here, if it is one that this configuration may resume."""
+        seq = self.ledger.last_attached()
+        if seq is None:
+            return None
+        payload = self.ledger.payload(seq)
+        same = (payload["engine"], payload["entrypoint"]) == (self.config.engine, self.config.entrypoint)
+        if not same or payload["source"] != {"kind": kind, "place": place}:
+            return None
+        try:
+            return Origin.of(payload), self.ledger.attachment(bytes.fromhex(payload["bundle_digest"]))
+        except (NotFound, LedgerDamaged) as error:
+            log.warning("the policy in force before cannot be resumed: %s", error)
+            return None
+
+    async def _first(self, follower: Follower, kind: str) -> None:
+        try:
+            found = await follower.look()
+        except PolicySourceError as error:
+            if kind != "git":
+                raise UsageError(str(error)) from None
+            log.error("no policy is in force yet: %s", error)
+            return
+        if not found and kind == "git":
+            log.error("no policy is in force yet: what the source holds is refused: %s", follower.cause)
+        elif not found:
+            raise PolicyLoadError(f"policy {self.config.policy_source_path} is refused: {follower.cause}")
+
+    def _follower(self, kind: str, source: Source) -> Follower:
+        config, program, terms = self.config, find_opa(), _terms(self.config)
+
+        async def examined(candidate: Candidate) -> Examined:
+            return await examine(program, candidate, terms)
+
+        def built(bundle: BuiltPolicy) -> Engine:
+            return build_engine(config, bundle)
+
+        period = Period(config.policy_source_period)
+        return Follower(source, kind, examined, built, self.in_force, self.metrics, period)
+
+
+def _source(config: Config) -> tuple[str, Source] | None:
+    """The configured source and its kind."""
+    if config.policy_source_git_url:
+        return "git", GitSource(_git(config), Path(config.data_dir, _GIT_CACHE))
+    if config.policy_source_path:
+        path = Path(config.policy_source_path)
+        if not path.exists():
+            raise UsageError(f"cannot read policy bundle {path}: No such file or directory")
+        return "directory" if path.is_dir() else "bundle", PathSource(path)
+    return None
+
+
+def _git(config: Config) -> GitSettings:
+    before = "policy_source_git_"
+    names = [f.name.removeprefix(before) for f in fields(config) if f.name.startswith(before)]
+    return GitSettings(**{name: getattr(config, before + name) for name in names})
+
+
+def _terms(config: Config) -> Terms:
+    signers = None
+    if config.policy_trust_allowed_signers:
+        raw = read_file(Path(config.policy_trust_allowed_signers), "policy.trust.allowed_signers")
+        signers = AllowedSigners.parse(raw.decode(errors="replace"))
+    key = None
+    if config.policy_trust_bundle_key_file:
+        key = BundleKey(
+            config.policy_trust_bundle_key_id,
+            config.policy_trust_bundle_algorithm,
+            Path(config.policy_trust_bundle_key_file),
+        )
+    gate = GateSettings(
+        entrypoint=config.entrypoint,
+        engine=config.engine,
+        min_coverage=config.policy_gate_min_coverage,
+        allow_builtins=config.policy_gate_allow_builtins,
+        require_expectations=config.policy_gate_expectations,
+        bundle_key=key,
+    )
+    return Terms(gate, signers, config.policy_trust_allow_rollback)
