@@ -9,8 +9,8 @@ import base64
 import binascii
 import hashlib
 import re
-import time
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any
 
 from sidecar.chain import strictjson
@@ -263,7 +263,7 @@ def attachment_of(kind: EntryType, payload: Mapping[str, Any]) -> str:
 def policy_time(wall_ns: int) -> str:
     """``YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`` from nanoseconds since 1970 (years 1970 to 9999)."""
     seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(seconds))}.{nanoseconds:09d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
 def custody_of(genesis: Mapping[str, Any]) -> Custody:

@@ -5,10 +5,10 @@ Rules: commands parse, call and print; what they do is in the rooms below.
 
 from __future__ import annotations
 
-import importlib
 import os
 import sys
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -21,18 +21,78 @@ __all__ = ["main"]
 DEFECT = 70  # EX_SOFTWARE: never 1, which `verify` keeps for a ledger that is not true
 
 
-# Each command's module is imported when it is run: gRPC, Wasmtime and the like take longer than most commands.
-COMMANDS: Final = {
-    "demo": "demo:demo",
-    "init": "init:init",
-    "serve": "serve:serve",
-    "decide": "ask:decide",
-    "outcome": "ask:outcome",
-    "verify": "verify:verify",
-    "show": "show:show",
-    "keys": "keys:keys",
-    "policy": "policy:policy",
-    "bench": "bench:bench",
+# A command is imported when it is run: gRPC, Wasmtime and the like take longer than most commands.
+def _demo() -> click.Command:
+    from sidecar.cli.demo import demo
+
+    return demo
+
+
+def _init() -> click.Command:
+    from sidecar.cli.init import init
+
+    return init
+
+
+def _serve() -> click.Command:
+    from sidecar.cli.serve import serve
+
+    return serve
+
+
+def _decide() -> click.Command:
+    from sidecar.cli.ask import decide
+
+    return decide
+
+
+def _outcome() -> click.Command:
+    from sidecar.cli.ask import outcome
+
+    return outcome
+
+
+def _verify() -> click.Command:
+    from sidecar.cli.verify import verify
+
+    return verify
+
+
+def _show() -> click.Command:
+    from sidecar.cli.show import show
+
+    return show
+
+
+def _keys() -> click.Command:
+    from sidecar.cli.keys import keys
+
+    return keys
+
+
+def _policy() -> click.Command:
+    from sidecar.cli.policy import policy
+
+    return policy
+
+
+def _bench() -> click.Command:
+    from sidecar.cli.bench import bench
+
+    return bench
+
+
+COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
+    "demo": _demo,
+    "init": _init,
+    "serve": _serve,
+    "decide": _decide,
+    "outcome": _outcome,
+    "verify": _verify,
+    "show": _show,
+    "keys": _keys,
+    "policy": _policy,
+    "bench": _bench,
 }
 
 
@@ -43,11 +103,8 @@ class Commands(click.Group):
         return sorted(COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in COMMANDS:
-            return None
-        module, _, name = COMMANDS[cmd_name].partition(":")
-        command: click.Command = getattr(importlib.import_module(f"{__name__}.{module}"), name)
-        return command
+        load = COMMANDS.get(cmd_name)
+        return None if load is None else load()
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

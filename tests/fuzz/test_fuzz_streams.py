@@ -160,7 +160,8 @@ def test_a_segment_file_changed_within_its_records(segment: int, data: st.DataOb
     assert judge(original, keyed).verdict is Verdict.UNANCHORED
     records = data.draw(tampered(original))
     report = judge(records, keyed)
-    if meaning(entries_and_notes(records)) != meaning(entries_and_notes(original)):
+    told = list if segment == 0 else entries_and_notes  # the file of segment 0 reads as a whole ledger
+    if meaning(told(records)) != meaning(told(original)):
         assert report.verdict > Verdict.UNANCHORED
     else:
         assert report.verdict in (Verdict.UNANCHORED, Verdict.MALFORMED)
