@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
 test: $(VENV)/.installed opa check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 2 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

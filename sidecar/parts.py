@@ -85,10 +85,10 @@ class Policies:
             return None
         self.metrics.watch_policy(lambda: self.in_force.age, lambda: self.in_force.stale)
         follower = self._follower(*source)
-        resumed = await self._resume(*source)
-        if not resumed:
-            await self._first(follower, source[0])
-        return asyncio.create_task(follower.follow(at_once=resumed))
+        later = await self._resume(*source) or source[0] == "git"  # which may take its time
+        if not later:
+            await self._first(follower)
+        return asyncio.create_task(follower.follow(at_once=later))
 
     async def _start_with_starter(self) -> None:
         if self.config.engine == "opa":
@@ -129,17 +129,13 @@ class Policies:
             log.warning("the policy in force before cannot be resumed: %s", error)
             return None
 
-    async def _first(self, follower: Follower, kind: str) -> None:
+    async def _first(self, follower: Follower) -> None:
+        """A path that holds no usable policy is the operator's to mend, now."""
         try:
             found = await follower.look()
         except PolicySourceError as error:
-            if kind != "git":
-                raise UsageError(str(error)) from None
-            log.error("no policy is in force yet: %s", error)
-            return
-        if not found and kind == "git":
-            log.error("no policy is in force yet: what the source holds is refused: %s", follower.cause)
-        elif not found:
+            raise UsageError(str(error)) from None
+        if not found:
             raise PolicyLoadError(f"policy {self.config.policy_source_path} is refused: {follower.cause}")
 
     def _follower(self, kind: str, source: Source) -> Follower:

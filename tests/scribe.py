@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
 from typing import Any
+from zlib import crc32
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
@@ -38,6 +40,7 @@ from sidecar.verify.contents import Told
 START = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
 MILLISECOND = 1_000_000
 NO_EVIDENCE = Evidence()
+SOAK = os.environ.get("SIDECAR_SOAK") == "1"
 BUNDLE = b"the bundle of the policy"
 POLICY = {
     "engine": "wasm",
@@ -75,10 +78,14 @@ def stream(records: Iterable[Record]) -> bytes:
 
 
 def judge(records: Iterable[Record] | bytes, evidence: Evidence = NO_EVIDENCE) -> Report:
-    """The verifier's report on records or on a stream's bytes; the same, whoever reads the payloads."""
+    """The verifier's report on records or on a stream's bytes; the same, whoever reads the payloads.
+
+    That is held against workers for one stream in eight, and for all of them by `make soak`.
+    """
     data = records if isinstance(records, bytes) else stream(records)
     report = verify_stream(BytesIO(data).read, evidence)
-    assert verify_stream(BytesIO(data).read, evidence, workers=[Near(), Near()]) == report
+    if SOAK or crc32(data) % 8 == 0:
+        assert verify_stream(BytesIO(data).read, evidence, workers=[Near(), Near()]) == report
     return report
 
 

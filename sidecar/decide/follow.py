@@ -87,12 +87,12 @@ class Follower:
             told = self.cause
             try:
                 if not await self.look() and self.cause != told:
-                    log.error("the policy in force stays: what the source holds is refused: %s", self.cause)
+                    log.error("no new policy comes into force: what the source holds is refused: %s", self.cause)
             except SidecarError as error:
-                log.warning("the policy in force stays: %s", error)
+                log.warning("no new policy comes into force: %s", error)
             except Exception as error:  # or nobody would ever look again
                 self._counted.policy_event("failed")
-                log.error("the policy in force stays: looking for a new one failed (%s)", type(error).__name__)
+                log.error("no new policy comes into force: looking for one failed (%s)", type(error).__name__)
 
     async def look(self) -> bool:
         """Look once. Gives whether what is there is in force now; `cause` says why not.

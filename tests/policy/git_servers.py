@@ -382,6 +382,9 @@ def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
 
 def fetching(process: int) -> list[int]:
     """The children of a process that look at a repository; the front has children of its own."""
-    tasks = Path(f"/proc/{process}/task").iterdir()
-    children = [child for task in tasks for child in (task / "children").read_text().split()]
-    return [int(child) for child in children if b"git_fetch" in Path(f"/proc/{child}/cmdline").read_bytes()]
+    found = []
+    for task in Path(f"/proc/{process}/task").iterdir():
+        with contextlib.suppress(OSError):  # threads and children end while they are looked at
+            children = (task / "children").read_text().split()
+            found += [int(c) for c in children if b"git_fetch" in Path(f"/proc/{c}/cmdline").read_bytes()]
+    return found
