@@ -97,6 +97,11 @@ def maybe_signed(value: str, name: str) -> int | None:
     return None if value == NONE else signed(value, name)
 
 
+def maybe_count(value: str, name: str) -> int | None:
+    """As :func:`number`; ``-`` is None."""
+    return None if value == NONE else number(value, name)
+
+
 def identity_name(chain_id: bytes) -> str:
     """Key name of the sidecar's identity key."""
     return f"sidecar.v1/{chain_id.hex()}/identity"

@@ -43,9 +43,13 @@ class Tree:
 
     __slots__ = ("_peaks", "_size")
 
-    def __init__(self) -> None:
-        self._peaks: list[bytes] = []
-        self._size = 0
+    def __init__(self, size: int = 0, peaks: Sequence[bytes] = ()) -> None:
+        """An empty tree, or one of ``size`` leaves that goes on from the roots of its perfect subtrees, largest
+        first. Raises :class:`Malformed` where their number is not that of the size's one bits."""
+        if len(peaks) != size.bit_count():
+            raise Malformed("tree: one peak for each one bit of its size is required")
+        self._peaks = list(peaks)
+        self._size = size
 
     @property
     def size(self) -> int:
@@ -74,51 +78,71 @@ class Tree:
         return root
 
 
-def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
-    """The audit path of leaf ``index`` in the tree over ``leaf_hashes`` (RFC 6962 section 2.1.1), nearest
-    sibling first.
+Range = tuple[int, int]
+"""Leaves from the first number up to the second, which is excluded: one subtree."""
 
-    Raises ``IndexError`` when there is no such leaf. Takes time linear in the number of leaves.
+
+def inclusion_ranges(index: int, size: int) -> list[Range]:
+    """The subtrees whose roots are the audit path of leaf ``index`` in a tree of ``size`` leaves (RFC 6962 section
+    2.1.1), nearest sibling first.
+
+    Raises ``IndexError`` when there is no such leaf.
     """
-    if not 0 <= index < len(leaf_hashes):
-        raise IndexError(f"no leaf {index} in a tree of {len(leaf_hashes)}")
-    path: list[bytes] = []
-    start, end = 0, len(leaf_hashes)
+    if not 0 <= index < size:
+        raise IndexError(f"no leaf {index} in a tree of {size}")
+    path: list[Range] = []
+    start, end = 0, size
     while end - start > 1:
-        middle = start + _split(end - start)
+        middle = start + split_at(end - start)
         if index < middle:
-            path.append(_root_of(leaf_hashes, middle, end))
+            path.append((middle, end))
             end = middle
         else:
-            path.append(_root_of(leaf_hashes, start, middle))
+            path.append((start, middle))
             start = middle
     path.reverse()
     return path
 
 
-def consistency_proof(leaf_hashes: Sequence[bytes], size1: int) -> list[bytes]:
-    """The proof that the tree over the first ``size1`` leaves is a prefix of the whole (RFC 6962 section
-    2.1.2).
+def inclusion_path(leaf_hashes: Sequence[bytes], index: int) -> list[bytes]:
+    """The audit path of leaf ``index`` in the tree over ``leaf_hashes``, nearest sibling first.
 
-    Raises ``ValueError`` unless ``1 <= size1 <= len(leaf_hashes)``. Empty when both are the same tree.
+    Raises ``IndexError`` when there is no such leaf. Takes time linear in the number of leaves.
     """
-    if not 1 <= size1 <= len(leaf_hashes):
-        raise ValueError(f"no proof from size {size1} to size {len(leaf_hashes)}")
-    proof: list[bytes] = []
-    start, end, whole = 0, len(leaf_hashes), True
+    return [_root_of(leaf_hashes, *each) for each in inclusion_ranges(index, len(leaf_hashes))]
+
+
+def consistency_ranges(size1: int, size2: int) -> list[Range]:
+    """The subtrees whose roots prove that the tree of ``size1`` leaves is a prefix of that of ``size2`` (RFC 6962
+    section 2.1.2).
+
+    Raises ``ValueError`` unless ``1 <= size1 <= size2``. Empty when both are the same tree.
+    """
+    if not 1 <= size1 <= size2:
+        raise ValueError(f"no proof from size {size1} to size {size2}")
+    proof: list[Range] = []
+    start, end, whole = 0, size2, True
     while size1 != end:
-        middle = start + _split(end - start)
+        middle = start + split_at(end - start)
         if size1 <= middle:
-            proof.append(_root_of(leaf_hashes, middle, end))
+            proof.append((middle, end))
             end = middle
         else:
-            proof.append(_root_of(leaf_hashes, start, middle))
+            proof.append((start, middle))
             start, whole = middle, False
     if not whole:
         # The old tree's last subtree is not the old tree itself, so the verifier needs to be told it.
-        proof.append(_root_of(leaf_hashes, start, end))
+        proof.append((start, end))
     proof.reverse()
     return proof
+
+
+def consistency_proof(leaf_hashes: Sequence[bytes], size1: int) -> list[bytes]:
+    """The proof that the tree over the first ``size1`` leaves is a prefix of the whole.
+
+    Raises ``ValueError`` unless ``1 <= size1 <= len(leaf_hashes)``. Empty when both are the same tree.
+    """
+    return [_root_of(leaf_hashes, *each) for each in consistency_ranges(size1, len(leaf_hashes))]
 
 
 def verify_inclusion(index: int, size: int, leaf_hash: bytes, path: Sequence[bytes], root: bytes) -> None:
@@ -193,7 +217,7 @@ def _root_of(leaf_hashes: Sequence[bytes], start: int, end: int) -> bytes:
     return tree.root()
 
 
-def _split(size: int) -> int:
+def split_at(size: int) -> int:
     """The largest power of two below ``size`` (2 or more)."""
     return 1 << (size - 1).bit_length() - 1
 

@@ -29,7 +29,9 @@ MAX_SIZE: Final = 16384
 MAX_SIGNATURES: Final = 16
 """The most signatures in one note: as many as every reader of the format must accept."""
 
-_ED25519: Final = b"\x01"
+ED25519: Final = b"\x01"
+"""The key type of signatures over a note's text; others have other messages."""
+
 _KEY_BYTES: Final = 32
 _HASH_BYTES: Final = 4
 _SIGNATURE_BYTES: Final = 64
@@ -73,11 +75,12 @@ class SignedNote:
 
 @dataclass(frozen=True, slots=True)
 class VerifierKey:
-    """An Ed25519 key with its name, as a verifier pins it: ``<name>+<hash>+<base64 of 0x01 and the 32-byte
+    """An Ed25519 key with its name, as a verifier pins it: ``<name>+<hash>+<base64 of its type and the 32-byte
     key>``."""
 
     name: str
     public_key: bytes
+    kind: bytes = ED25519
 
     def __post_init__(self) -> None:
         _check_name(self.name)
@@ -85,7 +88,12 @@ class VerifierKey:
             raise Malformed("verifier key: an Ed25519 public key has 32 bytes")
 
     def __str__(self) -> str:
-        return f"{self.name}+{key_hash(self.name, self.public_key).hex()}+{_base64(_ED25519 + self.public_key)}"
+        return f"{self.name}+{self.hash.hex()}+{to_base64(self.kind + self.public_key)}"
+
+    @property
+    def hash(self) -> bytes:
+        """The 4 bytes that its signature lines start with."""
+        return key_hash(self.name, self.public_key, self.kind)
 
 
 def parse(data: bytes, *, max_size: int = MAX_SIZE) -> SignedNote:
@@ -104,16 +112,21 @@ def parse(data: bytes, *, max_size: int = MAX_SIZE) -> SignedNote:
 
 def encode(note: SignedNote) -> bytes:
     """The bytes of a note; the only ones that :func:`parse` reads as it."""
-    lines = (f"{_DASH}{s.name} {_base64(s.key_hash + s.signature)}\n" for s in note.signatures)
+    lines = (f"{_DASH}{s.name} {to_base64(s.key_hash + s.signature)}\n" for s in note.signatures)
     return f"{note.text}\n{''.join(lines)}".encode()
 
 
-def key_hash(name: str, public_key: bytes) -> bytes:
-    """The 4-byte identifier of an Ed25519 key: ``SHA256(name ‖ "\\n" ‖ 0x01 ‖ key)[:4]``. No protection,
+def key_hash(name: str, public_key: bytes, kind: bytes = ED25519) -> bytes:
+    """The 4-byte identifier of an Ed25519 key: ``SHA256(name ‖ "\\n" ‖ kind ‖ key)[:4]``. No protection,
     only a hint."""
     if len(public_key) != _KEY_BYTES:
         raise Malformed("note: an Ed25519 public key has 32 bytes")
-    return sha256(name.encode() + b"\n" + _ED25519 + public_key).digest()[:_HASH_BYTES]
+    return sha256(name.encode() + b"\n" + kind + public_key).digest()[:_HASH_BYTES]
+
+
+def sign_line(text: str, name: str, private: Ed25519PrivateKey) -> Signature:
+    """The signature line by ``private`` under ``name`` over ``text``."""
+    return Signature(name, key_hash(name, private.public_key().public_bytes_raw()), private.sign(text.encode()))
 
 
 def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
@@ -124,8 +137,7 @@ def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
     """
     _check_text(text)
     _check_name(name)
-    signature = Signature(name, key_hash(name, private.public_key().public_bytes_raw()), private.sign(text.encode()))
-    return encode(SignedNote(text, (signature,)))
+    return encode(SignedNote(text, (sign_line(text, name, private),)))
 
 
 def verify_single(data: bytes, name: str, public_key: bytes) -> str:
@@ -145,26 +157,32 @@ def verify_single(data: bytes, name: str, public_key: bytes) -> str:
         raise Malformed("note: an Ed25519 signature has 64 bytes")
     if signature.key_hash != expected_hash:
         raise SignatureInvalid("note: signed by another key than the expected one")
-    _verify(public_key, signature.signature, note.text.encode())
+    verify_signature(public_key, signature.signature, note.text.encode())
     return note.text
 
 
-def parse_vkey(vkey: str) -> VerifierKey:
-    """A verifier key of type Ed25519 from its text. Raises :class:`Malformed`, also when its hash is not
+def by_key(note: SignedNote, key: VerifierKey) -> list[bytes]:
+    """The signatures on the lines that name ``key`` and carry its hash; nothing is verified."""
+    return [s.signature for s in note.signatures if (s.name, s.key_hash) == (key.name, key.hash)]
+
+
+def parse_vkey(vkey: str, kind: bytes = ED25519) -> VerifierKey:
+    """A verifier key of type ``kind`` from its text. Raises :class:`Malformed`, also when its hash is not
     that of the key."""
     parts = vkey.split("+", 2)
     if len(parts) != 3 or not _HEX.fullmatch(parts[1]):
         raise Malformed("verifier key: it must be name, 8 lower-case hex digits and base64, joined by +")
-    material = _from_base64(parts[2])
-    if material[:1] != _ED25519:
-        raise Malformed("verifier key: only Ed25519 (type 1) is known")
-    key = VerifierKey(parts[0], material[1:])
-    if key_hash(key.name, key.public_key).hex() != parts[1]:
+    material = from_base64(parts[2])
+    if material[:1] != kind:
+        raise Malformed(f"verifier key: it must be of type {kind[0]}")
+    key = VerifierKey(parts[0], material[1:], kind)
+    if key.hash.hex() != parts[1]:
         raise Malformed("verifier key: its hash is not that of its name and key")
     return key
 
 
-def _verify(public_key: bytes, signature: bytes, message: bytes) -> None:
+def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
+    """One Ed25519 signature. Raises :class:`SignatureInvalid`."""
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
@@ -175,7 +193,7 @@ def _signature(line: str) -> Signature:
     if not line.startswith(_DASH):
         raise Malformed("note: a signature line must start with an em dash and a space")
     name, _, encoded = line.removeprefix(_DASH).partition(" ")
-    raw = _from_base64(encoded)
+    raw = from_base64(encoded)
     return Signature(name, raw[:_HASH_BYTES], raw[_HASH_BYTES:])
 
 
@@ -206,12 +224,13 @@ def _check_encodable(text: str) -> None:
         raise Malformed("note: not valid Unicode")
 
 
-def _base64(data: bytes) -> str:
+def to_base64(data: bytes) -> str:
+    """Base64 in its one spelling."""
     return b64encode(data).decode("ascii")
 
 
-def _from_base64(text: str) -> bytes:
+def from_base64(text: str) -> bytes:
     """The bytes of canonical base64 (RFC 4648 section 4): padded, nothing else in it, unused bits zero."""
-    if len(text) % 4 or not _BASE64.fullmatch(text) or _base64(data := b64decode(text)) != text:
+    if len(text) % 4 or not _BASE64.fullmatch(text) or to_base64(data := b64decode(text)) != text:
         raise Malformed("note: not canonical base64")
     return data

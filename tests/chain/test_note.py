@@ -224,7 +224,7 @@ HASH = note.key_hash(NAME, PUBLIC).hex()
         (VKEY + "\n", "base64"),
         (VKEY + "=", "base64"),
         (f"{NAME}+{HASH}+", "base64"),
-        (f"{NAME}+{HASH}+{b64encode(bytes([2]) + PUBLIC).decode()}", "only Ed25519"),
+        (f"{NAME}+{HASH}+{b64encode(bytes([2]) + PUBLIC).decode()}", "must be of type 1"),
         (f"{NAME}+{HASH}+{b64encode(bytes([1]) + PUBLIC + bytes(3)).decode()}", "32 bytes"),
     ],
 )
