@@ -116,6 +116,22 @@ class LedgerDamaged(LedgerError):
     """What is stored contradicts itself: somebody changed it from outside, or the disk did."""
 
 
+class StorageError(SidecarError):
+    """The collector's store or index cannot be read or written; whether a write persisted is not known. UNAVAILABLE."""
+
+
+class LogRefused(SidecarError):
+    """The fleet log will not sign: what is stored is older than, or other than, what was signed before."""
+
+
+class AnchorUnavailable(SidecarError):
+    """A timestamp authority's or witness's: it could not be reached or did not answer as its protocol asks."""
+
+
+class AnchorRefused(SidecarError):
+    """A timestamp authority's or witness's: it answered, and what it answered proves nothing or proves us wrong."""
+
+
 class Malformed(SidecarError):
     """Bytes that are not what their place requires. The producer's fault; never ours to repair."""
 

@@ -101,25 +101,6 @@ class RollCall:
         return cls(log, lines.number(time, "time"), lines.number(chains, "chains"), lines.digest(root, "root"))
 
 
-def _hashes(standings: Sequence[Standing]) -> list[bytes]:
-    ids = [s.chain_id for s in standings]
-    if any(a >= b for a, b in pairwise(ids)):
-        raise Malformed("roll-call: chains must stand in rising order, each once")
-    return [merkle.leaf_hash(s.line().encode()) for s in standings]
-
-
-def call(log: str, time: int, standings: Sequence[Standing]) -> RollCall:
-    """The roll-call over these lines.
-
-    Raises:
-        Malformed: not in rising order of chain id, or a chain twice.
-    """
-    tree = merkle.Tree()
-    for each in _hashes(standings):
-        tree.append(each)
-    return RollCall(log, time, tree.size, tree.root())
-
-
 @dataclass(frozen=True, slots=True)
 class Answer:
     """One chain's line with its path in a roll-call: what a receipt's ``extra`` holds after the entry."""
@@ -156,6 +137,37 @@ class Answer:
         )
 
 
-def answer(standings: Sequence[Standing], index: int) -> Answer:
-    """The answer of the chain at ``index``. Takes time linear in their number."""
-    return Answer(index, standings[index], tuple(merkle.inclusion_path(_hashes(standings), index)))
+class Roll:
+    """A whole roll-call: its entry, and the answer of each chain.
+
+    Raises:
+        Malformed: not in rising order of chain id, or a chain twice.
+    """
+
+    def __init__(self, log: str, time: int, standings: Sequence[Standing]) -> None:
+        ids = [s.chain_id for s in standings]
+        if any(a >= b for a, b in pairwise(ids)):
+            raise Malformed("roll-call: chains must stand in rising order, each once")
+        self.standings = tuple(standings)
+        self._roots: dict[merkle.Range, bytes] = {
+            (i, i + 1): merkle.leaf_hash(s.line().encode()) for i, s in enumerate(standings)
+        }
+        root = self._root((0, len(standings))) if standings else merkle.EMPTY_ROOT
+        self.call = RollCall(log, time, len(standings), root)
+
+    def _root(self, span: merkle.Range) -> bytes:
+        # The paths of all chains share their subtrees: each is hashed once.
+        if span not in self._roots:
+            start, end = span
+            middle = start + merkle.split_at(end - start)
+            self._roots[span] = merkle.node_hash(self._root((start, middle)), self._root((middle, end)))
+        return self._roots[span]
+
+    def answer(self, index: int) -> Answer:
+        """The line of the chain at ``index`` with its path."""
+        path = tuple(map(self._root, merkle.inclusion_ranges(index, len(self.standings))))
+        return Answer(index, self.standings[index], path)
+
+    def body(self) -> bytes:
+        """All lines, each ended by a newline: what is stored beside the log."""
+        return "".join(f"{s.line()}\n" for s in self.standings).encode()

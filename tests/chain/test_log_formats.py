@@ -43,7 +43,8 @@ STANDINGS = [
     Standing(d(2), 3, 41, d(9), 90211, d(0xAB), -5),
     Standing(d(3), 1, 0, d(7), None, None, None),
 ]
-CALL = rollcall.call(ORIGIN, 1767225600, STANDINGS)
+ROLL = rollcall.Roll(ORIGIN, 1767225600, STANDINGS)
+CALL = ROLL.call
 ACK = Ack(d(1), 3, 41, 90211, d(2), 1767225600)
 
 
@@ -228,7 +229,7 @@ def test_two_signatures_are_not_taken() -> None:
 
 @pytest.mark.parametrize("index", range(3))
 def test_an_answer_of_a_roll_call(index: int) -> None:
-    made = rollcall.answer(STANDINGS, index)
+    made = ROLL.answer(index)
     assert Answer.parse(made.text()) == made
     made.verify(CALL)
     logged = Logged(CALL, CALL.text(), made)
@@ -242,13 +243,13 @@ def test_an_answer_of_a_roll_call(index: int) -> None:
 
 
 def test_a_roll_call_of_nobody() -> None:
-    assert rollcall.call(ORIGIN, 1, []).root == merkle.EMPTY_ROOT
+    assert rollcall.Roll(ORIGIN, 1, []).call.root == merkle.EMPTY_ROOT
 
 
 @pytest.mark.parametrize("standings", [[STANDINGS[1], STANDINGS[0]], [STANDINGS[0], STANDINGS[0]]])
 def test_a_roll_call_has_each_chain_once_and_in_order(standings: list[Standing]) -> None:
     with pytest.raises(Malformed, match="rising order"):
-        rollcall.call(ORIGIN, 1, standings)
+        rollcall.Roll(ORIGIN, 1, standings)
 
 
 LINE = STANDINGS[1].line()
@@ -280,7 +281,7 @@ def test_no_line(line: str) -> None:
 
 
 def test_an_answer_goes_with_a_roll_call() -> None:
-    answer = rollcall.answer(STANDINGS, 0)
+    answer = ROLL.answer(0)
     seal = entry_of(SEALS[0]).decode()
     for extra in (CALL.text(), seal + "\n" + answer.text(), CALL.text() + "\n", seal + "\n\n"):
         with pytest.raises(Malformed):

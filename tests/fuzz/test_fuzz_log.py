@@ -28,7 +28,7 @@ def _as_text(parse: Callable[[str], object], write: Callable[[object], str]) -> 
     return lambda data: write(parse(text_of(data))).encode()
 
 
-ANSWER = made.rollcall.answer(made.STANDINGS, 1)
+ANSWER = made.ROLL.answer(1)
 FORMATS: dict[str, tuple[list[bytes], Callable[[bytes], bytes]]] = {
     "checkpoint": ([made.TIP.text().encode()], _as_text(Checkpoint.parse, lambda c: c.text())),  # type: ignore[attr-defined]
     "roll-call": ([made.CALL.text().encode()], _as_text(RollCall.parse, lambda c: c.text())),  # type: ignore[attr-defined]

@@ -43,7 +43,8 @@ def build() -> dict[str, bytes]:
         ),
         key=lambda each: each.chain_id,
     )
-    call = rollcall.call(ORIGIN, TIME * 10**9, standings)
+    roll = rollcall.Roll(ORIGIN, TIME * 10**9, standings)
+    call = roll.call
     batch = Batch(0, 0, merkle.EMPTY_ROOT, (*notes, call.text().encode()))
     leaves = [merkle.leaf_hash(each) for each in batch.entries()]
     signed = _cosigned(Checkpoint(ORIGIN, len(leaves), _root(leaves)))
@@ -61,7 +62,7 @@ def build() -> dict[str, bytes]:
     for index, extra in enumerate(batch.entries()):
         name = "roll-call" if index == len(notes) else f"entry-{index}"
         if name == "roll-call":
-            extra = Logged(call, call.text(), rollcall.answer(standings, at)).extra()
+            extra = Logged(call, call.text(), roll.answer(at)).extra()
         path = tuple(merkle.inclusion_path(leaves, index))
         files[f"{name}.tlog-proof"] = TlogProof(extra, index, path, signed).encode()
     proof = tuple(merkle.consistency_proof(leaves, 3))

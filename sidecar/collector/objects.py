@@ -1,0 +1,98 @@
+"""The log's objects by name (proto/LOG.md, "Batches"), and reading hashes out of stored tiles."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sidecar.chain import batch, note, tile
+from sidecar.chain.batch import Batch
+from sidecar.chain.tile import Tile
+from sidecar.collector.storage import Storage
+from sidecar.errors import Malformed, StorageError
+
+PREFIX = "log/"
+_TILE_BYTES = tile.WIDTH * 32
+BUNDLE_BYTES = tile.WIDTH * (tile.MAX_ENTRY + 2)
+_CACHED = 1_024  # full tiles, 8 KiB each
+
+
+def batch_name(number: int) -> str:
+    """The object of a batch."""
+    return f"{PREFIX}batch/{tile.number_path(number)}"
+
+
+def checkpoint_name(number: int) -> str:
+    """The object of the checkpoint after a batch."""
+    return f"{PREFIX}checkpoint/{tile.number_path(number)}"
+
+
+def roll_call_name(root: bytes) -> str:
+    """The object of a roll-call's lines."""
+    return f"{PREFIX}roll-call/{root.hex()}"
+
+
+def read_checkpoint(storage: Storage, number: int) -> bytes | None:
+    """A checkpoint as it is stored; None if there is none. Raises StorageError."""
+    return storage.read(checkpoint_name(number), note.MAX_SIZE)
+
+
+def read_batch(storage: Storage, number: int) -> Batch | None:
+    """A batch; None if there is none. Raises StorageError, also where it is damaged."""
+    data = storage.read(batch_name(number), batch.MAX_BYTES)
+    if data is None:
+        return None
+    try:
+        read = Batch.parse(data)
+        read.entries()
+    except Malformed as error:
+        raise StorageError(f"{batch_name(number)} is damaged: {error}") from None
+    return read
+
+
+def newest(exists: Callable[[int], bool], known: int) -> int:
+    """The last number of a run without gaps that starts at 0, or −1; ``known`` is in it, or −1."""
+    low, step = known, 1
+    while exists(low + step):
+        low, step = low + step, step * 2
+    high = low + step
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if exists(middle) else (low, middle)
+    return low
+
+
+class Tiles:
+    """Hashes of a log's stored tiles; full ones, which never change, are kept in memory up to a bound."""
+
+    def __init__(self, storage: Storage) -> None:
+        self._storage = storage
+        self._full: dict[tuple[int, int], list[bytes]] = {}
+
+    def at(self, size: int) -> tile.ReadTile:
+        """How to read the tiles of a tree of ``size`` entries, the size of a checkpoint.
+
+        What is returned raises `StorageError` where a tile is missing or damaged.
+        """
+
+        def read(level: int, number: int) -> list[bytes]:
+            width = tile.width_at(level, number, size)
+            kept = self._full.get((level, number))
+            if kept is not None:
+                return kept[:width]
+            hashes = self._stored(Tile(level, number, width))
+            if width == tile.WIDTH:
+                if len(self._full) >= _CACHED:
+                    self._full.pop(next(iter(self._full)))
+                self._full[level, number] = hashes
+            return hashes
+
+        return read
+
+    def _stored(self, which: Tile) -> list[bytes]:
+        data = self._storage.read(PREFIX + which.path(), _TILE_BYTES)
+        if data is None:
+            raise StorageError(f"{which.path()} is missing: the log cannot be read")
+        try:
+            return tile.split_hashes(data, which.width)
+        except Malformed as error:
+            raise StorageError(f"{which.path()} is damaged: {error}") from None

@@ -1,0 +1,106 @@
+"""Rebuilding the index from the objects, each held against the signed checkpoints on the way."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from sidecar.chain import checkpoint, merkle, rollcall
+from sidecar.chain.batch import Batch
+from sidecar.chain.epoch import EpochNote
+from sidecar.chain.logged import parse_entry
+from sidecar.chain.merkle import Tree
+from sidecar.chain.note import VerifierKey
+from sidecar.chain.rollcall import RollCall, Standing
+from sidecar.chain.seal import Seal, seal_hash
+from sidecar.collector import objects
+from sidecar.collector.index import Index, Tip
+from sidecar.collector.storage import Storage
+from sidecar.errors import LogRefused, Malformed, SignatureInvalid, StorageError
+
+_BODY_BYTES = 1 << 30
+
+
+def reindex(storage: Storage, index: Index, key: VerifierKey, progress: Callable[[int], None] | None = None) -> int:
+    """Empty ``index`` and fill it from ``storage``; how many entries the log has. ``progress`` is told them a batch.
+
+    A chain's standing is what its epoch notes, seals and the latest roll-call say of it: a head that was acknowledged
+    after that is not in the log. Signatures of notes are not checked again.
+
+    Raises:
+        LogRefused: an object is not what the signed checkpoints say.
+        StorageError: storage or index cannot be used.
+    """
+    index.clear()
+    tree, standings, number = Tree(), dict[bytes, Standing](), 0
+    while (signed := objects.read_checkpoint(storage, number)) is not None:
+        held = objects.read_batch(storage, number)
+        if held is None or (held.number, held.size, held.root) != (number, tree.size, tree.root()):
+            raise LogRefused(f"batch {number} is missing or does not follow the one before")
+        leaves = [merkle.leaf_hash(each) for each in held.entries()]
+        for leaf in leaves:
+            tree.append(leaf)
+        _check(signed, key, tree, number)
+        index.advance(number - 1 if number else None, Tip(number, tree.size, signed), leaves, held.size)
+        _follow(storage, held, standings)
+        number += 1
+        if progress is not None:
+            progress(tree.size)
+    for standing in standings.values():
+        index.stand(standing, 0)
+    return tree.size
+
+
+def _check(signed: bytes, key: VerifierKey, tree: Tree, number: int) -> None:
+    try:
+        read, _ = checkpoint.verify(signed, key)
+    except (Malformed, SignatureInvalid) as error:
+        raise LogRefused(f"checkpoint {number}: {error}") from None
+    if (read.size, read.root) != (tree.size, tree.root()):
+        raise LogRefused(f"checkpoint {number} is not that of the batches up to it")
+
+
+def _follow(storage: Storage, held: Batch, standings: dict[bytes, Standing]) -> None:
+    for entry in held.entries():
+        text = entry.decode()
+        read = parse_entry(text)
+        if isinstance(read, RollCall):
+            for standing in _lines(storage, read):
+                _join(standings, standing)
+        elif isinstance(read, EpochNote):
+            _join(standings, Standing(read.chain_id, read.epoch, None, None, *_before(read.seq, read.leaf, read.time)))
+        else:
+            _join(standings, _sealed(read, text))
+
+
+def _before(seq: int, leaf: bytes, time: int) -> tuple[int | None, bytes | None, int | None]:
+    return (seq - 1, leaf, time) if seq else (None, None, None)
+
+
+def _sealed(seal: Seal, text: str) -> Standing:
+    time = seal.time if seal.span is None else seal.span.wall_last
+    place = _before(seal.first + seal.count, seal.last, time)
+    return Standing(seal.chain_id, seal.epoch, seal.segment, seal_hash(text), *place)
+
+
+def _lines(storage: Storage, call: RollCall) -> list[Standing]:
+    if not call.chains:
+        return []
+    name = objects.roll_call_name(call.root)
+    body = storage.read(name, _BODY_BYTES)
+    try:
+        found = [Standing.parse(row) for row in (body or b"").decode().split("\n")[:-1]]
+        if rollcall.Roll(call.log, call.time, found).call != call:
+            raise Malformed("its lines do not lead to its root")
+    except (Malformed, UnicodeDecodeError) as error:
+        raise StorageError(f"{name} is missing or damaged: {error}") from None
+    return found
+
+
+def _join(standings: dict[bytes, Standing], new: Standing) -> None:
+    """What is known of a chain together: each value the farthest that was said."""
+    old = standings.get(new.chain_id, new)
+    sealed = max((old, new), key=lambda s: -1 if s.sealed is None else s.sealed)
+    head = max((old, new), key=lambda s: -1 if s.seq is None else s.seq)
+    standings[new.chain_id] = Standing(
+        new.chain_id, max(old.epoch, new.epoch), sealed.sealed, sealed.seal, head.seq, head.leaf, head.time
+    )
