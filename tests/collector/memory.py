@@ -9,7 +9,7 @@ from sidecar.errors import StorageError
 
 
 class MemoryStorage:
-    """`Storage` in a dictionary. ``fault(number, name)`` says what becomes of a creation: None, "failed", "persisted"."""
+    """`Storage` in a dictionary. ``fault(number, name)`` says how a creation ends: None, "failed" or "persisted"."""
 
     def __init__(self, objects: dict[str, bytes] | None = None) -> None:
         self.objects = {} if objects is None else objects

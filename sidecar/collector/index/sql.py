@@ -50,7 +50,11 @@ class SqlIndex:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        self._migrate()
+        try:
+            self._migrate()
+        except BaseException:
+            database.close()
+            raise
 
     def _migrate(self) -> None:
         types = {"bytes": self._database.bytes_type, "serial": self._database.serial_type}

@@ -1,0 +1,47 @@
+"""Servers of others that tests start, built with Go from pinned modules and kept for the next run.
+
+What is built lies beside the virtual environment's own packages, under a name that changes with its sources.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import tempfile
+from hashlib import sha256
+from pathlib import Path
+
+from tests.needs import cannot_run, needs_program
+
+HERE = Path(__file__).resolve().parent
+KEPT = Path(sys.prefix) / "outside"
+
+_PATIENCE_SECONDS = 1_800  # a guard against a client that waits forever, not a measure of speed
+
+VERSITYGW = ("s3", "github.com/versity/versitygw/cmd/versitygw")
+LITEWITNESS = ("tlog", "filippo.io/torchwood/cmd/litewitness")
+CLIENT = ("tlog", "./client")
+
+
+def built(which: tuple[str, str]) -> Path:
+    """The program, built if it is not there yet."""
+    module, package = which
+    source = HERE / module
+    stamp = sha256(b"".join(p.read_bytes() for p in sorted(source.rglob("*")) if p.is_file())).hexdigest()[:16]
+    program = KEPT / f"{Path(package).name}-{stamp}"
+    if program.exists():
+        return program
+    go = needs_program("go")
+    KEPT.mkdir(parents=True, exist_ok=True)
+    environment = {**os.environ, "GOWORK": "off"}
+    with tempfile.TemporaryDirectory(dir=KEPT) as making:
+        made = Path(making) / program.name
+        command = [go, "build", "-buildvcs=false", "-mod=readonly", "-o", str(made), package]
+        run = subprocess.run(
+            command, cwd=source, env=environment, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False
+        )
+        if run.returncode:
+            cannot_run(f"go could not build {package}: {(run.stderr.strip().splitlines() or ['no reason given'])[-1]}")
+        made.replace(program)  # another worker may have been as fast: it made the same
+    return program
