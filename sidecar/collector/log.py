@@ -20,13 +20,13 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import batch as batches
-from sidecar.chain import checkpoint, merkle, tile
+from sidecar.chain import checkpoint, merkle, note, tile
 from sidecar.chain.batch import Batch
 from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.consistency import Consistency
 from sidecar.chain.logged import Logged, entry_of
 from sidecar.chain.merkle import Tree
-from sidecar.chain.note import VerifierKey
+from sidecar.chain.note import Signature, SignedNote, VerifierKey
 from sidecar.chain.tile import Edge, Tile
 from sidecar.chain.tlog_proof import TlogProof
 from sidecar.collector import objects
@@ -124,6 +124,9 @@ class FleetLog:
                 f"the stored tiles do not lead to the root of checkpoint {self._number}: damage, or a fork"
             )
         self._tail = self._stored_tail()
+        for name in sorted(self._storage.names(objects.cosigned_name(self.tip.size))) if self.signed else ():
+            held = self._storage.read(name, note.MAX_SIZE)
+            self.signed = _with_lines(self.signed, held or b"")
 
     def _stored_tail(self) -> list[bytes]:
         """The entries of the bundle that is not full."""
@@ -250,6 +253,25 @@ class FleetLog:
         self._agree(self.tip.size, new.size, new.root)
         return checkpoint.sign(new, self._key)
 
+    def cosigned(self, signed: bytes, line: Signature) -> bytes:
+        """Keep a witness's line, which was checked, for a checkpoint of this log; that checkpoint with the line.
+
+        The newest checkpoint is shown with it from now on. Of one witness's lines for one checkpoint the first stays.
+
+        Raises:
+            LogRefused: no checkpoint of this log.
+            StorageError: the line may be kept or not.
+        """
+        of = self._own(signed, "the checkpoint that was cosigned")
+        held = note.encode(SignedNote(of.text(), (line,)))
+        name = objects.cosigned_name(of.size, line.key_hash.hex())
+        if not self._storage.create(name, held, keep_until=self._keep_until()):
+            held = self._storage.read(name, note.MAX_SIZE) or held
+        with self._lock:
+            if of == self.tip:
+                self.signed = _with_lines(self.signed, held)
+        return _with_lines(signed, held)
+
     # --- reading
 
     @property
@@ -284,3 +306,15 @@ class FleetLog:
     def _under(self, under: bytes | None) -> tuple[bytes, int]:
         signed = self.signed if under is None else under
         return signed, self._own(signed, "the checkpoint asked for").size if signed else 0
+
+
+def _with_lines(signed: bytes, held: bytes) -> bytes:
+    """A checkpoint with the signature lines that ``held``, the same checkpoint, has besides."""
+    try:
+        ours, theirs = note.parse(signed), note.parse(held)
+        if ours.text != theirs.text:
+            raise Malformed("it is of another checkpoint")
+        more = tuple(line for line in theirs.signatures if line not in ours.signatures)
+        return note.encode(SignedNote(ours.text, (*ours.signatures, *more)))
+    except Malformed as error:
+        raise StorageError(f"a stored cosignature is damaged: {error}") from None

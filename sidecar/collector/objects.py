@@ -26,6 +26,11 @@ def checkpoint_name(number: int) -> str:
     return f"{PREFIX}checkpoint/{tile.number_path(number)}"
 
 
+def cosigned_name(size: int, key_hash: str = "") -> str:
+    """The object of a witness's line for the checkpoint of ``size``; without ``key_hash`` what all of them start with."""
+    return f"{PREFIX}cosigned/{tile.number_path(size)}/{key_hash}"
+
+
 def roll_call_name(root: bytes) -> str:
     """The object of a roll-call's lines."""
     return f"{PREFIX}roll-call/{root.hex()}"

@@ -7,13 +7,13 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.chain import checkpoint, merkle, note, tile
+from sidecar.chain import checkpoint, cosignature, merkle, note, tile
 from sidecar.chain.batch import Batch
 from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.consistency import Consistency
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.logged import Logged, entry_of
-from sidecar.chain.note import VerifierKey
+from sidecar.chain.note import SignedNote, VerifierKey
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.seal import seal_hash
 from sidecar.chain.tlog_proof import TlogProof
@@ -409,3 +409,28 @@ def test_sizes_of_runs() -> None:
 def test_an_empty_checkpoint_is_never_signed(index: SqlIndex) -> None:
     log = FleetLog(MemoryStorage(), index, ORIGIN, KEY)
     assert log.append([]) == [] and log.tip == Checkpoint(ORIGIN, 0, merkle.EMPTY_ROOT)
+
+
+# --- cosignatures
+
+
+def test_cosignatures_are_kept_with_their_checkpoint(tmp_path: Path, index: SqlIndex) -> None:
+    storage = FileStorage(tmp_path / "store")
+    log = FleetLog(storage, index, ORIGIN, KEY)
+    log.append(notes(3))
+    older = log.signed
+    one, two = (cosignature.cosign(log.tip.text(), f"w{i}.example", signing_key("w", i), 5) for i in range(2))
+    assert log.cosigned(older, one) == log.signed != older
+    again = cosignature.cosign(log.tip.text(), "w0.example", signing_key("w", 0), 6)
+    assert log.cosigned(log.signed, again) == log.signed
+    log.cosigned(older, two)
+    both = note.parse(log.signed).signatures
+    assert set(both[1:]) == {one, two} and note.encode(SignedNote(log.tip.text(), both[:1])) == older
+    assert set(note.parse(FleetLog(storage, index, ORIGIN, KEY).signed).signatures) == set(both)
+    late = cosignature.cosign(log.tip.text(), "w2.example", signing_key("w", 2), 7)
+    cosigned = log.signed
+    log.append(notes(1, 3))
+    assert late in note.parse(log.cosigned(cosigned, late)).signatures
+    assert len(note.parse(log.signed).signatures) == 1
+    with pytest.raises(LogRefused):
+        log.cosigned(checkpoint.sign(log.tip, signing_key("other")), late)

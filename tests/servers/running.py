@@ -14,6 +14,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psycopg
+
 from tests.needs import cannot_run
 
 PATIENCE = 120.0  # seconds; only a failing test waits so long
@@ -67,6 +69,18 @@ class Postgres:
         return f"host={self.directory} port={self.port} user=sidecar dbname={name}"
 
 
+def _answers(server: Postgres) -> None:
+    """Waits until it takes connections; it listens before it does."""
+    until = time.monotonic() + PATIENCE
+    while True:
+        try:
+            psycopg.connect(server.address()).close()
+            return
+        except psycopg.OperationalError:
+            assert time.monotonic() < until, "PostgreSQL does not start"
+            time.sleep(0.02)
+
+
 @contextlib.contextmanager
 def postgres() -> Iterator[Postgres]:
     """A fresh PostgreSQL on a unix socket and loopback, run by a user without privileges."""
@@ -88,6 +102,8 @@ def postgres() -> Iterator[Postgres]:
         assert made.returncode == 0, made.stderr
         command = [binaries / "postgres", "-D", data, "-k", home, "-p", str(port), "-h", "127.0.0.1", "-F"]
         with running(command, port, cwd=home, **user):
-            yield Postgres(home, port)
+            found = Postgres(home, port)
+            _answers(found)
+            yield found
     finally:
         shutil.rmtree(home)
