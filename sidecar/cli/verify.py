@@ -9,12 +9,11 @@ from typing import TypeVar
 
 import click
 
-from sidecar.chain import note
-from sidecar.chain.head import Head
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.chain.strictjson import dumps
 from sidecar.cli import verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
+from sidecar.cli.log_receipts import Held, held, timestamp_check
 from sidecar.cli.sources import opened, size_of, with_progress
 from sidecar.config import read_file
 from sidecar.custody import PrivateKey, open_seed
@@ -40,8 +39,16 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
     help="A custodian's private key. Repeatable.",
 )
 @click.option("--disclosure", type=_file, help="Segment keys that a custodian handed out.")
-@click.option("--trust", type=_file, help="The chains you expect, from a source other than the ledger.")
-@click.option("--receipt", "receipts", multiple=True, type=_file, help="A receipt that a caller kept. Repeatable.")
+@click.option(
+    "--trust", type=_file, help="The chains, log and witnesses you expect, from a source other than the ledger."
+)
+@click.option(
+    "--receipt",
+    "receipts",
+    multiple=True,
+    type=_file,
+    help="A receipt that a caller kept, or a receipt, consistency file or timestamp of the log. Repeatable.",
+)
 @click.option(
     "--jobs", type=click.IntRange(1, 64), help="Processes that work on it. Default: one, for a large ledger one a CPU."
 )
@@ -57,6 +64,7 @@ def verify(
 ) -> None:
     """Check a ledger directory (also one being written to) or a segment file.
 
+    Receipts of the fleet log that lie beside it are read too; with --trust they anchor what they cover.
     Prints the verdict first. Exit: 0 OK; 1 TAMPERED, FORK, MALFORMED; 3 INCOMPLETE, CLOCK; 4 UNANCHORED, when
     all that was checked holds but nobody outside vouches for it; 2 usage.
 
@@ -67,7 +75,7 @@ def verify(
     if keys and disclosure:
         raise UsageError("--custodian-key and --disclosure: give one of them")
     trouble: list[CustodianMissing] = []
-    evidence = _evidence(keys, disclosure, trust, receipts, trouble)
+    evidence = _evidence(keys, disclosure, trust, held(path, receipts), trouble)
     count = jobs or verify_workers.suitable(size_of(path))
     with (
         opened(path) as read,
@@ -88,21 +96,20 @@ def _evidence(
     keys: Sequence[str],
     disclosure: Path | None,
     trust: Path | None,
-    receipts: Sequence[Path],
+    files: Held,
     trouble: list[CustodianMissing],
 ) -> Evidence:
+    pinned = _parsed(trust, "trust file", parse_trust) if trust else None
     return Evidence(
         open_seed=_opener(private_keys(keys), trouble) if keys else None,
         disclosure=_parsed(disclosure, "disclosure", parse_disclosure) if disclosure else None,
-        trust=_parsed(trust, "trust file", parse_trust) if trust else None,
-        receipts=[_parsed(r, "receipt", _receipt) for r in receipts],
+        trust=pinned,
+        receipts=files.heads,
+        logged=files.logged,
+        consistency=files.consistency,
+        timestamps=files.timestamps,
+        check_timestamp=timestamp_check(pinned),
     )
-
-
-def _receipt(data: bytes) -> bytes:
-    """A receipt as it is, if it is one at all: what is none says nothing against the ledger. Raises Malformed."""
-    Head.parse(note.parse(data).text)
-    return data
 
 
 def _parsed(path: Path, what: str, parse: Callable[[bytes], _T]) -> _T:

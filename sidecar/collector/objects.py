@@ -27,7 +27,7 @@ def checkpoint_name(number: int) -> str:
 
 
 def cosigned_name(size: int, key_hash: str = "") -> str:
-    """The object of a witness's line for the checkpoint of ``size``; without ``key_hash`` what all of them start with."""
+    """The object of a witness's line for the checkpoint of ``size``; without a key hash, what all start with."""
     return f"{PREFIX}cosigned/{tile.number_path(size)}/{key_hash}"
 
 

@@ -21,6 +21,9 @@ class Coverage:
     disclosed: int = 0
     notes_signed: int = 0
     receipts: int = 0
+    logged: int = 0
+    anchored: int | None = None  # the last segment whose seal a pinned log holds
+    complete: str | None = None  # when a roll-call of that log named the ledger's end
     asserted: int = 0
     whole: bool = True
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
@@ -65,6 +68,10 @@ class Coverage:
             lines.append(f"receipts against their entries: {self.receipts}")
         if evidence.trust is not None:
             lines.append("chain and identity key against the trust file")
+        if self.anchored is not None:
+            lines.append(f"receipts of the pinned log, up to segment {self.anchored}")
+        if self.complete is not None:
+            lines.append(f"that nothing was missing at the end at {self.complete}: a roll-call of the pinned log")
         return tuple(lines)
 
     def not_checked(self, evidence: Evidence) -> tuple[str, ...]:
@@ -84,11 +91,18 @@ class Coverage:
         return lines
 
     def _outside(self, evidence: Evidence) -> list[str]:
-        lines = [
-            "that nobody rewrote the whole ledger: no receipt of a pinned log",
-            f"that nothing after {_end(self.last_seq)} was cut off: only a later receipt or a log can tell",
-            "that an outcome refers to the decision it names: decisions are not remembered while reading",
-        ]
+        lines = []
+        if self.anchored is None:
+            lines.append("that nobody rewrote the whole ledger: no receipt of a pinned log")
+        if self.complete is None and self.whole:
+            lines.append(
+                f"that nothing after {_end(self.last_seq)} was cut off: only a later receipt or a log can tell"
+            )
+        elif self.complete is not None:
+            lines.append(
+                f"that nothing was added after {self.complete} and cut off since: only a later roll-call can tell"
+            )
+        lines.append("that an outcome refers to the decision it names: decisions are not remembered while reading")
         if self.asserted:
             lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")
         if evidence.trust is None:
@@ -128,4 +142,14 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
         tagged = "; the HMAC tags checked were made with the sidecar's own keys"
     keyless = "" if tagged else "; without a key nothing is said of the tags"
     told = "; the receipts compared agree with what is recorded" if coverage.receipts else ""
-    return f"{signed}{tagged}{keyless}{told}. Not that the ledger was never made anew or cut at its end."
+    return f"{signed}{tagged}{keyless}{told}. {_since(coverage)}"
+
+
+def _since(coverage: Coverage) -> str:
+    """What the log adds to the claim, and what it does not."""
+    if coverage.anchored is None:
+        return "Not that the ledger was never made anew or cut at its end."
+    kept = f"Nobody rewrote anything up to segment {coverage.anchored} since the pinned log took its seal"
+    if coverage.complete is not None:
+        return f"{kept}, and at {coverage.complete} nothing was missing at its end."
+    return f"{kept}. Not that the ledger was never cut at its end." if coverage.whole else f"{kept}."

@@ -95,6 +95,7 @@ class Epochs:
         if wrong:
             s.say(Verdict.TAMPERED, s.seq, f"epoch note: {', '.join(wrong)} not as what went before")
         s.note, s.note_hash = read, epoch_hash(text)
+        s.anchors.epoch(read.epoch, read.segment, text)
 
     def _lines(self, read: EpochNote, continues: bool) -> dict[str, tuple[Any, Any]]:
         s = self._s
@@ -119,6 +120,7 @@ class Epochs:
         s = self._s
         s.chain_id = named if data is None else payload.chain_id(data)
         s.receipts.belong(s.chain_id)
+        s.anchors.belong(s.chain_id)
         s.keys.begin_segment(s.chain_id, s.segment)
 
     def genesis(self, value: Mapping[str, Any]) -> None:
@@ -138,6 +140,9 @@ class Epochs:
         objection = None if trust is None or s.chain_id is None else trust.objection(s.chain_id, s.identity)
         if objection is not None:
             s.findings.add(Verdict.TAMPERED, 0, 0, objection)
+        stranger = None if trust is None or s.custody is None else trust.stranger(s.custody)
+        if stranger is not None:
+            s.findings.add(Verdict.TAMPERED, 0, 0, f"the custodian {stranger} is not in the trust file")
         if self._unjudged is None:
             return
         data, text, read = self._unjudged

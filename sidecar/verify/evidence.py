@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from sidecar.chain.seeds import Custody, SealedShare
+from sidecar.chain.timestamp import Timestamp
 from sidecar.verify.disclosure import Disclosure
 from sidecar.verify.trust import Trust
 
@@ -17,9 +18,14 @@ the keys held do not open this chain's seeds, `CustodyError` naming the custodia
 @dataclass(frozen=True, slots=True)
 class Evidence:
     """``open_seed`` gives a custodian's view, ``disclosure`` an auditor's; ``receipts`` are signed heads as callers
-    hold them; ``trust`` pins chain and identity key."""
+    hold them; ``trust`` pins chain, identity key and log. ``logged`` are receipts of the fleet log (tlog-proofs), with
+    ``consistency`` files and ``timestamps`` beside them; ``check_timestamp`` checks one against the trusted roots."""
 
     open_seed: SeedOpener | None = None
     disclosure: Disclosure | None = None
     receipts: Sequence[bytes] = ()
     trust: Trust | None = None
+    logged: Sequence[bytes] = ()
+    consistency: Sequence[bytes] = ()
+    timestamps: Sequence[bytes] = ()
+    check_timestamp: Callable[[Timestamp], int] | None = None

@@ -24,10 +24,6 @@ from sidecar.verify.state import Phase, State
 PROGRESS_EVERY = 1_000
 """Entries between two calls of ``progress``."""
 
-_UNANCHORED = (
-    "no receipt of a pinned log: whoever has the disk and the identity key can have made it all anew, or cut its end"
-)
-
 
 def verify_stream(
     read: Callable[[int], bytes],
@@ -107,7 +103,7 @@ class _Judge:
         if not s.coverage.broken:
             s.attachments.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
-        s.findings.add(Verdict.UNANCHORED, None, None, _UNANCHORED)
+        s.anchors.finish(whole=s.coverage.whole, broken=s.coverage.broken, following=s.seq)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None
         verdict = s.findings.worst()
         return Report(

@@ -222,6 +222,7 @@ class Segments:
         s.end_segment(seal if certain else None)
         if certain:
             s.seq, s.leaf, s.policy = seal.first + seal.count, seal.last, seal.policy
+            s.anchors.sealed(s.segment, text, s.seq)
         s.seal = seal_hash(text)
         s.recovered = -1
         if seal.reason == "crash":

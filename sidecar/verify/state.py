@@ -12,6 +12,7 @@ from sidecar.chain.limits import ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody
+from sidecar.verify.anchors import Anchors
 from sidecar.verify.attachments import Attachments
 from sidecar.verify.clock import ClockRule
 from sidecar.verify.coverage import Coverage
@@ -46,6 +47,7 @@ class State:
         self.keys = Keyring(evidence, self.findings, self.coverage)
         self.clock = ClockRule(self.findings)
         self.receipts = Receipts(evidence.receipts, self.findings, self.coverage)
+        self.anchors = Anchors(evidence, self.findings, self.coverage)
         self.attachments = Attachments(self.findings, self.coverage)
         self.phase = Phase.START
         self.chain_id: bytes | None = None
@@ -105,6 +107,7 @@ class State:
         """The segment is over; ``seal`` only if its signature is good."""
         self.keys.end_segment(self.segment, seal)
         self.receipts.end_segment(self.first, self.seq)
+        self.anchors.end_segment(self.segment, self.seq - len(self.recent), self.recent)
         self.coverage.segments += 1
 
     def lose(self, segment: int, seq: int) -> None:

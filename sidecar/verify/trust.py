@@ -1,28 +1,37 @@
-"""The trust file: which chains, under which identity keys, the verifier expects (proto/LEDGER.md, "Other formats")."""
+"""The trust file: what an auditor knows from a source other than the ledger (proto/LOG.md, "Trust file")."""
 
 from __future__ import annotations
 
 import re
+from base64 import b64decode, b64encode
+from binascii import Error
 from collections.abc import Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from typing import Any
 
 from sidecar.chain import strictjson
+from sidecar.chain.seeds import Custody
 from sidecar.errors import Malformed
+from sidecar.verify.policy import Policy
 
-FORMAT = "sidecar/v1/trust"
+FORMAT = "sidecar/v2/trust"
 _HEX32 = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Identity key (32 bytes) by chain id (32 bytes), known from a source other than the ledger.
+    """Identity key (32 bytes) by chain id (32 bytes); which logs and witnesses are believed (None: none is); roots of
+    timestamp authorities, DER; the custodians there may be, by SHA-256 of their SPKI (none: any).
 
     Raises:
         Malformed: no chain at all, or a value that is not 32 bytes.
     """
 
     chains: Mapping[bytes, bytes]
+    policy: Policy | None = None
+    tsa_roots: tuple[bytes, ...] = ()
+    custodians: frozenset[bytes] = frozenset()
 
     def __post_init__(self) -> None:
         if not self.chains or any(len(v) != 32 for pair in self.chains.items() for v in pair):
@@ -37,27 +46,58 @@ class Trust:
             return "the identity key is not the one in the trust file"
         return None
 
+    def stranger(self, custody: Custody) -> str | None:
+        """A custodian of the ledger that the trust file does not know, by name, or None."""
+        known = self.custodians
+        strange = [c.name for c in custody.custodians if known and sha256(c.spki).digest() not in known]
+        return strange[0] if strange else None
+
 
 def parse_trust(data: bytes) -> Trust:
     """Read a trust file.
 
     Raises:
-        Malformed: not strict JSON (RFC 7493), not of this shape, one chain twice.
+        Malformed: not strict JSON (RFC 7493), not of this shape, one chain twice, or no tlog-policy.
     """
     value = strictjson.parse_object(data)
-    chains = value.get("chains")
-    if value.keys() != {"format", "chains"} or value["format"] != FORMAT or not isinstance(chains, list):
-        raise Malformed(f"trust file: an object with format {FORMAT!r} and an array chains is required")
-    pairs = [_pair(each) for each in chains]
+    members = {"format", "chains", "policy", "tsa_roots", "custodians"}
+    if value.keys() != members or value["format"] != FORMAT:
+        raise Malformed(f"trust file: format {FORMAT!r}, chains, policy, tsa_roots and custodians are required")
+    pairs = [_pair(each) for each in _array(value, "chains")]
     if len(dict(pairs)) != len(pairs):
         raise Malformed("trust file: one chain occurs twice")
-    return Trust(dict(pairs))
+    policy = value["policy"]
+    if policy is not None and not isinstance(policy, str):
+        raise Malformed("trust file: its policy is a string or null")
+    return Trust(
+        dict(pairs),
+        None if policy is None else Policy.parse(policy),
+        tuple(_base64(each) for each in _array(value, "tsa_roots")),
+        frozenset(hex32(each) for each in _array(value, "custodians")),
+    )
+
+
+def _array(value: Mapping[str, Any], name: str) -> list[Any]:
+    found = value[name]
+    if not isinstance(found, list):
+        raise Malformed(f"trust file: {name} is an array")
+    return found
 
 
 def _pair(value: Any) -> tuple[bytes, bytes]:
     if not isinstance(value, dict) or value.keys() != {"chain", "identity"}:
         raise Malformed("trust file: each chain has the members chain and identity")
     return hex32(value["chain"]), hex32(value["identity"])
+
+
+def _base64(value: Any) -> bytes:
+    try:
+        data = b64decode(value, validate=True) if isinstance(value, str) else b""
+    except (Error, ValueError):
+        data = b""
+    if not data or b64encode(data).decode() != value:
+        raise Malformed("trust file: a root is base64 of a certificate in DER")
+    return data
 
 
 def hex32(value: Any) -> bytes:

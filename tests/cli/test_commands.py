@@ -114,7 +114,13 @@ def test_trust_pins_the_chain(place: Path, tmp_path: Path) -> None:
     genesis = json.loads(sidecar("show", place / "ledger", "--seq", "0", "--json").stdout)["payload"]
     chain = verify(place)[1]["chain"]
     trust = tmp_path / "trust.json"
-    pinned = {"format": "sidecar/v1/trust", "chains": [{"chain": chain, "identity": genesis["identity"]}]}
+    pinned = {
+        "format": "sidecar/v2/trust",
+        "chains": [{"chain": chain, "identity": genesis["identity"]}],
+        "policy": None,
+        "tsa_roots": [],
+        "custodians": [],
+    }
     trust.write_text(json.dumps(pinned))
     assert verify(place, "--trust", trust)[0] == 4
     pinned["chains"][0]["chain"] = "00" * 32  # type: ignore[index]

@@ -23,12 +23,19 @@ from sidecar.policy.bundle import MAX_UNPACKED_BYTES
 from sidecar.verify import Disclosure, parse_disclosure, parse_trust
 from sidecar.verify.trust import FORMAT as TRUST
 from tests.fuzz.examples import fuzz, hostile
+from tests.notary import Notary
 from tests.scribe import public, story
 
 STORY = story()
 DISCLOSURE = Disclosure(STORY.chain_id, STORY.keys).encode()
 TRUSTED = strictjson.dumps(
-    {"format": TRUST, "chains": [{"chain": STORY.chain_id.hex(), "identity": public(STORY.identity).hex()}]}
+    {
+        "format": TRUST,
+        "chains": [{"chain": STORY.chain_id.hex(), "identity": public(STORY.identity).hex()}],
+        "policy": Notary(witnesses=2).policy(),
+        "tsa_roots": ["MAMCAQA="],
+        "custodians": ["ab" * 32],
+    }
 )
 X25519, RSA, AUTHORITY = generate_custodian("x25519"), generate_custodian("rsa"), generate_authority()
 PEMS = [*X25519, *RSA, *AUTHORITY]

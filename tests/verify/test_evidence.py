@@ -105,7 +105,13 @@ def test_disclosure_rejects(path: tuple[object, ...], value: object) -> None:
         parse_disclosure(changed(GOOD_DISCLOSURE, path, value))
 
 
-GOOD_TRUST = {"format": "sidecar/v1/trust", "chains": [{"chain": "ab" * 32, "identity": "cd" * 32}]}
+GOOD_TRUST = {
+    "format": "sidecar/v2/trust",
+    "chains": [{"chain": "ab" * 32, "identity": "cd" * 32}],
+    "policy": None,
+    "tsa_roots": [],
+    "custodians": [],
+}
 
 
 def test_trust() -> None:
@@ -127,6 +133,14 @@ def test_trust() -> None:
         (("chains", 0, "identity"), None),
         (("chains", 0, "more"), 1),
         (("more",), 1),
+        (("policy",), ["quorum none"]),
+        (("policy",), "quorum nobody\n"),
+        (("tsa_roots",), None),
+        (("tsa_roots",), ["AAA"]),
+        (("tsa_roots",), [""]),
+        (("tsa_roots",), [1]),
+        (("custodians",), "ab" * 32),
+        (("custodians",), ["AB" * 32]),
     ],
 )
 def test_trust_rejects(path: tuple[object, ...], value: object) -> None:
