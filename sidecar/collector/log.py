@@ -304,8 +304,10 @@ class FleetLog:
         return Consistency(old, proof, signed).encode()
 
     def _under(self, under: bytes | None) -> tuple[bytes, int]:
-        signed = self.signed if under is None else under
-        return signed, self._own(signed, "the checkpoint asked for").size if signed else 0
+        if under is not None:
+            return under, self._own(under, "the checkpoint asked for").size
+        signed = self.signed
+        return signed, Checkpoint.parse(note.parse(signed).text).size if signed else 0
 
 
 def _with_lines(signed: bytes, held: bytes) -> bytes:

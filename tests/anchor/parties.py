@@ -8,12 +8,10 @@ import os
 import sqlite3
 import subprocess
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -24,7 +22,7 @@ from sidecar.chain.note import VerifierKey
 from tests.needs import needs_program
 from tests.scribe import public
 from tests.servers.building import LITEWITNESS, built
-from tests.servers.running import PATIENCE, free_port, running
+from tests.servers.running import PATIENCE, Quiet, free_port, listening, running
 
 Answer = Callable[[str, bytes], tuple[int, bytes]]
 """``(path, body) -> (status, body)``"""
@@ -34,29 +32,14 @@ Answer = Callable[[str, bytes], tuple[int, bytes]]
 def answering(answer: Answer) -> Iterator[str]:
     """The URL of a server that answers POSTs so."""
 
-    class Handler(BaseHTTPRequestHandler):
+    class Handler(Quiet):
         def do_POST(self) -> None:
             status, body = answer(self.path, self.rfile.read(int(self.headers["Content-Length"])))
-            self.send_response(status)
-            if status == 302:
-                self.send_header("Location", "http://127.0.0.1:9/")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            with contextlib.suppress(OSError):
-                self.wfile.write(body)
+            elsewhere = {"Location": "http://127.0.0.1:9/"} if status == 302 else {}
+            self.answer(status, body, **elsewhere)
 
-        def log_message(self, format: str, *args: object) -> None:
-            pass
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}"
-    finally:
-        server.shutdown()
-        thread.join()
-        server.server_close()
+    with listening(Handler) as url:
+        yield url
 
 
 # --- openssl's timestamp authority

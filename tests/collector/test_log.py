@@ -226,22 +226,24 @@ def test_it_starts_where_it_stopped_also_without_its_index(tmp_path: Path, index
             found.close()
 
 
-def test_an_old_copy_of_the_objects_with_the_index(index: SqlIndex) -> None:
+def backed_up(index: SqlIndex) -> tuple[dict[str, bytes], FleetLog]:
+    """A copy of the objects of three entries, and the log that went on to six."""
     storage = MemoryStorage()
     log = FleetLog(storage, index, ORIGIN, KEY)
     log.append(notes(3))
     old = dict(storage.objects)
     log.append(notes(3, 3))
+    return old, log
+
+
+def test_an_old_copy_of_the_objects_with_the_index(index: SqlIndex) -> None:
+    old, _ = backed_up(index)
     with pytest.raises(LogRefused, match="old copy"):
         FleetLog(MemoryStorage(old), index, ORIGIN, KEY)
 
 
 def test_an_old_copy_of_everything_but_what_a_witness_knows(tmp_path: Path, index: SqlIndex) -> None:
-    storage = MemoryStorage()
-    log = FleetLog(storage, index, ORIGIN, KEY)
-    log.append(notes(3))
-    old = dict(storage.objects)
-    log.append(notes(3, 3))
+    old, log = backed_up(index)
     with pytest.raises(LogRefused, match="old copy"):
         FleetLog(MemoryStorage(old), fresh(tmp_path, "a"), ORIGIN, KEY, known=[log.signed])
     # Continued without being told, it has forked, and whoever holds the old checkpoint shows it.
@@ -252,11 +254,7 @@ def test_an_old_copy_of_everything_but_what_a_witness_knows(tmp_path: Path, inde
 
 
 def test_a_batch_that_waits_is_not_signed_where_it_contradicts_a_known_checkpoint(tmp_path: Path) -> None:
-    storage = MemoryStorage()
-    log = FleetLog(storage, fresh(tmp_path, "a"), ORIGIN, KEY)
-    log.append(notes(3))
-    old = dict(storage.objects)
-    log.append(notes(3, 3))
+    old, log = backed_up(fresh(tmp_path, "a"))
     waiting = Batch(1, 3, checkpoint.verify(old["log/checkpoint/000"], VKEY)[0].root, tuple(notes(4, 50)))
     old["log/batch/001"] = waiting.encode()
     with pytest.raises(LogRefused, match="forked"):

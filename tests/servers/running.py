@@ -9,9 +9,11 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import psycopg
@@ -56,6 +58,37 @@ def _wait(process: subprocess.Popen[bytes], port: int, said: object) -> None:
             raise AssertionError(f"{process.args!r} ended: {said.read()[-2000:]!r}")  # type: ignore[attr-defined]
         time.sleep(0.02)  # between two looks, not for two things to happen in order
     raise AssertionError(f"{process.args!r} does not listen")
+
+
+class Quiet(BaseHTTPRequestHandler):
+    """An HTTP handler of a test's own, which says nothing on stderr."""
+
+    def answer(self, status: int, body: bytes, **headers: str) -> None:
+        """Send a whole answer; ``headers`` have ``_`` for ``-``."""
+        self.send_response(status)
+        for name, value in headers.items():
+            self.send_header(name.replace("_", "-"), value)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body)
+
+    def log_message(self, format: str, *args: object) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def listening(handler: type[Quiet]) -> Iterator[str]:
+    """The URL of an HTTP server in this process."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}"
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
 
 
 @dataclass(frozen=True, slots=True)
