@@ -44,7 +44,8 @@ class Pauses:
 
 
 class Chaser(Generic[T]):
-    """One outside party and the thread that asks it. ``got(signed, said)`` is called in that thread; it must not raise.
+    """One outside party and the thread that asks it. ``got(signed, said)`` is called in that thread; what it
+    raises of `SidecarError` counts as a failure like any other, and the party is asked again.
 
     Of several checkpoints offered while it is busy only the newest is asked about: it vouches for those before.
     """
@@ -95,11 +96,10 @@ class Chaser(Generic[T]):
         while (signed := self._next()) is not None:
             began = self._now()
             try:
-                said = self._anchor.vouch(signed)
+                self._got(signed, self._anchor.vouch(signed))
             except SidecarError as error:
                 self._failed(error)
             else:
-                self._got(signed, said)
                 self._succeeded(signed, began)
             with self._wake:
                 self._wake.wait_for(lambda: self._ended, self._pauses.after(self._failures))

@@ -14,7 +14,7 @@ One thread at a time may call `append`; reading is free to all. Two logs on one 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Container, Sequence
+from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -190,6 +190,7 @@ class FleetLog:
             self._adopt_pending()
             while missing := self._missing(notes, leaves, places := self._index.positions(leaves)):
                 self._append(missing)
+            self._confirm(places)
         return [Taken(places[leaf], entry) for leaf, entry in zip(leaves, entries, strict=True)]
 
     def _missing(self, notes: Sequence[bytes], leaves: Sequence[bytes], places: Container[bytes]) -> list[bytes]:
@@ -204,6 +205,17 @@ class FleetLog:
                 break
             found[leaf] = signed
         return list(found.values())
+
+    def _confirm(self, places: Mapping[bytes, int]) -> None:
+        """Whether the tiles have these leaves where the index says so: a poisoned index must not pass for a log."""
+        read = self._tiles.at(self.tip.size)
+        tiles = {number: read(0, number) for number in {p // tile.WIDTH for p in places.values() if p < self.tip.size}}
+        for leaf, place in places.items():
+            number, offset = divmod(place, tile.WIDTH)
+            if tiles.get(number, [])[offset : offset + 1] != [leaf]:
+                raise StorageError(
+                    "the index names a place in the log that holds another entry: rebuild it (`reindex`)"
+                )
 
     def _append(self, notes: list[bytes]) -> None:
         """Batch these, or finish the batch that is in their place."""

@@ -47,6 +47,7 @@ class Anchors:
         self._epochs: dict[int, list[_Receipt]] = {}
         self._rolls: list[tuple[int, RollCall, Standing]] = []
         self._resting: dict[str, Vouched] = {}
+        self._judged: dict[bytes, Vouched] = {}
         self._anchored: int | None = None
         self._complete: int | None = None  # the time of the roll-call that names the end
         self._last: tuple[int, bytes, int] | None = None  # last sealed segment, its seal's hash, the seq after it
@@ -72,7 +73,8 @@ class Anchors:
             self._findings.add(Verdict.MALFORMED, None, None, f"receipt {number} of the log: {error}")
             return
         try:
-            vouched = policy.judge(proof.checkpoint)
+            vouched = self._judged.get(proof.checkpoint) or policy.judge(proof.checkpoint)
+            self._judged[proof.checkpoint] = vouched
             proof.verify(merkle.leaf_hash(logged.text.encode()), vouched.checkpoint)
             if isinstance(logged.entry, RollCall) and logged.answer is not None:
                 if logged.entry.log != vouched.checkpoint.origin:

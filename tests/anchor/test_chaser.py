@@ -6,7 +6,7 @@ import queue
 import threading
 
 from sidecar.anchor import Chaser, Pauses
-from sidecar.errors import AnchorRefused, AnchorUnavailable
+from sidecar.errors import AnchorRefused, AnchorUnavailable, StorageError
 
 PATIENCE = 60.0  # seconds; only a failing test waits so long
 QUICK = Pauses(first=0.001, longest=0.002)
@@ -62,6 +62,23 @@ def test_it_never_waits_and_asks_only_about_the_newest() -> None:
     assert said.get(timeout=PATIENCE) == b"3"
     chaser.close()
     assert chaser.age() == 0
+
+
+def test_what_could_not_be_kept_is_asked_for_again() -> None:
+    party, kept = Party(), queue.Queue[str]()
+    failing = [StorageError("the store is down")]
+
+    def keep(signed: bytes, answer: str) -> None:
+        if failing:
+            raise failing.pop()
+        kept.put(answer)
+
+    chaser = Chaser(party, keep, pauses=QUICK)
+    chaser.offer(b"1")
+    party.answers.put("first")
+    party.answers.put("second")
+    assert kept.get(timeout=PATIENCE) == "second"
+    chaser.close()
 
 
 def test_it_ends_while_it_waits() -> None:

@@ -309,6 +309,19 @@ def test_an_object_in_the_place_of_a_tile(index: SqlIndex) -> None:
         FleetLog(storage, index, ORIGIN, KEY).append(notes(3))
 
 
+@pytest.mark.parametrize("place", [0, 2, 3, 2**62])
+def test_a_poisoned_index_is_not_believed(index: SqlIndex, place: int) -> None:
+    """It says that an entry is logged which is not, or is elsewhere."""
+    log = FleetLog(MemoryStorage(), index, ORIGIN, KEY)
+    log.append(notes(3))
+    (strange,) = notes(1, 99)
+    with index._database.transaction() as t:
+        t.run("INSERT INTO position VALUES (?, ?)", (merkle.leaf_hash(entry_of(strange)), place))
+    with pytest.raises(StorageError, match="reindex"):
+        log.append([strange])
+    assert [t.position for t in log.append(notes(3))] == [0, 1, 2]
+
+
 # --- two at once
 
 

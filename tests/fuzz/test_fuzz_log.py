@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -17,10 +18,16 @@ from sidecar.chain.cosignature import Cosignature
 from sidecar.chain.logged import Logged, entry_of, text_of
 from sidecar.chain.rollcall import Answer, RollCall, Standing
 from sidecar.chain.tile import Tile
+from sidecar.chain.timestamp import Timestamp
 from sidecar.chain.tlog_proof import TlogProof
 from sidecar.errors import Malformed
+from sidecar.verify import Evidence, Verdict
+from sidecar.verify.policy import Policy
 from tests.chain import test_log_formats as made
 from tests.fuzz.examples import fuzz, hostile
+from tests.notary import Notary, ended, standing
+from tests.scribe import judge
+from tests.verify.test_policy import EXAMPLE
 
 
 def _as_text(parse: Callable[[str], object], write: Callable[[object], str]) -> Callable[[bytes], bytes]:
@@ -55,7 +62,7 @@ FORMATS: dict[str, tuple[list[bytes], Callable[[bytes], bytes]]] = {
 
 @pytest.mark.parametrize("name", FORMATS)
 @given(data=st.data())
-@fuzz(300)
+@fuzz(200)
 def test_what_parses_is_written_back_as_it_was(name: str, data: st.DataObject) -> None:
     originals, there_and_back = FORMATS[name]
     assert all(there_and_back(each) == each for each in originals)
@@ -65,6 +72,37 @@ def test_what_parses_is_written_back_as_it_was(name: str, data: st.DataObject) -
     except Malformed:
         return
     assert written == changed
+
+
+LEDGER, NOTARY = ended(), Notary(witnesses=2)
+NOTARY.take(LEDGER)
+ANSWERED = NOTARY.answer(NOTARY.call_roll(standing(LEDGER)), LEDGER.chain_id)
+RECEIPTS = [ANSWERED, *(NOTARY.of_seal(LEDGER, i) for i in range(4))]
+FILES = [NOTARY.consistency(size) for size in (1, 3, 5)]
+STAMPS = [Timestamp(NOTARY.tip().text(), 8154, b"response").encode()]
+
+
+@given(receipt=hostile(RECEIPTS), file=hostile(FILES), stamp=hostile(STAMPS))
+@fuzz(150)
+def test_hostile_receipts_never_make_a_ledger_ok(receipt: bytes, file: bytes, stamp: bytes) -> None:
+    trust = NOTARY.trust(LEDGER)
+    assert judge(LEDGER.records, Evidence(trust=trust, logged=[ANSWERED])).verdict is Verdict.OK
+    report = judge(LEDGER.records, Evidence(trust=trust, logged=[receipt]))
+    if report.verdict is Verdict.OK:  # what may differ is a line by nobody that is listed
+        read, good = TlogProof.parse(receipt), TlogProof.parse(ANSWERED)
+        assert dataclasses.replace(read, checkpoint=b"") == dataclasses.replace(good, checkpoint=b"")
+        assert note.parse(read.checkpoint).text == note.parse(good.checkpoint).text
+    judge(LEDGER.records, Evidence(trust=trust, logged=[ANSWERED, receipt], consistency=[file], timestamps=[stamp]))
+
+
+@given(hostile([NOTARY.policy().encode(), EXAMPLE.encode()]))
+@fuzz(500)
+def test_a_policy_is_read_or_refused(data: bytes) -> None:
+    try:
+        policy = Policy.parse(data.decode("utf-8", "replace"))
+    except Malformed:
+        return
+    assert policy.reached(dict.fromkeys(policy.witnesses, 0))
 
 
 @given(hostile([made.CHECKPOINT]))
