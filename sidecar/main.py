@@ -15,14 +15,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
-from sidecar.api import DecisionLog, Metrics, Server, Services, scraped
+from sidecar.api import DecisionLog, Metrics, Server, Services, Transports, scraped
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
-from sidecar.parts import Policies, in_force_of
+from sidecar.parts import Policies, in_force_of, server_tls
 from sidecar.policy import Switch
 
 log = logging.getLogger("sidecar")
@@ -179,17 +179,23 @@ class Sidecar:
 
     @contextlib.asynccontextmanager
     async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
+        tls = await asyncio.to_thread(server_tls, self._config, self._metrics)  # the SPIFFE agent may take its time
         server = Server(
-            Services(path, ledger, self._log),
+            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
             self._config.listen,
             max_request_bytes=self._config.max_request_bytes,
             socket_mode=int(self._config.socket_mode, 8),
+            credentials=tls.credentials if tls else None,
         )
-        self.address = await server.start()
         try:
-            yield server
+            self.address = await server.start()
+            try:
+                yield server
+            finally:
+                await server.stop(STOP_GRACE)
         finally:
-            await server.stop(STOP_GRACE)
+            if tls:
+                tls.close()
 
     async def _watch(
         self,

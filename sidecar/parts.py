@@ -1,4 +1,4 @@
-"""The parts that policies pass through, built from the configuration: source, trust, gate, engine.
+"""Parts built from the configuration: those that policies pass through (source, trust, gate, engine), and TLS.
 
 Belongs to `main.py`: the two are the only place that builds concrete parts.
 """
@@ -10,7 +10,8 @@ import logging
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from sidecar.api import Metrics
+from sidecar.api import Metrics, ServerTls, half
+from sidecar.client import FileSource, WorkloadSource
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Staleness
 from sidecar.errors import EngineError, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
@@ -38,6 +39,7 @@ from sidecar.policy import (
 )
 
 log = logging.getLogger("sidecar.policy")
+tls_log = logging.getLogger("sidecar.tls")
 
 _STARTER = Origin("starter", "the starter policy of this program")
 _GIT_CACHE = "policy.git"
@@ -55,6 +57,25 @@ def in_force_of(config: Config, switch: Switch, ledger: Ledger) -> InForce:
     observing = Origin("opa", config.opa) if config.opa else None
     staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
     return InForce(switch, ledger, staleness, observing=observing)
+
+
+def server_tls(config: Config, metrics: Metrics) -> ServerTls | None:
+    """TLS as configured, or None; waits for the SPIFFE agent's first SVID. Raises UsageError."""
+
+    def trouble(cause: str) -> None:
+        tls_log.error("%s", cause)
+        metrics.tls_fault()
+
+    if config.spiffe_socket:
+        tls = ServerTls(WorkloadSource(config.spiffe_socket, half(mutual=True), trouble), metrics.tls_handshake)
+    elif config.tls_cert_file:
+        files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
+        make = half(mutual=bool(config.tls_client_ca_file))
+        tls = ServerTls(FileSource(files, make, trouble), metrics.tls_handshake)
+    else:
+        return None
+    metrics.watch_tls(tls.not_after)
+    return tls
 
 
 @dataclass(frozen=True, slots=True)

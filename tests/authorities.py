@@ -58,7 +58,7 @@ class Authority:
 
     def __post_init__(self) -> None:
         issuer = self.under or self
-        made = _builder(self.name, issuer.name, self.key, NOW - HOUR, NOW + 24 * HOUR)
+        made = _builder(self.name, issuer, self.key, NOW - HOUR, NOW + 24 * HOUR)
         made = made.add_extension(x509.BasicConstraints(True, None), critical=True)
         object.__setattr__(self, "certificate", _sign(made, issuer.key))
 
@@ -82,7 +82,7 @@ class Authority:
         extensions: Sequence[x509.ExtensionType] = (),
     ) -> Issued:
         key = key or p256()
-        made = _builder("somebody", self.name, key, start, end)
+        made = _builder("somebody", self, key, start, end)
         made = made.add_extension(x509.BasicConstraints(ca, None), critical=True)
         names = [*map(x509.UniformResourceIdentifier, uris), *map(x509.DNSName, dns)]
         more = [*([x509.SubjectAlternativeName(names)] if names else []), *extensions]
@@ -95,11 +95,14 @@ class Authority:
 
 
 def _builder(
-    name: str, issuer: str, key: Any, start: datetime.datetime, end: datetime.datetime
+    name: str, issuer: Authority, key: Any, start: datetime.datetime, end: datetime.datetime
 ) -> x509.CertificateBuilder:
-    called = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer)]
+    called = [x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, each)]) for each in (name, issuer.name)]
     made = x509.CertificateBuilder().subject_name(called[0]).issuer_name(called[1]).public_key(key.public_key())
-    return made.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
+    made = made.serial_number(x509.random_serial_number()).not_valid_before(start).not_valid_after(end)
+    made = made.add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+    by = x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer.key.public_key())
+    return made.add_extension(by, critical=False)  # by which one CA is told from another of the same name
 
 
 def _sign(made: x509.CertificateBuilder, key: Any) -> x509.Certificate:

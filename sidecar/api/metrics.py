@@ -69,6 +69,12 @@ class Metrics:
         self._shadow = Counter(
             "sidecar_not_enforced", "Decisions other than ALLOW that were answered in shadow.", registry=registry
         )
+        self._handshakes = Counter(
+            "sidecar_tls_handshakes", "TLS handshakes begun, also those that fail.", registry=registry
+        )
+        self._tls_faults = Counter(
+            "sidecar_tls_faults", "TLS files or SVIDs that were not had or not usable.", registry=registry
+        )
         self._ready = Gauge("sidecar_ready", "1 when decisions can be made.", registry=registry)
         self._software, self._wall_ns = software, wall_ns
         self._begin()
@@ -99,6 +105,19 @@ class Metrics:
         Gauge("sidecar_policy_age_seconds", told, registry=self._registry).set_function(age)
         late = Gauge("sidecar_policy_stale", "1 when that is too long.", registry=self._registry)
         late.set_function(lambda: float(stale()))
+
+    def watch_tls(self, not_after: Callable[[], float]) -> None:
+        """From now on a scrape shows when the sidecar's own certificate ends."""
+        told = "When the sidecar's certificate ends, since 1970."
+        Gauge("sidecar_tls_certificate_end_seconds", told, registry=self._registry).set_function(not_after)
+
+    def tls_handshake(self) -> None:
+        """A client began one. On any thread."""
+        self._handshakes.inc()
+
+    def tls_fault(self) -> None:
+        """New certificates or roots could not be had or used; those before stay. On any thread."""
+        self._tls_faults.inc()
 
     def policy_event(self, event: str) -> None:
         """As `Counted.policy_event`."""

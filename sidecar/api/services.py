@@ -13,6 +13,7 @@ from google.protobuf.message import Message
 from sidecar.api import messages, wire
 from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
+from sidecar.api.transports import Transports, peer_of
 from sidecar.decide import DecisionPath, Observer, Refusal, Unobserved, check_size
 from sidecar.errors import RequestError, SidecarError
 from sidecar.ledger import Ledger
@@ -29,14 +30,6 @@ Method = Callable[[bytes, Context], Awaitable[Message]]
 Refuse = Callable[[SidecarError, Context], Awaitable[SidecarError]]
 
 
-def peer_of(context: Context) -> str:
-    """What the transport knows of the caller, without the port, so that one host is one peer."""
-    peer = str(context.peer())
-    if peer.startswith(("ipv4:", "ipv6:")):
-        peer = peer.rpartition(":")[0]
-    return peer[:256] or "unknown"
-
-
 def _serialized(message: Message) -> bytes:
     return message.SerializeToString()
 
@@ -49,8 +42,15 @@ async def _answered(error: SidecarError, context: Context) -> SidecarError:
 class Services:
     """The methods of both services over one path and one ledger."""
 
-    def __init__(self, path: DecisionPath, ledger: Ledger, observer: Observer | None = None) -> None:
+    def __init__(
+        self,
+        path: DecisionPath,
+        ledger: Ledger,
+        observer: Observer | None = None,
+        transports: Transports | None = None,
+    ) -> None:
         self._path = path
+        self._transports = transports or Transports()
         self._ledger = ledger
         self._observer: Observer = observer or Unobserved()
 
@@ -61,7 +61,8 @@ class Services:
             "DecideBatch": self._batch,
             "ReportOutcome": self._report,
         }
-        ledger: dict[str, Method] = {"Head": self._head, "GetEntry": self._entry, "Prove": self._prove}
+        reads: dict[str, Method] = {"Head": self._head, "GetEntry": self._entry, "Prove": self._prove}
+        ledger = {name: self._proved(method) for name, method in reads.items()}
         methods = {name: self._unary(name, method, self._recorded) for name, method in decisions.items()}
         stream: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_stream_rpc_method_handler(
             self._stream, response_serializer=_serialized
@@ -86,6 +87,15 @@ class Services:
                     code, said = await self._no_answer(name, error, refuse, context)
                 await context.abort(code, said)
             raise AssertionError("abort raises")
+
+        return call
+
+    def _proved(self, method: Method) -> Method:
+        """A read, for callers whose certificate holds; what is more than reading asks for the transport itself."""
+
+        async def call(raw: bytes, context: Context) -> Message:
+            self._transports.of(context)
+            return await method(raw, context)
 
         return call
 
@@ -127,7 +137,7 @@ class Services:
 
     async def _decide(self, raw: bytes, context: Context) -> pb.DecideResponse:
         request = messages.request_of(wire.parse(pb.DecideRequest, raw))
-        answer = await self._path.decide(request, peer_of(context), context.time_remaining())
+        answer = await self._path.decide(request, self._transports.of(context).peer, context.time_remaining())
         return messages.answer_message(answer)
 
     async def _batch(self, raw: bytes, context: Context) -> pb.DecideBatchResponse:
@@ -158,7 +168,8 @@ class Services:
         """One of several: its decision, or why there is none. ``size``: of its own message, bytes."""
         try:
             check_size(size, self._path.limits)
-            answer = await self._path.decide(messages.request_of(request), peer_of(context), context.time_remaining())
+            peer = self._transports.of(context).peer
+            answer = await self._path.decide(messages.request_of(request), peer, context.time_remaining())
             return pb.Answer(decision=messages.answer_message(answer))
         except Exception as error:
             code, said = await self._no_answer(name, error, self._recorded, context)
@@ -166,7 +177,7 @@ class Services:
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
         outcome = messages.outcome_of(wire.parse(pb.ReportOutcomeRequest, raw))
-        recorded = await self._path.report(outcome, peer_of(context))
+        recorded = await self._path.report(outcome, self._transports.of(context).peer)
         return pb.ReportOutcomeResponse(seq=recorded.seq, receipt=recorded.receipt)
 
     async def _head(self, raw: bytes, context: Context) -> pb.HeadResponse:

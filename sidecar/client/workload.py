@@ -44,7 +44,7 @@ class WorkloadSource(Generic[Made]):
         self._made: list[Made] = []
         self._first, self._closed, self._ended = Event(), Event(), Event()
         try:
-            self._client = WorkloadApiClient(socket, default_timeout=within)
+            self._client = WorkloadApiClient("unix:" + socket.removeprefix("unix:"), default_timeout=within)
         except PySpiffeError:
             raise UsageError(f"there is no SPIFFE Workload API at {socket}; see whether the agent runs") from None
         Thread(target=self._follow, name="spiffe", daemon=True).start()

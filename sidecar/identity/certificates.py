@@ -24,8 +24,8 @@ from sidecar.errors import CallerUnproved, Malformed, UsageError
 from sidecar.identity.spiffe_id import SpiffeId
 from sidecar.identity.transport import Certificate
 
-MAX_LEAF = 12 * 1024  # bytes of PEM
-MAX_INTERMEDIATES = 36 * 1024  # bytes of PEM, all together
+MAX_LEAF = 8 * 1024  # bytes of PEM
+MAX_INTERMEDIATES = 24 * 1024  # bytes of PEM, all together
 MAX_DEPTH = 3  # certificates between leaf and root
 PRIVATE: Final = ""
 """In place of a trust domain's name: a private CA, which vouches for whatever id it signs."""
@@ -63,7 +63,7 @@ class Verified:
     not_after: datetime
 
 
-def verify(leaf: bytes, intermediates: bytes, bundles: Bundles, now: datetime) -> Verified:
+def verify_chain(leaf: bytes, intermediates: bytes, bundles: Bundles, now: datetime) -> Verified:
     """What a peer's chain proves. ``leaf``, ``intermediates``: PEM, the latter in any order, maybe with the leaf.
 
     Raises:

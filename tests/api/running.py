@@ -12,7 +12,7 @@ from typing import Any
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.api import Metrics, Server, Services
+from sidecar.api import Metrics, Server, ServerTls, Services, Transports
 from sidecar.chain.seeds import Custody
 from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
 from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id
@@ -66,6 +66,7 @@ class Running:
     ledger: Ledger
     path: DecisionPath
     directory: Path
+    address: str
 
 
 @contextlib.asynccontextmanager
@@ -78,8 +79,13 @@ async def running(
     open_store: Callable[..., Any] | None = None,
     max_bytes: int = 1024 * 1024,
     metrics: Metrics | None = None,
+    tls: ServerTls | None = None,
+    transports: Transports | None = None,
 ) -> AsyncIterator[Running]:
-    """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end."""
+    """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end.
+
+    With ``tls`` it is on a port, and its own stubs, which speak no TLS, get no answer.
+    """
     directory = tmp_path / "ledger"
     if not directory.exists():
         found(directory)
@@ -95,7 +101,11 @@ async def running(
     if metrics is not None:
         metrics.attach(ledger, engine)
     server = Server(
-        Services(path, ledger, metrics), f"unix:{tmp_path}/s.sock", max_request_bytes=max_bytes, socket_mode=0o600
+        Services(path, ledger, metrics, transports),
+        "127.0.0.1:0" if tls else f"unix:{tmp_path}/s.sock",
+        max_request_bytes=max_bytes,
+        socket_mode=0o600,
+        credentials=tls.credentials if tls else None,
     )
     address = await server.start()
     await server.set_ready(True)
@@ -108,6 +118,7 @@ async def running(
                 ledger,
                 path,
                 directory,
+                address,
             )
     finally:
         await server.stop(1.0)

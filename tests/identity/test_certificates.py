@@ -10,7 +10,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sidecar.errors import CallerUnproved, Malformed, UsageError
-from sidecar.identity.certificates import MAX_DEPTH, MAX_INTERMEDIATES, MAX_LEAF, PRIVATE, Bundles, verify
+from sidecar.identity.certificates import MAX_DEPTH, MAX_INTERMEDIATES, MAX_LEAF, PRIVATE, Bundles, verify_chain
 from sidecar.identity.spiffe_id import SpiffeId
 from tests.authorities import HOUR, NOW, SERVER, Authority, Issued
 
@@ -22,7 +22,7 @@ ID = "spiffe://a/billing-agent"
 
 def refusal(issued: Issued, bundles: Bundles = BOTH) -> str:
     with pytest.raises(CallerUnproved) as refused:
-        verify(issued.leaf, issued.intermediates, bundles, NOW)
+        verify_chain(issued.leaf, issued.intermediates, bundles, NOW)
     return str(refused.value)
 
 
@@ -44,7 +44,7 @@ def key_usage(**said: bool) -> x509.KeyUsage:
 )
 def test_a_leaf_under_its_own_trust_domain_is_proved(key):
     issued = A.issue(ID, key=key)
-    proved = verify(issued.leaf, b"", BOTH, NOW)
+    proved = verify_chain(issued.leaf, b"", BOTH, NOW)
     assert proved.certificate.spiffe_id == ID
     assert proved.certificate.fingerprint == hashlib.sha256(issued.certificate.public_bytes(Encoding.DER)).digest()
     spki = key.public_key().public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
@@ -55,16 +55,16 @@ def test_a_leaf_under_its_own_trust_domain_is_proved(key):
 def test_a_chain_over_an_intermediate_is_proved_with_and_without_the_leaf_in_it():
     issued = UNDER_A.issue(ID)
     for rest in (issued.intermediates, issued.chain):
-        assert verify(issued.leaf, rest, BOTH, NOW).certificate.spiffe_id == ID
+        assert verify_chain(issued.leaf, rest, BOTH, NOW).certificate.spiffe_id == ID
     assert "does not lead to a root" in refusal(Issued(issued.certificate, issued.key))
 
 
 def test_a_proof_ends_with_the_first_certificate_of_the_chain():
     issued = UNDER_A.issue(ID, end=NOW + 48 * HOUR)
-    proved = verify(issued.leaf, issued.intermediates, BOTH, NOW)
+    proved = verify_chain(issued.leaf, issued.intermediates, BOTH, NOW)
     assert proved.not_after == UNDER_A.certificate.not_valid_after_utc < issued.certificate.not_valid_after_utc
     with pytest.raises(CallerUnproved, match="valid now"):
-        verify(issued.leaf, issued.intermediates, BOTH, proved.not_after + HOUR)
+        verify_chain(issued.leaf, issued.intermediates, BOTH, proved.not_after + HOUR)
 
 
 WRONG = {
@@ -124,10 +124,10 @@ def test_an_intermediate_that_another_domain_signed_proves_nothing():
 
 def test_an_oversized_chain_is_refused_before_it_is_read():
     with pytest.raises(CallerUnproved, match="too long"):
-        verify(b"x" * (MAX_LEAF + 1), b"", BOTH, NOW)
+        verify_chain(b"x" * (MAX_LEAF + 1), b"", BOTH, NOW)
     issued = A.issue(ID)
     with pytest.raises(CallerUnproved, match="too long"):
-        verify(issued.leaf, b"x" * (MAX_INTERMEDIATES + 1), BOTH, NOW)
+        verify_chain(issued.leaf, b"x" * (MAX_INTERMEDIATES + 1), BOTH, NOW)
     large = A.issue(ID, dns=[f"{number:063}.example" for number in range(150)])
     assert "too long" in refusal(large)
 
@@ -136,7 +136,7 @@ def test_more_certificates_than_allowed_are_refused():
     tower = A
     for number in range(MAX_DEPTH + 1):
         if number == MAX_DEPTH:
-            assert verify(tower.issue(ID).leaf, tower.issue(ID).intermediates, BOTH, NOW)
+            assert verify_chain(tower.issue(ID).leaf, tower.issue(ID).intermediates, BOTH, NOW)
         tower = Authority(f"level {number}", under=tower)
     assert "lead to a root" in refusal(tower.issue(ID))
     above = Authority("one more", under=Authority("and one", under=tower)).issue(ID)
@@ -146,22 +146,25 @@ def test_more_certificates_than_allowed_are_refused():
 @pytest.mark.parametrize("leaf", [b"", b"nonsense", A.pem[:200], A.pem.replace(b"M", b"!", 5)])
 def test_what_is_no_certificate_is_refused(leaf):
     with pytest.raises(CallerUnproved, match="cannot be read"):
-        verify(leaf, b"", BOTH, NOW)
+        verify_chain(leaf, b"", BOTH, NOW)
 
 
 def test_while_a_ca_is_rotated_old_and_new_both_vouch_and_afterwards_the_old_does_not():
     new = Authority("ca of a")
     during, after = Bundles({"a": [A.der, new.der]}), Bundles({"a": [new.der]})
     for authority in (A, new):
-        assert verify(authority.issue(ID).leaf, b"", during, NOW).certificate.spiffe_id == ID
-    assert verify(new.issue(ID).leaf, b"", after, NOW)
+        assert verify_chain(authority.issue(ID).leaf, b"", during, NOW).certificate.spiffe_id == ID
+    assert verify_chain(new.issue(ID).leaf, b"", after, NOW)
     assert "root of its own trust domain" in refusal(A.issue(ID), after)
 
 
 def test_a_private_ca_vouches_for_certificates_with_and_without_an_id():
     private = Bundles({PRIVATE: [A.der]})
-    assert verify(A.issue().leaf, b"", private, NOW).certificate.spiffe_id == ""
-    assert verify(A.issue("spiffe://anywhere/x").leaf, b"", private, NOW).certificate.spiffe_id == "spiffe://anywhere/x"
+    assert verify_chain(A.issue().leaf, b"", private, NOW).certificate.spiffe_id == ""
+    assert (
+        verify_chain(A.issue("spiffe://anywhere/x").leaf, b"", private, NOW).certificate.spiffe_id
+        == "spiffe://anywhere/x"
+    )
     assert "root of its own" in refusal(B.issue(ID), private)
 
 
