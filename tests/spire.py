@@ -10,13 +10,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.needs import needs_program
 
 DOMAIN = "sidecar.test"
-SVID_SECONDS = 16  # SPIRE dates an SVID 10 s back and renews it at half of its life: every three seconds or so
+SVID_SECONDS = 12  # SPIRE dates an SVID 10 s back and renews it at half of its life: every second or two
 _HOST = f"spiffe://{DOMAIN}/host"
 _PATIENCE_SECONDS = 60  # a guard against a program that waits forever, not a measure of speed
 
@@ -61,6 +61,7 @@ class Spire:
     """What runs: the Workload API's socket, and the server's command line."""
 
     place: Path
+    agents: list[subprocess.Popen[bytes]] = field(default_factory=list)
 
     @property
     def workload_api(self) -> Path:
@@ -76,6 +77,12 @@ class Spire:
         path = self.place / f"{domain}.pem"
         path.write_bytes(bundle)
         self.server("bundle", "set", "-id", f"spiffe://{domain}", "-path", str(path))
+
+    def end_agent(self) -> None:
+        """The agent is gone for good: a join token is good for one start."""
+        for process in self.agents:
+            process.kill()
+            process.wait(_PATIENCE_SECONDS)
 
     def server(self, *command: str) -> str:
         """One command of spire-server to the running one; gives what it printed."""
@@ -112,7 +119,7 @@ def spire(place: Path, register: Callable[[Spire], None]) -> Iterator[Spire]:
         register(here)
         token = here.server("token", "generate", "-spiffeID", _HOST).split()[-1]
         agent = _AGENT.format(**names, token=token)
-        stack.enter_context(_running(programs[1], place, "agent", agent))
+        here.agents.append(stack.enter_context(_running(programs[1], place, "agent", agent)))
         yield here
 
 
@@ -123,7 +130,7 @@ def _free_port() -> int:
 
 
 @contextlib.contextmanager
-def _running(program: str, place: Path, name: str, settings: str) -> Iterator[None]:
+def _running(program: str, place: Path, name: str, settings: str) -> Iterator[subprocess.Popen[bytes]]:
     """The program, from when it says that it is healthy; killed at the end."""
     (place / f"{name}.conf").write_text(settings)
     log = place / f"{name}.log"
@@ -134,6 +141,6 @@ def _running(program: str, place: Path, name: str, settings: str) -> Iterator[No
             while subprocess.run(healthy, capture_output=True, timeout=_PATIENCE_SECONDS).returncode != 0:
                 assert process.poll() is None, f"{name} did not start: {log.read_text()}"
                 time.sleep(0.05)
-            yield
+            yield process
         finally:
             process.kill()
