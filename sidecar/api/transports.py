@@ -10,7 +10,7 @@ from typing import Any
 from sidecar.errors import CallerUnproved
 from sidecar.identity import Bundles, Transport, Verified, verify_chain
 
-_REMEMBERED = 1024  # certificates; 32 KiB each at the very most
+_REMEMBERED = 256  # certificates; 32 KiB each at the very most
 
 
 def _now() -> datetime:

@@ -126,15 +126,20 @@ def _roots(pem: bytes, name: str) -> tuple[bytes, ...]:
 
 
 def _check_pair(chain: bytes, key: bytes, chain_name: str, key_name: str) -> None:
+    from cryptography.exceptions import UnsupportedAlgorithm
+    from cryptography.hazmat.primitives.asymmetric import ec, rsa
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
     leaf = _certificates(chain, chain_name)[0]
     try:
         public = load_pem_private_key(key, None).public_key()
-    except (ValueError, TypeError):
+        same = public == leaf.public_key()
+    except (ValueError, TypeError, UnsupportedAlgorithm):
         raise UsageError(f"{key_name} holds no private key in PEM, or one under a password") from None
-    if public != leaf.public_key():
+    if not same:
         raise UsageError(f"the key in {key_name} is not that of the certificate in {chain_name}")
+    if not isinstance(public, rsa.RSAPublicKey | ec.EllipticCurvePublicKey):  # it would fail in each handshake
+        raise UsageError(f"{key_name} is neither an RSA nor an elliptic-curve key, and gRPC's TLS takes no other")
 
 
 def pem_of(roots: tuple[bytes, ...]) -> bytes:

@@ -12,6 +12,7 @@ from typing import Any
 
 import grpc
 import pytest
+from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.api import ServerTls, Transports, half
@@ -199,6 +200,12 @@ REFUSED = {
 def test_what_cannot_be_meant_is_refused_when_the_guard_is_made(kind, address, tls, why):
     with pytest.raises(UsageError, match=why):
         kind(address, agent="a", tls=tls)
+
+
+def test_a_key_that_grpc_does_not_take_is_refused_before_each_handshake_fails(tmp_path):
+    files = caller(tmp_path, CA.issue(ID, key=ed25519.Ed25519PrivateKey.generate()))
+    with pytest.raises(UsageError, match="neither an RSA nor an elliptic-curve key"):
+        Guard(HERE, agent="a", tls=TlsFiles(*files.paths, NAME))
 
 
 def test_a_channel_given_has_credentials_of_its_own():

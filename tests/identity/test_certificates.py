@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import ssl
+import warnings
 
 import pytest
 from cryptography import x509
@@ -147,6 +150,27 @@ def test_more_certificates_than_allowed_are_refused():
 def test_what_is_no_certificate_is_refused(leaf):
     with pytest.raises(CallerUnproved, match="cannot be read"):
         verify_chain(leaf, b"", BOTH, NOW)
+
+
+def test_no_spoilt_byte_that_was_signed_is_taken_and_none_breaks_the_judge():
+    """Each byte of a leaf and of its intermediate, changed in three ways.
+
+    A signature has more than one encoding; whoever is taken all the same has shown the very bytes that were signed.
+    """
+    issued = UNDER_A.issue(ID)
+    ders, taken = (issued.certificate.public_bytes(Encoding.DER), UNDER_A.der), 0
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # cryptography's, of serial numbers and the like
+        for which, at, flip in [(w, a, f) for w in (0, 1) for a in range(len(ders[w])) for f in (0x01, 0x80, 0xFF)]:
+            spoilt = [*ders]
+            spoilt[which] = ders[which][:at] + bytes([ders[which][at] ^ flip]) + ders[which][at + 1 :]
+            leaf, between = (ssl.DER_cert_to_PEM_cert(each).encode() for each in spoilt)
+            with contextlib.suppress(CallerUnproved):
+                verify_chain(leaf, between, BOTH, NOW)
+                taken += 1
+                signed = [x509.load_der_x509_certificate(each).tbs_certificate_bytes for each in spoilt]
+                assert signed == [each.tbs_certificate_bytes for each in (issued.certificate, UNDER_A.certificate)]
+    assert taken <= 4
 
 
 def test_while_a_ca_is_rotated_old_and_new_both_vouch_and_afterwards_the_old_does_not():
