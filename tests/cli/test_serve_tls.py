@@ -95,6 +95,7 @@ def test_a_served_sidecar_takes_new_files_and_says_what_it_cannot_use(tmp_path: 
             assert guard.ask(*QUESTION).effect is Effect.ALLOW
             server.write(secret, CA)
             assert guard.ask(*QUESTION).effect is Effect.ALLOW
+        _asked_from_a_shell(address, caller)
         _refused_in_the_handshake(address, tmp_path)
         process.send_signal(signal.SIGTERM)
         assert process.stderr is not None
@@ -104,6 +105,22 @@ def test_a_served_sidecar_takes_new_files_and_says_what_it_cannot_use(tmp_path: 
     assert [(line["level"], "the ones before stay" in line["message"]) for line in faults] == [("error", True)]
     hidden = secret.key_pem.splitlines()[1].decode()
     assert hidden not in json.dumps(lines)
+
+
+def _asked_from_a_shell(address: str, caller: Files) -> None:
+    shown = [
+        part for name, path in zip(("cert", "key", "ca"), caller.paths, strict=True) for part in (f"--tls-{name}", path)
+    ]
+    who = ["--server", address, "--agent", "billing-agent"]
+    what = ["--action", "crm.read", "--resource", "customer:acme-42", "--json"]
+    done = sidecar("decide", *who, *what, *shown, "--tls-server-name", NAME)
+    assert (done.returncode, json.loads(done.stdout)["effect"]) == (0, "ALLOW"), done.stderr
+    decision = json.loads(done.stdout)["decision_id"]
+    done = sidecar("outcome", *who, "--status", "executed", decision, *shown, "--tls-server-name", NAME)
+    assert "recorded at seq" in done.stdout, done.stderr
+    nameless = sidecar("decide", *who, *what, *shown)  # the sidecar's certificate is not for 127.0.0.1
+    assert (nameless.returncode, "unreachable" in nameless.stderr or "UNAVAILABLE" in nameless.stderr) == (1, True)
+    assert sidecar("decide", *who, *what, "--tls-cert", caller.paths[0]).returncode == 2
 
 
 def _refused_in_the_handshake(address: str, place: Path) -> None:
