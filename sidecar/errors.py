@@ -31,6 +31,10 @@ class CallerUnproved(SidecarError):
     """The caller's: who it is could not be established. UNAUTHENTICATED."""
 
 
+class NotPermitted(SidecarError):
+    """The caller's: who it is is proved, and that one may not do this. PERMISSION_DENIED."""
+
+
 class NotFound(SidecarError):
     """The caller's: what it asks for is not in the ledger. NOT_FOUND."""
 

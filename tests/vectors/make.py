@@ -1,4 +1,4 @@
-"""Writes `tests/vectors/ledger/`: worked examples of every construction in proto/LEDGER.md.
+"""Writes worked examples of each construction: of LEDGER.md to `ledger/`, of SIGNING.md (`signing.py`) to `signing/`.
 
 `.venv/bin/python -m tests.vectors.make` writes them anew; `tests/chain/test_vectors.py` fails where they are stale and
 computes each figure a second time, by other code. Nothing here asks the verifier: what it must say of the streams is
@@ -29,8 +29,10 @@ from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
 from tests.scribe import Record, Scribe, flip, public, secret, signing_key, story, stream
+from tests.vectors import signing
 
 FOLDER = Path(__file__).parent / "ledger"
+SIGNING = FOLDER.with_name("signing")
 WRAPPED = "wrapped.json"
 Vectors = dict[str, bytes]
 
@@ -437,15 +439,19 @@ def _pkcs8(key: X25519PrivateKey | rsa.RSAPrivateKey) -> str:
 
 
 def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
-    files = build()
-    for old in FOLDER.iterdir():
+    _write(FOLDER, build())
+    _write(SIGNING, signing.files())
+    if not (FOLDER / WRAPPED).exists():
+        (FOLDER / WRAPPED).write_bytes(wrap())
+
+
+def _write(folder: Path, files: Vectors) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
         if old.name not in files and old.name != WRAPPED:
             old.unlink()
     for name, data in files.items():
-        (FOLDER / name).write_bytes(data)
-    if not (FOLDER / WRAPPED).exists():
-        (FOLDER / WRAPPED).write_bytes(wrap())
+        (folder / name).write_bytes(data)
 
 
 if __name__ == "__main__":
