@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sidecar.chain import strictjson
+from sidecar.chain.request import Given
 from sidecar.chain.signing import PublicKey
 from sidecar.chain.statement import is_principal
 from sidecar.errors import Malformed, NotPermitted, SignatureInvalid
@@ -25,15 +26,6 @@ _MAX_PATTERNS: Final = 64
 _ANY: Final = "*"
 _HEX32: Final = re.compile(r"\A[0-9a-f]{64}\Z")
 _TIME: Final = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
-
-
-@dataclass(frozen=True, slots=True)
-class Given:
-    """A delegation as it was sent: its text, the SPKI it is signed with, the signature."""
-
-    text: bytes
-    key: bytes
-    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)

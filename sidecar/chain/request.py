@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from sidecar.chain.delegation import Given
 from sidecar.chain.digests import framed
 
 
@@ -17,6 +16,15 @@ class Option:
     resource_type: str
     resource_id: str
     arguments: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A delegation (`delegation`) as it was sent: its text, the SPKI it is signed with, the signature."""
+
+    text: bytes
+    key: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 from uuid import uuid4
 
-from sidecar.chain.delegation import Given
-from sidecar.chain.request import Option, Request
+from sidecar.chain.request import Given, Option, Request
 from sidecar.client.decision import Alternative
 from sidecar.client.refusals import one_line
 from sidecar.errors import RequestError

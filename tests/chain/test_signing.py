@@ -17,8 +17,9 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
 from sidecar.chain import signing
-from sidecar.chain.delegation import Delegation, Given, check_chain, name_of, opened, parse
+from sidecar.chain.delegation import Delegation, check_chain, name_of, opened, parse
 from sidecar.chain.permit import Permit
+from sidecar.chain.request import Given
 from sidecar.chain.signing import PublicKey
 from sidecar.chain.statement import Statement
 from sidecar.errors import Malformed, NotPermitted, SignatureInvalid

@@ -12,10 +12,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.chain import digests, signing
-from sidecar.chain.delegation import LABEL, Given, name_of
+from sidecar.chain.delegation import LABEL, name_of
 from sidecar.chain.digests import Approval, Outcome
 from sidecar.chain.permit import Permit
-from sidecar.chain.request import Option, Request
+from sidecar.chain.request import Given, Option, Request
 from sidecar.chain.statement import Statement
 
 DECISION = "0190a5b2-5c3d-7a10-8000-0123456789ab"
