@@ -1,4 +1,4 @@
-"""Who spoke, by the registries that the ledger itself holds, and what that is worth (proto/LEDGER.md rule 11)."""
+"""Who spoke, by the registries that the ledger itself holds, and what that is worth (proto/LEDGER.md rule 10)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a principal signed, held against the entry that keeps it (proto/LEDGER.md rule 11). It needs nothing else."""
+"""What a principal signed, held against the entry that keeps it (proto/LEDGER.md rule 10). It needs nothing else."""
 
 from __future__ import annotations
 
