@@ -37,7 +37,7 @@ class Transports:
         shown = context.auth_context()
         leaf, rest = (b"".join(shown.get(name, ())) for name in ("x509_pem_cert", "x509_pem_cert_chain"))
         if not leaf:
-            raise CallerUnproved("no client certificate was shown; call over TLS with one")
+            raise CallerUnproved("certificate: is missing; connect with a client certificate", "no certificate")
         return Transport(peer_of(context), self._judged(leaf, rest, bundles).certificate)
 
     def _judged(self, leaf: bytes, rest: bytes, bundles: Bundles) -> Verified:

@@ -5,6 +5,8 @@ files are the room's public list. What is encoded here is decoded here, strictly
 """
 
 __all__ = [
+    "delegation",
+    "digests",
     "entry",
     "epoch",
     "head",
@@ -13,10 +15,14 @@ __all__ = [
     "merkle",
     "note",
     "payload",
+    "permit",
     "ratchet",
+    "registry",
     "request",
     "seal",
     "seeds",
+    "signing",
+    "statement",
     "stream",
     "strictjson",
 ]

@@ -82,7 +82,7 @@ def verify_chain(leaf: bytes, intermediates: bytes, bundles: Bundles, now: datet
 
 
 def _refused(why: str) -> CallerUnproved:
-    return CallerUnproved(f"the client certificate {why}")
+    return CallerUnproved(f"certificate: the client certificate {why}", "certificate")
 
 
 def _parse(leaf: bytes, intermediates: bytes) -> list[x509.Certificate]:

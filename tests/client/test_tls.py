@@ -24,6 +24,7 @@ from sidecar.identity import Transport
 from tests.api.running import Running, running
 from tests.api.tls_files import NAME, Files, server_certificate
 from tests.authorities import SERVER, Authority, Issued
+from tests.identity.agents import BILLING, registered
 
 CA = Authority("ca")
 ID = "spiffe://a/billing-agent"
@@ -52,7 +53,8 @@ async def served(tmp_path: Path, *, mutual: bool = True) -> AsyncIterator[tuple[
     paths = files.paths if mutual else (*files.paths[:2], "")
     tls = ServerTls(FileSource(paths, half(mutual=mutual)))
     seen = Seen(tls)
-    async with running(tmp_path, tls=tls, transports=seen) as run:
+    async with running(tmp_path, tls=tls, transports=seen, development=not mutual, require=("mtls",)) as run:
+        await run.in_force.put_registry(registered(BILLING.entry(spiffe_ids=[{"id": ID}])))
         yield run, seen
 
 
