@@ -14,19 +14,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.client import AsyncGuard, Effect, Guard, Material, NoDecision, TlsFiles, TlsSpiffe, WorkloadSource
 from tests.api.pages import series
 from tests.authorities import Authority, Issued
+from tests.identity.agents import Agent, registry_text
 from tests.program import environment, made, sidecar
 from tests.spire import DOMAIN, Spire, program_of_its_own, spire
 
 NAME = "sidecar.internal"
 AGENT = f"spiffe://{DOMAIN}/billing-agent"
 PARTNER = Authority("ca of partner.test")
+PARTNERS = "spiffe://partner.test/agent"
+PRINCIPALS = (
+    Agent("billing-agent", Ed25519PrivateKey.generate()).entry(keys=[], spiffe_ids=[{"id": AGENT}]),
+    Agent("partner", Ed25519PrivateKey.generate()).entry(keys=[], spiffe_ids=[{"id": PARTNERS}]),
+)
 ROTATIONS = 2
 QUESTION = ("crm.read", ("customer", "acme-42"))
 
@@ -71,9 +79,11 @@ def fleet() -> Iterator[Fleet]:
         with spire(place, register) as running:
             ledger, key = made(place)
             settings = place / "sidecar.toml"
-            settings.write_text(f'data_dir = "{ledger}"\nlisten = "127.0.0.1:0"\nmetrics = "127.0.0.1:0"\ndev = true\n')
-            with settings.open("a") as file:
-                file.write(f'[spiffe]\nsocket = "{running.workload_api}"\n')
+            (place / "registry.json").write_bytes(registry_text(*PRINCIPALS))
+            settings.write_text(
+                f'data_dir = "{ledger}"\nlisten = "127.0.0.1:0"\nmetrics = "127.0.0.1:0"\nrequire = ["mtls"]\n'
+                f'registry = "{place}/registry.json"\n[spiffe]\nsocket = "{running.workload_api}"\n'
+            )
             command = [str(program), "-m", "sidecar", "serve", "--config", str(settings)]
             with _served(command, environment(**more)) as (address, metrics):
                 yield Fleet(running, address, metrics, ledger, key, place)
@@ -177,8 +187,32 @@ def end_of(material: Material) -> float:
     return x509.load_pem_x509_certificate(material.chain).not_valid_after_utc.timestamp()
 
 
+def test_who_is_proved_is_in_the_entry_and_nobody_elses_name_is_taken(fleet: Fleet) -> None:
+    with Guard(fleet.address, agent="billing-agent", tls=fleet.tls(), timeout=20) as guard:
+        decision = guard.ask(*QUESTION)
+    entry = shown(fleet, "--seq", str(decision.seq))
+    assert (entry["agent"]["proof"], entry["agent"]["spiffe_id"]) == ("mtls", AGENT)
+    before = series(fleet.page())["sidecar_unproved_total", "name"]
+    with (
+        Guard(fleet.address, agent="partner", tls=fleet.tls(), timeout=20) as guard,
+        pytest.raises(NoDecision, match="is not billing-agent, who is proved"),
+    ):
+        guard.ask(*QUESTION)
+    assert series(fleet.page())["sidecar_unproved_total", "name"] == before + 1
+    entry = shown(fleet, "--seq", str(decision.seq + 1))
+    assert (entry["type"], entry["code"], entry["principal"]) == ("REJECTED", "PERMISSION_DENIED", "billing-agent")
+
+
+def shown(fleet: Fleet, *which: str) -> dict[str, Any]:
+    done = sidecar("show", fleet.ledger, "--json", *which)
+    assert done.returncode == 0, done.stderr
+    payload = json.loads(done.stdout.splitlines()[0])["payload"]
+    assert isinstance(payload, dict)
+    return payload
+
+
 def test_a_federated_domain_proves_its_own_workloads_and_nobody_elses(fleet: Fleet) -> None:
-    ours = PARTNER.issue("spiffe://partner.test/agent")
+    ours = PARTNER.issue(PARTNERS)
     with Guard(fleet.address, agent="partner", tls=fleet.files(ours), timeout=20) as guard:
         assert guard.ask(*QUESTION).effect is Effect.DENY  # unknown to the policy; but answered
     before = series(fleet.page()).get(("sidecar_rejected_total", "UNAUTHENTICATED"), 0)
@@ -222,6 +256,6 @@ def test_without_its_agent_a_sidecar_goes_on_and_says_so(fleet: Fleet) -> None:
     fleet.spire.end_agent()
     while not series(fleet.page())["sidecar_tls_faults_total",]:
         time.sleep(0.05)
-    shown = fleet.files(PARTNER.issue("spiffe://partner.test/agent"))
+    shown = fleet.files(PARTNER.issue(PARTNERS))
     with Guard(fleet.address, agent="partner", tls=shown, timeout=20) as guard:
         assert guard.ask(*QUESTION).effect is Effect.DENY
