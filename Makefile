@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 OPA_VERSION := v1.22.2
 PROTOS := $(wildcard proto/sidecar/v1/*.proto)
 
-.PHONY: demo test check soak lock stubs opa clean
+.PHONY: demo test check soak lock stubs opa spire clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
-test: $(VENV)/.installed opa check
+test: $(VENV)/.installed opa spire check
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile
 
 check: $(VENV)/.installed
@@ -33,6 +33,10 @@ $(VENV)/.installed: requirements.lock pyproject.toml
 # OPA from PATH if it is new enough, else built with Go; without Go the tests that need it say "skipped".
 opa: $(VENV)/.installed
 	@$(BIN)/python tests/find_opa.py --into $(BIN)/opa --build $(OPA_VERSION)
+
+# SPIRE's server and agent, built with Go once a machine; without Go the tests that need them say "skipped".
+spire: $(VENV)/.installed
+	@$(BIN)/python tests/find_spire.py --into $(BIN)
 
 stubs: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \

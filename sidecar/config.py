@@ -8,6 +8,7 @@ Secrets come from files that are named here, never from values.
 from __future__ import annotations
 
 import hashlib
+import ipaddress
 import json
 import os
 import re
@@ -33,6 +34,9 @@ class Config:
     listen: str = ""  # empty: unix:<data_dir>/sidecar.sock
     socket_mode: str = "0660"
     dev: bool = False
+    require: tuple[str, ...] = ("signature",)  # signature, mtls or both: what callers are proved by without dev
+    registry: str = ""  # file of principals, watched; empty: registry.json beside the policy
+    signature_window: float = 60.0  # seconds that a signature's time may be from the clock, either way
     engine: str = "wasm"
     entrypoint: str = "agents/decision"
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
@@ -49,6 +53,10 @@ class Config:
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
     enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
+    tls_cert_file: str = ""  # PEM, the sidecar's own first; with it listen is host:port under TLS
+    tls_key_file: str = ""
+    tls_client_ca_file: str = ""  # roots of callers' certificates, which they must show; empty: they show none
+    spiffe_socket: str = ""  # the Workload API, in place of the three files above
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
     policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD
@@ -76,6 +84,9 @@ class Config:
     def __post_init__(self) -> None:
         if not self.data_dir:
             raise UsageError("data_dir is not set: name the ledger's directory with --data-dir or in the file")
+        if not self.require or not set(self.require) <= {"signature", "mtls"}:
+            raise UsageError("require must name signature, mtls or both")
+        _range("signature_window", self.signature_window, 1, 300)
         _choice("engine", self.engine, ("opa", "wasm"))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
@@ -99,6 +110,32 @@ class Config:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         if not re.fullmatch("0?[0-7]{3}", self.socket_mode):
             raise UsageError("socket_mode is not an octal file mode such as 0660")
+        self._check_tls()
+
+    @property
+    def tls(self) -> bool:
+        """Whether callers come over TLS."""
+        return bool(self.tls_cert_file or self.spiffe_socket)
+
+    def _check_tls(self) -> None:
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise UsageError("tls.cert_file and tls.key_file go together; set both or neither")
+        if self.tls_client_ca_file and not self.tls_cert_file:
+            raise UsageError("tls.client_ca_file needs the sidecar's own tls.cert_file and tls.key_file; set them")
+        if self.spiffe_socket and self.tls_cert_file:
+            raise UsageError("spiffe.socket and tls.cert_file are both set; leave one of the two out")
+        if self.listen.startswith("unix:"):
+            if self.tls:
+                raise UsageError("TLS is for listen on host:port, not on a unix socket; set listen, or leave TLS out")
+            return
+        host, _ = host_and_port("listen", self.listen)
+        if self.listen.startswith(":"):  # which gRPC would take for every address of this machine
+            object.__setattr__(self, "listen", host + self.listen)
+        if not (self.tls or self.dev or _is_loopback(host)):
+            raise UsageError(
+                f"listen {self.listen} can be reached from elsewhere without TLS; set tls.cert_file or spiffe.socket, "
+                "listen on loopback or a unix socket, or ask for --dev"
+            )
 
     def _check_source(self) -> None:
         if self.policy_source_path and self.policy_source_git_url:
@@ -152,6 +189,13 @@ def host_and_port(name: str, text: str) -> tuple[str, int]:
     if parts is None or int(parts["port"]) > 65535:
         raise UsageError(f"{name} {text!r} is not host:port or :port, such as 127.0.0.1:9464")
     return parts["v6"] or parts["host"] or "127.0.0.1", int(parts["port"])
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
 
 
 def read_file(path: Path, what: str) -> bytes:

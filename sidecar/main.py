@@ -15,14 +15,14 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
-from sidecar.api import DecisionLog, Metrics, Server, Services, scraped
+from sidecar.api import DecisionLog, Metrics, Server, Services, Transports, scraped
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
-from sidecar.parts import Policies, in_force_of
+from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
 
 log = logging.getLogger("sidecar")
@@ -134,6 +134,7 @@ class Sidecar:
             self._metrics.attach(ledger, switch)
             await self._show_metrics(stack)
             in_force = in_force_of(self._config, switch, ledger)
+            await self._know_principals(stack, in_force)
             following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
             if following is not None:
                 stack.push_async_callback(_ended, following)
@@ -164,6 +165,13 @@ class Sidecar:
             host, port = host_and_port("metrics", self._config.metrics)
             log.info("metrics are on %s", await stack.enter_async_context(scraped(self._metrics.page, host, port)))
 
+    async def _know_principals(self, stack: contextlib.AsyncExitStack, in_force: InForce) -> None:
+        """Before any policy decides: who may ask at all, where a file says it."""
+        follower = registry_follower(self._config, in_force, self._metrics)
+        if follower is not None:
+            await follower.first()
+            stack.push_async_callback(_ended, asyncio.create_task(follower.follow()))
+
     def _failed(self, error: LedgerError) -> None:
         log.critical("the ledger failed, no more answers: %s", error)
         self.failure = error
@@ -175,21 +183,29 @@ class Sidecar:
             evaluate_timeout=self._config.evaluate_timeout,
             enforced=self._config.enforcement == "enforce",
             limits=Limits(self._config.max_request_bytes),
+            require=self._config.require,
+            signature_window=self._config.signature_window,
         )
 
     @contextlib.asynccontextmanager
     async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
+        tls = await asyncio.to_thread(server_tls, self._config, self._metrics)  # the SPIFFE agent may take its time
         server = Server(
-            Services(path, ledger, self._log),
+            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
             self._config.listen,
             max_request_bytes=self._config.max_request_bytes,
             socket_mode=int(self._config.socket_mode, 8),
+            credentials=tls.credentials if tls else None,
         )
-        self.address = await server.start()
         try:
-            yield server
+            self.address = await server.start()
+            try:
+                yield server
+            finally:
+                await server.stop(STOP_GRACE)
         finally:
-            await server.stop(STOP_GRACE)
+            if tls:
+                tls.close()
 
     async def _watch(
         self,
@@ -253,6 +269,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None
     """
     import uvloop
 
+    check_provable(config)
     if init and not has_ledger(Path(config.data_dir)):
         made = found_ledger(config).made_key
         if made is not None:

@@ -16,6 +16,8 @@ import pytest
 
 _HOW_TO_GET = {
     "opa": "`make opa` takes opa >= 1.21.3 from PATH or builds it with Go",
+    "spire-server": "`make spire` builds it with Go 1.25 or later",
+    "spire-agent": "`make spire` builds it with Go 1.25 or later",
     "cargo": "install cargo with the system's package manager",
     "go": "install Go 1.21 or later",
     "node": "install nodejs, 18 or later, with the system's package manager",

@@ -9,5 +9,7 @@ from sidecar.api.metrics import Metrics
 from sidecar.api.scraping import scraped
 from sidecar.api.server import Server
 from sidecar.api.services import Services
+from sidecar.api.tls import ServerTls, half
+from sidecar.api.transports import Transports
 
-__all__ = ["DecisionLog", "Metrics", "Server", "Services", "scraped"]
+__all__ = ["DecisionLog", "Metrics", "Server", "ServerTls", "Services", "Transports", "half", "scraped"]

@@ -7,6 +7,7 @@ import os
 import socket
 from pathlib import Path
 
+import grpc
 import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
@@ -18,9 +19,21 @@ _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by fi
 
 
 class Server:
-    """One listening server. ``address`` is ``unix:/path`` or ``host:port``; ``socket_mode`` as for chmod."""
+    """One listening server. ``address`` is ``unix:/path`` or ``host:port``; ``socket_mode`` as for chmod.
 
-    def __init__(self, services: Services, address: str, *, max_request_bytes: int, socket_mode: int) -> None:
+    ``credentials`` are for TLS on a port; without them the port is plain.
+    """
+
+    def __init__(
+        self,
+        services: Services,
+        address: str,
+        *,
+        max_request_bytes: int,
+        socket_mode: int,
+        credentials: grpc.ServerCredentials | None = None,
+    ) -> None:
+        self._credentials = credentials
         self._address = address
         self._socket_mode = socket_mode
         self._server = grpc.aio.server(
@@ -47,7 +60,7 @@ class Server:
             _claim(unix)
         mask = os.umask(0o177)  # until its mode is set, the socket is the owner's alone
         try:
-            port = self._server.add_insecure_port(self._address)
+            port = self._add_port()
         except RuntimeError as error:
             raise UsageError(
                 f"cannot listen on {self._address}: it is in use or not an address of this host"
@@ -60,6 +73,11 @@ class Server:
             return f"{self._address.rpartition(':')[0]}:{port}"
         unix.chmod(self._socket_mode)
         return self._address
+
+    def _add_port(self) -> int:
+        if self._credentials is None:
+            return self._server.add_insecure_port(self._address)
+        return self._server.add_secure_port(self._address, self._credentials)
 
     async def set_ready(self, ready: bool) -> None:
         """What the health service answers, for the whole server and for each service."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterable
 from dataclasses import dataclass
+
+from sidecar.chain.digests import framed
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +16,15 @@ class Option:
     resource_type: str
     resource_id: str
     arguments: bytes = b""
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """A delegation (`delegation`) as it was sent: its text, the SPKI it is signed with, the signature."""
+
+    text: bytes
+    key: bytes
+    signature: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,21 +39,37 @@ class Request:
     idempotency_key: str = ""
     last_receipt: bytes = b""
     alternatives: tuple[Option, ...] = ()
+    executor: str = ""
+    approval_of: str = ""
+    delegations: tuple[Given, ...] = ()
 
     def digest(self) -> bytes:
         """The 32-byte request digest."""
-        parts = [b"sidecar/v1/request\0"]
-        for field in self._fields():
-            parts += (len(field).to_bytes(4, "big"), field)
-        return hashlib.sha256(b"".join(parts)).digest()
+        return framed(b"sidecar/v1/request\0", self._fields())
+
+    def action_digest(self) -> bytes:
+        """What stays the same when the question is asked again after its approval (proto/SIGNING.md, "Digests")."""
+        texts = (*_option(self.wanted), self.context, self.purpose.encode(), self.executor.encode())
+        given = (_count(self.delegations), *(d.text for d in self.delegations))
+        return framed(b"sidecar/v1/action\0", (self.agent.encode(), *texts, *given))
 
     def _fields(self) -> Iterable[bytes]:
-        w = self.wanted
         yield self.agent.encode()
-        yield from (w.action.encode(), w.resource_type.encode(), w.resource_id.encode(), w.arguments)
+        yield from _option(self.wanted)
         yield self.context
         yield from (self.purpose.encode(), self.trace_parent.encode(), self.idempotency_key.encode())
         yield self.last_receipt
-        yield len(self.alternatives).to_bytes(4, "big")
-        for a in self.alternatives:
-            yield from (a.action.encode(), a.resource_type.encode(), a.resource_id.encode(), a.arguments)
+        yield _count(self.alternatives)
+        for alternative in self.alternatives:
+            yield from _option(alternative)
+        yield from (self.executor.encode(), self.approval_of.encode(), _count(self.delegations))
+        for given in self.delegations:
+            yield from (given.text, given.key, given.signature)
+
+
+def _option(option: Option) -> tuple[bytes, ...]:
+    return option.action.encode(), option.resource_type.encode(), option.resource_id.encode(), option.arguments
+
+
+def _count(items: tuple[object, ...]) -> bytes:
+    return len(items).to_bytes(4, "big")

@@ -116,6 +116,9 @@ def cli() -> None:
 def main() -> None:
     """The program `sidecar`."""
     _hold_standard_streams()
+    os.environ.setdefault(
+        "GRPC_VERBOSITY", "NONE"
+    )  # before it is imported: its lines are no JSON, and callers cause them
     try:
         cli.main(standalone_mode=False)
     except click.ClickException as error:

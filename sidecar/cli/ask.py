@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +14,30 @@ import click
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import Effect, Guard, Status
+from sidecar.client import Effect, Guard, Status, TlsFiles
 from sidecar.config import read_file
 from sidecar.errors import Malformed, UsageError
 
 _STATUSES = [status.value.lower() for status in Status]
+
+
+def _over_tls(command: Callable[..., None]) -> Callable[..., None]:
+    """The options that make ``tls`` of a command."""
+
+    @functools.wraps(command)
+    def run(tls_ca: str, tls_cert: str, tls_key: str, tls_server_name: str, **rest: Any) -> None:
+        if not tls_ca and (tls_cert or tls_key or tls_server_name):
+            raise UsageError("--tls-ca is missing: name the CA under which the sidecar's certificate is")
+        command(tls=TlsFiles(tls_cert, tls_key, tls_ca, tls_server_name) if tls_ca else None, **rest)
+
+    for name, metavar, told in (
+        ("--tls-server-name", "NAME", "What the sidecar's certificate must be for. Default: the host in ADDR."),
+        ("--tls-key", "FILE", "Its private key."),
+        ("--tls-cert", "FILE", "Certificate to show."),
+        ("--tls-ca", "FILE", "Ask over TLS; the sidecar's certificate is under this CA."),
+    ):
+        run = click.option(name, metavar=metavar, default="", help=told)(run)
+    return run
 
 
 @click.command()
@@ -28,6 +49,7 @@ _STATUSES = [status.value.lower() for status in Status]
 @click.option("--purpose", default="", help="Why.")
 @click.option("--receipt-out", type=click.Path(path_type=Path), help="File to keep the receipt in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+@_over_tls
 def decide(
     server: str,
     agent: str,
@@ -37,6 +59,7 @@ def decide(
     purpose: str,
     receipt_out: Path | None,
     as_json: bool,
+    tls: TlsFiles | None,
 ) -> None:
     """Ask whether an agent may do something. Exit 0 only for ALLOW; 1 for any other answer or none.
 
@@ -48,7 +71,7 @@ def decide(
     kind, colon, name = resource.partition(":")
     if not colon:
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
-    with Guard(server, agent=agent, attempts=1) as guard:
+    with Guard(server, agent=agent, attempts=1, tls=tls) as guard:
         decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
     if as_json:
         click.echo(dumps(decision_object(decision)))
@@ -65,7 +88,8 @@ def decide(
 @click.option("--agent", required=True, metavar="ID", help="Who reports: the agent the decision was made for.")
 @click.option("--status", required=True, type=click.Choice(_STATUSES), help="What became of it.")
 @click.option("--response", metavar="JSON|@FILE", help="What the downstream system answered: any JSON value.")
-def outcome(decision_id: str, server: str, agent: str, status: str, response: str | None) -> None:
+@_over_tls
+def outcome(decision_id: str, server: str, agent: str, status: str, response: str | None, tls: TlsFiles | None) -> None:
     """Report what became of an allowed action.
 
     \b
@@ -73,7 +97,7 @@ def outcome(decision_id: str, server: str, agent: str, status: str, response: st
       sidecar outcome --server unix:ledger/sidecar.sock --agent billing-agent --status executed \\
         --response '{"id": 7}' 019ab4a0-7c3e-7f11-8a55-0242ac120002
     """
-    with Guard(server, agent=agent, attempts=1) as guard:
+    with Guard(server, agent=agent, attempts=1, tls=tls) as guard:
         given = [] if response is None else [_json(response)]
         seq = guard.report(decision_id, Status(status.upper()), *given)
     click.echo(f"recorded at seq {seq}")

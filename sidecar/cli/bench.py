@@ -12,15 +12,15 @@ from typing import Final
 import click
 
 from sidecar.chain.strictjson import dumps
-from sidecar.cli import bench_engines, bench_ledger, bench_start, bench_verify
+from sidecar.cli import bench_engines, bench_ledger, bench_start, bench_tls, bench_verify
 from sidecar.cli.bench_figures import Findings
 from sidecar.cli.bench_programs import machine
 from sidecar.cli.bench_work import Work, prepare
 
-PARTS: Final = ("disk", "engines", "sizes", "verify", "start", "memory")
+PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "start", "memory")
 _NEEDS: Final[Mapping[str, Sequence[str]]] = {
     "disk": (), "engines": ("opa", "h2load"), "sizes": ("opa", "h2load"), "verify": ("opa", "openssl"),
-    "start": ("opa",), "memory": ("opa", "h2load"),
+    "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",),
 }  # fmt: skip
 _ROUNDS: Final = 7
 _VERIFIED: Final = 4_000  # entries verified for each second that a figure may take, and decisions for RssAnon
@@ -112,6 +112,10 @@ def _sizes(findings: Findings, run: Run) -> None:
     bench_ledger.measure_sizes(findings, run.work, run.place / "sizes", run.entries, run.rounds, run.seconds)
 
 
+def _tls(findings: Findings, run: Run) -> None:
+    bench_tls.measure_tls(findings, run.work, run.place / "tls", run.rounds, run.seconds)
+
+
 def _verify(findings: Findings, run: Run) -> None:
     entries = max(100, int(_VERIFIED * run.seconds))
     bench_verify.measure_verify(findings, run.work, run.place / "verify", entries, run.rounds)
@@ -128,4 +132,5 @@ def _memory(findings: Findings, run: Run) -> None:
 
 _MEASURE: Final[Mapping[str, Callable[[Findings, Run], None]]] = {
     "disk": _disk, "engines": _engines, "sizes": _sizes, "verify": _verify, "start": _start, "memory": _memory,
+    "tls": _tls,
 }  # fmt: skip

@@ -26,10 +26,13 @@ from sidecar.client.decision import (
 )
 from sidecar.client.guard import Guard, Handler
 from sidecar.client.guarded import AsyncGuarded, Guarded
+from sidecar.client.material import FileSource, Material, Source, pem_of
 from sidecar.client.outcome import Permit, Status, UnreportedOutcome
 from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, Refused, UnmetObligation
 from sidecar.client.stream import DecisionStream
+from sidecar.client.tls import TlsFiles, TlsSpiffe
 from sidecar.client.wire import Ask
+from sidecar.client.workload import WorkloadSource
 
 __all__ = [
     "Alternative",
@@ -43,16 +46,23 @@ __all__ = [
     "DecisionStream",
     "Denied",
     "Effect",
+    "FileSource",
     "Guard",
     "Guarded",
     "Handler",
+    "Material",
     "NoDecision",
     "Obligation",
     "Permit",
     "PolicyVersion",
     "Reason",
     "Refused",
+    "Source",
     "Status",
+    "TlsFiles",
+    "TlsSpiffe",
     "UnmetObligation",
     "UnreportedOutcome",
+    "WorkloadSource",
+    "pem_of",
 ]

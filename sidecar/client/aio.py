@@ -20,6 +20,7 @@ from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
+from sidecar.client.tls import Tls
 from sidecar.client.wire import About, Ask, asked, batch
 from sidecar.v1 import decision_pb2 as pb
 
@@ -42,10 +43,11 @@ class AsyncGuard:
         obligations: Mapping[str, AsyncHandler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
         shadow: bool = False,
+        tls: Tls | None = None,
         pace: Pace = REAL,
     ) -> None:
         self._patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
-        self._calls = AsyncCalls(self._patience)
+        self._calls = AsyncCalls(self._patience, tls)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._shadow = shadow

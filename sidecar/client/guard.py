@@ -19,7 +19,9 @@ from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.target import check_address, check_timeout
+from sidecar.client.tls import Tls
 from sidecar.client.wire import About, Ask, asked, batch
+from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
 
 Handler = Callable[[Obligation, Decision], object]
@@ -44,7 +46,9 @@ class Guard:
     whatever the effect, and the decision says ``enforced`` False. Where the sidecar enforces, or gives no decision,
     nothing changes. The obligations of an ALLOW are met as ever.
 
-    One guard serves many threads. UsageError for a bad address, timeout or number of attempts.
+    ``tls``, for `host:port`, is what the guard shows and how it knows the sidecar: TlsFiles or TlsSpiffe.
+
+    One guard serves many threads. UsageError for a bad address, timeout, number of attempts or ``tls``.
     """
 
     def __init__(
@@ -57,11 +61,14 @@ class Guard:
         obligations: Mapping[str, Handler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
         shadow: bool = False,
+        tls: Tls | None = None,
         pace: Pace = REAL,
     ) -> None:
+        if tls is not None and not isinstance(address, str):
+            raise UsageError("tls is for an address; a channel given has credentials of its own")
         where = check_address(address) if isinstance(address, str) else "the channel given"
         self._patience = Patience(where, check_timeout(timeout), attempts, pace)
-        self._calls = Calls(self._patience, None if isinstance(address, str) else address)
+        self._calls = Calls(self._patience, None if isinstance(address, str) else address, tls)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._shadow = shadow

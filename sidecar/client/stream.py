@@ -106,13 +106,16 @@ class DecisionStream:
     async def _converse(self) -> Exception | None:
         """One stream from its opening to its loss; returns what ended it, None where no error did."""
         try:
-            call = self._calls.stream(waits=self._trouble is not None)
+            async with self._calls.stream(waits=self._trouble is not None) as (call, superseded):
+                return await self._hold(call, superseded)
         except Exception as error:
             return error
+
+    async def _hold(self, call: StreamCall, superseded: Callable[[], bool]) -> Exception | None:
         outgoing = self._outgoing = asyncio.Queue()
         for number in self._waiting:
             outgoing.put_nowait(number)
-        writer = asyncio.create_task(self._write(call, outgoing))
+        writer = asyncio.create_task(self._write(call, superseded, outgoing))
         try:
             async for response in call:
                 self._answered(response)
@@ -121,8 +124,6 @@ class DecisionStream:
             if task is None or task.cancelling():
                 raise
             # else the guard was closed under the stream: gRPC cancels its call, not this task
-        except Exception as error:
-            return error
         finally:
             self._outgoing = None
             call.cancel()
@@ -130,10 +131,13 @@ class DecisionStream:
             await asyncio.gather(writer, return_exceptions=True)
         return None
 
-    async def _write(self, call: StreamCall, outgoing: asyncio.Queue[int]) -> None:
+    async def _write(self, call: StreamCall, superseded: Callable[[], bool], outgoing: asyncio.Queue[int]) -> None:
         # One writer: gRPC takes one message at a time, and cancelling one that is being written ends the call.
         while True:
             waiting = self._waiting.get(await outgoing.get())
+            if superseded():  # what is asked from now on goes over the newer connection; this one answers, then ends
+                await call.done_writing()
+                return
             if waiting is not None:  # else it has run out of time
                 waiting.sent += 1
                 await call.write(waiting.raw)

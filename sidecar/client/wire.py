@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypedDict
 from uuid import uuid4
 
-from sidecar.chain.request import Option, Request
+from sidecar.chain.request import Given, Option, Request
 from sidecar.client.decision import Alternative
 from sidecar.client.refusals import one_line
 from sidecar.errors import RequestError
@@ -74,6 +74,9 @@ class Asked:
                 sent.idempotency_key,
                 sent.last_receipt,
                 tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in sent.alternatives),
+                sent.executor,
+                sent.approval_of,
+                tuple(Given(d.text, d.key, d.signature) for d in sent.delegations),
             )
             .digest()
             .hex()

@@ -73,6 +73,25 @@ OUTCOME_STATUS_FAILED: OutcomeStatus.ValueType  # 3
 """it was run and failed"""
 Global___OutcomeStatus: _TypeAlias = OutcomeStatus  # noqa: Y015
 
+class _ApprovalVerdict:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ApprovalVerdictEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_ApprovalVerdict.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    APPROVAL_VERDICT_UNSPECIFIED: _ApprovalVerdict.ValueType  # 0
+    """refused"""
+    APPROVAL_VERDICT_APPROVE: _ApprovalVerdict.ValueType  # 1
+    APPROVAL_VERDICT_REJECT: _ApprovalVerdict.ValueType  # 2
+
+class ApprovalVerdict(_ApprovalVerdict, metaclass=_ApprovalVerdictEnumTypeWrapper): ...
+
+APPROVAL_VERDICT_UNSPECIFIED: ApprovalVerdict.ValueType  # 0
+"""refused"""
+APPROVAL_VERDICT_APPROVE: ApprovalVerdict.ValueType  # 1
+APPROVAL_VERDICT_REJECT: ApprovalVerdict.ValueType  # 2
+Global___ApprovalVerdict: _TypeAlias = ApprovalVerdict  # noqa: Y015
+
 @_typing.final
 class Resource(_message.Message):
     """Names are 1 to 256 characters of UTF-8 without control characters."""
@@ -128,6 +147,61 @@ class Alternative(_message.Message):
 Global___Alternative: _TypeAlias = Alternative  # noqa: Y015
 
 @_typing.final
+class Signature(_message.Message):
+    """Who says so: a statement (proto/SIGNING.md) over the message that carries it, and its signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    STATEMENT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    statement: _builtins.bytes
+    signature: _builtins.bytes
+    """64 bytes"""
+    def __init__(
+        self,
+        *,
+        statement: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature", "statement", b"statement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Signature: _TypeAlias = Signature  # noqa: Y015
+
+@_typing.final
+class Delegation(_message.Message):
+    """Leave to act for somebody (proto/SIGNING.md, "Delegation")."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TEXT_FIELD_NUMBER: _builtins.int
+    KEY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    text: _builtins.bytes
+    """JSON"""
+    key: _builtins.bytes
+    """SubjectPublicKeyInfo, DER"""
+    signature: _builtins.bytes
+    """64 bytes"""
+    def __init__(
+        self,
+        *,
+        text: _builtins.bytes = ...,
+        key: _builtins.bytes = ...,
+        signature: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "signature", b"signature", "text", b"text"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Delegation: _TypeAlias = Delegation  # noqa: Y015
+
+@_typing.final
 class DecideRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -141,8 +215,12 @@ class DecideRequest(_message.Message):
     TRACE_PARENT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
     LAST_RECEIPT_FIELD_NUMBER: _builtins.int
+    EXECUTOR_FIELD_NUMBER: _builtins.int
+    DELEGATIONS_FIELD_NUMBER: _builtins.int
+    APPROVAL_OF_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """in this version asserted, not proved; the entry says so"""
+    """must be who the caller is proved to be; with --dev it may be merely asserted"""
     action: _builtins.str
     arguments: _builtins.bytes
     """A JSON object in UTF-8 (RFC 7493: no duplicate keys; nested at most 64 deep). Empty means {}. Recorded byte for byte."""
@@ -163,10 +241,24 @@ class DecideRequest(_message.Message):
     this chain that the ledger does not hold shows that the ledger was cut or changed: FAILED_PRECONDITION. One of
     another chain is only noted in the entry.
     """
+    executor: _builtins.str
+    """Who will carry the action out: a registered executor's id, or empty. An ALLOW then comes with a permit for it."""
+    approval_of: _builtins.str
+    """The decision that required an approval, where this asks again under the approvals it got; otherwise the same
+    action, resource, arguments, context, purpose, executor and delegations as there. Each is used for one ALLOW.
+    """
     @_builtins.property
     def resource(self) -> Global___Resource: ...
     @_builtins.property
     def alternatives(self) -> _containers.RepeatedCompositeFieldContainer[Global___Alternative]: ...
+    @_builtins.property
+    def delegations(self) -> _containers.RepeatedCompositeFieldContainer[Global___Delegation]:
+        """at most 8; on whose behalf: the first given by whom it starts from"""
+
+    @_builtins.property
+    def signature(self) -> Global___Signature:
+        """not part of the request digest"""
+
     def __init__(
         self,
         *,
@@ -180,10 +272,14 @@ class DecideRequest(_message.Message):
         trace_parent: _builtins.str = ...,
         idempotency_key: _builtins.str = ...,
         last_receipt: _builtins.bytes = ...,
+        executor: _builtins.str = ...,
+        delegations: _abc.Iterable[Global___Delegation] | None = ...,
+        approval_of: _builtins.str = ...,
+        signature: Global___Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["resource", b"resource"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["resource", b"resource", "signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agent", b"agent", "alternatives", b"alternatives", "arguments", b"arguments", "context", b"context", "idempotency_key", b"idempotency_key", "last_receipt", b"last_receipt", "purpose", b"purpose", "resource", b"resource", "trace_parent", b"trace_parent"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action", b"action", "agent", b"agent", "alternatives", b"alternatives", "approval_of", b"approval_of", "arguments", b"arguments", "context", b"context", "delegations", b"delegations", "executor", b"executor", "idempotency_key", b"idempotency_key", "last_receipt", b"last_receipt", "purpose", b"purpose", "resource", b"resource", "signature", b"signature", "trace_parent", b"trace_parent"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -310,6 +406,8 @@ class DecideResponse(_message.Message):
     RECEIPT_FIELD_NUMBER: _builtins.int
     AGENT_PROOF_FIELD_NUMBER: _builtins.int
     ENFORCED_FIELD_NUMBER: _builtins.int
+    PERMIT_FIELD_NUMBER: _builtins.int
+    APPROVAL_FIELD_NUMBER: _builtins.int
     decision_id: _builtins.str
     """UUIDv7"""
     effect: Global___Effect.ValueType
@@ -325,6 +423,8 @@ class DecideResponse(_message.Message):
     """False: the sidecar is configured for shadow enforcement, and a guard configured for it too may go on whatever the
     effect, which is the true one. Absent means true: enforce.
     """
+    permit: _builtins.bytes
+    """for the executor (proto/SIGNING.md, "Permit"); empty where none was asked for"""
     @_builtins.property
     def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]: ...
     @_builtins.property
@@ -335,6 +435,10 @@ class DecideResponse(_message.Message):
 
     @_builtins.property
     def policy(self) -> Global___PolicyVersion: ...
+    @_builtins.property
+    def approval(self) -> Global___ApprovalTerms:
+        """only with EFFECT_REQUIRE_APPROVAL"""
+
     def __init__(
         self,
         *,
@@ -348,16 +452,50 @@ class DecideResponse(_message.Message):
         receipt: _builtins.bytes = ...,
         agent_proof: _builtins.str = ...,
         enforced: _builtins.bool | None = ...,
+        permit: _builtins.bytes = ...,
+        approval: Global___ApprovalTerms | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_enforced", b"_enforced", "enforced", b"enforced", "policy", b"policy"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_enforced", b"_enforced", "approval", b"approval", "enforced", b"enforced", "policy", b"policy"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enforced", b"_enforced", "agent_proof", b"agent_proof", "alternatives", b"alternatives", "decision_id", b"decision_id", "effect", b"effect", "enforced", b"enforced", "obligations", b"obligations", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_enforced", b"_enforced", "agent_proof", b"agent_proof", "alternatives", b"alternatives", "approval", b"approval", "decision_id", b"decision_id", "effect", b"effect", "enforced", b"enforced", "obligations", b"obligations", "permit", b"permit", "policy", b"policy", "reasons", b"reasons", "receipt", b"receipt", "seq", b"seq"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__enforced: _TypeAlias = _typing.Literal["enforced"]  # noqa: Y015
     _WhichOneofArgType__enforced: _TypeAlias = _typing.Literal["_enforced", b"_enforced"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__enforced) -> _WhichOneofReturnType__enforced | None: ...
 
 Global___DecideResponse: _TypeAlias = DecideResponse  # noqa: Y015
+
+@_typing.final
+class ApprovalTerms(_message.Message):
+    """What an approval needs."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    COUNT_FIELD_NUMBER: _builtins.int
+    ROLES_FIELD_NUMBER: _builtins.int
+    EXPIRES_NS_FIELD_NUMBER: _builtins.int
+    count: _builtins.int
+    """so many different approvers, 1 to 8"""
+    expires_ns: _builtins.int
+    """nanoseconds since 1970"""
+    @_builtins.property
+    def roles(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """each with one of these roles; any approver where there are none"""
+
+    def __init__(
+        self,
+        *,
+        count: _builtins.int = ...,
+        roles: _abc.Iterable[_builtins.str] | None = ...,
+        expires_ns: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["count", b"count", "expires_ns", b"expires_ns", "roles", b"roles"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalTerms: _TypeAlias = ApprovalTerms  # noqa: Y015
 
 @_typing.final
 class DecideBatchRequest(_message.Message):
@@ -508,14 +646,31 @@ class ReportOutcomeRequest(_message.Message):
     STATUS_FIELD_NUMBER: _builtins.int
     RESPONSE_FIELD_NUMBER: _builtins.int
     RESPONSE_DIGEST_FIELD_NUMBER: _builtins.int
+    PERMIT_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_DIGEST_FIELD_NUMBER: _builtins.int
+    DOWNSTREAM_STATUS_FIELD_NUMBER: _builtins.int
+    STARTED_NS_FIELD_NUMBER: _builtins.int
+    DURATION_NS_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """who reports"""
+    """who reports: the decision's agent, or its executor where it has one"""
     decision_id: _builtins.str
     status: Global___OutcomeStatus.ValueType
     response: _builtins.bytes
     """the downstream answer, any JSON value; may be empty"""
     response_digest: _builtins.bytes
     """or its SHA-256 (32 bytes), where the answer itself must not be recorded"""
+    permit: _builtins.bytes
+    """as it came; needed where the decision has one"""
+    arguments_digest: _builtins.bytes
+    """of the arguments acted on (proto/SIGNING.md), 32 bytes; needed with a permit"""
+    downstream_status: _builtins.str
+    """"200", "OK", up to 256 characters"""
+    started_ns: _builtins.int
+    """when the action began, nanoseconds since 1970; needed with a permit"""
+    duration_ns: _builtins.int
+    @_builtins.property
+    def signature(self) -> Global___Signature: ...
     def __init__(
         self,
         *,
@@ -524,10 +679,16 @@ class ReportOutcomeRequest(_message.Message):
         status: Global___OutcomeStatus.ValueType = ...,
         response: _builtins.bytes = ...,
         response_digest: _builtins.bytes = ...,
+        permit: _builtins.bytes = ...,
+        arguments_digest: _builtins.bytes = ...,
+        downstream_status: _builtins.str = ...,
+        started_ns: _builtins.int = ...,
+        duration_ns: _builtins.int = ...,
+        signature: Global___Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "decision_id", b"decision_id", "response", b"response", "response_digest", b"response_digest", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "arguments_digest", b"arguments_digest", "decision_id", b"decision_id", "downstream_status", b"downstream_status", "duration_ns", b"duration_ns", "permit", b"permit", "response", b"response", "response_digest", b"response_digest", "signature", b"signature", "started_ns", b"started_ns", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -579,6 +740,7 @@ class HeadResponse(_message.Message):
     SEGMENT_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     LAST_SEAL_FIELD_NUMBER: _builtins.int
+    EPOCH_FIELD_NUMBER: _builtins.int
     chain_id: _builtins.bytes
     """32 bytes"""
     next_seq: _builtins.int
@@ -588,6 +750,8 @@ class HeadResponse(_message.Message):
     """signed note; empty while the open segment has no entry"""
     last_seal: _builtins.bytes
     """signed note of the segment before; empty before the first seal"""
+    epoch: _builtins.int
+    """what statements must name (proto/SIGNING.md)"""
     def __init__(
         self,
         *,
@@ -596,10 +760,11 @@ class HeadResponse(_message.Message):
         segment: _builtins.int = ...,
         head: _builtins.bytes = ...,
         last_seal: _builtins.bytes = ...,
+        epoch: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "head", b"head", "last_seal", b"last_seal", "next_seq", b"next_seq", "segment", b"segment"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["chain_id", b"chain_id", "epoch", b"epoch", "head", b"head", "last_seal", b"last_seal", "next_seq", b"next_seq", "segment", b"segment"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -611,17 +776,25 @@ class GetEntryRequest(_message.Message):
 
     SEQ_FIELD_NUMBER: _builtins.int
     DECISION_ID_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
     decision_id: _builtins.str
+    by: _builtins.str
+    """Without --dev an entry is shown to the principal that it names as agent, executor or approver alone."""
+    @_builtins.property
+    def signature(self) -> Global___Signature: ...
     def __init__(
         self,
         *,
         seq: _builtins.int = ...,
         decision_id: _builtins.str = ...,
+        by: _builtins.str = ...,
+        signature: Global___Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "seq", b"seq", "which", b"which"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "seq", b"seq", "signature", b"signature", "which", b"which"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["decision_id", b"decision_id", "seq", b"seq", "which", b"which"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "decision_id", b"decision_id", "seq", b"seq", "signature", b"signature", "which", b"which"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType_which: _TypeAlias = _typing.Literal["seq", "decision_id"]  # noqa: Y015
     _WhichOneofArgType_which: _TypeAlias = _typing.Literal["which", b"which"]  # noqa: Y015
@@ -672,15 +845,23 @@ class ProveRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     SEQ_FIELD_NUMBER: _builtins.int
+    BY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
     seq: _builtins.int
+    by: _builtins.str
+    """as GetEntryRequest.by"""
+    @_builtins.property
+    def signature(self) -> Global___Signature: ...
     def __init__(
         self,
         *,
         seq: _builtins.int = ...,
+        by: _builtins.str = ...,
+        signature: Global___Signature | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["seq", b"seq"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "seq", b"seq", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -719,3 +900,249 @@ class ProveResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ProveResponse: _TypeAlias = ProveResponse  # noqa: Y015
+
+@_typing.final
+class ListApprovalsRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    @_builtins.property
+    def signature(self) -> Global___Signature: ...
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        signature: Global___Signature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsRequest: _TypeAlias = ListApprovalsRequest  # noqa: Y015
+
+@_typing.final
+class ListApprovalsResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    PENDING_FIELD_NUMBER: _builtins.int
+    MORE_FIELD_NUMBER: _builtins.int
+    more: _builtins.bool
+    @_builtins.property
+    def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingApproval]:
+        """at most 100"""
+
+    def __init__(
+        self,
+        *,
+        pending: _abc.Iterable[Global___PendingApproval] | None = ...,
+        more: _builtins.bool = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["more", b"more", "pending", b"pending"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ListApprovalsResponse: _TypeAlias = ListApprovalsResponse  # noqa: Y015
+
+@_typing.final
+class PendingApproval(_message.Message):
+    """What an approver is asked, whole: what is signed can be computed from this alone."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    SEQ_FIELD_NUMBER: _builtins.int
+    REQUEST_FIELD_NUMBER: _builtins.int
+    REASONS_FIELD_NUMBER: _builtins.int
+    POLICY_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    decision_id: _builtins.str
+    seq: _builtins.int
+    @_builtins.property
+    def request(self) -> Global___DecideRequest:
+        """as it was asked, without its signature"""
+
+    @_builtins.property
+    def reasons(self) -> _containers.RepeatedCompositeFieldContainer[Global___Reason]: ...
+    @_builtins.property
+    def policy(self) -> Global___PolicyVersion: ...
+    @_builtins.property
+    def terms(self) -> Global___ApprovalTerms: ...
+    @_builtins.property
+    def approved_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    def __init__(
+        self,
+        *,
+        decision_id: _builtins.str = ...,
+        seq: _builtins.int = ...,
+        request: Global___DecideRequest | None = ...,
+        reasons: _abc.Iterable[Global___Reason] | None = ...,
+        policy: Global___PolicyVersion | None = ...,
+        terms: Global___ApprovalTerms | None = ...,
+        approved_by: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["policy", b"policy", "request", b"request", "terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "decision_id", b"decision_id", "policy", b"policy", "reasons", b"reasons", "request", b"request", "seq", b"seq", "terms", b"terms"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___PendingApproval: _TypeAlias = PendingApproval  # noqa: Y015
+
+@_typing.final
+class ApproveRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    VERDICT_FIELD_NUMBER: _builtins.int
+    ACTION_DIGEST_FIELD_NUMBER: _builtins.int
+    ARGUMENTS_DIGEST_FIELD_NUMBER: _builtins.int
+    POLICY_REVISION_FIELD_NUMBER: _builtins.int
+    BUNDLE_DIGEST_FIELD_NUMBER: _builtins.int
+    COMMENT_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    decision_id: _builtins.str
+    verdict: Global___ApprovalVerdict.ValueType
+    action_digest: _builtins.bytes
+    """proto/SIGNING.md, 32 bytes: what is approved"""
+    arguments_digest: _builtins.bytes
+    """32 bytes"""
+    policy_revision: _builtins.str
+    """of the decision; one that is not in force any more is stale"""
+    bundle_digest: _builtins.str
+    comment: _builtins.str
+    """up to 1,024 characters"""
+    @_builtins.property
+    def signature(self) -> Global___Signature: ...
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        verdict: Global___ApprovalVerdict.ValueType = ...,
+        action_digest: _builtins.bytes = ...,
+        arguments_digest: _builtins.bytes = ...,
+        policy_revision: _builtins.str = ...,
+        bundle_digest: _builtins.str = ...,
+        comment: _builtins.str = ...,
+        signature: Global___Signature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["action_digest", b"action_digest", "arguments_digest", b"arguments_digest", "bundle_digest", b"bundle_digest", "by", b"by", "comment", b"comment", "decision_id", b"decision_id", "policy_revision", b"policy_revision", "signature", b"signature", "verdict", b"verdict"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveRequest: _TypeAlias = ApproveRequest  # noqa: Y015
+
+@_typing.final
+class ApproveResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    SEQ_FIELD_NUMBER: _builtins.int
+    RECEIPT_FIELD_NUMBER: _builtins.int
+    STATE_FIELD_NUMBER: _builtins.int
+    seq: _builtins.int
+    receipt: _builtins.bytes
+    @_builtins.property
+    def state(self) -> Global___ApprovalState: ...
+    def __init__(
+        self,
+        *,
+        seq: _builtins.int = ...,
+        receipt: _builtins.bytes = ...,
+        state: Global___ApprovalState | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["state", b"state"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["receipt", b"receipt", "seq", b"seq", "state", b"state"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApproveResponse: _TypeAlias = ApproveResponse  # noqa: Y015
+
+@_typing.final
+class WatchApprovalRequest(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    BY_FIELD_NUMBER: _builtins.int
+    DECISION_ID_FIELD_NUMBER: _builtins.int
+    SIGNATURE_FIELD_NUMBER: _builtins.int
+    by: _builtins.str
+    decision_id: _builtins.str
+    @_builtins.property
+    def signature(self) -> Global___Signature: ...
+    def __init__(
+        self,
+        *,
+        by: _builtins.str = ...,
+        decision_id: _builtins.str = ...,
+        signature: Global___Signature | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["signature", b"signature"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["by", b"by", "decision_id", b"decision_id", "signature", b"signature"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WatchApprovalRequest: _TypeAlias = WatchApprovalRequest  # noqa: Y015
+
+@_typing.final
+class ApprovalState(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    class _What:
+        ValueType = _typing.NewType("ValueType", _builtins.int)
+        V: _TypeAlias = ValueType  # noqa: Y015
+
+    class _WhatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[ApprovalState._What.ValueType], _builtins.type):
+        DESCRIPTOR: _descriptor.EnumDescriptor
+        WHAT_UNSPECIFIED: ApprovalState._What.ValueType  # 0
+        WHAT_PENDING: ApprovalState._What.ValueType  # 1
+        WHAT_APPROVED: ApprovalState._What.ValueType  # 2
+        """ask again with approval_of"""
+        WHAT_REJECTED: ApprovalState._What.ValueType  # 3
+        WHAT_EXPIRED: ApprovalState._What.ValueType  # 4
+        """also: the policy changed, ask anew"""
+        WHAT_USED: ApprovalState._What.ValueType  # 5
+
+    class What(_What, metaclass=_WhatEnumTypeWrapper): ...
+    WHAT_UNSPECIFIED: ApprovalState.What.ValueType  # 0
+    WHAT_PENDING: ApprovalState.What.ValueType  # 1
+    WHAT_APPROVED: ApprovalState.What.ValueType  # 2
+    """ask again with approval_of"""
+    WHAT_REJECTED: ApprovalState.What.ValueType  # 3
+    WHAT_EXPIRED: ApprovalState.What.ValueType  # 4
+    """also: the policy changed, ask anew"""
+    WHAT_USED: ApprovalState.What.ValueType  # 5
+
+    WHAT_FIELD_NUMBER: _builtins.int
+    APPROVED_BY_FIELD_NUMBER: _builtins.int
+    TERMS_FIELD_NUMBER: _builtins.int
+    what: Global___ApprovalState.What.ValueType
+    @_builtins.property
+    def approved_by(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]: ...
+    @_builtins.property
+    def terms(self) -> Global___ApprovalTerms: ...
+    def __init__(
+        self,
+        *,
+        what: Global___ApprovalState.What.ValueType = ...,
+        approved_by: _abc.Iterable[_builtins.str] | None = ...,
+        terms: Global___ApprovalTerms | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["terms", b"terms"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["approved_by", b"approved_by", "terms", b"terms", "what", b"what"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ApprovalState: _TypeAlias = ApprovalState  # noqa: Y015

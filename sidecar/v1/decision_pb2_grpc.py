@@ -86,7 +86,8 @@ class DecisionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReportOutcome(self, request, context):
-        """What became of an allowed action. Recorded durably before it is answered.
+        """What became of an allowed action. Recorded durably before it is answered. A decision has one outcome: the same
+        report again gets the answer it got before, another is FAILED_PRECONDITION.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -225,6 +226,173 @@ class DecisionService:
             '/sidecar.v1.DecisionService/ReportOutcome',
             sidecar_dot_v1_dot_decision__pb2.ReportOutcomeRequest.SerializeToString,
             sidecar_dot_v1_dot_decision__pb2.ReportOutcomeResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+
+class ApprovalServiceStub:
+    """Approvals of what a policy answered REQUIRE_APPROVAL to. Once enough approvers approved, the agent asks again with
+    DecideRequest.approval_of, and the policy, which then sees the approvals, has the last word.
+    """
+
+    def __init__(self, channel):
+        """Constructor.
+
+        Args:
+            channel: A grpc.Channel.
+        """
+        self.ListApprovals = channel.unary_unary(
+                '/sidecar.v1.ApprovalService/ListApprovals',
+                request_serializer=sidecar_dot_v1_dot_decision__pb2.ListApprovalsRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_decision__pb2.ListApprovalsResponse.FromString,
+                _registered_method=True)
+        self.Approve = channel.unary_unary(
+                '/sidecar.v1.ApprovalService/Approve',
+                request_serializer=sidecar_dot_v1_dot_decision__pb2.ApproveRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_decision__pb2.ApproveResponse.FromString,
+                _registered_method=True)
+        self.WatchApproval = channel.unary_stream(
+                '/sidecar.v1.ApprovalService/WatchApproval',
+                request_serializer=sidecar_dot_v1_dot_decision__pb2.WatchApprovalRequest.SerializeToString,
+                response_deserializer=sidecar_dot_v1_dot_decision__pb2.ApprovalState.FromString,
+                _registered_method=True)
+
+
+class ApprovalServiceServicer:
+    """Approvals of what a policy answered REQUIRE_APPROVAL to. Once enough approvers approved, the agent asks again with
+    DecideRequest.approval_of, and the policy, which then sees the approvals, has the last word.
+    """
+
+    def ListApprovals(self, request, context):
+        """What waits for an approval, oldest first. For approvers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Approve(self, request, context):
+        """Approve or reject. Recorded durably before it is answered.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def WatchApproval(self, request, context):
+        """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+
+def add_ApprovalServiceServicer_to_server(servicer, server):
+    rpc_method_handlers = {
+            'ListApprovals': grpc.unary_unary_rpc_method_handler(
+                    servicer.ListApprovals,
+                    request_deserializer=sidecar_dot_v1_dot_decision__pb2.ListApprovalsRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_decision__pb2.ListApprovalsResponse.SerializeToString,
+            ),
+            'Approve': grpc.unary_unary_rpc_method_handler(
+                    servicer.Approve,
+                    request_deserializer=sidecar_dot_v1_dot_decision__pb2.ApproveRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_decision__pb2.ApproveResponse.SerializeToString,
+            ),
+            'WatchApproval': grpc.unary_stream_rpc_method_handler(
+                    servicer.WatchApproval,
+                    request_deserializer=sidecar_dot_v1_dot_decision__pb2.WatchApprovalRequest.FromString,
+                    response_serializer=sidecar_dot_v1_dot_decision__pb2.ApprovalState.SerializeToString,
+            ),
+    }
+    generic_handler = grpc.method_handlers_generic_handler(
+            'sidecar.v1.ApprovalService', rpc_method_handlers)
+    server.add_generic_rpc_handlers((generic_handler,))
+    server.add_registered_method_handlers('sidecar.v1.ApprovalService', rpc_method_handlers)
+
+
+ # This class is part of an EXPERIMENTAL API.
+class ApprovalService:
+    """Approvals of what a policy answered REQUIRE_APPROVAL to. Once enough approvers approved, the agent asks again with
+    DecideRequest.approval_of, and the policy, which then sees the approvals, has the last word.
+    """
+
+    @staticmethod
+    def ListApprovals(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.ApprovalService/ListApprovals',
+            sidecar_dot_v1_dot_decision__pb2.ListApprovalsRequest.SerializeToString,
+            sidecar_dot_v1_dot_decision__pb2.ListApprovalsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Approve(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/sidecar.v1.ApprovalService/Approve',
+            sidecar_dot_v1_dot_decision__pb2.ApproveRequest.SerializeToString,
+            sidecar_dot_v1_dot_decision__pb2.ApproveResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def WatchApproval(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_stream(
+            request,
+            target,
+            '/sidecar.v1.ApprovalService/WatchApproval',
+            sidecar_dot_v1_dot_decision__pb2.WatchApprovalRequest.SerializeToString,
+            sidecar_dot_v1_dot_decision__pb2.ApprovalState.FromString,
             options,
             channel_credentials,
             insecure,

@@ -51,7 +51,9 @@ class DecisionServiceStub:
     stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
     """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ReportOutcomeRequest, _decision_pb2.ReportOutcomeResponse]
-    """What became of an allowed action. Recorded durably before it is answered."""
+    """What became of an allowed action. Recorded durably before it is answered. A decision has one outcome: the same
+    report again gets the answer it got before, another is FAILED_PRECONDITION.
+    """
 
 @_typing.type_check_only
 class DecisionServiceAsyncStub(DecisionServiceStub):
@@ -70,7 +72,9 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
     """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_decision_pb2.ReportOutcomeRequest, _decision_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
-    """What became of an allowed action. Recorded durably before it is answered."""
+    """What became of an allowed action. Recorded durably before it is answered. A decision has one outcome: the same
+    report again gets the answer it got before, another is FAILED_PRECONDITION.
+    """
 
 class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
     """The policy decision point."""
@@ -110,9 +114,72 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decision_pb2.ReportOutcomeRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decision_pb2.ReportOutcomeResponse, _abc.Awaitable[_decision_pb2.ReportOutcomeResponse]]:
-        """What became of an allowed action. Recorded durably before it is answered."""
+        """What became of an allowed action. Recorded durably before it is answered. A decision has one outcome: the same
+        report again gets the answer it got before, another is FAILED_PRECONDITION.
+        """
 
 def add_DecisionServiceServicer_to_server(servicer: DecisionServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
+
+class ApprovalServiceStub:
+    """Approvals of what a policy answered REQUIRE_APPROVAL to. Once enough approvers approved, the agent asks again with
+    DecideRequest.approval_of, and the policy, which then sees the approvals, has the last word.
+    """
+
+    @_typing.overload
+    def __new__(cls, channel: _grpc.Channel) -> _Self: ...
+    @_typing.overload
+    def __new__(cls, channel: _aio.Channel) -> ApprovalServiceAsyncStub: ...
+    ListApprovals: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ListApprovalsRequest, _decision_pb2.ListApprovalsResponse]
+    """What waits for an approval, oldest first. For approvers."""
+    Approve: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ApproveRequest, _decision_pb2.ApproveResponse]
+    """Approve or reject. Recorded durably before it is answered."""
+    WatchApproval: _grpc.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]
+    """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers."""
+
+@_typing.type_check_only
+class ApprovalServiceAsyncStub(ApprovalServiceStub):
+    """Approvals of what a policy answered REQUIRE_APPROVAL to. Once enough approvers approved, the agent asks again with
+    DecideRequest.approval_of, and the policy, which then sees the approvals, has the last word.
+    """
+
+    def __init__(self, channel: _aio.Channel) -> None: ...
+    ListApprovals: _aio.UnaryUnaryMultiCallable[_decision_pb2.ListApprovalsRequest, _decision_pb2.ListApprovalsResponse]  # type: ignore[assignment]
+    """What waits for an approval, oldest first. For approvers."""
+    Approve: _aio.UnaryUnaryMultiCallable[_decision_pb2.ApproveRequest, _decision_pb2.ApproveResponse]  # type: ignore[assignment]
+    """Approve or reject. Recorded durably before it is answered."""
+    WatchApproval: _aio.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]  # type: ignore[assignment]
+    """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers."""
+
+class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
+    """Approvals of what a policy answered REQUIRE_APPROVAL to. Once enough approvers approved, the agent asks again with
+    DecideRequest.approval_of, and the policy, which then sees the approvals, has the last word.
+    """
+
+    @_abc_1.abstractmethod
+    def ListApprovals(
+        self,
+        request: _decision_pb2.ListApprovalsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decision_pb2.ListApprovalsResponse, _abc.Awaitable[_decision_pb2.ListApprovalsResponse]]:
+        """What waits for an approval, oldest first. For approvers."""
+
+    @_abc_1.abstractmethod
+    def Approve(
+        self,
+        request: _decision_pb2.ApproveRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_decision_pb2.ApproveResponse, _abc.Awaitable[_decision_pb2.ApproveResponse]]:
+        """Approve or reject. Recorded durably before it is answered."""
+
+    @_abc_1.abstractmethod
+    def WatchApproval(
+        self,
+        request: _decision_pb2.WatchApprovalRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_abc.Iterator[_decision_pb2.ApprovalState], _abc.AsyncIterator[_decision_pb2.ApprovalState]]:
+        """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers."""
+
+def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class LedgerServiceStub:
     """Reading the ledger. Everything returned can be checked with proto/LEDGER.md alone."""

@@ -102,6 +102,7 @@ class _Judge:
         self._segments.finish()
         if not s.coverage.broken:
             s.attachments.finish()
+        s.principals.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
         s.anchors.finish(whole=s.coverage.whole, broken=s.coverage.broken, following=s.seq)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None
@@ -117,4 +118,5 @@ class _Judge:
             s.coverage.segments,
             s.chain_id,
             claim(verdict, s.coverage),
+            s.principals.decisions,
         )

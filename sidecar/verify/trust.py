@@ -6,7 +6,7 @@ import re
 from base64 import b64decode, b64encode
 from binascii import Error
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from hashlib import sha256
 from typing import Any
 
@@ -15,14 +15,16 @@ from sidecar.chain.seeds import Custody
 from sidecar.errors import Malformed
 from sidecar.verify.policy import Policy
 
-FORMAT = "sidecar/v2/trust"
+FORMAT = "sidecar/v1/trust"
+_MEMBERS = {"format", "chains", "policy", "tsa_roots", "custodians", "principals"}
 _HEX32 = re.compile(r"\A[0-9a-f]{64}\Z")
 
 
 @dataclass(frozen=True, slots=True)
 class Trust:
-    """Identity key (32 bytes) by chain id (32 bytes); which logs and witnesses are believed (None: none is); roots of
-    timestamp authorities, DER; the custodians there may be, by SHA-256 of their SPKI (none: any).
+    """Known from elsewhere than the ledger: identity key (32 bytes) by chain id (32 bytes); which logs and witnesses
+    are believed (None: none is); roots of timestamp authorities, DER; the custodians there may be, by SHA-256 of their
+    SPKI (none: any); key ids by principal.
 
     Raises:
         Malformed: no chain at all, or a value that is not 32 bytes.
@@ -32,10 +34,15 @@ class Trust:
     policy: Policy | None = None
     tsa_roots: tuple[bytes, ...] = ()
     custodians: frozenset[bytes] = frozenset()
+    principals: Mapping[str, frozenset[str]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not self.chains or any(len(v) != 32 for pair in self.chains.items() for v in pair):
             raise Malformed("trust file: at least one chain, and 32 bytes for each value")
+
+    def keys_of(self, principal: str) -> frozenset[str]:
+        """Ids of the keys that are known to be this principal's."""
+        return self.principals.get(principal, frozenset())
 
     def objection(self, chain_id: bytes, identity: bytes | None) -> str | None:
         """Why a ledger of this chain and identity key is not one of those expected, or None."""
@@ -60,13 +67,12 @@ def parse_trust(data: bytes) -> Trust:
         Malformed: not strict JSON (RFC 7493), not of this shape, one chain twice, or no tlog-policy.
     """
     value = strictjson.parse_object(data)
-    members = {"format", "chains", "policy", "tsa_roots", "custodians"}
-    if value.keys() != members or value["format"] != FORMAT:
-        raise Malformed(f"trust file: format {FORMAT!r}, chains, policy, tsa_roots and custodians are required")
+    if not {"format", "chains"} <= value.keys() <= _MEMBERS or value["format"] != FORMAT:
+        raise Malformed(f"trust file: an object with format {FORMAT!r}, chains and no unknown member is required")
     pairs = [_pair(each) for each in _array(value, "chains")]
     if len(dict(pairs)) != len(pairs):
         raise Malformed("trust file: one chain occurs twice")
-    policy = value["policy"]
+    policy = value.get("policy")
     if policy is not None and not isinstance(policy, str):
         raise Malformed("trust file: its policy is a string or null")
     return Trust(
@@ -74,11 +80,12 @@ def parse_trust(data: bytes) -> Trust:
         None if policy is None else Policy.parse(policy),
         tuple(_base64(each) for each in _array(value, "tsa_roots")),
         frozenset(hex32(each) for each in _array(value, "custodians")),
+        _principals(_array(value, "principals")),
     )
 
 
 def _array(value: Mapping[str, Any], name: str) -> list[Any]:
-    found = value[name]
+    found = value.get(name, [])
     if not isinstance(found, list):
         raise Malformed(f"trust file: {name} is an array")
     return found
@@ -98,6 +105,17 @@ def _base64(value: Any) -> bytes:
     if not data or b64encode(data).decode() != value:
         raise Malformed("trust file: a root is base64 of a certificate in DER")
     return data
+
+
+def _principals(value: list[Any]) -> dict[str, frozenset[str]]:
+    found: dict[str, frozenset[str]] = {}
+    for each in value:
+        if not isinstance(each, dict) or each.keys() != {"id", "keys"} or not isinstance(each["keys"], list):
+            raise Malformed("trust file: principals is an array of objects with the members id and keys")
+        if not isinstance(each["id"], str) or each["id"] in found:
+            raise Malformed("trust file: a principal's id is no string, or occurs twice")
+        found[each["id"]] = frozenset(hex32(key).hex() for key in each["keys"])
+    return found
 
 
 def hex32(value: Any) -> bytes:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,10 +13,10 @@ from typing import Any
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.api import Metrics, Server, Services
+from sidecar.api import Metrics, Server, ServerTls, Services, Transports
 from sidecar.chain.seeds import Custody
 from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
-from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id
+from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.ledger import Ledger, Options, SystemClock, create, ledger_stream
 from sidecar.policy import Engine
 from sidecar.v1 import decision_pb2 as pb
@@ -66,6 +67,8 @@ class Running:
     ledger: Ledger
     path: DecisionPath
     directory: Path
+    address: str
+    in_force: InForce
 
 
 @contextlib.asynccontextmanager
@@ -78,8 +81,15 @@ async def running(
     open_store: Callable[..., Any] | None = None,
     max_bytes: int = 1024 * 1024,
     metrics: Metrics | None = None,
+    tls: ServerTls | None = None,
+    transports: Transports | None = None,
+    wall_ns: Callable[[], int] = time.time_ns,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
-    """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end."""
+    """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end.
+
+    With ``tls`` it is on a port, and its own stubs, which speak no TLS, get no answer.
+    """
     directory = tmp_path / "ledger"
     if not directory.exists():
         found(directory)
@@ -89,13 +99,18 @@ async def running(
     ledger = Ledger.open(
         directory, wrap=wrap, options=options or Options(), clock=SystemClock(), on_failure=lambda error: None, **more
     )
-    settings = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes))
+    terms = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes), **settings)
     engine = engine or ScriptedEngine(lambda _: ALLOW)
-    path = DecisionPath(engine, AnyPolicy(), ledger, settings, new_id=new_decision_id, observer=metrics)
+    in_force = AnyPolicy(ledger)
+    path = DecisionPath(engine, in_force, ledger, terms, new_id=new_decision_id, observer=metrics, wall_ns=wall_ns)
     if metrics is not None:
         metrics.attach(ledger, engine)
     server = Server(
-        Services(path, ledger, metrics), f"unix:{tmp_path}/s.sock", max_request_bytes=max_bytes, socket_mode=0o600
+        Services(path, ledger, metrics, transports),
+        "127.0.0.1:0" if tls else f"unix:{tmp_path}/s.sock",
+        max_request_bytes=max_bytes,
+        socket_mode=0o600,
+        credentials=tls.credentials if tls else None,
     )
     address = await server.start()
     await server.set_ready(True)
@@ -108,6 +123,8 @@ async def running(
                 ledger,
                 path,
                 directory,
+                address,
+                in_force,
             )
     finally:
         await server.stop(1.0)

@@ -115,7 +115,7 @@ def test_trust_pins_the_chain(place: Path, tmp_path: Path) -> None:
     chain = verify(place)[1]["chain"]
     trust = tmp_path / "trust.json"
     pinned = {
-        "format": "sidecar/v2/trust",
+        "format": "sidecar/v1/trust",
         "chains": [{"chain": chain, "identity": genesis["identity"]}],
         "policy": None,
         "tsa_roots": [],

@@ -35,7 +35,7 @@ class Auditor:
     def trusting(self, notary: Notary, scribe: Scribe = LEDGER, roots: tuple[bytes, ...] = ()) -> None:
         identity = public(signing_key(scribe.name, "identity")).hex()
         value = {
-            "format": "sidecar/v2/trust",
+            "format": "sidecar/v1/trust",
             "chains": [{"chain": scribe.chain_id.hex(), "identity": identity}],
             "policy": notary.policy(),
             "tsa_roots": [base64.b64encode(root).decode() for root in roots],

@@ -93,7 +93,7 @@ def shipped(ledger: Path) -> tuple[list[bytes], Standing]:
 def trusting(ledger: Path, standing: Standing, root: bytes) -> dict[str, object]:
     genesis = json.loads(sidecar("show", ledger, "--seq", "0", "--json").stdout)["payload"]
     return {
-        "format": "sidecar/v2/trust",
+        "format": "sidecar/v1/trust",
         "chains": [{"chain": standing.chain_id.hex(), "identity": genesis["identity"]}],
         "policy": f"log {VKEY}\nwitness w {witness_vkey(WITNESS)}\nquorum w\n",
         "tsa_roots": [base64.b64encode(root).decode()],

@@ -37,7 +37,7 @@ def test_verify_without_the_extra_leaves_timestamps_unchecked(tmp_path: Path) ->
     (tmp_path / "ledger.timestamp").write_bytes(stamp.encode())
     identity = public(signing_key(LEDGER.name, "identity")).hex()
     trust = {
-        "format": "sidecar/v2/trust",
+        "format": "sidecar/v1/trust",
         "chains": [{"chain": LEDGER.chain_id.hex(), "identity": identity}],
         "policy": notary.policy(),
         "tsa_roots": ["MAMCAQA="],

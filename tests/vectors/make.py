@@ -1,4 +1,4 @@
-"""Writes `tests/vectors/ledger/`: worked examples of every construction in proto/LEDGER.md.
+"""Writes worked examples of each construction: of LEDGER.md to `ledger/`, of SIGNING.md (`signing.py`) to `signing/`.
 
 `.venv/bin/python -m tests.vectors.make` writes them anew; `tests/chain/test_vectors.py` fails where they are stale and
 computes each figure a second time, by other code. Nothing here asks the verifier: what it must say of the streams is
@@ -28,9 +28,11 @@ from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
-from tests.scribe import Record, Scribe, flip, public, secret, signing_key, story, stream
+from tests.scribe import Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
+from tests.vectors import signing
 
 FOLDER = Path(__file__).parent / "ledger"
+SIGNING = FOLDER.with_name("signing")
 WRAPPED = "wrapped.json"
 Vectors = dict[str, bytes]
 
@@ -248,7 +250,12 @@ NOWHERE = (None, None)
 def good(s: Scribe) -> list[Stream]:
     receipts = [s.receipt(n).decode() for n in (3, 5, 9, 18)]
     whole = expect(s, "UNANCHORED", NOWHERE, why="a whole ledger: three epochs, every type of entry", receipts=receipts)
-    found: list[Stream] = [("good", s.stream(), whole)]
+    signed = signed_story()
+    why = "a registry, a request and an outcome that were signed, two epochs"
+    found: list[Stream] = [
+        ("good", s.stream(), whole),
+        ("signed", signed.stream(), expect(signed, "UNANCHORED", NOWHERE, why=why)),
+    ]
     for number in (0, 1, 2, 4):
         why = f"segment {number} of good.bin as a segment file"
         found.append((f"segment-{number}", stream(s.segment_file(number)), expect(s, "UNANCHORED", NOWHERE, why=why)))
@@ -437,15 +444,19 @@ def _pkcs8(key: X25519PrivateKey | rsa.RSAPrivateKey) -> str:
 
 
 def main() -> None:
-    FOLDER.mkdir(exist_ok=True)
-    files = build()
-    for old in FOLDER.iterdir():
+    _write(FOLDER, build())
+    _write(SIGNING, signing.files())
+    if not (FOLDER / WRAPPED).exists():
+        (FOLDER / WRAPPED).write_bytes(wrap())
+
+
+def _write(folder: Path, files: Vectors) -> None:
+    folder.mkdir(exist_ok=True)
+    for old in folder.iterdir():
         if old.name not in files and old.name != WRAPPED:
             old.unlink()
     for name, data in files.items():
-        (FOLDER / name).write_bytes(data)
-    if not (FOLDER / WRAPPED).exists():
-        (FOLDER / WRAPPED).write_bytes(wrap())
+        (folder / name).write_bytes(data)
 
 
 if __name__ == "__main__":

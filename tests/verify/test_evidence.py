@@ -106,7 +106,7 @@ def test_disclosure_rejects(path: tuple[object, ...], value: object) -> None:
 
 
 GOOD_TRUST = {
-    "format": "sidecar/v2/trust",
+    "format": "sidecar/v1/trust",
     "chains": [{"chain": "ab" * 32, "identity": "cd" * 32}],
     "policy": None,
     "tsa_roots": [],
@@ -135,7 +135,11 @@ def test_trust() -> None:
         (("more",), 1),
         (("policy",), ["quorum none"]),
         (("policy",), "quorum nobody\n"),
-        (("tsa_roots",), None),
+        (("tsa_roots",), {}),
+        (("principals",), {}),
+        (("principals",), [{"id": "a"}]),
+        (("principals",), [{"id": "a", "keys": ["AB"]}]),
+        (("principals",), [{"id": "a", "keys": []}] * 2),
         (("tsa_roots",), ["AAA"]),
         (("tsa_roots",), [""]),
         (("tsa_roots",), [1]),

@@ -104,5 +104,13 @@ func digest(q *sidecarv1.DecideRequest) []byte {
 	for _, a := range q.Alternatives {
 		option(a.Action, a.Resource, a.Arguments)
 	}
+	field([]byte(q.Executor))
+	field([]byte(q.ApprovalOf))
+	field(binary.BigEndian.AppendUint32(nil, uint32(len(q.Delegations))))
+	for _, d := range q.Delegations {
+		field(d.Text)
+		field(d.Key)
+		field(d.Signature)
+	}
 	return hash.Sum(nil)
 }

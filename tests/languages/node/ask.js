@@ -34,6 +34,9 @@ function digest(q) {
   [q.context, q.purpose, q.trace_parent, q.idempotency_key, q.last_receipt].forEach((value) => field(value));
   field(u32(alternatives.length));
   alternatives.forEach(option);
+  const delegations = q.delegations ?? [];
+  [q.executor, q.approval_of, u32(delegations.length)].forEach((value) => field(value));
+  delegations.forEach((given) => [given.text, given.key, given.signature].forEach((value) => field(value)));
   return hash.digest("hex");
 }
 
