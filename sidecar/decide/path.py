@@ -101,7 +101,7 @@ class DecisionPath:
             LedgerError: it could not be recorded; there is no answer.
         """
         arrived = time.monotonic_ns()
-        ask.check_request(request)
+        read = ask.check_request(request)
         caller = self._caller(request.agent, peer)
         foreign = self._receipts.is_foreign(request.last_receipt)
 
@@ -113,7 +113,7 @@ class DecisionPath:
             nonlocal made_now
             made_now = True
             budget = self._budget(remaining)
-            return self._fresh(request, digest, key, caller, foreign=foreign, budget=budget, arrived=arrived)
+            return self._fresh(request, read, digest, key, caller, foreign=foreign, budget=budget, arrived=arrived)
 
         answer = await (fresh() if key is None else self._repeats.once(request, key, digest, caller, fresh))
         if not made_now:
@@ -123,6 +123,7 @@ class DecisionPath:
     async def _fresh(
         self,
         request: Request,
+        read: ask.Documents,
         digest: bytes,
         key: bytes | None,
         caller: Caller,
@@ -133,7 +134,7 @@ class DecisionPath:
     ) -> Answer:
         at = payloads.policy_time(self._wall_ns())
         started = time.monotonic_ns()
-        judged, others = await self._judge_all(caller, request, at, budget)
+        judged, others = await self._judge_all(caller, request, read, at, budget)
         took = time.monotonic_ns() - started
         decision_id = self._new_id()
         enforced = self._settings.enforced
@@ -196,11 +197,14 @@ class DecisionPath:
         return own if remaining is None else max(0.001, min(own, remaining * 0.8))
 
     async def _judge_all(
-        self, caller: Caller, request: Request, at: str, timeout: float
+        self, caller: Caller, request: Request, read: ask.Documents, at: str, timeout: float
     ) -> tuple[Judgement, list[Judgement]]:
         """All options, by one policy: where it changed between two of them, all are judged again."""
         options = (request.wanted, *request.alternatives)
-        documents = [entries.policy_input(caller, request, option, at) for option in options]
+        documents = [
+            entries.policy_input(caller, request, option, arguments, read.context, at)
+            for option, arguments in zip(options, read.arguments, strict=True)
+        ]
         if len(documents) == 1:
             return await judge(self._engine, self._in_force, documents[0], timeout), []
         for _ in range(_MIXED):
