@@ -2,7 +2,8 @@
 
     python rego/build.py [--opa PATH] [OUT]        # OUT: sidecar/policy/starter.tar.gz
 
-The revision is a digest of the sources, so a bundle tells which policy it is.
+The revision is a digest of the sources, so a bundle tells which policy it is. The sources themselves, without which OPA
+cannot build it anew, are packed beside it: OUT with `_source` in its name.
 """
 
 from __future__ import annotations
@@ -37,6 +38,11 @@ def revision() -> str:
         content = path.read_bytes()
         digest.update(f"{path.name}\0{len(content)}\0".encode() + content)
     return f"starter-{digest.hexdigest()[:16]}"
+
+
+def packed_sources() -> bytes:
+    """The policy's files, packed."""
+    return pack({path.name: path.read_bytes() for path in sources()})
 
 
 def opa_version(opa: str) -> str:
@@ -74,6 +80,7 @@ def main(arguments: list[str]) -> int:
     parser.add_argument("out", type=Path, nargs="?", default=SHIPPED, help=f"default: {SHIPPED.name} of sidecar/policy")
     asked = parser.parse_args(arguments)
     asked.out.write_bytes(build(asked.opa))
+    asked.out.with_name(asked.out.name.replace(".", "_source.", 1)).write_bytes(packed_sources())
     print(f"{asked.out}: {revision()}")
     return 0
 

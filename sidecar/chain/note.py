@@ -129,15 +129,31 @@ def sign_line(text: str, name: str, private: Ed25519PrivateKey) -> Signature:
     return Signature(name, key_hash(name, private.public_key().public_bytes_raw()), private.sign(text.encode()))
 
 
-def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
-    """The note over ``text`` (ends in a newline) with one signature by ``private`` under ``name``.
+class Signer:
+    """Signs notes with one key under one name. Raises :class:`Malformed` on a name that no note can carry."""
 
-    The same arguments give the same bytes: Ed25519 (RFC 8032) takes no randomness. Raises
-    :class:`Malformed` on a text or name that no note can carry.
-    """
-    _check_text(text)
-    _check_name(name)
-    return encode(SignedNote(text, (sign_line(text, name, private),)))
+    __slots__ = ("_before", "_hash", "_private")
+
+    def __init__(self, name: str, private: Ed25519PrivateKey) -> None:
+        _check_name(name)
+        self._before = f"\n{_DASH}{name} ".encode()
+        self._hash = key_hash(name, private.public_key().public_bytes_raw())
+        self._private = private
+
+    def sign(self, text: str) -> bytes:
+        """The note over ``text`` (ends in a newline) with one signature.
+
+        The same arguments give the same bytes: Ed25519 (RFC 8032) takes no randomness. Raises
+        :class:`Malformed` on a text that no note can carry.
+        """
+        _check_text(text)
+        signed = text.encode()
+        return b"%b%b%b\n" % (signed, self._before, b64encode(self._hash + self._private.sign(signed)))
+
+
+def sign(text: str, name: str, private: Ed25519PrivateKey) -> bytes:
+    """As :meth:`Signer.sign`, for a key that signs once."""
+    return Signer(name, private).sign(text)
 
 
 def verify_single(data: bytes, name: str, public_key: bytes) -> str:

@@ -41,7 +41,7 @@ class Run:
 
 def _entries(_context: click.Context, _option: click.Parameter, text: str) -> tuple[int, ...]:
     try:
-        sizes = tuple(int(part) for part in text.split(","))
+        sizes = tuple({int(part) for part in text.split(",")})
     except ValueError:
         sizes = ()
     if not sizes or min(sizes) < 10:

@@ -22,6 +22,7 @@ from sidecar.errors import UsageError
 
 _START_SECONDS: Final = 60.0
 _LOOK_EVERY: Final = 0.02
+LEDGER_MIB: Final = 65_536  # greatest size of the bench's ledgers: ten million entries take 15 GB
 _LIBRARIES: Final = ("grpcio", "lmdb", "wasmtime", "orjson", "cryptography", "uvloop")
 
 
@@ -85,8 +86,12 @@ def _short_place() -> Iterator[Path]:
 @contextlib.contextmanager
 def _process(command: list[str], said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-    gate = {"SIDECAR_POLICY_GATE_MIN_COVERAGE": "0", "SIDECAR_POLICY_GATE_EXPECTATIONS": "false"}
-    with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env={**clean, **gate}) as process:
+    settings = {
+        "SIDECAR_POLICY_GATE_MIN_COVERAGE": "0",
+        "SIDECAR_POLICY_GATE_EXPECTATIONS": "false",
+        "SIDECAR_LEDGER_MAX_MIB": str(LEDGER_MIB),
+    }
+    with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env={**clean, **settings}) as process:
         try:
             yield process
         finally:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any, Final
 
 from sidecar.client import Guard
 from sidecar.errors import UsageError
+from sidecar.policy import STARTER_SOURCE, read_bundle
 
 AGENTS: Final = 1_000
 AGENT: Final = "agent-0500"
@@ -19,7 +19,6 @@ LONG_STREAM: Final = 512  # questions in one stream, where the sidecar itself ke
 _ACTION: Final = "payments.refund"
 _RESOURCE: Final = ("account", "acct-17")
 _PURPOSE: Final = "refund for returned goods"
-_SOURCES: Final = Path(__file__).parents[2] / "rego"
 _ARGUMENTS: Final[dict[str, Any]] = {
     "amount": 120,
     "currency": "EUR",
@@ -77,7 +76,7 @@ def prepare(place: Path, opa: str | None) -> Work:
     """Write policy, bundles (where there is an ``opa``) and bodies into an empty directory.
 
     Raises:
-        UsageError: the policy's sources are not beside the program, or OPA does not build them.
+        UsageError: OPA does not build the policy.
     """
     work = Work(
         policy=place / "policy",
@@ -100,13 +99,11 @@ def prepare(place: Path, opa: str | None) -> Work:
 
 
 def _write_policy(place: Path) -> None:
-    if not (_SOURCES / "decision.rego").is_file():
-        raise UsageError(f"the bench's policy is not in {_SOURCES}; run the bench from a checkout of the project")
     place.mkdir()
-    for source in _SOURCES.glob("*.rego"):
-        if not source.name.endswith("_test.rego"):
-            shutil.copy(source, place)
-    data = json.loads((_SOURCES / "data.json").read_text())
+    files = read_bundle(STARTER_SOURCE.read_bytes())
+    for name, content in files.items():
+        (place / name).write_bytes(content)
+    data = json.loads(files["data.json"])
     roles = sorted(data["registry"]["roles"])
     for number in range(AGENTS - len(data["registry"]["agents"])):
         data["registry"]["agents"][f"agent-{number:04}"] = {"roles": [roles[number % len(roles)], "finance"]}

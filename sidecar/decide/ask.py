@@ -9,6 +9,7 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from sidecar.chain import payload as payloads
 from sidecar.chain import strictjson
@@ -37,21 +38,29 @@ class Limits:
             raise ValueError("max_request_bytes must be from 1024 to 2097152")
 
 
+@dataclass(frozen=True, slots=True)
+class Documents:
+    """A request's JSON, read: the context, and the arguments of what is wanted and of each alternative."""
+
+    context: dict[str, Any]
+    arguments: tuple[dict[str, Any], ...]
+
+
 def check_size(size: int, limits: Limits) -> None:
     """Raises RequestError for a request over the limit. ``size`` is its length on the wire, bytes."""
     if size > limits.max_bytes:
         raise RequestError("request", f"is {size} bytes long; the limit is {limits.max_bytes}")
 
 
-def check_request(request: Request) -> None:
-    """Hold a request against every limit.
+def check_request(request: Request) -> Documents:
+    """Hold a request against every limit; gives its JSON, which is read here once.
 
     Raises:
         RequestError: names the first field that breaks one.
     """
     _name("agent", request.agent)
-    _option("", request.wanted)
-    _json("context", request.context)
+    arguments = [_option("", request.wanted)]
+    context = _object("context", request.context)
     _text("purpose", request.purpose, TEXT)
     if request.trace_parent and not _TRACE_PARENT.match(request.trace_parent):
         raise RequestError("trace_parent", "is not a W3C traceparent (00-<32 hex>-<16 hex>-<2 hex>)")
@@ -61,7 +70,8 @@ def check_request(request: Request) -> None:
     if len(request.alternatives) > MAX_ALTERNATIVES:
         raise RequestError("alternatives", f"has {len(request.alternatives)} members; the limit is {MAX_ALTERNATIVES}")
     for index, option in enumerate(request.alternatives):
-        _option(f"alternatives[{index}].", option)
+        arguments.append(_option(f"alternatives[{index}].", option))
+    return Documents(context, tuple(arguments))
 
 
 def check_supported(request: Request) -> None:
@@ -99,16 +109,17 @@ def check_name(field: str, value: str) -> None:
 
 def check_json(field: str, value: bytes, *, any_value: bool = False) -> None:
     """Empty, or strict JSON (RFC 7493): an object, or any value. Raises RequestError."""
-    _json(field, value, strictjson.parse if any_value else strictjson.parse_object)
+    if value:
+        _json(field, value, strictjson.parse if any_value else strictjson.parse_object)
 
 
-def _option(prefix: str, option: Option) -> None:
+def _option(prefix: str, option: Option) -> dict[str, Any]:
     _name(f"{prefix}action", option.action)
     _name(f"{prefix}resource.type", option.resource_type)
     if not option.resource_id:
         raise RequestError(f"{prefix}resource.id", "is empty")
     _text(f"{prefix}resource.id", option.resource_id, TEXT)
-    _json(f"{prefix}arguments", option.arguments)
+    return _object(f"{prefix}arguments", option.arguments)
 
 
 def _name(field: str, value: str) -> None:
@@ -131,10 +142,12 @@ def _noncharacter(code: int) -> bool:
     return 0xFDD0 <= code <= 0xFDEF or code & 0xFFFE == 0xFFFE
 
 
-def _json(field: str, value: bytes, parse: Callable[..., object] = strictjson.parse_object) -> None:
-    if not value:
-        return
+def _object(field: str, value: bytes) -> dict[str, Any]:
+    return _json(field, value, strictjson.parse_object) if value else {}
+
+
+def _json(field: str, value: bytes, parse: Callable[..., Any]) -> Any:
     try:
-        parse(value, max_depth=MAX_DEPTH)
+        return parse(value, max_depth=MAX_DEPTH)
     except Malformed as error:
         raise RequestError(field, str(error)) from None

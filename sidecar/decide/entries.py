@@ -124,15 +124,20 @@ def _verdict(said: Mapping[str, Any]) -> Verdict:
     return Verdict(said["effect"], reasons, obligations)
 
 
-def policy_input(caller: Caller, request: Request, option: Option, at: str) -> dict[str, Any]:
-    """The document the policy sees; it can be rebuilt from the entry alone."""
+def policy_input(
+    caller: Caller, request: Request, option: Option, arguments: dict[str, Any], context: dict[str, Any], at: str
+) -> dict[str, Any]:
+    """The document the policy sees, with the option's arguments and the context as read from the request's bytes.
+
+    It can be rebuilt from the entry alone.
+    """
     who = caller.proved
     return {
         "agent": {"id": who.id, "proof": who.proof, "roles": list(who.roles), "attributes": dict(who.attributes)},
         "action": option.action,
         "resource": {"type": option.resource_type, "id": option.resource_id},
-        "arguments": strictjson.parse_object(option.arguments or b"{}"),
-        "context": strictjson.parse_object(request.context or b"{}"),
+        "arguments": arguments,
+        "context": context,
         "purpose": request.purpose,
         "time": at,
         "executor": None,

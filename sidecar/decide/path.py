@@ -101,7 +101,7 @@ class DecisionPath:
             LedgerError: it could not be recorded; there is no answer.
         """
         arrived = time.monotonic_ns()
-        ask.check_request(request)
+        read = ask.check_request(request)
         ask.check_supported(request)
         digest = request.digest()
         caller = self._caller(Claim("request", request.agent, digest), shown)  # before the answer to its key is sought
@@ -114,7 +114,7 @@ class DecisionPath:
             nonlocal made_now
             made_now = True
             budget = self._budget(remaining)
-            return self._fresh(request, digest, key, caller, foreign=foreign, budget=budget, arrived=arrived)
+            return self._fresh(request, read, digest, key, caller, foreign=foreign, budget=budget, arrived=arrived)
 
         answer = await (fresh() if key is None else self._repeats.once(request, key, digest, caller, fresh))
         if not made_now:
@@ -124,6 +124,7 @@ class DecisionPath:
     async def _fresh(
         self,
         request: Request,
+        read: ask.Documents,
         digest: bytes,
         key: bytes | None,
         caller: Caller,
@@ -134,7 +135,7 @@ class DecisionPath:
     ) -> Answer:
         at = payloads.policy_time(self._wall_ns())
         started = time.monotonic_ns()
-        caller, judged, others = await self._judge_all(caller, request, at, budget)
+        caller, judged, others = await self._judge_all(caller, request, read, at, budget)
         took = time.monotonic_ns() - started
         decision_id = self._new_id()
         enforced = self._settings.enforced
@@ -206,12 +207,15 @@ class DecisionPath:
         return own if remaining is None else max(0.001, min(own, remaining * 0.8))
 
     async def _judge_all(
-        self, caller: Caller, request: Request, at: str, timeout: float
+        self, caller: Caller, request: Request, read: ask.Documents, at: str, timeout: float
     ) -> tuple[Caller, Judgement, list[Judgement]]:
         """All options, by one policy and the registry that goes with it: where it changed meanwhile, all over again."""
         options = (request.wanted, *request.alternatives)
         for _ in range(_MIXED):
-            documents = [entries.policy_input(caller, request, option, at) for option in options]
+            documents = [
+                entries.policy_input(caller, request, option, arguments, read.context, at)
+                for option, arguments in zip(options, read.arguments, strict=True)
+            ]
             first, *others = await self._judged(documents, timeout)
             versions = [first.version, *(other.version for other in others)]
             if same(versions) and self._in_force.goes_with(first.version, caller.registry):

@@ -68,9 +68,9 @@ class Room:
         disk = os.statvfs(self._directory)
         return disk.f_bavail * disk.f_frsize
 
-    def exhausted(self) -> bool:
-        """Whether half of the reserve is gone: time to close in order."""
-        return self.left() < -self._reserve // 2
+    def exhausted(self, left: int) -> bool:
+        """Whether with so much :meth:`left` half of the reserve is gone: time to close in order."""
+        return left < -self._reserve // 2
 
     def refusal(self) -> LedgerFull:
         """What to tell a caller whose entry does not fit."""

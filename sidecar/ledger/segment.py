@@ -48,11 +48,11 @@ class OpenSegment:
 
     def __init__(self, place: Place, keys: ratchet.SegmentKeys, signer: Ed25519PrivateKey) -> None:
         self._place = place
-        self._name = lines.segment_name(place.chain_id, place.segment)
         self._mac_commit = ratchet.mac_key_commit(keys.mac_key)
         self._tag_commit = ratchet.tag_key_commit(keys.tag_key)
         self._key, self._tag_key = keys.mac_key, keys.tag_key
-        self._signer: Ed25519PrivateKey | None = signer
+        name = lines.segment_name(place.chain_id, place.segment)
+        self._signer: note.Signer | None = note.Signer(name, signer)
         self._tree = Tree()
         self._leaf, self._policy, self._registry = place.leaf, place.policy, place.registry
         self._span: Span | None = None
@@ -127,4 +127,4 @@ class OpenSegment:
     def _sign(self, text: str) -> bytes:
         if self._signer is None:
             raise RuntimeError("the segment's key is already destroyed")
-        return note.sign(text, self._name, self._signer)
+        return self._signer.sign(text)

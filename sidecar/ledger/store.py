@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import stat
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -115,12 +117,14 @@ class LmdbStore:
         """The store in a directory. ``max_bytes`` may be raised from one run to the next.
 
         Raises:
-            LedgerUnknown: no ledger, or of another version. LedgerError: it cannot be read or written.
+            LedgerUnknown: no ledger, or of another version. LedgerDamaged: cut short. LedgerError: it cannot be read or
+            written.
         """
         refuse_absent(directory)
         with _translated():
             environment = _environment(directory, max_bytes, create=False)
             try:
+                _refuse_cut_short(directory, environment)
                 check_format(environment)
                 environment.reader_check()
                 return cls(environment)
@@ -274,6 +278,26 @@ def check_format(environment: lmdb.Environment) -> None:
     if found != FORMAT.encode():
         other = LedgerOtherVersion if found.startswith(FORMAT.rstrip("1").encode()) else LedgerUnknown
         raise other(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
+
+
+def _refuse_cut_short(directory: Path, environment: lmdb.Environment) -> None:
+    """Refuse a file that lacks pages, which LMDB would be killed by. Raises LedgerDamaged."""
+    length = (int(environment.info()["last_pgno"]) + 1) * int(environment.stat()["psize"])
+    if (directory / FILE).stat().st_size >= length:
+        return
+    looking = [sys.executable, "-P", "-m", "sidecar.ledger.whole", str(directory.absolute())]
+    if subprocess.run(looking, stderr=subprocess.DEVNULL).returncode != 0:
+        raise LedgerDamaged("the file ledger.mdb is cut short; keep it, and run `sidecar verify` on it")
+
+
+def touch_all(directory: Path) -> None:
+    """Look at everything in a store; what ends this process ends it. Raises LedgerError."""
+    environment, _ = open_for_reading(directory)
+    with _translated(), environment.begin() as txn:
+        for name in _DATABASES:
+            with txn.cursor(environment.open_db(name, txn=txn, create=False)) as cursor:
+                for _ in cursor:
+                    pass
 
 
 def open_for_reading(directory: Path) -> tuple[lmdb.Environment, bool]:

@@ -99,8 +99,9 @@ class Writer:
         ended = False
         while not ended:
             self._held, ended = self._inbox.take(self._options.batch, self._clock, self._due)
-            self._held = self._admit(self._held)
-            if self._room.exhausted():
+            left = self._room.left()
+            self._held = self._admit(self._held, left)
+            if self._room.exhausted(left):
                 self._fail(self._room.refusal())
                 break
             self._seal_if_due()
@@ -108,9 +109,8 @@ class Writer:
         self._held = [Item(close_entry())]
         self._write_held()
 
-    def _admit(self, items: Sequence[Item]) -> Sequence[Item]:
+    def _admit(self, items: Sequence[Item], left: int) -> Sequence[Item]:
         """The items there is room for; the others are refused, and nothing of them is written."""
-        left = self._room.left() if items else 0
         admitted: list[Item] = []
         refused: list[Item] = []
         for item in items:

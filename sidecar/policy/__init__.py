@@ -6,7 +6,7 @@ the verdict. Also the gate that a policy directory must pass before it is used (
 re-running of inputs (`rerun`). Rules: an engine raises `EngineError` and nothing
 else; whatever is not plainly a decision raises and never becomes ALLOW; the policy sees only the input document, no
 clock and no network. This room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`,
-built by `rego/build.py`.
+built by `rego/build.py`; `STARTER_SOURCE` is its sources, packed.
 """
 
 from pathlib import Path
@@ -37,11 +37,13 @@ from .versions import Policy, deciding, read_bundle, read_policy
 from .wasm import WasmEngine
 
 STARTER_BUNDLE: Final = Path(__file__).with_name("starter.tar.gz")
+STARTER_SOURCE: Final = STARTER_BUNDLE.with_name("starter_source.tar.gz")
 STARTER_ENTRYPOINT: Final = "agents/decision"
 
 __all__ = [
     "STARTER_BUNDLE",
     "STARTER_ENTRYPOINT",
+    "STARTER_SOURCE",
     "AllowedSigners",
     "Bounds",
     "BuiltPolicy",

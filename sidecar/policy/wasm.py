@@ -1,7 +1,9 @@
 """The embedded engine: a policy compiled to Wasm by `opa build -t wasm`, run in this process.
 
-For the demo, for replay and for trying policies; no other process is needed. Each evaluation has a hard time limit
-(Wasmtime's epoch) and each instance a hard memory limit; the event loop waits for the guest 10 ms at most.
+No other process is needed. Each evaluation has a hard time limit (Wasmtime's epoch) and each instance a hard memory
+limit; the event loop waits for the guest 10 ms at most. A policy that is usually quick is evaluated on the loop's own
+thread while the loop has time, for two changes of threads cost more than the evaluation; on a busy loop it is evaluated
+for many questions at once on another thread (`wasm_batches`). One that is slow has a thread for each question.
 `opa-py-wasm` 1.2.1 was tried and left: it sees arguments of built-ins as JSON, so `sprintf("%v", [{"a"}])` differs
 from OPA, and its time limit is not per call.
 
@@ -36,11 +38,13 @@ from sidecar.errors import (
 from .bundle import Bundle, open_bundle
 from .document import check_result, decode_answer, encode_input
 from .engine import READY_PROBE, READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
+from .wasm_batches import Batches
 from .wasm_instance import Instance, Program
 
 _TICK: Final = 0.005  # seconds between two steps of the epoch while something runs
 _AT_ONCE_TICKS: Final = 2  # the longest that the event loop waits for the guest: 10 ms
-_QUICK: Final = 0.001  # processor seconds; a policy that takes no longer is evaluated on the event loop's own thread
+_QUICK: Final = 0.001  # processor seconds that a quick policy takes at most
+_RESTED: Final = 0.0005  # seconds since its last evaluation, after which the loop has time for another
 _NEWEST: Final = 0.125  # what one evaluation counts in the mean: a single hiccup does not drive the others off the loop
 _REST_TICKS: Final = 40  # steps in a row that find nothing running before the ticker rests
 _LOAD_SECONDS: Final = 10.0
@@ -77,7 +81,9 @@ class WasmEngine:
         self._idle = deque([first])  # append and pop are atomic
         self._closed = False
         self._usual = math.inf  # processor seconds that an evaluation takes: a mean in which the newest counts most
+        self._evaluated = -math.inf  # when one on the event loop's own thread ended
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="policy-wasm")
+        self._batches = Batches(self._threads, self._at_once)
         wasmtime_version = f"wasmtime {installed_version('wasmtime')}"
         self._version = PolicyVersion("wasm", wasmtime_version, entrypoint, bundle.revision, bundle.digest)
 
@@ -93,23 +99,31 @@ class WasmEngine:
             raise EngineTimeout("no time was left to ask the policy")
         raw = encode_input(document)
         limit = min(timeout, _MAX_TIMEOUT)
-        if self._usual <= _QUICK and limit > _AT_ONCE_TICKS * _TICK:
-            answer = self._at_once(raw)
-            if answer is not None:
-                return Evaluation(_unwrap(answer), self._version)
         work = functools.partial(self._run, raw, time.monotonic() + limit)
         try:
             async with asyncio.timeout(limit):
-                result = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                answer = await self._quickly(raw) if limit > _AT_ONCE_TICKS * _TICK else None
+                if answer is None:
+                    answer = await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except TimeoutError:
             raise _too_slow() from None
-        return Evaluation(result, self._version)
+        return Evaluation(_unwrap(answer), self._version)
+
+    async def _quickly(self, raw: bytes) -> bytes | None:
+        """The answer of a policy that is usually quick; None where it is not, or not this time."""
+        if self._usual > _QUICK:
+            return None
+        if not self._batches.idle or time.monotonic() - self._evaluated < _RESTED:
+            return await self._batches.do(raw)
+        try:
+            return self._at_once(raw)
+        finally:
+            self._evaluated = time.monotonic()
 
     def _at_once(self, raw: bytes) -> bytes | None:
-        """The answer, found on the event loop's own thread; None if it takes longer than the loop may wait.
-
-        For a policy that is usually quick two changes of threads cost more than the evaluation itself.
-        """
+        """The answer, within the 10 ms that others may be kept waiting; else None."""
+        if self._usual > _QUICK:
+            return None
         try:
             with self._ticker:
                 return self._timed(raw, _AT_ONCE_TICKS)
@@ -133,12 +147,13 @@ class WasmEngine:
         if self._closed:
             return
         self._closed = True
+        self._batches.close()
         await asyncio.to_thread(self._threads.shutdown)  # what still waits is told so by `_run`
         self._ticker.stop()
         while self._idle:
             self._idle.pop().close()
 
-    def _run(self, raw: bytes, deadline: float) -> object:
+    def _run(self, raw: bytes, deadline: float) -> bytes:
         """On a worker thread. Raises `EngineError` and nothing else."""
         if self._closed:
             raise _closed()
@@ -147,7 +162,7 @@ class WasmEngine:
             raise _too_slow()
         try:
             with self._ticker:
-                answer = self._timed(raw, math.ceil(remaining / _TICK) + 1)
+                return self._timed(raw, math.ceil(remaining / _TICK) + 1)
         except EngineError:
             raise
         except Exception as error:
@@ -155,7 +170,6 @@ class WasmEngine:
             if time.monotonic() >= deadline:
                 raise _too_slow() from None
             raise EngineError(f"the policy's Wasm stopped: {_cause(error)}") from None
-        return _unwrap(answer)
 
     def _answer(self, raw: bytes, ticks: int) -> bytes:
         instance = self._take(ticks)

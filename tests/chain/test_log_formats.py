@@ -122,7 +122,7 @@ def test_a_cosignature_that_is_another_one() -> None:
         WITNESS.sign(TIP.text().encode()) + bytes(8),
     ]
     for raw in wrong:
-        with pytest.raises(SignatureInvalid):
+        with pytest.raises((SignatureInvalid, Malformed)):  # a signature's first bytes may be no time at all
             cosignature.verify(cosigned(note.Signature(WITNESS_KEY.name, WITNESS_KEY.hash, raw)), WITNESS_KEY)
     for raw in (bytes(71), bytes(73), b"\xff" * 72):
         with pytest.raises(Malformed):

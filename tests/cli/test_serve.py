@@ -97,6 +97,18 @@ def test_without_a_ledger_nothing_is_made_by_chance(tmp_path: Path) -> None:
     assert not (tmp_path / "ledger").exists()
 
 
+def test_a_ledger_cut_short_is_told_in_one_line(tmp_path: Path) -> None:
+    ledger, _ = made(tmp_path)
+    file = ledger / "ledger.mdb"
+    whole = file.read_bytes()
+    for size in (6_000, 12_288, len(whole) // 2):
+        file.write_bytes(whole[:size])
+        done = sidecar("serve", "--data-dir", ledger, "--dev")
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert "ledger.mdb is cut short; keep it, and run `sidecar verify`" in done.stderr
+        assert file.read_bytes() == whole[:size]
+
+
 def test_init_on_serve_takes_custodians_or_dev(tmp_path: Path) -> None:
     done = sidecar("serve", "--data-dir", tmp_path / "ledger", "--init")
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import lmdb
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
@@ -133,6 +134,18 @@ def test_a_file_that_is_no_ledger_is_refused_and_left_alone(world: World, conten
     with pytest.raises(LedgerUnknown):
         world.open()
     assert (world.directory / "ledger.mdb").read_bytes() == content
+
+
+def test_a_file_shorter_than_its_page_count_but_whole_is_opened(world: World) -> None:
+    file = world.directory / "ledger.mdb"
+    with lmdb.open(str(file), subdir=False, max_dbs=6) as environment:
+        index, key = environment.open_db(b"index"), bytes(16)
+        with environment.begin(write=True) as txn:  # pages taken and freed by one commit are never written
+            txn.put(key, bytes(100_000), db=index)
+            txn.delete(key, db=index)
+        assert (environment.info()["last_pgno"] + 1) * environment.stat()["psize"] > file.stat().st_size
+    world.open().close()
+    world.assert_verifies()
 
 
 UNPRIVILEGED = """

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.policy import STARTER_BUNDLE, STARTER_ENTRYPOINT, WasmEngine, interpret, open_bundle
+from sidecar.policy import STARTER_BUNDLE, STARTER_ENTRYPOINT, STARTER_SOURCE, WasmEngine, interpret, open_bundle
 
 REGO = Path(__file__).parents[2] / "rego"
 
@@ -66,6 +66,7 @@ def test_shipped_bundle_was_built_from_these_sources() -> None:
     shipped = STARTER_BUNDLE.read_bytes()
     assert open_bundle(shipped).revision == BUILD.revision(), "run: python rego/build.py"
     assert json.loads(members(shipped)["data.json"]) == json.loads((REGO / "data.json").read_text())
+    assert STARTER_SOURCE.read_bytes() == BUILD.packed_sources(), "run: python rego/build.py"
 
 
 def test_shipped_bundle_is_what_opa_builds(opa: str) -> None:

@@ -121,7 +121,7 @@ def test_what_the_process_holds(program: OpaProgram, policy: Path) -> None:
         async with supervised(program, policy) as engine:
             await engine.ready()
             proc, place = proc_of(running(engine)), socket_of(running(engine)).parent
-            assert (proc / "environ").read_bytes() == b""
+            assert (proc / "environ").read_bytes() == b"GOGC=400\0"
             assert engine._guarded.token.encode() not in (proc / "cmdline").read_bytes()
             assert engine._guarded.token not in repr(engine._guarded)
             assert engine._guarded.token.encode() not in (place / "bundle.tar.gz").read_bytes()
