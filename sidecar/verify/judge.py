@@ -38,7 +38,7 @@ def verify_stream(
 ) -> Report:
     """Judge a stream: a whole ledger, or one segment file.
 
-    ``read(n)`` gives exactly n bytes, or fewer only at the end. ``progress`` is called with the number of entries read
+    ``read(n)`` gives at most n bytes, and none only at the end. ``progress`` is called with the number of entries read
     so far, every :data:`PROGRESS_EVERY`. ``workers`` read payloads ahead; without any, the report is the same. What
     ``read``, ``workers`` and the evidence's ``open_seed`` raise passes through, except `Malformed` from ``read`` and
     `CustodyError` from ``open_seed``, which are findings.
