@@ -33,6 +33,7 @@ CAUSES = frozenset(
         *("policy_undefined", "policy_misshaped", "policy_not_active", "policy_stale"),
     }
 )
+_DECISION, _POLICY = EntryType.DECISION, EntryType.POLICY  # Python 3.11 takes long to look them up
 STATUSES = frozenset({"executed", "blocked", "failed"})
 
 
@@ -225,7 +226,7 @@ def check(kind: EntryType, value: Any) -> dict[str, Any]:
         Malformed: not an object, another type's, or a member missing or of another form.
     """
     try:
-        proper = isinstance(value, dict) and value["type"] == kind.name and _MEMBERS[kind](value)
+        proper = value["type"] == kind.name and _MEMBERS[kind](value)
     except (KeyError, TypeError):
         proper = False
     if not proper:
@@ -243,7 +244,7 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
     if len(payload) > MAX_PAYLOAD:
         raise Malformed("payload is over the limit")
     value = check(kind, strictjson.parse_object(payload, max_depth=MAX_DEPTH))
-    if kind is EntryType.DECISION:
+    if kind is _DECISION:
         if value.get("receipt_check", "foreign") != "foreign":
             raise Malformed("payload has an unknown receipt_check")
         _check_embedded(value["request"])
@@ -251,15 +252,17 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
 
 
 def _check_embedded(request: dict[str, Any]) -> None:
-    texts = [request["arguments"], request["context"], *(a["arguments"] for a in request["alternatives"])]
-    for text in texts:
+    for text in (request["arguments"], request["context"]):
         if text:
             strictjson.parse_object(text.encode(), max_depth=MAX_DEPTH)
+    for alternative in request["alternatives"]:
+        if alternative["arguments"]:
+            strictjson.parse_object(alternative["arguments"].encode(), max_depth=MAX_DEPTH)
 
 
 def attachment_of(kind: EntryType, payload: Mapping[str, Any]) -> str:
     """The SHA-256 in hex of the attachment that a checked payload's entry comes with, or ""."""
-    if kind is EntryType.POLICY and payload["event"] in ("activated", "resumed"):
+    if kind is _POLICY and payload["event"] in ("activated", "resumed"):
         return str(payload["bundle_digest"])
     return ""
 

@@ -73,7 +73,7 @@ def parse(data: bytes, *, max_depth: int = 64) -> Any:
 def parse_object(data: bytes, *, max_depth: int = 64) -> dict[str, Any]:
     """As :func:`parse`, for a text whose value must be an object."""
     value = parse(data, max_depth=max_depth)
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise Malformed("JSON: an object is required here")
     return value
 

@@ -19,6 +19,7 @@ _COMMIT, _LENGTH, _REF_SEQ, _AGENT_TAG = 9, 10, 16, 17  # fields of the layout
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
 _FREE = EntryType.TOMBSTONE
+_OUTCOME = EntryType.OUTCOME
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME})
 _TOLD = {
     EntryType.DECISION: ("decision_id", "effect", "request_digest", "agent", "policy"),
@@ -107,7 +108,7 @@ def read_value(kind: EntryType, data: bytes, ref_seq: int, agent_tag: bytes) -> 
         Contradiction: another reference or agent tag than the header's.
     """
     value = payload.parse(kind, data)
-    if kind is EntryType.OUTCOME and value["decision_seq"] != ref_seq:
+    if kind is _OUTCOME and value["decision_seq"] != ref_seq:
         raise Contradiction("its payload refers to another entry than its header")
     if (agent_tag != ZERO16) != (proved_agent(kind, value) is not None):
         raise Contradiction("its agent tag does not go with the agent in its payload")

@@ -60,11 +60,11 @@ class _Judge:
         self._context = Context(self._s, self._epochs)
 
     def read(self, stream: Iterable[tuple[Kind, bytes, Told | None]], progress: Callable[[int], None] | None) -> None:
-        s, feed = self._s, self._entries.feed
+        s, feed, done, entry = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY
         for kind, body, told in stream:
-            if s.phase is Phase.DONE:
+            if s.phase is done:
                 raise Malformed("a record follows the seal of a segment file")
-            if kind is Kind.ENTRY:
+            if kind is entry:
                 feed(body, told)
                 if progress is not None and s.coverage.entries % PROGRESS_EVERY == 0:
                     progress(s.coverage.entries)
