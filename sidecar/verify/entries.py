@@ -23,8 +23,7 @@ _TAGGED = 216  # header and tag: the leaf's input
 _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
 _WALL, _MONO, _AGENT_TAG = 12, 13, 17
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
-_OPEN, _DECISION, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.CLOCK
-_NAMES_BUNDLE = frozenset({EntryType.DECISION, EntryType.POLICY})
+_OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
 
 Fields = tuple[Any, ...]
@@ -184,7 +183,7 @@ class Entries:
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
         elif kind is _DECISION:
             s.coverage.asserted += 1
-        if kind in _NAMES_BUNDLE:
+        if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
 
