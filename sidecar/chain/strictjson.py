@@ -65,7 +65,11 @@ def parse(data: bytes, *, max_depth: int = 64) -> Any:
         settled = written == data or written == b"".join(_TOKENS.findall(data))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         settled = False
-    if settled and _is_shallow(data, max_depth) and (data.isascii() or not _may_hold_noncharacter(data)):
+    if (
+        settled
+        and (_openings(data) <= max_depth or _reaches(value) <= max_depth)
+        and (data.isascii() or not _may_hold_noncharacter(data))
+    ):
         return value
     return _parse_exactly(data, max_depth)
 
@@ -101,10 +105,28 @@ def _may_hold_noncharacter(data: bytes) -> bool:
     return any(sign in data for sign in _NONCHARACTER_SIGNS)
 
 
+def _openings(data: bytes) -> int:
+    # Counted by leaving them out: `bytes.count` looks at every byte, four times as slowly.
+    return 2 * len(data) - len(data.replace(b"[", b"")) - len(data.replace(b"{", b""))
+
+
+def _reaches(value: Any) -> int:
+    """How deep arrays and objects are nested in a value; four times as fast as telling it from a long text."""
+    depth = 0
+    level: list[Any] = [[value]]
+    while level := [
+        inner
+        for outer in level
+        for inner in (outer.values() if type(outer) is dict else outer)
+        if type(inner) is dict or type(inner) is list
+    ]:
+        depth += 1
+    return depth
+
+
 def _is_shallow(data: bytes, max_depth: int) -> bool:
     """Whether the nesting stays within bounds; on broken JSON it may also say yes, never run away."""
-    # Openings counted by leaving them out: `bytes.count` looks at every byte, four times as slowly.
-    if 2 * len(data) - len(data.replace(b"[", b"")) - len(data.replace(b"{", b"")) <= max_depth:
+    if _openings(data) <= max_depth:
         return True
     depth = 0
     for byte in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):
