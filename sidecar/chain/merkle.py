@@ -61,9 +61,9 @@ class Tree:
         length."""
         _check_hash(leaf, "leaf hash")
         # As in a binary counter: each trailing one bit of the size is a peak to merge with.
-        carried, bits = leaf, self._size
+        carried, bits, pop = leaf, self._size, self._peaks.pop
         while bits & 1:
-            carried = node_hash(self._peaks.pop(), carried)
+            carried = sha256(b"\x01" + pop() + carried).digest()  # node_hash, which is called for every entry
             bits >>= 1
         self._peaks.append(carried)
         self._size += 1

@@ -34,6 +34,7 @@ CAUSES = frozenset(
         *("policy_undefined", "policy_misshaped", "policy_not_active", "policy_stale"),
     }
 )
+_DECISION, _POLICY = EntryType.DECISION, EntryType.POLICY  # Python 3.11 takes long to look them up
 STATUSES = frozenset({"executed", "blocked", "failed"})
 
 
@@ -42,7 +43,7 @@ def _text(value: Any) -> bool:
 
 
 # The verifier runs these for each member of each entry: the fastest check is a method of a built-in, and where it
-# raises TypeError (a number is no text to match, a list is in no set), `_object` takes that for a no.
+# raises TypeError (a number is no text to match, a list is in no set) or KeyError, `check` takes that for a no.
 
 
 def _matches(pattern: re.Pattern[str]) -> Check:
@@ -69,9 +70,21 @@ def _place(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= 0
 
 
+def _any(_: Any) -> bool:
+    return True
+
+
+def _dict(value: Any) -> bool:
+    return isinstance(value, dict)
+
+
+_WRITTEN: dict[Check, str] = {_text: "type({}) is str", _boolean: "type({}) is bool", _dict: "type({}) is dict"}
+"""Checks that `_object` writes out instead of calling them."""
+
+
 def _array(check: Check, limit: int = 10_000) -> Check:
     def every(value: Any) -> bool:
-        if not isinstance(value, list) or len(value) > limit:
+        if type(value) is not list or len(value) > limit:
             return False
         for item in value:  # noqa: SIM110  a loop: most arrays are empty or have one item
             if not check(item):
@@ -82,36 +95,23 @@ def _array(check: Check, limit: int = 10_000) -> Check:
 
 
 def _object(members: Mapping[str, Check], *, closed: bool = False) -> Check:
-    # Texts without a call: half of all members.
-    texts = tuple(name for name, member in members.items() if member is _text)
-    others = [(name, member) for name, member in members.items() if member is not _text]
-
-    def check(value: Any) -> bool:
-        if not isinstance(value, dict) or (closed and len(value) != len(members)):
-            return False
-        try:
-            for name in texts:
-                if type(value[name]) is not str:
-                    return False
-            for name, member in others:
-                if not member(value[name]):
-                    return False
-        except (KeyError, TypeError):
-            return False
-        return True
-
-    return check
+    # One expression of straight code, no loop and no call for a text or a boolean: twice as fast. What it is made of
+    # are the names in the tables below.
+    scope: dict[str, Any] = {f"check{n}": member for n, member in enumerate(members.values())}
+    terms = ["type(value) is dict", *([f"len(value) == {len(members)}"] if closed else [])]
+    for n, (name, member) in enumerate(members.items()):
+        terms.append(_WRITTEN.get(member, f"check{n}({{}})").format(f"value[{name!r}]"))
+    compiled: Check = eval(f"lambda value: {' and '.join(terms)}", scope)  # noqa: S307
+    return compiled
 
 
 def _base64(value: str) -> bool:
+    if value == "":
+        return True
     try:
         return binascii.b2a_base64(binascii.a2b_base64(value), newline=False) == value.encode()
     except ValueError:
         return False
-
-
-def _any(_: Any) -> bool:
-    return True
 
 
 _hex32 = _matches(_HEX32)
@@ -211,7 +211,7 @@ _MEMBERS: dict[EntryType, Check] = {
             "enforced": _boolean,
             "cause": _one_of(*CAUSES),
             "reasons": _reasons,
-            "obligations": _array(_object({"kind": _text, "parameters": lambda value: isinstance(value, dict)})),
+            "obligations": _array(_object({"kind": _text, "parameters": _dict})),
             "alternatives": _array(_object({"effect": _effect, "reasons": _reasons})),
             "result": _any,
             "policy": _object(_policy),
@@ -294,9 +294,14 @@ def check(kind: EntryType, value: Any) -> dict[str, Any]:
     Raises:
         Malformed: not an object, another type's, or a member missing or of another form.
     """
-    if not isinstance(value, dict) or value.get("type") != kind.name or not _MEMBERS[kind](value):
+    try:
+        proper = value["type"] == kind.name and _MEMBERS[kind](value)
+    except (KeyError, TypeError):
+        proper = False
+    if not proper:
         raise Malformed(f"payload is not a proper {kind.name}")
-    return value
+    checked: dict[str, Any] = value
+    return checked
 
 
 def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
@@ -308,7 +313,7 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
     if len(payload) > MAX_PAYLOAD:
         raise Malformed("payload is over the limit")
     value = check(kind, strictjson.parse_object(payload, max_depth=MAX_DEPTH))
-    if kind is EntryType.DECISION:
+    if kind is _DECISION:
         if value.get("receipt_check", "foreign") != "foreign":
             raise Malformed("payload has an unknown receipt_check")
         _check_embedded(value["request"])
@@ -316,15 +321,17 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
 
 
 def _check_embedded(request: dict[str, Any]) -> None:
-    texts = [request["arguments"], request["context"], *(a["arguments"] for a in request["alternatives"])]
-    for text in texts:
+    for text in (request["arguments"], request["context"]):
         if text:
             strictjson.parse_object(text.encode(), max_depth=MAX_DEPTH)
+    for alternative in request["alternatives"]:
+        if alternative["arguments"]:
+            strictjson.parse_object(alternative["arguments"].encode(), max_depth=MAX_DEPTH)
 
 
 def attachment_of(kind: EntryType, payload: Mapping[str, Any]) -> str:
     """The SHA-256 in hex of the attachment that a checked payload's entry comes with, or ""."""
-    if kind is EntryType.POLICY and payload["event"] in ("activated", "resumed"):
+    if kind is _POLICY and payload["event"] in ("activated", "resumed"):
         return str(payload["bundle_digest"])
     return ""
 

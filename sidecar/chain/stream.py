@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import struct
 from collections.abc import Callable, Iterator
 
 from sidecar.chain.limits import MAX_RECORD
@@ -24,6 +25,8 @@ class Kind(enum.IntEnum):
     ATTACHMENT = 8
 
 
+_FRAME = struct.Struct(">BI")
+_CHUNK = 1 << 16
 _KINDS = {int(k): k for k in Kind}
 
 
@@ -39,24 +42,43 @@ def record(kind: Kind, body: bytes) -> bytes:
 
 
 def records(read: Callable[[int], bytes]) -> Iterator[tuple[Kind, bytes]]:
-    """Cut a stream into records. ``read(n)`` gives exactly n bytes, or fewer only at the end.
+    """Cut a stream into records. ``read(n)`` gives at most n bytes, and none only at the end.
 
-    Memory is bounded by the longest record allowed, whatever the stream says.
+    Memory is bounded by the longest record allowed, whatever the stream says. Every record that is whole is given
+    before ``read`` is asked for more, so what it raises hides none.
 
     Raises:
         Malformed: wrong magic, unknown kind, a length over the limit, a record cut short.
     """
-    if read(len(MAGIC)) != MAGIC:
+    data = _extended(read, b"", len(MAGIC))
+    if data[: len(MAGIC)] != MAGIC:
         raise Malformed("stream does not start with SDCSEG 0 1")
-    while frame := read(5):
-        if len(frame) < 5:
+    at, have = len(MAGIC), len(data)
+    while True:
+        end = at + _FRAME.size
+        if end <= have:
+            kind, length = _FRAME.unpack_from(data, at)
+            if kind not in _KINDS:
+                raise Malformed(f"unknown record kind {kind}")
+            if length > MAX_RECORD:
+                raise Malformed("record length is over the limit")
+            start, end = end, end + length
+            if end <= have:
+                yield _KINDS[kind], data[start:end]
+                at = end
+                continue
+        data, end, at = _extended(read, data[at:], end - at), end - at, 0
+        have = len(data)
+        if not have:
+            return
+        if have < end:
             raise Malformed("stream ends within a record")
-        length = int.from_bytes(frame[1:], "big")
-        if frame[0] not in _KINDS:
-            raise Malformed(f"unknown record kind {frame[0]}")
-        if length > MAX_RECORD:
-            raise Malformed("record length is over the limit")
-        body = read(length)
-        if len(body) != length:
-            raise Malformed("stream ends within a record")
-        yield _KINDS[frame[0]], body
+
+
+def _extended(read: Callable[[int], bytes], data: bytes, needed: int) -> bytes:
+    """``data`` and what follows it: at least ``needed`` bytes in all, or fewer where the stream ends."""
+    pieces, have = [data], len(data)
+    while have < needed and (piece := read(max(_CHUNK, needed - have))):
+        pieces.append(piece)
+        have += len(piece)
+    return b"".join(pieces)

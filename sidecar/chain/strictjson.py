@@ -24,6 +24,9 @@ MAX_INTEGER: Final = 2**53 - 1
 DEEPEST: Final = 200
 """The largest ``max_depth`` one may ask for: well below the interpreter's own recursion limit."""
 
+_loads: Final = orjson.loads
+_dumps: Final = orjson.dumps
+_READING: Final = orjson.OPT_STRICT_INTEGER
 _LONGEST_INTEGER: Final = len(str(-MAX_INTEGER))
 _WRITING: Final = (
     orjson.OPT_STRICT_INTEGER
@@ -57,12 +60,16 @@ def parse(data: bytes, *, max_depth: int = 64) -> Any:
     if not 1 <= max_depth <= DEEPEST:
         raise ValueError(f"max_depth must be 1 to {DEEPEST}")
     try:
-        value = orjson.loads(data)
-        written = orjson.dumps(value, option=orjson.OPT_STRICT_INTEGER)
+        value = _loads(data)
+        written = _dumps(value, None, _READING)
         settled = written == data or written == b"".join(_TOKENS.findall(data))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         settled = False
-    if settled and _is_shallow(data, max_depth) and not _may_hold_noncharacter(data):
+    if (
+        settled
+        and (_openings(data) <= max_depth or _reaches(value) <= max_depth)
+        and (data.isascii() or not _may_hold_noncharacter(data))
+    ):
         return value
     return _parse_exactly(data, max_depth)
 
@@ -70,7 +77,7 @@ def parse(data: bytes, *, max_depth: int = 64) -> Any:
 def parse_object(data: bytes, *, max_depth: int = 64) -> dict[str, Any]:
     """As :func:`parse`, for a text whose value must be an object."""
     value = parse(data, max_depth=max_depth)
-    if not isinstance(value, dict):
+    if type(value) is not dict:
         raise Malformed("JSON: an object is required here")
     return value
 
@@ -93,14 +100,33 @@ def dumps(value: Any) -> bytes:
 
 def _may_hold_noncharacter(data: bytes) -> bool:
     # One byte of each sign first: a search for a single byte costs a tenth, and most scripts have neither.
-    if data.isascii() or not (b"\xbf" in data or b"\xef" in data):
+    if not (b"\xbf" in data or b"\xef" in data):
         return False
     return any(sign in data for sign in _NONCHARACTER_SIGNS)
 
 
+def _openings(data: bytes) -> int:
+    # Counted by leaving them out: `bytes.count` looks at every byte, four times as slowly.
+    return 2 * len(data) - len(data.replace(b"[", b"")) - len(data.replace(b"{", b""))
+
+
+def _reaches(value: Any) -> int:
+    """How deep arrays and objects are nested in a value; four times as fast as telling it from a long text."""
+    depth = 0
+    level: list[Any] = [[value]]
+    while level := [
+        inner
+        for outer in level
+        for inner in (outer.values() if type(outer) is dict else outer)
+        if type(inner) is dict or type(inner) is list
+    ]:
+        depth += 1
+    return depth
+
+
 def _is_shallow(data: bytes, max_depth: int) -> bool:
     """Whether the nesting stays within bounds; on broken JSON it may also say yes, never run away."""
-    if data.count(b"[") + data.count(b"{") <= max_depth:
+    if _openings(data) <= max_depth:
         return True
     depth = 0
     for byte in _STRING.sub(b"", data).translate(None, _NOT_BRACKETS):

@@ -1,7 +1,8 @@
 """`sidecar bench`, verification: every check with a custodian's key, against what `openssl speed` allows a core.
 
-The limit: as many bytes as the verifier hashes and MACs for an entry, MACed in one piece as openssl does it. The
-verifier does it in five small pieces, inflates, parses and compares besides.
+The limit: as many bytes as the verifier hashes and MACs for an entry, MACed in one piece as openssl does it, which
+counts CPU time; so does the figure held against it. The verifier does it in five small pieces, inflates, parses and
+compares besides.
 """
 
 from __future__ import annotations
@@ -40,7 +41,7 @@ def measure_verify(findings: Findings, work: Work, place: Path, entries: int, ro
     key, stream = place / "ledger.custodian.pem", place / "stream"
     each = _dump(ledger, stream)
     limits: list[float] = []
-    alone: list[float] = []
+    alone: list[tuple[float, float]] = []
     both: list[float] = []
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
@@ -48,11 +49,12 @@ def measure_verify(findings: Findings, work: Work, place: Path, entries: int, ro
         for _ in range(rounds):
             limits.append(openssl_hmac(each))
             alone.append(pool.submit(_verify, stream, key, False).result())
-            both.append(sum(pool.map(_verify, [stream] * 2, [key] * 2, [True] * 2)))
+            both.append(sum(wall for _, wall in pool.map(_verify, [stream] * 2, [key] * 2, [True] * 2)))
     limit = findings.add(f"openssl HMAC-SHA256, {each:,} bytes at a time", "B/s", limits)
-    one = findings.add("verified entries a second, one process", "/s", alone)
+    of_cpu = findings.add("verified entries a second of CPU time", "/s", [cpu for cpu, _ in alone])
+    one = findings.add("verified entries a second, one process", "/s", [wall for _, wall in alone])
     two = findings.add("verified entries a second, two processes", "/s", both)
-    findings.hold("verification of openssl's limit a core", one.median * each / limit.median, 0.15, at_most=False)
+    findings.hold("verification of openssl's limit a core", of_cpu.median * each / limit.median, 0.15, at_most=False)
     findings.hold("verification: two processes of one", two.median / one.median, 1.8, at_most=False)
 
 
@@ -83,16 +85,20 @@ def _join(barrier: Barrier) -> None:
     _barrier = barrier
 
 
-def _verify(stream: Path, key: Path, together: bool) -> float:
-    """Entries a second of one pass. Raises UsageError where the judgement is not the expected one."""
+def _verify(stream: Path, key: Path, together: bool) -> tuple[float, float]:
+    """Entries a second of one pass, of CPU time and of wall time.
+
+    Raises:
+        UsageError: the judgement is not the expected one.
+    """
     private = [load_private(key.read_bytes())]
     evidence = Evidence(open_seed=lambda *sealed: open_seed(private, *sealed))
     if together and _barrier is not None:
         _barrier.wait()
-    began = time.perf_counter()
+    began, began_cpu = time.perf_counter(), time.process_time()
     with stream.open("rb") as file:
         report = verify_stream(file.read, evidence)
-    took = time.perf_counter() - began
+    took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
     if report.verdict.name != "UNANCHORED" or not any(line.startswith("HMAC tags") for line in report.checked):
         raise UsageError(f"the bench's ledger is {report.verdict.name}; please report this")
-    return report.entries / took
+    return report.entries / took_cpu, report.entries / took

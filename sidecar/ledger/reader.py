@@ -18,7 +18,7 @@ from sidecar.ledger.causes import CAUSES, NO_SEGMENT, OTHER_VERSION, OVERTAKEN, 
 from sidecar.ledger.store import FILE, refuse_absent
 
 SILENCE_SECONDS: Final = 60.0
-_CHUNK: Final = 1 << 20
+_PIPE: Final = 1 << 20
 _SOURCE: Final = str(Path(__file__).parents[2])
 _ERRORS: Final[dict[int, type[SidecarError]]] = {
     OTHER_VERSION: LedgerUnknown, NO_SEGMENT: NotFound, OVERTAKEN: LedgerUnknown, UNREADABLE: LedgerUnknown,
@@ -31,7 +31,7 @@ def ledger_stream(
 ) -> Iterator[Callable[[int], bytes]]:
     """``read(n)`` over the stream of a ledger directory, or of one sealed segment's file (proto/LEDGER.md, "Stream").
 
-    ``read`` gives n bytes, and fewer only where the stream ends in order. ``silence``: seconds without a byte.
+    ``read`` gives at most n bytes, and none only where the stream ends in order. ``silence``: seconds without a byte.
 
     Raises:
         LedgerUnknown: no ledger there. From ``read``: LedgerUnknown, NotFound (no such sealed segment), or Malformed
@@ -71,7 +71,7 @@ def child_stream(
     assert child.stdout is not None
     with child.stdout as pipe:
         with contextlib.suppress(OSError):  # a larger pipe is only faster
-            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _CHUNK)
+            fcntl.fcntl(pipe, fcntl.F_SETPIPE_SZ, _PIPE)
         try:
             yield _Reading(child, pipe.fileno(), silence, overtaken).read
         finally:
@@ -82,36 +82,15 @@ def child_stream(
 class _Reading:
     def __init__(self, child: subprocess.Popen[bytes], fd: int, silence: float, overtaken: Callable[[], bool]) -> None:
         self._child, self._fd, self._silence, self._overtaken = child, fd, silence, overtaken
-        self._data, self._at = b"", 0
 
     def read(self, n: int) -> bytes:
-        end = self._at + n
-        if end <= len(self._data):
-            piece = self._data[self._at : end]
-            self._at = end
-            return piece
-        return self._gather(n)
-
-    def _gather(self, n: int) -> bytes:
-        pieces = [self._data[self._at :]]
-        have = len(pieces[0])
-        self._data, self._at = b"", 0
-        while have < n:
-            chunk = self._chunk()
-            if not chunk:
-                self._check_end()
-                break
-            pieces.append(chunk)
-            have += len(chunk)
-        whole = b"".join(pieces)
-        self._data, self._at = whole, min(n, have)
-        return whole[: self._at]
-
-    def _chunk(self) -> bytes:
         ready, _, _ = select.select([self._fd], [], [], self._silence)
         if not ready:
             raise Malformed(f"the process that reads ledger.mdb said nothing for {self._silence:.0f} s: a damaged file")
-        return os.read(self._fd, _CHUNK)
+        data = os.read(self._fd, n)
+        if not data:
+            self._check_end()
+        return data
 
     def _check_end(self) -> None:
         """The stream has ended; only exit code 0 makes that its true end."""

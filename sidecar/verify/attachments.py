@@ -23,7 +23,7 @@ class Attachments:
     def __init__(self, findings: Findings, coverage: Coverage) -> None:
         self._findings, self._coverage = findings, coverage
         self._read: set[str] = set()
-        self._unnamed: set[str] = set()
+        self.unnamed: set[str] = set()  # attachments that no entry has named yet
         self._last = ""
         self._over = False
 
@@ -40,7 +40,7 @@ class Attachments:
             raise Malformed("an attachment that is too large, or one too many")
         self._last = digest
         self._read.add(digest)
-        self._unnamed.add(digest)
+        self.unnamed.add(digest)
 
     def end(self) -> None:
         """Another record than context and attachments was read."""
@@ -54,13 +54,13 @@ class Attachments:
                 self._findings.add(Verdict.INCOMPLETE, segment, seq, "the bundle that it names is not here")
             else:
                 self._coverage.leave(f"bundle of entry {seq}: it is not here")
-        if self._unnamed:
+        if self.unnamed:
             policy = value["policy"] if kind is EntryType.DECISION else value
-            self._unnamed.discard(policy["bundle_digest"])
+            self.unnamed.discard(policy["bundle_digest"])
 
     def finish(self) -> None:
         """The stream has ended. A segment file may hold what was in force before it and decided nothing in it."""
-        for digest in sorted(self._unnamed):
+        for digest in sorted(self.unnamed):
             if not self._coverage.whole:
                 self._coverage.leave(f"attachment {digest}: no entry of this file names it")
                 continue

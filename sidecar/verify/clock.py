@@ -39,10 +39,6 @@ class ClockRule:
             self.settle()
         if mono <= self.mono:
             self._findings.add(Verdict.TAMPERED, segment, seq, "the boot-time clock did not rise")
-        self._difference(segment, seq, wall, mono, is_clock)
-        self.wall, self.mono = wall, mono
-
-    def _difference(self, segment: int, seq: int, wall: int, mono: int, is_clock: bool) -> None:
         d = wall - mono
         if self._new:
             self._new, self.base = False, d
@@ -56,6 +52,7 @@ class ClockRule:
                 Verdict.CLOCK, segment, seq, f"the wall clock stepped by {step:+.3f} s and no CLOCK entry says so"
             )
             self.base = d
+        self.wall, self.mono = wall, mono
 
     def settle(self) -> None:
         """No CLOCK entry will follow an OPEN whose wall clock lies before the epoch before."""

@@ -23,7 +23,8 @@ from sidecar.verify.state import Phase, State
 _TAGGED = 216  # header and tag: the leaf's input
 _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
 _WALL, _MONO, _AGENT_TAG = 12, 13, 17
-_NAMES_BUNDLE = frozenset({EntryType.DECISION, EntryType.POLICY})
+_SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
+_OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
 
 Fields = tuple[Any, ...]
@@ -49,7 +50,7 @@ class Entries:
             self._unreadable(body)
             return
         fields = LAYOUT.unpack_from(body)
-        if self._held is not None or s.phase is not Phase.SEGMENT or s.chain_id is None:
+        if self._held is not None or s.phase is not _SEGMENT_OPEN or s.chain_id is None:
             self._prepare(fields, body)
         if fields[_EPOCH:_PREV] == (s.epoch, s.seq, s.segment, s.chain_id):
             self._accept(fields, body, told, False)
@@ -135,7 +136,7 @@ class Entries:
             s.first_clocks = s.last_clocks
         value = self._judge(fields, body, told, condemned)
         decided = None
-        if value is not None and fields[1] == EntryType.DECISION:
+        if value is not None and fields[1] == _DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
         s.recent.append((leaf, s.last_clocks[0], decided))
         s.seq = seq + 1
@@ -162,13 +163,13 @@ class Entries:
             return None
         if kind not in _ORDINARY or s.due is not None or s.closed:
             self._placed(kind, fields[_COMMIT])
-        s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is EntryType.CLOCK)
+        s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
         if told is None or s.seq in s.receipts.due:  # a receipt is held against the whole payload
             told = contents.read(kind, fields, body)
         value = self._content(kind, fields[_AGENT_TAG], told)
-        if s.seq == 0 or kind is EntryType.OPEN:
+        if s.seq == 0 or kind is _OPEN:
             self._begin(kind, value)
-        elif kind is EntryType.CLOCK and value is not None:
+        elif kind is _CLOCK and value is not None:
             s.coverage.note(f"segment {s.segment}, entry {s.seq}: the wall clock stepped by {value['step_ns']} ns")
         return value
 
@@ -183,7 +184,7 @@ class Entries:
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
         if kind in KINDS:
             s.principals.entry(kind, value, s.segment, s.seq)
-        if kind in _NAMES_BUNDLE:
+        if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
 

@@ -34,7 +34,7 @@ def verify_stream(
 ) -> Report:
     """Judge a stream: a whole ledger, or one segment file.
 
-    ``read(n)`` gives exactly n bytes, or fewer only at the end. ``progress`` is called with the number of entries read
+    ``read(n)`` gives at most n bytes, and none only at the end. ``progress`` is called with the number of entries read
     so far, every :data:`PROGRESS_EVERY`. ``workers`` read payloads ahead; without any, the report is the same. What
     ``read``, ``workers`` and the evidence's ``open_seed`` raise passes through, except `Malformed` from ``read`` and
     `CustodyError` from ``open_seed``, which are findings.
@@ -56,11 +56,11 @@ class _Judge:
         self._context = Context(self._s, self._epochs)
 
     def read(self, stream: Iterable[tuple[Kind, bytes, Told | None]], progress: Callable[[int], None] | None) -> None:
-        s, feed = self._s, self._entries.feed
+        s, feed, done, entry = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY
         for kind, body, told in stream:
-            if s.phase is Phase.DONE:
+            if s.phase is done:
                 raise Malformed("a record follows the seal of a segment file")
-            if kind is Kind.ENTRY:
+            if kind is entry:
                 feed(body, told)
                 if progress is not None and s.coverage.entries % PROGRESS_EVERY == 0:
                     progress(s.coverage.entries)

@@ -253,7 +253,7 @@ def test_an_approval_that_the_header_does_not_refer_to() -> None:
 
 def trusting(**keys: list[str]) -> Evidence:
     pinned = {name.replace("_", "-"): frozenset(ids) for name, ids in keys.items()}
-    return Evidence(trust=Trust({STORY.chain_id: public(STORY.identity)}, pinned))
+    return Evidence(trust=Trust({STORY.chain_id: public(STORY.identity)}, principals=pinned))
 
 
 @pytest.mark.parametrize(

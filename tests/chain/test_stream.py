@@ -68,3 +68,18 @@ def test_the_longest_record() -> None:
     assert cut(MAGIC + record(Kind.ENTRY, body)) == [(Kind.ENTRY, body)]
     with pytest.raises(Malformed):
         record(Kind.ENTRY, body + b"x")
+
+
+@given(RECORDS, st.integers(1, 40))
+def test_pieces_of_any_size_give_the_same_records(given_records: list[tuple[Kind, bytes]], size: int) -> None:
+    source = BytesIO(MAGIC + b"".join(record(kind, body) for kind, body in given_records))
+    assert list(records(lambda n: source.read(min(n, size)))) == given_records
+
+
+def test_what_reading_raises_hides_no_record_before_it() -> None:
+    pieces = [MAGIC + record(Kind.HEAD, b"a") + record(Kind.SEAL, b"b")[:-1]]
+    found = []
+    with pytest.raises(IndexError):
+        for kind, _ in records(lambda n: pieces.pop()):
+            found.append(kind)
+    assert found == [Kind.HEAD]

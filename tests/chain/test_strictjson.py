@@ -71,6 +71,15 @@ def test_written_and_then_damaged_json_fares_alike_on_both_paths(
     agree(written[:start] + written[end:] + written[start:end])
 
 
+@given(values, st.integers(1, 8))
+def test_depth_is_the_same_on_both_paths(value: Any, max_depth: int) -> None:
+    """Of a value and of its text, with brackets in strings, and more of them than the quick count lets pass."""
+    written = json.dumps([value, "[{" * 9, []], ensure_ascii=False, separators=(",", ":")).encode()
+    assert outcome(lambda: strictjson.parse(written, max_depth=max_depth)) == outcome(
+        strictjson._parse_exactly, written, max_depth
+    )
+
+
 @given(st.floats(allow_nan=False, allow_infinity=False))
 def test_a_number_is_the_nearest_binary64(number: float) -> None:
     assert repr(strictjson.parse(repr(number).encode())) == repr(number)

@@ -25,7 +25,7 @@ from sidecar.errors import LedgerUnknown
 from sidecar.ledger import ledger_stream
 from sidecar.verify import Evidence, Report, Verdict, verify_stream
 from tests.fuzz.examples import fuzz
-from tests.ledger.worlds import PATIENCE, SECOND, World, decision, loaded, naive_open
+from tests.ledger.worlds import PATIENCE, SECOND, World, decision, everything, loaded, naive_open
 
 PAGE = 4096
 CUSTODY = Custody("any", (Custodian("auditor", "hpke", b"a key nobody uses here"),))
@@ -154,7 +154,7 @@ def content(world: World) -> bytes | None:
     """The stream the reader gives, or None where it does not come to an end in order."""
     try:
         with ledger_stream(world.directory, silence=20) as read:
-            return read(1 << 30)
+            return everything(read)
     except Exception:
         return None
 

@@ -247,3 +247,8 @@ def _policy(revision: str) -> dict[str, str]:
         "engine": "wasm", "engine_version": "46", "entrypoint": "agents/decision", "revision": revision,
         "bundle_digest": "",
     }  # fmt: skip
+
+
+def everything(read: Callable[[int], bytes]) -> bytes:
+    """All that a stream gives."""
+    return b"".join(iter(lambda: read(1 << 20), b""))
