@@ -241,7 +241,7 @@ class FleetLog:
         self._register(held, signed)
 
     def _write(self, entries: list[bytes]) -> tuple[Edge, list[bytes]]:
-        edge = Edge(self.tip.size, self._tiles.at(self.tip.size))
+        edge = Edge(self.tip.size, self._tiles.at(self.tip.size, fresh=True))
         made = edge.grow([merkle.leaf_hash(each) for each in entries])
         held, first = self._tail + entries, self.tip.size // tile.WIDTH
         for at in range(0, len(held), tile.WIDTH):
@@ -254,7 +254,7 @@ class FleetLog:
 
     def _sign(self, held: Batch, edge: Edge) -> bytes:
         """The next checkpoint, once the stored tiles were shown to extend the one before."""
-        read = self._tiles.at(edge.size)
+        read = self._tiles.at(edge.size, fresh=True)
         new = Checkpoint(self.key.name, edge.size, Tree(edge.size, tile.peaks(edge.size, read)).root())
         if self.tip.size:
             proof = [tile.range_root(each, read) for each in merkle.consistency_ranges(self.tip.size, new.size)]

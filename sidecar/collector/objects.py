@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from sidecar.chain import batch, note, tile
@@ -13,7 +14,7 @@ from sidecar.errors import Malformed, StorageError
 PREFIX = "log/"
 _TILE_BYTES = tile.WIDTH * 32
 BUNDLE_BYTES = tile.WIDTH * (tile.MAX_ENTRY + 2)
-_CACHED = 1_024  # full tiles, 8 KiB each
+_CACHED = 1_024  # tiles, 8 KiB each at most
 
 
 def batch_name(number: int) -> str:
@@ -67,31 +68,36 @@ def newest(exists: Callable[[int], bool], known: int) -> int:
 
 
 class Tiles:
-    """Hashes of a log's stored tiles; full ones, which never change, are kept in memory up to a bound."""
+    """Hashes of a log's stored tiles, kept in memory up to a bound: a tile of one width never changes."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._full: dict[tuple[int, int], list[bytes]] = {}
+        self._kept: dict[Tile, list[bytes]] = {}
+        self._lock = threading.Lock()
 
-    def at(self, size: int) -> tile.ReadTile:
+    def at(self, size: int, *, fresh: bool = False) -> tile.ReadTile:
         """How to read the tiles of a tree of ``size`` entries, the size of a checkpoint.
 
-        What is returned raises `StorageError` where a tile is missing or damaged.
+        ``fresh``: partial tiles, which the next ones are made from, come out of storage and not out of memory. What is
+        returned raises `StorageError` where a tile is missing or damaged.
         """
 
         def read(level: int, number: int) -> list[bytes]:
-            width = tile.width_at(level, number, size)
-            kept = self._full.get((level, number))
-            if kept is not None:
-                return kept[:width]
-            hashes = self._stored(Tile(level, number, width))
-            if width == tile.WIDTH:
-                if len(self._full) >= _CACHED:
-                    self._full.pop(next(iter(self._full)))
-                self._full[level, number] = hashes
+            which = Tile(level, number, tile.width_at(level, number, size))
+            kept = self._kept.get(which)
+            if kept is not None and not (fresh and which.width < tile.WIDTH):
+                return kept
+            hashes = self._stored(which)
+            self._keep(which, hashes)
             return hashes
 
         return read
+
+    def _keep(self, which: Tile, hashes: list[bytes]) -> None:
+        with self._lock:
+            if len(self._kept) >= _CACHED:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[which] = hashes
 
     def _stored(self, which: Tile) -> list[bytes]:
         data = self._storage.read(PREFIX + which.path(), _TILE_BYTES)
