@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 from sidecar.chain import batch, note, tile
 from sidecar.chain.batch import Batch
+from sidecar.chain.note import VerifierKey
 from sidecar.chain.tile import Tile
 from sidecar.collector.storage import Storage
-from sidecar.errors import Malformed, StorageError
+from sidecar.errors import Malformed, SignatureInvalid, StorageError
 
 PREFIX = "log/"
 _TILE_BYTES = tile.WIDTH * 32
@@ -42,15 +43,15 @@ def read_checkpoint(storage: Storage, number: int) -> bytes | None:
     return storage.read(checkpoint_name(number), note.MAX_SIZE)
 
 
-def read_batch(storage: Storage, number: int) -> Batch | None:
-    """A batch; None if there is none. Raises StorageError, also where it is damaged."""
+def read_batch(storage: Storage, number: int, key: VerifierKey) -> Batch | None:
+    """A batch; None if there is none. Raises StorageError, also where it is damaged or this log did not write it."""
     data = storage.read(batch_name(number), batch.MAX_BYTES)
     if data is None:
         return None
     try:
-        read = Batch.parse(data)
+        read = Batch.parse(data, key.public_key)
         read.entries()
-    except Malformed as error:
+    except (Malformed, SignatureInvalid) as error:
         raise StorageError(f"{batch_name(number)} is damaged: {error}") from None
     return read
 
