@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 
@@ -69,11 +70,11 @@ def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
     return WasmEngine(bundle.packed, config.entrypoint)
 
 
-def in_force_of(config: Config, switch: Switch, ledger: Ledger) -> InForce:
+def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callable[[], None]) -> InForce:
     """What may decide, under the configured rules."""
     observing = Origin("opa", config.opa) if config.opa else None
     staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
-    return InForce(switch, ledger, staleness, observing=observing)
+    return InForce(switch, ledger, staleness, observing=observing, further=further)
 
 
 def server_tls(config: Config, metrics: Metrics) -> ServerTls | None:

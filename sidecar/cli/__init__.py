@@ -76,6 +76,12 @@ def _policy() -> click.Command:
     return policy
 
 
+def _collector() -> click.Command:
+    from sidecar.cli.collector import collector
+
+    return collector
+
+
 def _bench() -> click.Command:
     from sidecar.cli.bench import bench
 
@@ -93,6 +99,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "keys": _keys,
     "policy": _policy,
     "bench": _bench,
+    "collector": _collector,
 }
 
 

@@ -30,7 +30,7 @@ from sidecar.client.material import FileSource, Material, Source, pem_of
 from sidecar.client.outcome import Permit, Status, UnreportedOutcome
 from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, Refused, UnmetObligation
 from sidecar.client.stream import DecisionStream
-from sidecar.client.tls import TlsFiles, TlsSpiffe
+from sidecar.client.tls import Tls, TlsFiles, TlsSpiffe, open_source
 from sidecar.client.wire import Ask
 from sidecar.client.workload import WorkloadSource
 
@@ -59,10 +59,12 @@ __all__ = [
     "Refused",
     "Source",
     "Status",
+    "Tls",
     "TlsFiles",
     "TlsSpiffe",
     "UnmetObligation",
     "UnreportedOutcome",
     "WorkloadSource",
+    "open_source",
     "pem_of",
 ]

@@ -54,8 +54,13 @@ class InForce:
         *,
         observing: Origin | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        further: Callable[[], None] = lambda: None,
     ) -> None:
-        """``observing``: somebody else feeds the engine; what it reports is put on record with this origin."""
+        """``observing``: somebody else feeds the engine; what it reports is put on record with this origin.
+
+        ``further``: raises EngineError where no decision may be made for another reason than the policy's age.
+        """
+        self._further = further
         self._switch, self._ledger, self._staleness = switch, ledger, staleness
         self._observing, self._monotonic = observing, monotonic
         self._admitted: set[Identity] = set()
@@ -100,7 +105,8 @@ class InForce:
         self._synced = self._monotonic()
 
     def check_fresh(self) -> None:
-        """Raises PolicyStale where no decision may be made for want of a look at the source."""
+        """Raises EngineError where no decision may be made, for want of a look at the source or another."""
+        self._further()
         if self._staleness.deny and self.stale:
             raise PolicyStale("the policy's source could not be asked for too long; mend its reachability")
 

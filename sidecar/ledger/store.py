@@ -72,6 +72,10 @@ class Store(Protocol):
         """What was attached under this SHA-256, by the store's word."""
         ...
 
+    def attached(self, seq: int) -> bytes | None:
+        """What is attached to an entry, by the store's word."""
+        ...
+
     def last_attached(self) -> int | None:
         """The greatest number of an entry with an attachment."""
         ...
@@ -201,6 +205,11 @@ class LmdbStore:
     def attachment(self, digest: bytes) -> bytes | None:
         """As :meth:`Store.attachment`."""
         return self._get(self._attachments, digest)
+
+    def attached(self, seq: int) -> bytes | None:
+        """As :meth:`Store.attached`."""
+        digest = self._get(self._attached, seq_key(seq))
+        return None if digest is None else self.attachment(digest)
 
     def last_attached(self) -> int | None:
         """As :meth:`Store.last_attached`."""

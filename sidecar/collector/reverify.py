@@ -1,0 +1,106 @@
+"""Verifying again everything that is held: each chain's runs by the judge, the index against the log's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from sidecar.chain import merkle, note
+from sidecar.chain.note import VerifierKey
+from sidecar.chain.parcel import parcel_message
+from sidecar.chain.stream import MAGIC, Kind, record
+from sidecar.collector import objects
+from sidecar.collector.held import Held, Taking
+from sidecar.collector.index import Index
+from sidecar.collector.rebuild import reindex
+from sidecar.collector.runs import Chain, Runs
+from sidecar.collector.storage import Storage
+from sidecar.errors import CollectorRefused, SignatureInvalid, StorageError
+from sidecar.verify import Evidence, Report, verify_stream
+
+_FOLLOWED = (Kind.EPOCH, Kind.ENTRY, Kind.SEAL)
+
+
+def verify_chain(runs: Runs, chain: Chain, evidence: Evidence, progress: Callable[[int], None] | None) -> Report:
+    """The judge's report on what is held of a chain.
+
+    Raises:
+        StorageError: a run is missing, damaged, or was never signed by the chain's identity key.
+    """
+    return verify_stream(_reader(_stream(runs, chain)), evidence, progress=progress)
+
+
+def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
+    """A ledger's stream (proto/LEDGER.md, "Stream"): attachments first, then the chain's records."""
+    yield MAGIC
+    for digest in sorted(_attachments(runs, chain)):
+        body = runs.attachment(digest)
+        if body is None:
+            raise StorageError(f"attachment {digest.hex()} is gone")
+        yield record(Kind.ATTACHMENT, body)
+    held, number, head = Held(chain.chain_id, chain.identity), 0, b""
+    while (run := runs.read(chain, number)) is not None:
+        if run.before != held:
+            raise StorageError(f"run {number} of chain {chain.chain_id.hex()} does not go on from the one before")
+        try:
+            note.verify_signature(chain.identity, run.signature, parcel_message(chain.chain_id, run.parcel))
+            records = runs.records(run)
+            held = replace(Taking(held).take(records), run=number + 1)
+        except (SignatureInvalid, CollectorRefused) as error:
+            raise StorageError(f"run {number} of chain {chain.chain_id.hex()}: {error}") from None
+        head = b"".join(body for kind, body in records[-1:] if kind is Kind.HEAD)
+        yield from (record(kind, body) for kind, body in records if kind in _FOLLOWED)
+        number += 1
+    if head:
+        yield record(Kind.HEAD, head)
+
+
+def _attachments(runs: Runs, chain: Chain) -> set[bytes]:
+    from hashlib import sha256
+
+    found: set[bytes] = set()
+    number = 0
+    while (run := runs.read(chain, number)) is not None:
+        found |= {sha256(body).digest() for kind, body in runs.records(run) if kind is Kind.ATTACHMENT}
+        number += 1
+    return found
+
+
+def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
+    held = bytearray()
+
+    def read(size: int) -> bytes:
+        while not held:
+            piece = next(pieces, None)
+            if piece is None:
+                return b""
+            held.extend(piece)
+        data = bytes(held[:size])
+        del held[:size]
+        return data
+
+    return read
+
+
+def verify_log(storage: Storage, index: Index, fresh: Index, key: VerifierKey) -> list[str]:
+    """What is wrong with the index, by what an index rebuilt into ``fresh`` says; the log itself is checked on the way.
+
+    Raises:
+        LogRefused, StorageError: the log's objects are not what its checkpoints say.
+    """
+    reindex(storage, fresh, key)
+    wrong = []
+    tip = index.tip()
+    if tip != fresh.tip():
+        wrong.append("the index names another newest checkpoint than the objects")
+    number = 0
+    while (held := objects.read_batch(storage, number, key)) is not None:
+        leaves = [merkle.leaf_hash(each) for each in held.entries()]
+        if index.positions(leaves) != fresh.positions(leaves):
+            wrong.append(f"the index has other places for what batch {number} logged")
+        number += 1
+    for standing in fresh.standings():
+        found = index.standing(standing.chain_id)
+        if found is None or (found[0].sealed, found[0].seal) != (standing.sealed, standing.seal):
+            wrong.append(f"the index has another last seal of chain {standing.chain_id.hex()}")
+    return wrong
