@@ -288,6 +288,7 @@ class Collector:
         config = self._config
         key = log_key(config)
         storage, index = open_storage(config), open_index(config)
+        (Path(config.data_dir) / "log.vkey").write_text(f"{verifier_key(config)}\n")
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)
