@@ -12,7 +12,7 @@ from typing import Any, Final
 from sidecar.chain import lines, note, payload, strictjson
 from sidecar.chain.entry import HEADER_SIZE, EntryType, Header, StoredEntry, leaf, payload_commit
 from sidecar.chain.epoch import EpochNote, epoch_hash
-from sidecar.chain.head import Head
+from sidecar.chain.head import Head, head_hash
 from sidecar.chain.limits import MAX_ATTACHMENT, SEGMENT_ENTRIES, ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.parcel import Record
@@ -22,6 +22,7 @@ from sidecar.chain.stream import Kind
 from sidecar.errors import CollectorRefused, Malformed, SignatureInvalid
 
 TAGGED: Final = HEADER_SIZE + 32
+_TYPE_AT = 8  # of an entry's header
 _HASHES = ("leaf", "seal", "key", "note")
 _NUMBERS = ("run", "epoch", "segment", "seq", "first", "wall")
 
@@ -95,6 +96,7 @@ class Taking:
     named: set[bytes] = field(default_factory=set)
     entries: int = 0
     _tree: Tree = field(init=False)
+    _headed: bytes | None = None
 
     def __post_init__(self) -> None:
         self._tree = Tree(self.held.seq - self.held.first, self.held.peaks)
@@ -109,6 +111,8 @@ class Taking:
         at, wall, before = self.held.seq, self.held.wall, self.held.leaf
         try:
             for kind, body in records:
+                if kind is not Kind.SEAL:
+                    self._headed = None
                 if kind is Kind.ENTRY:
                     before, wall = self._entry(body, at, before)
                     at += 1
@@ -150,16 +154,11 @@ class Taking:
         ):
             raise CollectorRefused("MALFORMED", f"entry {seq}: GENESIS is entry 0, and of its chain")
         if header.type is EntryType.POLICY:
-            self._names(content)
+            self.named |= _named(content)
         its_leaf = leaf(stored.header, stored.tag)
         self._tree.append(its_leaf)
         self.entries += 1
         return its_leaf, header.wall_ns
-
-    def _names(self, content: bytes) -> None:
-        named = payload.attachment_of(EntryType.POLICY, payload.parse(EntryType.POLICY, content))
-        if named:
-            self.named.add(bytes.fromhex(named))
 
     def _attach(self, body: bytes) -> None:
         if len(body) > MAX_ATTACHMENT:
@@ -197,6 +196,7 @@ class Taking:
             )
         if (head.seq, head.leaf) != (held.seq - 1, held.leaf):
             raise CollectorRefused("FORK", f"the head is about another entry {head.seq}, or not about the last one")
+        self._headed = head_hash(text)
 
     def _seal(self, body: bytes) -> None:
         held = self.held
@@ -213,12 +213,27 @@ class Taking:
         found = (seal.first, seal.count, seal.root, seal.last, seal.prev)
         if found != (held.first, held.seq - held.first, self._tree.root(), held.leaf, held.seal):
             raise CollectorRefused("ROLLBACK" if crash else "FORK", f"the seal of segment {held.segment} covers others")
+        if crash and seal.head != self._headed:
+            raise CollectorRefused("MALFORMED", "the recovery seal comes without the head that it names")
         self.notes.append(body)
         self._tree = Tree()
         ended = seal.reason if seal.next is None else ""
         self.held = replace(
             held, segment=held.segment + 1, first=held.seq, seal=seal_hash(text), key=seal.next or ZERO32, ended=ended
         )
+
+
+def named_by(body: bytes) -> set[bytes]:
+    """The digests of what a stored entry names. Raises Malformed."""
+    if body[_TYPE_AT] != EntryType.POLICY:
+        return set()
+    stored = StoredEntry.parse(body)
+    return _named(stored.payload(Header.decode(stored.header).payload_len))
+
+
+def _named(content: bytes) -> set[bytes]:
+    named = payload.attachment_of(EntryType.POLICY, payload.parse(EntryType.POLICY, content))
+    return {bytes.fromhex(named)} if named else set()
 
 
 def _refuse_link(seq: int, *, first: bool) -> None:

@@ -14,12 +14,15 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.chain import note
+from sidecar.chain import lines, note
 from sidecar.chain.ack import Ack
 from sidecar.chain.entry import HEADER_SIZE, leaf
+from sidecar.chain.epoch import EpochNote
 from sidecar.chain.head import Head
+from sidecar.chain.limits import ZERO32
 from sidecar.chain.merkle import leaf_hash
 from sidecar.chain.parcel import MAX_GENESIS, Record, enrol_message, parcel_message, unpack
+from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
 from sidecar.collector.alarms import Alarms
 from sidecar.collector.held import TAGGED, Held, Taking
@@ -199,18 +202,49 @@ class Ingest:
             if held is None:
                 return
             if held != record:
+                self._check_signed(book, record)
                 code = "FORK" if record[0] is Kind.ENTRY or _orderly(record) else "ROLLBACK"
                 raise CollectorRefused(
                     code, f"a record at segment {first[0]}, entry {first[1]} or after it is another one"
                 )
         for kind, body in records:
             if kind is Kind.HEAD:
-                self._compare_head(book, Head.parse(note.parse(body).text))
+                self._compare_head(book, (kind, body), Head.parse(note.parse(body).text))
 
-    def _compare_head(self, book: Book, head: Head) -> None:
+    def _check_signed(self, book: Book, record: Record) -> None:
+        """Whether a note that contradicts what is held is signed as it must be: else anybody could raise an alarm."""
+        kind, body = record
+        if kind is Kind.ENTRY:
+            return  # the identity key vouches for the parcel
+        chain_id = book.chain.chain_id
+        segment = (place_of(record) or (0, 0))[0]
+        name, key = lines.identity_name(chain_id), book.chain.identity
+        if kind is Kind.HEAD or _orderly(record):
+            name, key = lines.segment_name(chain_id, segment), self._key_of(book, segment)
+        try:
+            note.verify_single(body, name, key)
+        except (Malformed, SignatureInvalid) as error:
+            raise CollectorRefused("WRONG_KEY", f"a note of segment {segment}: {error}") from None
+
+    def _key_of(self, book: Book, segment: int) -> bytes:
+        """The key that signs a segment's heads and seal, by the note before it."""
+        if segment >= book.held.segment:
+            return book.held.key
+        key = ZERO32
+        for kind, body in self._runs.from_place(book.chain, (max(0, segment - 1), 0), book.held.run - 1):
+            if kind is Kind.SEAL and (seal := Seal.parse(note.parse(body).text)).segment == segment - 1:
+                key = seal.next or ZERO32
+            if kind is Kind.EPOCH and (epoch := EpochNote.parse(note.parse(body).text)).segment == segment:
+                key = epoch.key
+            if key != ZERO32:
+                break
+        return key
+
+    def _compare_head(self, book: Book, record: Record, head: Head) -> None:
         for kind, body in self._runs.from_place(book.chain, (head.segment, head.seq), book.held.run - 1):
             if kind is Kind.ENTRY:
                 if leaf(body[:HEADER_SIZE], body[HEADER_SIZE:TAGGED]) != head.leaf:
+                    self._check_signed(book, record)
                     raise CollectorRefused("FORK", f"a head is about another entry {head.seq}")
                 return
 

@@ -7,10 +7,10 @@ from dataclasses import replace
 
 from sidecar.chain import merkle, note
 from sidecar.chain.note import VerifierKey
-from sidecar.chain.parcel import parcel_message
+from sidecar.chain.parcel import Record, parcel_message
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.collector import objects
-from sidecar.collector.held import Held, Taking
+from sidecar.collector.held import Held, Taking, named_by
 from sidecar.collector.index import Index
 from sidecar.collector.rebuild import reindex
 from sidecar.collector.runs import Chain, Runs
@@ -38,7 +38,8 @@ def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
         if body is None:
             raise StorageError(f"attachment {digest.hex()} is gone")
         yield record(Kind.ATTACHMENT, body)
-    held, number, head = Held(chain.chain_id, chain.identity), 0, b""
+    held, number = Held(chain.chain_id, chain.identity), 0
+    open_segment: list[Record] = []
     while (run := runs.read(chain, number)) is not None:
         if run.before != held:
             raise StorageError(f"run {number} of chain {chain.chain_id.hex()} does not go on from the one before")
@@ -48,20 +49,36 @@ def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
             held = replace(Taking(held).take(records), run=number + 1)
         except (SignatureInvalid, CollectorRefused) as error:
             raise StorageError(f"run {number} of chain {chain.chain_id.hex()}: {error}") from None
-        head = b"".join(body for kind, body in records[-1:] if kind is Kind.HEAD)
-        yield from (record(kind, body) for kind, body in records if kind in _FOLLOWED)
+        for each in records:
+            open_segment.append(each)
+            if each[0] is Kind.SEAL:
+                yield from _framed(open_segment, headed=b"\nreason crash\n" in each[1])
+                open_segment = []
         number += 1
-    if head:
-        yield record(Kind.HEAD, head)
+    heads = [at for at, (kind, _) in enumerate(open_segment) if kind is Kind.HEAD]
+    # What no head covers yet was vouched for by the identity key alone.
+    yield from _framed(open_segment[: heads[-1] + 1] if heads else [], headed=True)
+
+
+def _framed(segment: list[Record], *, headed: bool) -> Iterator[bytes]:
+    """A segment's records as a ledger has them: the last head, where it has one, after all entries."""
+    heads = [body for kind, body in segment if kind is Kind.HEAD]
+    for kind, body in segment:
+        if kind is Kind.SEAL and headed and heads:
+            yield record(Kind.HEAD, heads[-1])
+        if kind in _FOLLOWED:
+            yield record(kind, body)
+    if headed and heads and segment[-1][0] is not Kind.SEAL:
+        yield record(Kind.HEAD, heads[-1])
 
 
 def _attachments(runs: Runs, chain: Chain) -> set[bytes]:
-    from hashlib import sha256
-
     found: set[bytes] = set()
     number = 0
     while (run := runs.read(chain, number)) is not None:
-        found |= {sha256(body).digest() for kind, body in runs.records(run) if kind is Kind.ATTACHMENT}
+        for kind, body in runs.records(run):
+            if kind is Kind.ENTRY:
+                found |= named_by(body)
         number += 1
     return found
 

@@ -82,6 +82,8 @@ def shipment(store: Store, head: bytes, open_segment: int, segment: int, seq: in
         if sealed is None:
             run.append((Kind.HEAD, head))
             break
+        recovered = store.note(segment, NoteKind.HEAD)  # what a crash left, and the seal names
+        run += [(Kind.HEAD, recovered)] if recovered is not None else []
         run.append((Kind.SEAL, sealed))
         room -= len(sealed)
         segment += 1
