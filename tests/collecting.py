@@ -23,7 +23,8 @@ class Collecting:
 
     def settings(self, *more: str) -> str:
         """TOML for a sidecar that ships here."""
-        rows = [f'address = "{self.address}"', f'log_key = "{self.key}"', "period = 0.05", *more]
+        lingering = () if any(each.startswith("linger") for each in more) else ("linger = 60",)
+        rows = [f'address = "{self.address}"', f'log_key = "{self.key}"', "period = 0.05", *lingering, *more]
         return "[collector]\n" + "\n".join(rows) + "\n"
 
     def stop(self, number: int = signal.SIGTERM) -> int:

@@ -29,7 +29,7 @@ from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.recovery import find_end, read_chain
-from sidecar.ledger.shipping import Left, Shipment, shipment
+from sidecar.ledger.shipping import Left, Shipment, first_of, shipment
 from sidecar.ledger.store import LmdbStore, Store, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
@@ -271,6 +271,10 @@ class Ledger:
             return shipment(self._store, at.head, at.segment, segment, seq, limit)
         except Malformed as error:
             raise LedgerDamaged(f"segment {segment} cannot be shipped: {error}; run `sidecar verify`") from None
+
+    def first(self, segment: int) -> int:
+        """The number of the entry that a segment starts with, up to the open one."""
+        return first_of(self._store, segment)
 
     def notes(self, segment: int) -> list[bytes]:
         """A segment's epoch note, if it has one, and its seal; none of a segment that is open."""

@@ -69,7 +69,7 @@ def shipment(store: Store, head: bytes, open_segment: int, segment: int, seq: in
         if ends.segment != segment:
             break  # the open segment is empty so far, and its head is about the one before
         epoch = store.note(segment, NoteKind.EPOCH)
-        if epoch is not None and seq == _first(store, segment):
+        if epoch is not None and seq == first_of(store, segment):
             run.append((Kind.EPOCH, epoch))
         for record in _entries(store, seq, ends.after - seq):
             run.append(record)
@@ -104,7 +104,7 @@ class _Ends:
         return cls(seal.segment, seal.first + seal.count)
 
 
-def _first(store: Store, segment: int) -> int:
+def first_of(store: Store, segment: int) -> int:
     """The number of the entry that a segment starts with."""
     if segment == 0:
         return 0

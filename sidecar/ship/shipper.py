@@ -42,11 +42,24 @@ class Shipment(Protocol):
     def seq(self) -> int: ...
 
 
+class Position(Protocol):
+    """`ledger.Position`."""
+
+    @property
+    def segment(self) -> int: ...
+
+
 class Book(Protocol):
     """What is read of a ledger: `ledger.Ledger`."""
 
     def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
         """The records from a place on. Raises LedgerError."""
+
+    def first(self, segment: int) -> int:
+        """The number of the entry that a segment starts with."""
+
+    def position(self) -> Position:
+        """How far it is durable."""
 
     def notes(self, segment: int) -> list[bytes]:
         """A segment's signed notes; none of one that is not sealed. Raises LedgerError."""
@@ -77,7 +90,8 @@ class Shipper:
         self._period, self._roll_seconds, self._on_failure = period, roll_seconds, on_failure
         self._place: tuple[int, int] | None = None
         self._head = b""
-        self._wanted: list[bytes] | None = None
+        self._wanted: list[bytes] = []
+        self._looked_back = False
         self._roll_due = 0.0
         self._unreceipted_since: float | None = None
         self.bytes = self.refused = self.failures = 0
@@ -183,36 +197,45 @@ class Shipper:
         parcel = pack(records)
         signature = self._left.sign(parcel_message(self._left.chain_id, parcel))
         found = self._link.ship(self._left.chain_id, parcel, signature)
+        self.bytes += len(parcel)
         before, last = self._place, records[-1]
         self._move(found, began if last[0] is Kind.HEAD else None)
-        self.bytes += len(parcel)
         if last[0] is Kind.HEAD:
             self._head = last[1]
         elif self._place == before:
             raise CollectorUnavailable("the collector does not go on")
-        if self._wanted is not None:
-            self._want([note.parse(body).text.encode() for kind, body in records if kind in (Kind.EPOCH, Kind.SEAL)])
+        self._want([note.parse(body).text.encode() for kind, body in records if kind in (Kind.EPOCH, Kind.SEAL)])
 
     def _move(self, found: Where, all_before: float | None) -> None:
         ack = acknowledged(found, self._left.chain_id, self._key)
         if ack.seq is not None and self._left.leaf(ack.seq) != ack.leaf:
+            self._tell(ack.segment)
             raise CollectorRefused("FORK", f"it holds another entry {ack.seq} than the ledger")
         self._place = found.segment, found.seq
         self._backlog.shipped(0 if ack.seq is None else ack.seq + 1, all_before)
 
+    def _tell(self, segment: int) -> None:
+        """Show the collector the history that contradicts its own: it keeps both, and raises the alarm."""
+        segment = min(segment, self._book.position().segment)
+        records = self._book.shipment(segment, self._book.first(segment), PARCEL).records
+        parcel = pack(records)
+        signature = self._left.sign(parcel_message(self._left.chain_id, parcel))
+        self._link.ship(self._left.chain_id, parcel, signature)
+
     def _want(self, texts: list[bytes]) -> None:
-        self._wanted = self._receipts.missing([*(self._wanted or []), *texts])
+        self._wanted = self._receipts.missing([*dict.fromkeys([*self._wanted, *texts])])
         if not self._wanted:
             self._unreceipted_since = None
         elif self._unreceipted_since is None:
             self._unreceipted_since = time.monotonic()
 
     def _ask_receipts(self) -> None:
-        if self._wanted is None:
+        if not self._looked_back:
             self._want(self._all_notes())
+            self._looked_back = True
         if not self._wanted and time.monotonic() < self._roll_due:
             return
-        asked = (self._wanted or [])[:MAX_ASKED]
+        asked = self._wanted[:MAX_ASKED]
         self._receipts.store(self._left.chain_id, self._link.receipts(self._left.chain_id, asked, self._receipts.since))
         self._roll_due = time.monotonic() + self._roll_seconds
         self._want([])
