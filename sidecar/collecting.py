@@ -40,9 +40,9 @@ from sidecar.web import Found, browsed
 log = logging.getLogger("sidecar.collector")
 
 PREFIX = "COLLECTOR_"
+_VKEY = "log.vkey"  # the log's verifier key, for those who pin it
 _TICK = 1.0  # seconds between two looks for silence
 _BROWSERS = 64
-_KEEP_SLACK = 86_400
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,9 +124,8 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
     """The log's key; made in the data directory where none is named and none is there. Raises UsageError."""
     path = Path(config.key_file) if config.key_file else Path(config.data_dir) / "log-key.pem"
     if not config.key_file and not path.exists():
-        if (path.parent / "store").exists():
+        if (path.parent / _VKEY).exists():
             raise UsageError(f"{path} is gone, and there is a log signed by it: put it back")
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         key = Ed25519PrivateKey.generate()
         write_secret(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
         return key
@@ -142,7 +141,6 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
 def open_storage(config: Collecting) -> Storage:
     """Where objects come to rest. Raises UsageError, StorageError."""
     if config.storage == "files":
-        Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         return FileStorage(Path(config.data_dir) / "store")
     try:
         from sidecar.collector.storage.s3 import Bucket, S3Storage
@@ -155,7 +153,6 @@ def open_storage(config: Collecting) -> Storage:
 def open_index(config: Collecting) -> SqlIndex:
     """The index. Raises UsageError, StorageError."""
     if config.index == "sqlite":
-        Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         return open_sqlite(Path(config.data_dir) / "index.db")
     try:
         from sidecar.collector.index.postgres import open_postgres
@@ -286,9 +283,10 @@ class Collector:
 
     def _build(self, loop: asyncio.AbstractEventLoop, stack: contextlib.AsyncExitStack) -> _Parts:
         config = self._config
+        Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         key = log_key(config)
         storage, index = open_storage(config), open_index(config)
-        (Path(config.data_dir) / "log.vkey").write_text(f"{verifier_key(config)}\n")
+        (Path(config.data_dir) / _VKEY).write_text(f"{verifier_key(config)}\n")
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)

@@ -76,6 +76,7 @@ def _ready(process: subprocess.Popen[str], place: Path, said: Any) -> Collecting
     address = url = ""
     for line in process.stderr:
         said.write(line)
+        said.flush()
         if "is ready on" in line:
             address, _, url = line.partition("is ready on ")[2].strip().partition(", its log on ")
         if line.startswith("log key "):
