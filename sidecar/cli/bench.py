@@ -12,15 +12,15 @@ from typing import Final
 import click
 
 from sidecar.chain.strictjson import dumps
-from sidecar.cli import bench_engines, bench_ledger, bench_start, bench_tls, bench_verify
+from sidecar.cli import bench_collector, bench_engines, bench_ledger, bench_start, bench_tls, bench_verify
 from sidecar.cli.bench_figures import Findings
 from sidecar.cli.bench_programs import machine
 from sidecar.cli.bench_work import Work, prepare
 
-PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "start", "memory")
+PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "collector", "start", "memory")
 _NEEDS: Final[Mapping[str, Sequence[str]]] = {
     "disk": (), "engines": ("opa", "h2load"), "sizes": ("opa", "h2load"), "verify": ("opa", "openssl"),
-    "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",),
+    "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",), "collector": ("opa", "openssl"),
 }  # fmt: skip
 _ROUNDS: Final = 7
 _VERIFIED: Final = 4_000  # entries verified for each second that a figure may take, and decisions for RssAnon
@@ -121,6 +121,13 @@ def _verify(findings: Findings, run: Run) -> None:
     bench_verify.measure_verify(findings, run.work, run.place / "verify", entries, run.rounds)
 
 
+def _collector(findings: Findings, run: Run) -> None:
+    entries = max(100, int(_VERIFIED * run.seconds))
+    bench_collector.measure_ingest(findings, run.work, run.place / "ingest", entries, run.rounds)
+    bench_collector.measure_receipts(findings, run.place / "receipts", run.seconds)
+    bench_collector.measure_added(findings, run.work, run.place / "shipping", run.rounds, run.seconds)
+
+
 def _start(findings: Findings, run: Run) -> None:
     bench_start.measure_start(findings, run.work, run.place / "start", run.rounds)
 
@@ -132,5 +139,5 @@ def _memory(findings: Findings, run: Run) -> None:
 
 _MEASURE: Final[Mapping[str, Callable[[Findings, Run], None]]] = {
     "disk": _disk, "engines": _engines, "sizes": _sizes, "verify": _verify, "start": _start, "memory": _memory,
-    "tls": _tls,
+    "tls": _tls, "collector": _collector,
 }  # fmt: skip
