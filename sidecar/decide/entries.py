@@ -59,12 +59,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result."""
+    """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result.
+
+    ``impure``: the built-ins for which the policy gives no promise to answer the same when it is run again.
+    """
 
     verdict: Verdict
     cause: str
     result: object
     version: PolicyVersion
+    impure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +153,7 @@ def decision(
 
     ``digest``: of the request; ``ns``: how long the policy took; ``enforced``: not in shadow.
     """
+    impure = sorted({name for judgement in (judged, *others) for name in judgement.impure})
     return {
         "type": "DECISION",
         "decision_id": decision_id,
@@ -166,6 +171,7 @@ def decision(
         "policy": version_member(judged.version),
         "peer": caller.peer,
         "timings": {"evaluate_ns": str(ns)},
+        **({"impure_builtins": impure} if impure else {}),
     }
 
 

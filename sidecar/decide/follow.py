@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import random
 import threading
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -27,6 +28,8 @@ from sidecar.policy import BuiltPolicy, Candidate, Commit, Engine, Examined, Ref
 log = logging.getLogger("sidecar.policy")
 
 _CHANCE: Final = random.SystemRandom()
+_LONGEST_REST: Final = 64  # looks
+_REMEMBERED: Final = 32  # refusals
 Examine = Callable[[Candidate], Awaitable[Examined]]
 Build = Callable[[BuiltPolicy], Engine]
 
@@ -56,7 +59,14 @@ class Period:
 
 
 class Follower:
-    """``kind``: of the source, as POLICY entries have it. ``build`` makes an engine; it may block: it has a thread."""
+    """``kind``: of the source, as POLICY entries have it. ``build`` makes an engine; it may block: it has a thread.
+
+    ``before``: the revision from this source that was in force last, for as long as none is now: what is activated must
+    follow that one. `cause` says why what the source holds is not in force, "" where it is.
+
+    What was refused is examined again after 1, 2, 4 … 64 looks: the fault may have been this machine's (no room, no
+    time), or a key's that is not valid yet. On record it is once.
+    """
 
     def __init__(
         self,
@@ -68,14 +78,16 @@ class Follower:
         counted: Counted,
         period: Period | None = None,
         *,
+        before: str = "",
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         chance: Callable[[], float] = _CHANCE.random,
     ) -> None:
         self._source, self._kind, self._examine, self._build = source, kind, examine, build
         self._in_force, self._counted, self._period = in_force, counted, period or Period()
-        self._sleep, self._chance = sleep, chance
-        self._seen = ""
-        self._refused: tuple[str, str] | None = None
+        self._before, self._sleep, self._chance = before, sleep, chance
+        self._seen = self._refused = ""
+        self._rest = self._rested = 0  # looks
+        self._told: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         self.cause = ""
 
     async def follow(self, *, at_once: bool = False) -> None:
@@ -103,17 +115,25 @@ class Follower:
         """
         current = self._in_force.current
         try:
-            candidate = await _looked(self._source, self._seen, current.revision if current else "")
+            candidate = await _looked(self._source, self._known(), current.revision if current else self._before)
         except PolicySourceError:
             self._counted.policy_event("unreachable")
             raise
         except Refused as error:
+            self._seen = ""
             await self._refuse(error.revision, None, refusal("source", error))
             return False
         if candidate is not None:
             await self._take(candidate)
         self._in_force.synced()
-        return self._refused is None
+        return not self.cause
+
+    def _known(self) -> str:
+        """The revision that need not be looked at again."""
+        if not self.cause:
+            return self._seen
+        self._rested += 1
+        return self._seen if self._rested < self._rest else ""
 
     async def _take(self, candidate: Candidate) -> None:
         examined = await self._examine(candidate)
@@ -124,7 +144,7 @@ class Follower:
         self._seen = candidate.revision
 
     async def _activate(self, candidate: Candidate, examined: Examined, bundle: BuiltPolicy) -> None:
-        self._refused, self.cause = None, ""
+        self.cause = self._refused = ""
         current = self._in_force.current
         if current is not None and current.bundle_digest == bundle.digest:
             return
@@ -135,15 +155,18 @@ class Follower:
         except (EngineError, PolicyLoadError, LedgerError):
             self._counted.policy_event("failed")
             raise
+        self._told.clear()
         self._counted.policy_event("activated")
         log.info("policy revision %s is in force, bundle %s", candidate.revision, bundle.digest)
 
     async def _refuse(self, revision: str, commit: Commit | None, examined: Examined) -> None:
         """On record once, however often it is found again."""
-        self.cause = f"revision {revision or 'unknown'}: {examined.cause}"
-        if self._refused != (revision, examined.cause):
+        again = bool(self.cause) and revision == self._refused
+        self._rest, self._rested = min(2 * self._rest, _LONGEST_REST) if again else 1, 0
+        self._refused, self.cause = revision, f"revision {revision or 'unknown'}: {examined.cause}"
+        if (revision, examined.cause) not in self._told:
             await self._in_force.refuse(revision, self._origin(commit, examined))
-            self._refused = revision, examined.cause
+            self._told.append((revision, examined.cause))
             self._counted.policy_event("refused")
         self._in_force.synced()
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidecar.decide import InForce
@@ -20,8 +20,8 @@ class AnyPolicy(InForce):
     def __init__(self) -> None:
         super().__init__(Switch("wasm", "agents/decision"), None)  # type: ignore[arg-type]  # it is never asked
 
-    async def check(self, version: PolicyVersion) -> None:
-        pass
+    async def check(self, version: PolicyVersion) -> Sequence[str]:
+        return ()
 
 
 class ScriptedEngine:
