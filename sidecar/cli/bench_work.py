@@ -19,7 +19,7 @@ LONG_STREAM: Final = 512  # questions in one stream, where the sidecar itself ke
 _ACTION: Final = "payments.refund"
 _RESOURCE: Final = ("account", "acct-17")
 _PURPOSE: Final = "refund for returned goods"
-_SOURCES: Final = Path(__file__).parents[2] / "rego"
+SOURCES: Final = Path(__file__).parents[2] / "rego"
 _ARGUMENTS: Final[dict[str, Any]] = {
     "amount": 120,
     "currency": "EUR",
@@ -100,17 +100,22 @@ def prepare(place: Path, opa: str | None) -> Work:
 
 
 def _write_policy(place: Path) -> None:
-    if not (_SOURCES / "decision.rego").is_file():
-        raise UsageError(f"the bench's policy is not in {_SOURCES}; run the bench from a checkout of the project")
+    if not (SOURCES / "decision.rego").is_file():
+        raise UsageError(f"the bench's policy is not in {SOURCES}; run the bench from a checkout of the project")
     place.mkdir()
-    for source in _SOURCES.glob("*.rego"):
+    for source in SOURCES.glob("*.rego"):
         if not source.name.endswith("_test.rego"):
             shutil.copy(source, place)
-    data = json.loads((_SOURCES / "data.json").read_text())
+    (place / "data.json").write_text(with_agents())
+
+
+def with_agents() -> str:
+    """The starter policy's data, with so many agents."""
+    data = json.loads((SOURCES / "data.json").read_text())
     roles = sorted(data["registry"]["roles"])
     for number in range(AGENTS - len(data["registry"]["agents"])):
         data["registry"]["agents"][f"agent-{number:04}"] = {"roles": [roles[number % len(roles)], "finance"]}
-    (place / "data.json").write_text(json.dumps(data))
+    return json.dumps(data)
 
 
 def _build(opa: str, policy: Path, out: Path, *more: str) -> None:

@@ -15,6 +15,7 @@ import dataclasses
 import logging
 import random
 import threading
+import time
 from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -124,7 +125,7 @@ class Follower:
             await self._refuse(error.revision, None, refusal("source", error))
             return False
         if candidate is not None:
-            await self._take(candidate)
+            await self._take(candidate, time.monotonic())
         self._in_force.synced()
         return not self.cause
 
@@ -135,15 +136,15 @@ class Follower:
         self._rested += 1
         return self._seen if self._rested < self._rest else ""
 
-    async def _take(self, candidate: Candidate) -> None:
+    async def _take(self, candidate: Candidate, found: float) -> None:
         examined = await self._examine(candidate)
         if examined.bundle is None:
             await self._refuse(candidate.revision, candidate.commit, examined)
         else:
-            await self._activate(candidate, examined, examined.bundle)
+            await self._activate(candidate, examined, examined.bundle, found)
         self._seen = candidate.revision
 
-    async def _activate(self, candidate: Candidate, examined: Examined, bundle: BuiltPolicy) -> None:
+    async def _activate(self, candidate: Candidate, examined: Examined, bundle: BuiltPolicy, found: float) -> None:
         self.cause = self._refused = ""
         current = self._in_force.current
         if current is not None and current.bundle_digest == bundle.digest:
@@ -157,7 +158,8 @@ class Follower:
             raise
         self._told.clear()
         self._counted.policy_event("activated")
-        log.info("policy revision %s is in force, bundle %s", candidate.revision, bundle.digest)
+        took = time.monotonic() - found
+        log.info("policy revision %s is in force, %.3f s after it was found", candidate.revision, took)
 
     async def _refuse(self, revision: str, commit: Commit | None, examined: Examined) -> None:
         """On record once, however often it is found again."""
