@@ -10,13 +10,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from sidecar.policy import find_opa
 from sidecar.policy.bundle import pack
 
 SOURCE = Path(__file__).parent
@@ -39,15 +39,6 @@ def revision() -> str:
     return f"starter-{digest.hexdigest()[:16]}"
 
 
-def opa_version(opa: str) -> str:
-    """The version of the program ``opa``, as 1.22.2."""
-    said = subprocess.run([opa, "version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    found = re.search(r"^Version: (\S+)", said, re.MULTILINE)
-    if found is None:
-        raise SystemExit(f"{opa} is not OPA")
-    return found[1]
-
-
 def build(opa: str) -> bytes:
     """The bundle's bytes. The manifest's metadata names the OPA that compiled it."""
     with tempfile.TemporaryDirectory() as scratch:
@@ -58,7 +49,7 @@ def build(opa: str) -> bytes:
         with tarfile.open(built) as archive:
             members = {m.name.lstrip("/"): _content(archive, m) for m in archive if m.isfile()}
     manifest = json.loads(members[".manifest"])
-    manifest["metadata"] = {"opa": opa_version(opa)}
+    manifest["metadata"] = {"opa": find_opa(opa).version}
     members[".manifest"] = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
     return pack(members)
 

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import shutil
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sidecar.client import Guard
 from sidecar.errors import UsageError
+from sidecar.policy import GateSettings, OpaProgram, build_files, read_policy
 
 AGENTS: Final = 1_000
 AGENT: Final = "agent-0500"
@@ -73,11 +74,11 @@ def ask_once(guard: Guard) -> int:
     return decision.seq
 
 
-def prepare(place: Path, opa: str | None) -> Work:
+def prepare(place: Path, opa: OpaProgram | None) -> Work:
     """Write policy, bundles (where there is an ``opa``) and bodies into an empty directory.
 
     Raises:
-        UsageError: the policy's sources are not beside the program, or OPA does not build them.
+        UsageError, PolicyLoadError: the policy's sources are not beside the program, or OPA does not build them.
     """
     work = Work(
         policy=place / "policy",
@@ -89,8 +90,7 @@ def prepare(place: Path, opa: str | None) -> Work:
     )
     _write_policy(work.policy)
     if opa is not None:
-        _build(opa, work.policy, work.opa_bundle)
-        _build(opa, work.policy, work.wasm_bundle, "--target", "wasm")
+        asyncio.run(_build(opa, work))
     work.opa_body.write_text(json.dumps({"input": document()}))
     raw = _request()
     work.unary_body.write_bytes(_frame(raw))
@@ -118,11 +118,10 @@ def with_agents() -> str:
     return json.dumps(data)
 
 
-def _build(opa: str, policy: Path, out: Path, *more: str) -> None:
-    command = [opa, "build", "--bundle", str(policy), "--entrypoint", ENTRYPOINT, *more, "--output", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    if done.returncode != 0:
-        raise UsageError(f"opa does not build the bench's policy: {done.stderr.strip()[:200]}")
+async def _build(program: OpaProgram, work: Work) -> None:
+    files = read_policy(work.policy)
+    for engine, out in (("opa", work.opa_bundle), ("wasm", work.wasm_bundle)):
+        out.write_bytes((await build_files(program, files, GateSettings(ENTRYPOINT, engine))).packed)
 
 
 def _frame(message: bytes) -> bytes:

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import itertools
 import logging
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from sidecar.errors import NotFound, UsageError
 from sidecar.policy import (
     STARTER_ENTRYPOINT,
     Engine,
+    OpaProgram,
     Policy,
     Rerun,
     deciding,
@@ -80,15 +80,14 @@ def diff(before: str, after: str, ledger: Path, agent: str | None, entrypoint: s
     Example:
       sidecar policy diff 4f2c91a policies/ --ledger /var/lib/sidecar
     """
-    if shutil.which("opa") is None:
-        raise UsageError("comparing policies runs the program opa, which is not on PATH: install OPA 1.21.3 or later")
+    program = find_opa()
     logging.getLogger("sidecar.opa").setLevel(logging.ERROR)
     recorded = _policies(ledger)
     policies = [_named(name, recorded) for name in (before, after)]
     flips: list[dict[str, Any]] = []
     with opened(ledger) as read, with_progress(ledger, read, "re-running", quiet=as_json) as counted:
         count = asyncio.run(
-            _compare(policies, recorded_inputs(counted, agent), entrypoint, engine, flips, as_json=as_json)
+            _compare(program, policies, recorded_inputs(counted, agent), entrypoint, engine, flips, as_json=as_json)
         )
     if as_json:
         click.echo(dumps({"compared": count, "differ": len(flips), "decisions": flips}))
@@ -140,6 +139,7 @@ def _options(header: Header, payload: dict[str, Any]) -> Iterator[Asked]:
 
 
 async def _compare(
+    program: OpaProgram,
     policies: list[Policy],
     asked: Iterable[Asked],
     entrypoint: str,
@@ -148,7 +148,6 @@ async def _compare(
     *,
     as_json: bool,
 ) -> int:
-    program = find_opa()
     count = 0
     async with contextlib.AsyncExitStack() as stack:
         first, second = [
