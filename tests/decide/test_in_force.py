@@ -69,7 +69,11 @@ class Place:
         self.now = 1000.0
         self.in_force = InForce(self.switch, self.ledger, monotonic=lambda: self.now, **settings)
         self.path = DecisionPath(
-            self.switch, self.in_force, self.ledger, Settings(development=True), new_id=new_decision_id
+            self.switch,
+            self.in_force,
+            self.ledger,
+            Settings(development=True, evaluate_timeout=60.0),
+            new_id=new_decision_id,
         )
 
     async def put(self, engine: Versioned) -> None:
