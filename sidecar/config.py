@@ -138,12 +138,28 @@ class Config:
             )
 
     def _check_source(self) -> None:
+        """Whatever is set has an effect, or is refused: a policy must not decide because a setting was passed over."""
         if self.policy_source_path and self.policy_source_git_url:
             raise UsageError("policy.source.path and policy.source.git.url are both set; leave one of the two out")
-        if self.engine == "opa" and self.opa and (self.policy_source_path or self.policy_source_git_url):
+        if self.opa and self.engine != "opa":
+            raise UsageError("opa names a running OPA, but the engine is wasm; set engine to opa, or leave opa out")
+        if self.opa and (self.policy_source_path or self.policy_source_git_url):
             raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
+        of_git = [f for f in fields(self) if f.name.startswith("policy_source_git_")]
+        idle = [f.name for f in of_git if getattr(self, f.name) != f.default] if not self.policy_source_git_url else []
+        if idle:
+            raise UsageError(f"{idle[0]} is set, but policy.source.git.url is not: name the repository")
+        self._check_trust()
+
+    def _check_trust(self) -> None:
+        if self.policy_trust_allowed_signers and not self.policy_source_git_url:
+            raise UsageError("policy.trust.allowed_signers is for commits: follow a repository (policy.source.git.url)")
+        if self.policy_trust_bundle_key_file and not self.policy_source_path:
+            raise UsageError("policy.trust.bundle_key_file is for bundle files: follow one (policy.source.path)")
         if self.policy_trust_bundle_key_file and not self.policy_trust_bundle_key_id:
             raise UsageError("policy.trust.bundle_key_id is not set: name the key by which bundles are signed")
+        if self.policy_trust_bundle_key_id and not self.policy_trust_bundle_key_file:
+            raise UsageError("policy.trust.bundle_key_file is not set: name the file with the key of bundle_key_id")
 
     def digest(self) -> bytes:
         """SHA-256 over the settings, for the epoch note. It holds no secret: secrets are files named here."""

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -66,6 +67,23 @@ def serving(ledger: Path, *flags: str | Path, **more: str) -> Iterator[Serving]:
             yield Serving(process, socket, said)
         finally:
             process.kill()
+
+
+@contextlib.contextmanager
+def serving_unready(ledger: Path, *flags: str | Path, **more: str) -> Iterator[Serving]:
+    """A sidecar that answers, though it may have no policy to decide by, and so never says that it is ready."""
+    socket = ledger.with_name("unready.sock")
+    where = ["--data-dir", ledger, "--listen", f"unix:{socket}", "--dev", *flags]
+    command = [str(BIN / "sidecar"), "serve", *map(str, where)]
+    with subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True, env=environment(**more)) as process:
+        try:
+            while not socket.exists():
+                assert process.poll() is None, "the sidecar did not start"
+                time.sleep(0.02)
+            yield Serving(process, socket, [])
+        finally:
+            process.kill()
+            socket.unlink(missing_ok=True)
 
 
 def made(place: Path) -> tuple[Path, Path]:

@@ -172,6 +172,7 @@ _approval = _object(
     }
 )
 _terms = _object({"count": _count, "roles": _array(_text), "expires": _matches(_TIME)})
+_names = _array(_text)
 _MEMBERS: dict[EntryType, Check] = {
     EntryType.GENESIS: _object(
         {
@@ -279,7 +280,7 @@ _MEMBERS: dict[EntryType, Check] = {
             "commit": _or_null(_object(dict.fromkeys(_COMMIT, _text))),
             "signer": _or_null(_object({"principal": _text, "key": _text})),
             "gate": _array(_gate_step),
-            "impure_builtins": _array(_text),
+            "impure_builtins": _names,
         }
     ),
     EntryType.CLOCK: _object({"step_ns": _matches(_NANOSECONDS)}),
@@ -316,6 +317,8 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
     if kind is _DECISION:
         if value.get("receipt_check", "foreign") != "foreign":
             raise Malformed("payload has an unknown receipt_check")
+        if not (_names(value.get("impure_builtins", [""])) and value.get("impure_builtins") != []):
+            raise Malformed("payload has impure_builtins that are none")
         _check_embedded(value["request"])
     return value
 

@@ -64,7 +64,9 @@ def _decision(p: Mapping[str, Any]) -> str:
     target = f"{request['resource']['type']}:{request['resource']['id']}"
     shadow = "" if p["enforced"] else " (not enforced: shadow)"
     agent = f"{p['agent']['id']} ({p['agent']['proof']})"
-    return f"{_MARKS[p['effect']]}{shadow} {agent} {request['action']} {target}: {because}"
+    impure = p.get("impure_builtins")
+    exact = f" (not exactly re-runnable: uses {', '.join(impure)})" if impure else ""
+    return f"{_MARKS[p['effect']]}{shadow} {agent} {request['action']} {target}: {because}{exact}"
 
 
 _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {

@@ -90,12 +90,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result."""
+    """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result.
+
+    ``impure``: the built-ins for which the policy gives no promise to answer the same when it is run again.
+    """
 
     verdict: Verdict
     cause: str
     result: object
     version: PolicyVersion
+    impure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +202,7 @@ def decision(
 
     ``digest``: of the request; ``ns``: how long the policy took; ``enforced``: not in shadow.
     """
+    impure = sorted({name for judgement in (judged, *others) for name in judgement.impure})
     return {
         "type": "DECISION",
         "decision_id": decision_id,
@@ -221,6 +226,7 @@ def decision(
         "terms": None,
         "permit": None,
         "timings": {"evaluate_ns": str(ns)},
+        **({"impure_builtins": impure} if impure else {}),
     }
 
 
