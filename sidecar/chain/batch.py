@@ -1,7 +1,7 @@
 """The batch: what was decided to follow a checkpoint; the log's only lock (proto/LOG.md, "Batches").
 
 Magic ``SDCBAT`` 00 01, ``u64`` number, ``u64`` size before, root before (32 bytes), then the signed notes, each after
-its ``u16`` length.
+its ``u16`` length, and last the log's signature over all of it.
 """
 
 from __future__ import annotations
@@ -9,7 +9,9 @@ from __future__ import annotations
 import struct
 from dataclasses import dataclass
 
-from sidecar.chain import tile
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sidecar.chain import note, tile
 from sidecar.chain.logged import entry_of
 from sidecar.errors import Malformed
 
@@ -17,6 +19,8 @@ MAGIC = b"SDCBAT\x00\x01"
 MAX_BYTES = 16 * 1024 * 1024
 MAX_ENTRIES = 4_096
 _HEAD = struct.Struct(">8sQQ32s")
+_LABEL = b"sidecar/v1/batch\x00"
+_SIGNATURE = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +39,7 @@ class Batch:
     def __post_init__(self) -> None:
         if not 1 <= len(self.notes) <= MAX_ENTRIES or len(self.root) != 32 or max(self.number, self.size) >= 2**63:
             raise Malformed(f"batch: 1 to {MAX_ENTRIES} notes after a tree are required")
-        if _HEAD.size + sum(len(each) + 2 for each in self.notes) > MAX_BYTES:
+        if _HEAD.size + _SIGNATURE + sum(len(each) + 2 for each in self.notes) > MAX_BYTES:
             raise Malformed(f"batch: longer than {MAX_BYTES} bytes")
 
     def entries(self) -> list[bytes]:
@@ -46,19 +50,23 @@ class Batch:
         """
         return [entry_of(each) for each in self.notes]
 
-    def encode(self) -> bytes:
-        """The object's bytes."""
-        return _HEAD.pack(MAGIC, self.number, self.size, self.root) + tile.join_entries(self.notes)
+    def encode(self, private: Ed25519PrivateKey) -> bytes:
+        """The object's bytes, signed by the log's key; the same arguments give the same bytes."""
+        body = _HEAD.pack(MAGIC, self.number, self.size, self.root) + tile.join_entries(self.notes)
+        return body + private.sign(_LABEL + body)
 
     @classmethod
-    def parse(cls, data: bytes) -> Batch:
-        """Read an object.
+    def parse(cls, data: bytes, public_key: bytes) -> Batch:
+        """Read an object that the log of this key wrote.
 
         Raises:
             Malformed: not a batch.
+            SignatureInvalid: not signed by this key.
         """
-        if len(data) > MAX_BYTES or len(data) < _HEAD.size:
+        if not _HEAD.size + _SIGNATURE <= len(data) <= MAX_BYTES:
             raise Malformed("batch: too short or too long")
+        data, signature = data[:-_SIGNATURE], data[-_SIGNATURE:]
+        note.verify_signature(public_key, signature, _LABEL + data)
         magic, number, size, root = _HEAD.unpack_from(data)
         if magic != MAGIC:
             raise Malformed("batch: not one of this version")

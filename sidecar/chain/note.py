@@ -202,7 +202,7 @@ def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> Non
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
-        raise SignatureInvalid("note: the signature does not verify") from None
+        raise SignatureInvalid("the signature does not verify") from None
 
 
 def _signature(line: str) -> Signature:

@@ -13,6 +13,7 @@ One thread at a time may call `append`; reading is free to all. Two logs on one 
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -117,9 +118,7 @@ class FleetLog:
                 raise StorageError(f"checkpoint {self._number} is gone")
             self.tip, self.signed = self._own(stored, f"the stored checkpoint {self._number}"), stored
         read = self._tiles.at(self.tip.size)
-        self._edge = Edge(self.tip.size, read)
-        self._tree = Tree(self.tip.size, tile.peaks(self.tip.size, read))
-        if self._tree.root() != self.tip.root:
+        if Tree(self.tip.size, tile.peaks(self.tip.size, read)).root() != self.tip.root:
             raise LogRefused(
                 f"the stored tiles do not lead to the root of checkpoint {self._number}: damage, or a fork"
             )
@@ -135,11 +134,10 @@ class FleetLog:
             return []
         which = Tile(None, number, width)
         data = self._storage.read(PREFIX + which.path(), objects.BUNDLE_BYTES)
-        try:
+        entries = []
+        with contextlib.suppress(Malformed):
             entries = tile.split_entries(data or b"")
-        except Malformed:
-            entries = []
-        if [merkle.leaf_hash(each) for each in entries] != self._edge.levels[0]:
+        if [merkle.leaf_hash(each) for each in entries] != self._tiles.at(self.tip.size)(0, number):
             raise StorageError(f"{which.path()} is missing or damaged")
         return entries
 
@@ -154,14 +152,15 @@ class FleetLog:
 
     def _adopt_pending(self) -> None:
         """Finish batches that were created and not signed."""
-        while (pending := objects.read_batch(self._storage, self._number + 1)) is not None:
+        while (pending := objects.read_batch(self._storage, self._number + 1, self.key)) is not None:
             self._finish(pending)
 
     def _catch_up(self) -> None:
         """Bring the index up to the newest checkpoint."""
         tip = self._index.tip()
         for number in range(0 if tip is None else tip.number + 1, self._number + 1):
-            held, stored = objects.read_batch(self._storage, number), objects.read_checkpoint(self._storage, number)
+            held = objects.read_batch(self._storage, number, self.key)
+            stored = objects.read_checkpoint(self._storage, number)
             if held is None or stored is None:
                 raise StorageError(f"batch or checkpoint {number} is gone")
             self._register(held, stored)
@@ -220,10 +219,11 @@ class FleetLog:
     def _append(self, notes: list[bytes]) -> None:
         """Batch these, or finish the batch that is in their place."""
         ours = Batch(self._number + 1, self.tip.size, self.tip.root, tuple(notes))
-        if self._storage.create(objects.batch_name(ours.number), ours.encode(), keep_until=self._keep_until()):
+        name, data = objects.batch_name(ours.number), ours.encode(self._key)
+        if self._storage.create(name, data, keep_until=self._keep_until()):
             self._finish(ours)
             return
-        theirs = objects.read_batch(self._storage, ours.number)
+        theirs = objects.read_batch(self._storage, ours.number, self.key)
         if theirs is None:
             raise StorageError(f"batch {ours.number} cannot be created and is not there")
         self._finish(theirs)
@@ -233,15 +233,16 @@ class FleetLog:
         if (held.number, held.size, held.root) != (self._number + 1, self.tip.size, self.tip.root):
             raise LogRefused(f"batch {held.number} does not follow checkpoint {self._number}: damage, or a fork")
         entries = held.entries()
-        edge, tail = self._write(entries)
-        signed = self._sign(held, edge)
+        tail = self._write(entries)
+        signed = self._sign(self.tip.size + len(entries))
         create_same(self._storage, objects.checkpoint_name(held.number), signed, keep_until=self._keep_until())
-        self._number, self._edge, self._tail = held.number, edge, tail
+        self._number, self._tail = held.number, tail
         self.tip, self.signed = self._own(signed, "the new checkpoint"), signed
         self._register(held, signed)
 
-    def _write(self, entries: list[bytes]) -> tuple[Edge, list[bytes]]:
-        edge = Edge(self.tip.size, self._tiles.at(self.tip.size))
+    def _write(self, entries: list[bytes]) -> list[bytes]:
+        """Tiles and bundles that these entries make; the entries of the bundle that is not full then."""
+        edge = Edge(self.tip.size, self._tiles.at(self.tip.size, fresh=True))
         made = edge.grow([merkle.leaf_hash(each) for each in entries])
         held, first = self._tail + entries, self.tip.size // tile.WIDTH
         for at in range(0, len(held), tile.WIDTH):
@@ -250,12 +251,12 @@ class FleetLog:
         for which, data in made:
             keep = self._keep_until() if which.width == tile.WIDTH else None
             create_same(self._storage, PREFIX + which.path(), data, keep_until=keep)
-        return edge, held[len(held) // tile.WIDTH * tile.WIDTH :]
+        return held[len(held) // tile.WIDTH * tile.WIDTH :]
 
-    def _sign(self, held: Batch, edge: Edge) -> bytes:
-        """The next checkpoint, once the stored tiles were shown to extend the one before."""
-        read = self._tiles.at(edge.size)
-        new = Checkpoint(self.key.name, edge.size, Tree(edge.size, tile.peaks(edge.size, read)).root())
+    def _sign(self, size: int) -> bytes:
+        """The checkpoint of ``size``, once the stored tiles were shown to extend the one before."""
+        read = self._tiles.at(size, fresh=True)
+        new = Checkpoint(self.key.name, size, Tree(size, tile.peaks(size, read)).root())
         if self.tip.size:
             proof = [tile.range_root(each, read) for each in merkle.consistency_ranges(self.tip.size, new.size)]
             try:

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 
 from sidecar.chain import batch, note, tile
 from sidecar.chain.batch import Batch
+from sidecar.chain.note import VerifierKey
 from sidecar.chain.tile import Tile
 from sidecar.collector.storage import Storage
-from sidecar.errors import Malformed, StorageError
+from sidecar.errors import Malformed, SignatureInvalid, StorageError
 
 PREFIX = "log/"
 _TILE_BYTES = tile.WIDTH * 32
 BUNDLE_BYTES = tile.WIDTH * (tile.MAX_ENTRY + 2)
-_CACHED = 1_024  # full tiles, 8 KiB each
+_CACHED = 1_024  # tiles, 8 KiB each at most
 
 
 def batch_name(number: int) -> str:
@@ -41,15 +43,15 @@ def read_checkpoint(storage: Storage, number: int) -> bytes | None:
     return storage.read(checkpoint_name(number), note.MAX_SIZE)
 
 
-def read_batch(storage: Storage, number: int) -> Batch | None:
-    """A batch; None if there is none. Raises StorageError, also where it is damaged."""
+def read_batch(storage: Storage, number: int, key: VerifierKey) -> Batch | None:
+    """A batch; None if there is none. Raises StorageError, also where it is damaged or this log did not write it."""
     data = storage.read(batch_name(number), batch.MAX_BYTES)
     if data is None:
         return None
     try:
-        read = Batch.parse(data)
+        read = Batch.parse(data, key.public_key)
         read.entries()
-    except Malformed as error:
+    except (Malformed, SignatureInvalid) as error:
         raise StorageError(f"{batch_name(number)} is damaged: {error}") from None
     return read
 
@@ -67,31 +69,36 @@ def newest(exists: Callable[[int], bool], known: int) -> int:
 
 
 class Tiles:
-    """Hashes of a log's stored tiles; full ones, which never change, are kept in memory up to a bound."""
+    """Hashes of a log's stored tiles, kept in memory up to a bound: a tile of one width never changes."""
 
     def __init__(self, storage: Storage) -> None:
         self._storage = storage
-        self._full: dict[tuple[int, int], list[bytes]] = {}
+        self._kept: dict[Tile, list[bytes]] = {}
+        self._lock = threading.Lock()
 
-    def at(self, size: int) -> tile.ReadTile:
+    def at(self, size: int, *, fresh: bool = False) -> tile.ReadTile:
         """How to read the tiles of a tree of ``size`` entries, the size of a checkpoint.
 
-        What is returned raises `StorageError` where a tile is missing or damaged.
+        ``fresh``: partial tiles, which the next ones are made from, come out of storage and not out of memory. What is
+        returned raises `StorageError` where a tile is missing or damaged.
         """
 
         def read(level: int, number: int) -> list[bytes]:
-            width = tile.width_at(level, number, size)
-            kept = self._full.get((level, number))
-            if kept is not None:
-                return kept[:width]
-            hashes = self._stored(Tile(level, number, width))
-            if width == tile.WIDTH:
-                if len(self._full) >= _CACHED:
-                    self._full.pop(next(iter(self._full)))
-                self._full[level, number] = hashes
+            which = Tile(level, number, tile.width_at(level, number, size))
+            kept = self._kept.get(which)
+            if kept is not None and not (fresh and which.width < tile.WIDTH):
+                return kept
+            hashes = self._stored(which)
+            self._keep(which, hashes)
             return hashes
 
         return read
+
+    def _keep(self, which: Tile, hashes: list[bytes]) -> None:
+        with self._lock:
+            if len(self._kept) >= _CACHED:
+                self._kept.pop(next(iter(self._kept)))
+            self._kept[which] = hashes
 
     def _stored(self, which: Tile) -> list[bytes]:
         data = self._storage.read(PREFIX + which.path(), _TILE_BYTES)

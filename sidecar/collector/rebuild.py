@@ -33,7 +33,7 @@ def reindex(storage: Storage, index: Index, key: VerifierKey, progress: Callable
     index.clear()
     tree, standings, number = Tree(), dict[bytes, Standing](), 0
     while (signed := objects.read_checkpoint(storage, number)) is not None:
-        held = objects.read_batch(storage, number)
+        held = objects.read_batch(storage, number, key)
         if held is None or (held.number, held.size, held.root) != (number, tree.size, tree.root()):
             raise LogRefused(f"batch {number} is missing or does not follow the one before")
         leaves = [merkle.leaf_hash(each) for each in held.entries()]

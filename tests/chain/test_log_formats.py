@@ -303,10 +303,11 @@ def test_an_acknowledgement_in_part() -> None:
 
 
 BATCH = Batch(7, 3, d(1), tuple(SIGNED))
+BODY = BATCH.encode(LOG)[:-64]
 
 
 def test_a_batch_there_and_back() -> None:
-    assert Batch.parse(BATCH.encode()) == BATCH
+    assert Batch.parse(BATCH.encode(LOG), public(LOG)) == BATCH
     assert BATCH.entries() == [entry_of(each) for each in SIGNED]
 
 
@@ -314,17 +315,28 @@ def test_a_batch_there_and_back() -> None:
     "data",
     [
         b"",
-        BATCH.encode()[:56],
-        BATCH.encode()[:-1],
-        BATCH.encode() + b"\0",
-        BATCH.encode() + b"\0\0",
-        BATCH.encode().replace(b"SDCBAT", b"SDCBAD"),
-        BATCH.encode()[:8] + b"\xff" * 8 + BATCH.encode()[16:],
+        BODY[:56],
+        BODY[:-1],
+        BODY + b"\0",
+        BODY + b"\0\0",
+        BODY.replace(b"SDCBAT", b"SDCBAD"),
+        BODY[:8] + b"\xff" * 8 + BODY[16:],
     ],
 )
-def test_no_batch(data: bytes) -> None:
+def test_no_batch_though_signed(data: bytes) -> None:
     with pytest.raises(Malformed):
-        Batch.parse(data)
+        Batch.parse(data + LOG.sign(b"sidecar/v1/batch\0" + data), public(LOG))
+
+
+@pytest.mark.parametrize(
+    "data", [BODY + bytes(64), BODY + LOG.sign(BODY), BATCH.encode(WITNESS), b"x" + BATCH.encode(LOG)]
+)
+def test_a_batch_that_the_log_did_not_sign(data: bytes) -> None:
+    with pytest.raises(SignatureInvalid):
+        Batch.parse(data, public(LOG))
+    for short in (b"", BATCH.encode(LOG)[:100]):
+        with pytest.raises(Malformed):
+            Batch.parse(short, public(LOG))
 
 
 @pytest.mark.parametrize(
@@ -332,7 +344,7 @@ def test_no_batch(data: bytes) -> None:
 )
 def test_a_batch_out_of_bounds(changed: dict[str, Any]) -> None:
     with pytest.raises(Malformed):
-        dataclasses.replace(BATCH, **changed).encode()
+        dataclasses.replace(BATCH, **changed).encode(LOG)
 
 
 def test_hash_lines_are_bounded() -> None:

@@ -91,7 +91,8 @@ def test_the_cosignature() -> None:
 
 
 def test_the_batch_holds_the_entries_and_their_signatures() -> None:
-    data = load("batch.bin")
+    data, signature = load("batch.bin")[:-64], load("batch.bin")[-64:]
+    Ed25519PublicKey.from_public_bytes(vkey(KEYS["log"])[2][1:]).verify(signature, b"sidecar/v1/batch\0" + data)
     assert data[:8] == b"SDCBAT\0\1" and struct.unpack(">QQ", data[8:24]) == (0, 0) and data[24:56] == H()
     for entry, signed in zip(ENTRIES, cut(data[56:]), strict=True):
         assert signed.startswith(entry)

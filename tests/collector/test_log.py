@@ -256,10 +256,24 @@ def test_an_old_copy_of_everything_but_what_a_witness_knows(tmp_path: Path, inde
 def test_a_batch_that_waits_is_not_signed_where_it_contradicts_a_known_checkpoint(tmp_path: Path) -> None:
     old, log = backed_up(fresh(tmp_path, "a"))
     waiting = Batch(1, 3, checkpoint.verify(old["log/checkpoint/000"], VKEY)[0].root, tuple(notes(4, 50)))
-    old["log/batch/001"] = waiting.encode()
+    old["log/batch/001"] = waiting.encode(KEY)
     with pytest.raises(LogRefused, match="forked"):
         FleetLog(MemoryStorage(old), fresh(tmp_path, "b"), ORIGIN, KEY, known=[log.signed])
     assert "log/checkpoint/001" not in old
+
+
+def test_a_batch_put_there_by_somebody_else_is_never_signed(tmp_path: Path, index: SqlIndex) -> None:
+    """Who can write to the store, and has no key, cannot have the log vouch for what it never checked."""
+    storage = MemoryStorage()
+    log = FleetLog(storage, index, ORIGIN, KEY)
+    log.append(notes(3))
+    forged = Batch(1, 3, log.tip.root, tuple(notes(2, 50)))
+    storage.objects["log/batch/001"] = forged.encode(signing_key("mallory"))
+    with pytest.raises(StorageError, match="does not verify"):
+        log.append(notes(1, 3))
+    with pytest.raises(StorageError, match="does not verify"):
+        FleetLog(storage, index, ORIGIN, KEY)
+    assert "log/checkpoint/001" not in storage.objects
 
 
 def test_anothers_key_origin_or_checkpoint(tmp_path: Path, index: SqlIndex) -> None:
@@ -402,13 +416,8 @@ def test_reindex_finds_changed_objects(tmp_path: Path, index: SqlIndex, name: st
     data = storage.objects[name]
     for at in range(0, len(data), 97):
         storage.objects[name] = data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :]
-        # A signature's line may change in a batch: it is no part of what is logged.
-        try:
+        with pytest.raises((LogRefused, StorageError)):
             reindex(storage, index, VKEY)
-        except (LogRefused, StorageError):
-            continue
-        held = Batch.parse(storage.objects[name])
-        assert held.entries() == Batch.parse(data).entries()
 
 
 def test_sizes_of_runs() -> None:

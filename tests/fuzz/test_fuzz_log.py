@@ -35,6 +35,11 @@ def _as_text(parse: Callable[[str], object], write: Callable[[object], str]) -> 
     return lambda data: write(parse(text_of(data))).encode()
 
 
+def _signed(body: bytes) -> bytes:
+    """As the log itself would sign whatever this is."""
+    return made.LOG.sign(b"sidecar/v1/batch\0" + body)
+
+
 ANSWER = made.ROLL.answer(1)
 FORMATS: dict[str, tuple[list[bytes], Callable[[bytes], bytes]]] = {
     "checkpoint": ([made.TIP.text().encode()], _as_text(Checkpoint.parse, lambda c: c.text())),  # type: ignore[attr-defined]
@@ -50,7 +55,10 @@ FORMATS: dict[str, tuple[list[bytes], Callable[[bytes], bytes]]] = {
         [Consistency(2, (made.d(1), made.d(2)), made.CHECKPOINT).encode()],
         lambda data: Consistency.parse(data).encode(),
     ),
-    "batch": ([made.BATCH.encode()], lambda data: Batch.parse(data).encode()),
+    "batch": (
+        [made.BODY],
+        lambda data: Batch.parse(data + _signed(data), made.public(made.LOG)).encode(made.LOG)[:-64],
+    ),
     "bundle": ([tile.join_entries(made.BATCH.entries())], lambda data: tile.join_entries(tile.split_entries(data))),
     "extra": (
         [Logged(made.CALL, made.CALL.text(), ANSWER).extra(), entry_of(made.SEALS[0])],

@@ -52,7 +52,7 @@ def build() -> dict[str, bytes]:
     files = {
         "keys.json": _json(_keys()),
         "checkpoint.txt": signed,
-        "batch.bin": batch.encode(),
+        "batch.bin": batch.encode(LOG),
         "entries.bin": tile.join_entries(batch.entries()),
         "tile-0.bin": b"".join(leaves),
         "roll-call.json": _json({"entry": call.text(), "lines": [each.line() for each in standings]}),
