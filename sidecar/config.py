@@ -124,6 +124,11 @@ class Config:
             raise UsageError("tls.client_ca_file needs the sidecar's own tls.cert_file and tls.key_file; set them")
         if self.spiffe_socket and self.tls_cert_file:
             raise UsageError("spiffe.socket and tls.cert_file are both set; leave one of the two out")
+        if "mtls" in self.require and not (self.dev or self.tls_client_ca_file or self.spiffe_socket):
+            raise UsageError(
+                "require names mtls, and callers show no certificate; set listen to host:port and "
+                "tls.client_ca_file or spiffe.socket, or leave mtls out"
+            )
         if self.listen.startswith("unix:"):
             if self.tls:
                 raise UsageError("TLS is for listen on host:port, not on a unix socket; set listen, or leave TLS out")

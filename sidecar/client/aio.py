@@ -18,6 +18,7 @@ from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.signing import Signer, Signing
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
@@ -43,11 +44,14 @@ class AsyncGuard:
         obligations: Mapping[str, AsyncHandler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
         shadow: bool = False,
+        key: Signer | None = None,
+        chain: str | None = None,
         tls: Tls | None = None,
         pace: Pace = REAL,
     ) -> None:
         self._patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
-        self._calls = AsyncCalls(self._patience, tls)
+        signing = None if key is None else Signing(agent, key, chain)
+        self._calls = AsyncCalls(self._patience, signing, tls)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._shadow = shadow
