@@ -17,11 +17,13 @@ from io import BytesIO
 from typing import Any
 from zlib import crc32
 
+from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sidecar.chain import entry, lines, note, ratchet, strictjson
+from sidecar.chain.digests import Outcome
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.epoch import EpochNote, epoch_hash
 from sidecar.chain.head import Decided, Head, head_hash
@@ -31,6 +33,8 @@ from sidecar.chain.ratchet import Ratchet, SegmentKeys
 from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import Seal, Span, seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare, seeds_digest, share_commit
+from sidecar.chain.signing import PrivateKey, key_id, public_spki, sign
+from sidecar.chain.statement import Statement
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import CustodyError
 from sidecar.verify import Evidence, Piped, Report, verify_stream
@@ -60,6 +64,42 @@ ACTIVATED = {
     "gate": [],
     "impure_builtins": [],
 }
+
+
+AGENT_KEY = Ed25519PrivateKey.from_private_bytes(sha256(b"agent key").digest())
+EXECUTOR_KEY = ec.derive_private_key(int.from_bytes(sha256(b"executor key").digest()[1:], "big"), ec.SECP256R1())
+_IN_TRANSIT = {"certificate": sha256(b"certificate").hexdigest(), "spiffe_id": ""}
+
+
+def principal(name: str, proof: str) -> dict[str, Any]:
+    """The ``agent`` of a payload, asserted or proved in transit, of whom no registry says anything."""
+    return {"id": name, "proof": proof, "roles": [], "attributes": {}, **(_IN_TRANSIT if proof == "mtls" else {})}
+
+
+def registered(name: str, proof: str) -> dict[str, Any]:
+    """As :func:`principal`, with what :func:`registry_text` says of it."""
+    return {**principal(name, proof), "roles": ["billing"], "attributes": {"team": "finance"}}
+
+
+def registry_text(**changed: Any) -> bytes:
+    """A registry of an agent and an executor. ``changed``: members of the agent that differ."""
+    members = [("billing-agent", "agent", AGENT_KEY, changed), ("payments-gateway", "executor", EXECUTOR_KEY, {})]
+    principals = [
+        {
+            "id": name,
+            "kind": kind,
+            "owner": "",
+            "purpose": "",
+            "status": "active",
+            "keys": [{"spki": base64.b64encode(public_spki(key)).decode(), "status": "active"}],
+            "spiffe_ids": [],
+            "roles": ["billing"],
+            "attributes": {"team": "finance"},
+        }
+        | other
+        for name, kind, key, other in members
+    ]
+    return strictjson.dumps({"format": "sidecar/v1/registry", "principals": principals})
 
 
 @dataclass(slots=True)
@@ -171,9 +211,10 @@ class Scribe:
         self.openings: dict[int, bytes] = {}
         self.seals: dict[int, bytes] = {}
         self.epoch, self.segment, self.seq = -1, 0, 0
-        self.leaf = self.seal_before = self.policy_commit = ZERO32
+        self.leaf = self.seal_before = self.policy_commit = self.registry_commit = ZERO32
         self.wall_offset, self.mono = START, 1_000 * MILLISECOND
         self.recovered: int | None = None
+        self.registered = ""
 
     def _genesis(self, nonce: bytes) -> bytes:
         each = [
@@ -268,7 +309,7 @@ class Scribe:
             self.chain_id, self.epoch, self.segment, self.first, self.tree.size, self.tree.root(), self.leaf,
             self.seal_before, self._span(), None if crash else ratchet.mac_key_commit(keys.mac_key),
             None if crash else ratchet.tag_key_commit(keys.tag_key), following and public(following),
-            self.policy_commit, head, reason, self.wall_offset + self.mono,
+            self.policy_commit, self.registry_commit, head, reason, self.wall_offset + self.mono,
         )  # fmt: skip
 
     def _span(self) -> Span | None:
@@ -336,6 +377,8 @@ class Scribe:
         self.clocks.append((header.wall_ns, header.mono_ns))
         if header.type is EntryType.POLICY:
             self.policy_commit = header.payload_commit
+        if header.type is EntryType.REGISTRY:
+            self.registry_commit = header.payload_commit
         self.seq += 1
         return self.seq - 1
 
@@ -344,6 +387,63 @@ class Scribe:
         if not any(r.kind is Kind.ATTACHMENT for r in self.records):
             self.records.insert(0, Record(Kind.ATTACHMENT, BUNDLE, 0))
         return self.write(EntryType.POLICY, strictjson.dumps(ACTIVATED))
+
+    def registry(self, text: bytes | None = None, **changed: Any) -> int:
+        """A registry is put in force: of :data:`AGENT_KEY` and the executor's key, unless ``text`` is another."""
+        text = registry_text() if text is None else text
+        value = {
+            "type": "REGISTRY",
+            "event": "activated",
+            "digest": sha256(text).hexdigest(),
+            "revision": "",
+            "source": {"kind": "file", "place": "registry.json"},
+            "from": None,
+            "cause": "",
+            "registry": text.decode(),
+        }
+        self.registered = value["digest"]
+        return self.write(EntryType.REGISTRY, strictjson.dumps(value | changed))
+
+    def signed(self, kind: str, by: str, key: PrivateKey, digest: bytes, /, **changed: Any) -> dict[str, Any]:
+        """A principal who signed a message with this digest. ``changed``: lines of the statement that differ."""
+        spki = public_spki(key)
+        lines = {
+            "kind": kind, "audience": self.chain_id, "epoch": self.epoch, "by": by, "key": key_id(spki),
+            "digest": digest, "time": self.wall_offset + self.mono, "nonce": secret(self.name, "nonce", self.seq)[:16],
+        }  # fmt: skip
+        text = Statement(**(lines | changed)).encode()
+        return {
+            "id": by,
+            "proof": "signature",
+            "roles": ["billing"],
+            "attributes": {"team": "finance"},
+            "statement": text.decode(),
+            "signature": base64.b64encode(sign(key, text)).decode(),
+            "key": base64.b64encode(spki).decode(),
+        }
+
+    def signed_decision(self, key: PrivateKey | None = None, *, by: str = "billing-agent", **changed: Any) -> int:
+        """A decision on a request that its agent signed; ``changed``: lines of the statement that differ."""
+        value = self.decision_value("ALLOW")
+        digest = bytes.fromhex(value["request_digest"])
+        agent = self.signed("request", by, key or AGENT_KEY, digest, **changed)
+        named = {"revision": "", "digest": self.registered}
+        return self.write(
+            EntryType.DECISION, strictjson.dumps({**value, "agent": agent, "registry": named}), agent=agent["id"]
+        )
+
+    def signed_outcome(self, decision: int, **changed: Any) -> int:
+        """The outcome of a signed decision, which its executor signed."""
+        about = self.payloads[decision]
+        said = Outcome("payments-gateway", about["decision_id"], "executed", b'{"ok":true}')
+        value = {
+            **self.outcome_value(decision),
+            "agent": {name: about["agent"][name] for name in ("id", "proof")},
+            "by": self.signed("outcome", "payments-gateway", EXECUTOR_KEY, said.digest(), **changed),
+            "response": '{"ok":true}',
+        }
+        agent = about["agent"]["id"]
+        return self.write(EntryType.OUTCOME, strictjson.dumps(value), ref_seq=decision, agent=agent)
 
     def decision(self, effect: str = "ALLOW", *, proof: str = "asserted", bulk: int = 0, **changed: Any) -> int:
         """One DECISION; ``bulk`` bytes more of arguments, ``changed`` members."""
@@ -360,7 +460,8 @@ class Scribe:
             "type": "DECISION",
             "decision_id": f"019aaf3c-0000-7000-8000-{self.seq:012x}",
             "time": "2026-01-01T00:00:01.000000000Z",
-            "agent": {"id": "billing-agent", "proof": proof},
+            "agent": (registered if self.registered else principal)("billing-agent", proof),
+            "registry": {"revision": "", "digest": self.registered} if self.registered else None,
             "request": {
                 "action": "refund",
                 "resource": {"type": "invoice", "id": "inv-1"},
@@ -371,6 +472,9 @@ class Scribe:
                 "trace_parent": "",
                 "idempotency_key": "",
                 "last_receipt": "",
+                "executor": "",
+                "delegations": [],
+                "approval_of": "",
             },
             "request_digest": asked.digest().hex(),
             "effect": effect,
@@ -382,25 +486,43 @@ class Scribe:
             "result": {"effect": effect, "reasons": reasons},
             "policy": POLICY,
             "peer": "unix:",
+            "executor": None,
+            "delegators": [],
+            "approval": None,
+            "terms": None,
+            "permit": None,
             "timings": {"evaluate_ns": "41000"},
         }
 
     def outcome(self, decision: int, *, refer: int | None = None) -> int:
         """What became of the decision at ``decision``; ``refer``: another reference in the header."""
-        value = {
+        value = self.outcome_value(decision)
+        return self.write(EntryType.OUTCOME, strictjson.dumps(value), ref_seq=decision if refer is None else refer)
+
+    def outcome_value(self, decision: int) -> dict[str, Any]:
+        """The payload of an outcome of the decision at ``decision``."""
+        return {
             "type": "OUTCOME",
             "decision_id": self.payloads[decision]["decision_id"],
             "decision_seq": decision,
             "agent": {"id": "billing-agent", "proof": "asserted"},
+            "by": principal("billing-agent", "asserted"),
             "status": "executed",
             "response": None,
             "response_digest": None,
+            "arguments_digest": None,
+            "permit": "",
+            "downstream_status": "",
+            "started_ns": "",
+            "duration_ns": "",
         }
-        return self.write(EntryType.OUTCOME, strictjson.dumps(value), ref_seq=decision if refer is None else refer)
 
     def rejected(self) -> int:
         value = {"type": "REJECTED", "code": "INVALID_ARGUMENT", "field": "arguments", "cause": "not JSON"}
-        return self.write(EntryType.REJECTED, strictjson.dumps({**value, "peer": "unix:", "count": 1}))
+        return self.write(
+            EntryType.REJECTED,
+            strictjson.dumps({**value, "peer": "unix:", "principal": "", "decision_id": "", "count": 1}),
+        )
 
     def clock(self, step: int) -> int:
         """The wall clock steps, and that is put on record."""
@@ -463,7 +585,7 @@ def story() -> Scribe:
     s.outcome(s.decision())
     s.seal("count")
     s.decision("DENY")
-    s.decision(proof="spiffe")
+    s.decision(proof="mtls")
     s.rejected()
     s.seal("time")
     s.seal("time")
@@ -479,5 +601,24 @@ def story() -> Scribe:
     s.seal("count")
     s.decision()
     s.decision("DENY")
+    s.head()
+    return s
+
+
+def signed_story() -> Scribe:
+    """A registry, what an agent and its executor signed, a segment after it, and a second epoch."""
+    s = Scribe("signed")
+    s.open()
+    s.policy()
+    s.registry()
+    s.signed_outcome(s.signed_decision())
+    s.seal("count")
+    s.signed_decision()
+    s.decision("DENY")
+    s.decision(proof="mtls")
+    s.close()
+    s.open()
+    s.registry(event="resumed")
+    s.signed_decision()
     s.head()
     return s

@@ -17,6 +17,7 @@ __all__ = [
     "payload",
     "permit",
     "ratchet",
+    "registry",
     "request",
     "seal",
     "seeds",

@@ -48,6 +48,7 @@ class EntryType(enum.IntEnum):
     TOMBSTONE = 8
     CLOCK = 9
     CLOSE = 10
+    REGISTRY = 11
 
 
 _TYPES = {int(t): t for t in EntryType}

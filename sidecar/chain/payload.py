@@ -26,6 +26,7 @@ Check = Callable[[Any], object]
 _HEX32 = re.compile(r"\A[0-9a-f]{64}\Z")
 _UUID7 = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
+_DURATION = re.compile(r"\A(?:[1-9][0-9]{0,18})?\Z")
 _NANOSECONDS = re.compile(r"\A(?:0|-?[1-9][0-9]{0,18})\Z")
 CAUSES = frozenset(
     {
@@ -117,7 +118,24 @@ _hex32 = _matches(_HEX32)
 _effect = _one_of(*EFFECTS)
 _reasons = _array(_object({"code": _text, "message": _text}))
 _resource = _object({"type": _text, "id": _text})
-_agent = _object({"id": _text, "proof": _text})
+_roles = {"id": _text, "roles": _array(_text), "attributes": lambda value: isinstance(value, dict)}
+_in_transit = {"certificate": _hex32, "spiffe_id": _text}
+_statement = {"statement": _text, "signature": _base64, "key": _base64}
+_PROOFS = {
+    "asserted": _object({}),
+    "mtls": _object(_in_transit),
+    "signature": _object(_statement),
+    "signature+mtls": _object({**_statement, **_in_transit}),
+}
+_named = _object({"id": _text, "proof": _one_of(*_PROOFS)})
+_known = _object({**_roles, "proof": _one_of(*_PROOFS)})
+_known_of_kind = _object({**_roles, "kind": _text})
+
+
+def _principal(value: Any) -> bool:
+    return bool(_known(value) and _PROOFS[value["proof"]](value))
+
+
 _policy = {
     "engine": _text, "engine_version": _text, "entrypoint": _text, "revision": _text, "bundle_digest": _text,
 }  # fmt: skip
@@ -141,8 +159,19 @@ _request = _object(
         "trace_parent": _text,
         "idempotency_key": _text,
         "last_receipt": _base64,
+        "executor": _text,
+        "delegations": _array(_object({"text": _text, "key": _base64, "signature": _base64})),
+        "approval_of": _text,
     }
 )
+_approval = _object(
+    {
+        "decision_id": _matches(_UUID7),
+        "decision_seq": _place,
+        "approvals": _array(_object({"seq": _place, "time": _matches(_TIME), "by": _object(_roles)})),
+    }
+)
+_terms = _object({"count": _count, "roles": _array(_text), "expires": _matches(_TIME)})
 _MEMBERS: dict[EntryType, Check] = {
     EntryType.GENESIS: _object(
         {
@@ -174,7 +203,8 @@ _MEMBERS: dict[EntryType, Check] = {
         {
             "decision_id": _matches(_UUID7),
             "time": _matches(_TIME),
-            "agent": _agent,
+            "agent": _principal,
+            "registry": _or_null(_object({"revision": _text, "digest": _hex32})),
             "request": _request,
             "request_digest": _hex32,
             "effect": _effect,
@@ -186,6 +216,11 @@ _MEMBERS: dict[EntryType, Check] = {
             "result": _any,
             "policy": _object(_policy),
             "peer": _text,
+            "executor": _or_null(_object(_roles)),
+            "delegators": _array(_known_of_kind),
+            "approval": _or_null(_approval),
+            "terms": _or_null(_terms),
+            "permit": _or_null(_object({"not_after": _matches(_NANOSECONDS)})),
             "timings": _object({"evaluate_ns": _matches(_NANOSECONDS)}),
         }
     ),
@@ -193,13 +228,48 @@ _MEMBERS: dict[EntryType, Check] = {
         {
             "decision_id": _matches(_UUID7),
             "decision_seq": _place,
-            "agent": _agent,
+            "agent": _named,
+            "by": _principal,
             "status": _one_of(*STATUSES),
             "response": _or_null(_text),
             "response_digest": _or_null(_hex32),
+            "arguments_digest": _or_null(_hex32),
+            "permit": _text,
+            "downstream_status": _text,
+            "started_ns": _matches(_DURATION),
+            "duration_ns": _matches(_DURATION),
         }
     ),
-    EntryType.REJECTED: _object({"code": _text, "field": _text, "cause": _text, "peer": _text, "count": _count}),
+    EntryType.APPROVAL: _object(
+        {
+            "decision_id": _matches(_UUID7),
+            "decision_seq": _place,
+            "agent": _named,
+            "by": _principal,
+            "verdict": _one_of("approve", "reject"),
+            "action_digest": _hex32,
+            "arguments_digest": _hex32,
+            "policy": _object({"revision": _text, "bundle_digest": _text}),
+            "comment": _text,
+        }
+    ),
+    EntryType.REGISTRY: _object(
+        {
+            "event": _one_of("activated", "resumed", "refused"),
+            "digest": _text,
+            "revision": _text,
+            "source": _object({"kind": _text, "place": _text}),
+            "from": _or_null(_hex32),
+            "cause": _text,
+            "registry": _text,
+        }
+    ),
+    EntryType.REJECTED: _object(
+        {
+            **dict.fromkeys(("code", "field", "cause", "peer", "principal", "decision_id"), _text),
+            "count": _count,
+        }
+    ),
     EntryType.POLICY: _object(
         {
             "event": _one_of("activated", "resumed", "observed", "refused"),
@@ -214,7 +284,6 @@ _MEMBERS: dict[EntryType, Check] = {
     ),
     EntryType.CLOCK: _object({"step_ns": _matches(_NANOSECONDS)}),
     EntryType.CLOSE: _object({"reason": _one_of("shutdown")}),
-    EntryType.APPROVAL: _object({}),
     EntryType.TOMBSTONE: _object({}),
 }
 

@@ -24,7 +24,7 @@ KIND = "sidecar/v1/seal"
 REASONS = frozenset({"count", "time", "close", "crash"})
 _NAMES = (
     "chain", "epoch", "segment", "first", "count", "root", "last", "prev", "wall_first", "wall_last", "mono_first",
-    "mono_last", "mac_key", "tag_key", "next", "policy", "head", "reason", "time",
+    "mono_last", "mac_key", "tag_key", "next", "policy", "registry", "head", "reason", "time",
 )  # fmt: skip
 
 
@@ -59,6 +59,7 @@ class Seal:
     tag_key: bytes | None
     next: bytes | None
     policy: bytes
+    registry: bytes
     head: bytes | None
     reason: str
     time: int
@@ -84,7 +85,7 @@ class Seal:
             self.chain_id.hex(), str(self.epoch), str(self.segment), str(self.first), str(self.count),
             self.root.hex(), self.last.hex(), self.prev.hex(), *map(lines.maybe_number, clocks),
             lines.maybe_hex(self.mac_key), lines.maybe_hex(self.tag_key), lines.maybe_hex(self.next),
-            self.policy.hex(), lines.maybe_hex(self.head), self.reason, str(self.time),
+            self.policy.hex(), self.registry.hex(), lines.maybe_hex(self.head), self.reason, str(self.time),
         )  # fmt: skip
         return lines.join(KIND, list(zip(_NAMES, values, strict=True)))
 
@@ -110,6 +111,7 @@ class Seal:
             lines.maybe_digest(v["tag_key"], "tag_key"),
             lines.maybe_digest(v["next"], "next"),
             lines.digest(v["policy"], "policy"),
+            lines.digest(v["registry"], "registry"),
             lines.maybe_digest(v["head"], "head"),
             v["reason"],
             lines.number(v["time"], "time"),

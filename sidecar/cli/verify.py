@@ -24,6 +24,12 @@ from sidecar.verify import Evidence, Report, SeedOpener, Verdict, parse_disclosu
 _T = TypeVar("_T")
 
 _EXITS = {"OK": 0, "REDACTED": 0, "PRUNED": 0, "UNANCHORED": 4, "INCOMPLETE": 3, "CLOCK": 3}
+_WORTH = {
+    "non_repudiable": "non-repudiable (signed by a key you pinned)",
+    "signed": "signed (by a key that only the ledger's own registry names)",
+    "authenticated_in_transit": "authenticated in transit only",
+    "asserted": "asserted only",
+}
 _SHOWN = 50  # findings printed; --json has them all
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -134,6 +140,8 @@ def _print(report: Report) -> None:
     hidden = report.findings_total - min(len(report.findings), _SHOWN)
     if hidden:
         click.echo(f"  … and {hidden} more findings (--json lists more)")
+    if any(report.decisions.values()):
+        click.echo(f"  decisions: {', '.join(f'{n:,} {_WORTH[what]}' for what, n in report.decisions.items() if n)}")
     for remark in report.notes[:_SHOWN]:
         click.echo(f"  note: {remark}")
     for title, lines in (("Checked", report.checked), ("Not checked", report.not_checked)):

@@ -14,10 +14,16 @@ from sidecar.chain.head import Decided
 from sidecar.chain.limits import MAX_ATTACHMENT, NO_SEQ
 from sidecar.errors import Malformed
 
-WRITABLE: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED, EntryType.POLICY})
+WRITABLE: Final = frozenset(
+    {
+        *(EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL),
+        *(EntryType.REJECTED, EntryType.POLICY, EntryType.REGISTRY),
+    }
+)
 """What callers may write; the other types are the ledger's own, or reserved."""
 
-_NAMES_AGENT: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME})
+_NAMES_AGENT: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
+_REFERRING: Final = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
 _ASSERTED: Final = "asserted"
 
 
@@ -77,6 +83,7 @@ def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -
     _check_agent(draft, payload)
     _check_decided(draft, payload)
     _check_reference(draft, payload, decision_at)
+    _check_registry(draft, payload)
     attachment = _attached(draft, payload)
     return Prepared(draft.type, data, draft.ref_seq, draft.agent, draft.decided, draft.repeat_key, attachment)
 
@@ -107,6 +114,13 @@ def _check_decided(draft: Draft, payload: dict[str, Any]) -> None:
         raise Malformed("what the receipt is to say is not what the payload says")
 
 
+def _check_registry(draft: Draft, payload: dict[str, Any]) -> None:
+    if draft.type is EntryType.REGISTRY:
+        said = hashlib.sha256(payload["registry"].encode()).hexdigest() if payload["event"] != "refused" else ""
+        if payload["digest"] != said:
+            raise Malformed("its digest is not that of the registry in it")
+
+
 def _attached(draft: Draft, payload: dict[str, Any]) -> tuple[bytes, bytes] | None:
     named = payloads.attachment_of(draft.type, payload)
     given = draft.attachment
@@ -123,12 +137,15 @@ def _attached(draft: Draft, payload: dict[str, Any]) -> tuple[bytes, bytes] | No
 def _check_reference(
     draft: Draft, payload: dict[str, Any], decision_at: Callable[[int], dict[str, Any] | None]
 ) -> None:
-    if draft.type is not EntryType.OUTCOME:
+    about = payload if draft.type in _REFERRING else payload.get("approval")
+    if about is None:
         if draft.ref_seq != NO_SEQ:
             raise Malformed(f"an entry of type {draft.type.name} refers to no other")
         return
     decision = decision_at(draft.ref_seq)
-    if decision is None or payload["decision_seq"] != draft.ref_seq:
-        raise Malformed("an outcome must refer to a recorded decision, in header and payload alike")
-    if decision["decision_id"] != payload["decision_id"]:
-        raise Malformed("an outcome names another decision than the one it refers to")
+    if decision is None or about["decision_seq"] != draft.ref_seq:
+        raise Malformed("it must refer to a recorded decision, in header and payload alike")
+    if decision["decision_id"] != about["decision_id"]:
+        raise Malformed("it names another decision than the one it refers to")
+    if any(decision["agent"][name] != payload["agent"][name] for name in ("id", "proof") if draft.type in _REFERRING):
+        raise Malformed("it names another agent than the decision it refers to")

@@ -54,6 +54,7 @@ class Start:
     leaf: bytes = ZERO32
     seal: bytes = ZERO32
     policy: bytes = ZERO32
+    registry: bytes = ZERO32
     wall_before: int | None = None
     recovered: int | None = None
     software: str = ""
@@ -136,7 +137,9 @@ def begin(
     ).text()  # fmt: skip
     batch.note(start.segment, NoteKind.EPOCH, note.sign(text, lines.identity_name(chain.chain_id), identity))
     keys = ratchet.Ratchet(chain.chain_id, start.epoch, seed, start.segment)
-    place = Place(chain.chain_id, start.epoch, start.segment, start.seq, start.leaf, start.seal, start.policy)
+    place = Place(
+        chain.chain_id, start.epoch, start.segment, start.seq, start.leaf, start.seal, start.policy, start.registry
+    )
     epoch = Epoch(OpenSegment(place, keys.advance(), signer), keys, entropy)
     entries = [] if genesis is None else [Prepared(EntryType.GENESIS, genesis)]
     entries.append(own(EntryType.OPEN, _opening(start, notes.epoch_hash(text), shares)))

@@ -102,8 +102,9 @@ def _next_start(store: Store, seal: Seal, text: str, *, recovered: int | None) -
     seq = seal.first + seal.count
     before = _header(store, seq - 1)
     return Start(
-        seal.epoch + 1, seal.segment + 1, seq, seal.last, seal_hash(text), seal.policy, before.wall_ns, recovered
-    )
+        seal.epoch + 1, seal.segment + 1, seq, seal.last, seal_hash(text), seal.policy, seal.registry,
+        before.wall_ns, recovered,
+    )  # fmt: skip
 
 
 def _recover(store: Store, chain: Chain, segment: int, time: int) -> Seal:
@@ -118,7 +119,7 @@ def _recover(store: Store, chain: Chain, segment: int, time: int) -> Seal:
     if epoch_at == segment and (epoch.seq, epoch.leaf, epoch.seal) != (first, last, before):
         raise Malformed(f"the epoch note of segment {segment} does not continue the seal before")
     head = _read_head(store, chain, segment, key)
-    tail = _Tail(chain.chain_id, epoch.epoch, segment, first, last, sealed.policy)
+    tail = _Tail(chain.chain_id, epoch.epoch, segment, first, last, sealed.policy, sealed.registry)
     tail.read(store)
     if _leaf_at(store, first) != last:
         raise Malformed(f"entry {first - 1} is not the one that segment {segment} follows")
@@ -128,16 +129,19 @@ def _recover(store: Store, chain: Chain, segment: int, time: int) -> Seal:
         raise Malformed(f"the last signed head of segment {segment} is not about its last entry")
     return Seal(
         chain.chain_id, epoch.epoch, segment, first, tail.tree.size, tail.tree.root(), tail.last, before, tail.span,
-        None, None, None, tail.policy, None if head is None else head_hash(head.text()), "crash", time,
+        None, None, None, tail.policy, tail.registry, None if head is None else head_hash(head.text()), "crash", time,
     )  # fmt: skip
 
 
 class _Tail:
     """The entries of the unsealed segment, each held against the one before."""
 
-    def __init__(self, chain_id: bytes, epoch: int, segment: int, first: int, last: bytes, policy: bytes) -> None:
+    def __init__(
+        self, chain_id: bytes, epoch: int, segment: int, first: int, last: bytes, policy: bytes,
+        registry: bytes,
+    ) -> None:  # fmt: skip
         self._expected = (chain_id, epoch, segment)
-        self.next_seq, self.last, self.policy = first, last, policy
+        self.next_seq, self.last, self.policy, self.registry = first, last, policy, registry
         self.tree = Tree()
         self.span: Span | None = None
 
@@ -165,6 +169,8 @@ class _Tail:
         self.span = Span(start.wall_first, header.wall_ns, start.mono_first, header.mono_ns)
         if header.type is EntryType.POLICY:
             self.policy = header.payload_commit
+        elif header.type is EntryType.REGISTRY:
+            self.registry = header.payload_commit
         self.last = its_leaf
         self.tree.append(its_leaf)
         self.next_seq += 1

@@ -19,7 +19,7 @@ from sidecar.ledger.draft import Prepared
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where a segment begins: its numbers, the leaf before it, the hash of the seal before it, the policy in force."""
+    """Where a segment begins: its numbers, the leaf and the seal's hash before it, policy and registry in force."""
 
     chain_id: bytes
     epoch: int
@@ -28,6 +28,7 @@ class Place:
     leaf: bytes
     seal: bytes
     policy: bytes
+    registry: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +54,7 @@ class OpenSegment:
         self._key, self._tag_key = keys.mac_key, keys.tag_key
         self._signer: Ed25519PrivateKey | None = signer
         self._tree = Tree()
-        self._leaf, self._policy = place.leaf, place.policy
+        self._leaf, self._policy, self._registry = place.leaf, place.policy, place.registry
         self._span: Span | None = None
 
     @property
@@ -91,6 +92,8 @@ class OpenSegment:
         )  # fmt: skip
         if entry.type is Type.POLICY:
             self._policy = commit
+        elif entry.type is Type.REGISTRY:
+            self._registry = commit
         body = store(header, tag, salt, entry.payload)
         return Made(seq, self._place.segment, self._leaf, now.wall_ns, body, entry.decided)
 
@@ -105,14 +108,16 @@ class OpenSegment:
         place = self._place
         text = Seal(
             place.chain_id, place.epoch, place.segment, place.first, self._tree.size, self._tree.root(), self._leaf,
-            place.seal, self._span, self._mac_commit, self._tag_commit, next_key, self._policy, None, reason, time,
+            place.seal, self._span, self._mac_commit, self._tag_commit, next_key, self._policy, self._registry, None,
+            reason, time,
         ).text()  # fmt: skip
         return self._sign(text), text
 
     def following(self, seal: bytes) -> Place:
         """Where the segment after it begins, given the hash of its own seal."""
         place = self._place
-        return Place(place.chain_id, place.epoch, place.segment + 1, self.next_seq, self._leaf, seal, self._policy)
+        in_force = self._policy, self._registry
+        return Place(place.chain_id, place.epoch, place.segment + 1, self.next_seq, self._leaf, seal, *in_force)
 
     def wipe(self) -> None:
         """Forget every key. Python cannot promise that no copy survives in memory; none is kept."""

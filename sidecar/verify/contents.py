@@ -10,19 +10,21 @@ from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unp
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.errors import Malformed
 from sidecar.verify.report import Verdict
+from sidecar.verify.statements import KINDS, fault
 
 SHORTEST = 249
 """Bytes of a stored entry before its stored payload."""
 
 _SALT_AT, _CODEC_AT = 216, 248
+_EPOCH, _CHAIN = 4, 7
 _COMMIT, _LENGTH, _REF_SEQ, _AGENT_TAG = 9, 10, 16, 17  # fields of the layout
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
-_FREE = EntryType.TOMBSTONE
-_NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME})
+_FREE = frozenset({EntryType.TOMBSTONE, EntryType.DECISION})
+_NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
 _TOLD = {
-    EntryType.DECISION: ("decision_id", "effect", "request_digest", "agent", "policy"),
-    EntryType.OUTCOME: ("agent",),
+    EntryType.DECISION: ("decision_id", "effect", "request_digest", "agent", "policy", "registry"),
+    EntryType.OUTCOME: ("agent", "by"),
     EntryType.REJECTED: (),
 }
 
@@ -46,7 +48,9 @@ def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
     """The payload's value, if it is what the header commits to, proper, and agrees with the header."""
     try:
         data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
-        return read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
+        value = read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
+        unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH]) if kind in KINDS else None
+        return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
     except Malformed as error:
         return Fault(Verdict.MALFORMED, str(error))
     except Contradiction as error:
@@ -78,7 +82,7 @@ def structure(fields: tuple[Any, ...]) -> EntryType:
         Malformed: as `Header.decode`, or a reference that its type must not or must have.
     """
     kind = header_type(fields)
-    if kind is not _FREE and (fields[_REF_SEQ] != NO_SEQ) != (kind in _REFERRING):
+    if kind not in _FREE and (fields[_REF_SEQ] != NO_SEQ) != (kind in _REFERRING):
         raise Malformed(f"ref_seq does not go with the type {kind.name}")
     return kind
 
@@ -107,7 +111,8 @@ def read_value(kind: EntryType, data: bytes, ref_seq: int, agent_tag: bytes) -> 
         Contradiction: another reference or agent tag than the header's.
     """
     value = payload.parse(kind, data)
-    if kind is EntryType.OUTCOME and value["decision_seq"] != ref_seq:
+    about = value if kind in _REFERRING else value.get("approval")
+    if (NO_SEQ if about is None else about["decision_seq"]) != ref_seq:
         raise Contradiction("its payload refers to another entry than its header")
     if (agent_tag != ZERO16) != (proved_agent(kind, value) is not None):
         raise Contradiction("its agent tag does not go with the agent in its payload")

@@ -51,6 +51,7 @@ class Context:
         s.segment, s.seq, s.leaf = seal.segment + 1, seal.first + seal.count, seal.last
         s.epoch = seal.epoch
         s.seal, s.policy = seal_hash(signer(self._records[Kind.SEAL_BEFORE])[0]), seal.policy
+        s.registry = seal.registry
         s.recovered = seal.segment if seal.reason == "crash" else -1
         if seal.next is None:
             self._first_of_epoch(seal)

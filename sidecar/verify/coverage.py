@@ -87,7 +87,7 @@ class Coverage:
         lines = [
             "that nobody rewrote the whole ledger: no receipt of a pinned log",
             f"that nothing after {_end(self.last_seq)} was cut off: only a later receipt or a log can tell",
-            "that an outcome refers to the decision it names: decisions are not remembered while reading",
+            "that an outcome or approval refers to the decision it names: decisions are not remembered while reading",
         ]
         if self.asserted:
             lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")

@@ -16,6 +16,7 @@ from sidecar.errors import Malformed
 from sidecar.verify import contents
 from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
+from sidecar.verify.principals import KINDS
 from sidecar.verify.report import Verdict
 from sidecar.verify.state import Phase, State
 
@@ -180,8 +181,8 @@ class Entries:
             agent = contents.proved_agent(kind, value)
             if agent is not None and not s.keys.agent_fits(agent_tag, s.seq, agent):
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
-        elif kind is EntryType.DECISION:
-            s.coverage.asserted += 1
+        if kind in KINDS:
+            s.principals.entry(kind, value, s.segment, s.seq)
         if kind in _NAMES_BUNDLE:
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
@@ -200,6 +201,8 @@ class Entries:
             s.due = EntryType.OPEN
         if kind is EntryType.POLICY:
             s.policy = commit
+        elif kind is EntryType.REGISTRY:
+            s.registry = commit
         s.closed = kind is EntryType.CLOSE
 
     def _begin(self, kind: EntryType, value: dict[str, Any] | None) -> None:

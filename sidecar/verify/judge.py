@@ -106,6 +106,7 @@ class _Judge:
         self._segments.finish()
         if not s.coverage.broken:
             s.attachments.finish()
+        s.principals.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
         s.findings.add(Verdict.UNANCHORED, None, None, _UNANCHORED)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None
@@ -121,4 +122,5 @@ class _Judge:
             s.coverage.segments,
             s.chain_id,
             claim(verdict, s.coverage),
+            s.principals.decisions,
         )

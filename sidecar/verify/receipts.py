@@ -9,7 +9,7 @@ from typing import Any
 
 from sidecar.chain import lines, note
 from sidecar.chain.head import Head
-from sidecar.chain.request import Option, Request
+from sidecar.chain.request import Given, Option, Request
 from sidecar.errors import Malformed, SignatureInvalid
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
@@ -122,8 +122,13 @@ def request_digest(payload: Mapping[str, Any]) -> bytes:
     receipt = base64.b64decode(r["last_receipt"])
     return Request(
         payload["agent"]["id"], _option(r), r["context"].encode(), r["purpose"], r["trace_parent"],
-        r["idempotency_key"], receipt, others,
+        r["idempotency_key"], receipt, others, r["executor"], r["approval_of"], tuple(map(_given, r["delegations"])),
     ).digest()  # fmt: skip
+
+
+def _given(value: Mapping[str, Any]) -> Given:
+    key, signature = (base64.b64decode(value[name]) for name in ("key", "signature"))
+    return Given(value["text"].encode(), key, signature)
 
 
 def _option(value: Mapping[str, Any]) -> Option:

@@ -90,7 +90,11 @@ class Findings:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """The judgement on one stream. ``findings_total`` counts also those beyond the ones kept."""
+    """The judgement on one stream. ``findings_total`` counts also those beyond the ones kept.
+
+    ``decisions``: how many are ``non_repudiable`` (signed by a key that the trust file pins), ``signed`` (by one that
+    the ledger's own registry names), ``authenticated_in_transit``, ``asserted``.
+    """
 
     verdict: Verdict
     findings: tuple[Finding, ...]
@@ -102,6 +106,7 @@ class Report:
     segments: int
     chain_id: bytes | None
     claim: str
+    decisions: Mapping[str, int]
 
     def first_bad(self) -> Finding | None:
         """The first finding, by place, that is worse than UNANCHORED."""
@@ -119,5 +124,6 @@ class Report:
             "segments": self.segments,
             "chain": None if self.chain_id is None else self.chain_id.hex(),
             "claim": self.claim,
+            "decisions": dict(self.decisions),
             "notes": list(self.notes),
         }

@@ -161,7 +161,7 @@ class Segments:
         """A seal without worth: nothing in it is used, what it would have named is not known."""
         s = self._s
         s.end_segment(None)
-        s.seal = s.policy = s.recovered = None
+        s.seal = s.policy = s.registry = s.recovered = None
         s.segment += 1
         self._after(Phase.UNSURE)
 
@@ -205,11 +205,12 @@ class Segments:
             "last": (seal.last, s.leaf),
             "prev": (seal.prev, s.seal),
             "policy": (seal.policy, s.policy),
+            "registry": (seal.registry, s.registry),
             "wall": (told and told[::2], clocks and clocks[::2]),
             "mono": (told and told[1::2], clocks and clocks[1::2]),
             "head": (seal.head, head),
         }
-        unknown = [n for n in ("last", "prev", "policy") if pairs[n][1] is None]
+        unknown = [n for n in ("last", "prev", "policy", "registry") if pairs[n][1] is None]
         return {n: pair for n, pair in pairs.items() if n not in unknown}
 
     def _compare_reason(self, seal: Seal) -> None:
@@ -221,7 +222,8 @@ class Segments:
         s = self._s
         s.end_segment(seal if certain else None)
         if certain:
-            s.seq, s.leaf, s.policy = seal.first + seal.count, seal.last, seal.policy
+            s.seq, s.leaf = seal.first + seal.count, seal.last
+            s.policy, s.registry = seal.policy, seal.registry
         s.seal = seal_hash(text)
         s.recovered = -1
         if seal.reason == "crash":

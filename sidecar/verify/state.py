@@ -17,6 +17,7 @@ from sidecar.verify.clock import ClockRule
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.keys import Keyring
+from sidecar.verify.principals import Principals
 from sidecar.verify.receipts import Decided, Receipts
 from sidecar.verify.report import Findings, Verdict
 
@@ -47,6 +48,7 @@ class State:
         self.clock = ClockRule(self.findings)
         self.receipts = Receipts(evidence.receipts, self.findings, self.coverage)
         self.attachments = Attachments(self.findings, self.coverage)
+        self.principals = Principals(evidence.trust, self.findings, self.coverage)
         self.phase = Phase.START
         self.chain_id: bytes | None = None
         self.identity: bytes | None = None
@@ -58,6 +60,7 @@ class State:
         self.recovered: int | None = -1  # the segment that a recovery seal ended; -1: none
         self.seal: bytes | None = ZERO32
         self.policy: bytes | None = ZERO32
+        self.registry: bytes | None = ZERO32
         self.segment = 0
         self.seq = 0
         self.leaf: bytes | None = ZERO32
@@ -114,7 +117,7 @@ class State:
             self.end_segment(None)
         if seq > self.seq:
             self.seq, self.leaf = seq, None
-        self.seal = self.policy = None
+        self.seal = self.policy = self.registry = None
         self.begin_segment(segment, None)
 
     def miss(self, seq: int, follows: str) -> None:

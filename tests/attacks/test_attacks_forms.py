@@ -152,7 +152,6 @@ BAD_HEADER = {
     "reserved": (159, b"\x01"),
     "ref_seq is itself": (160, (2).to_bytes(8, "big")),
     "ref_seq is later": (160, (3).to_bytes(8, "big")),
-    "ref_seq where none may be": (160, (1).to_bytes(8, "big")),
 }
 
 

@@ -127,7 +127,7 @@ def test_attack_16_forge_with_a_disclosed_key(evidence: Evidence) -> None:
     """All tags of segment 1 are right, and what the seal signed is not there."""
     s = story_until_segment_1()
     s.decision("ALLOW")
-    s.decision(proof="spiffe")
+    s.decision(proof="mtls")
     s.rejected()
     records = [*s.records, *STORY.records[seal_of(STORY.records, 1) :]]
     found(records, T, 1, 7, evidence)
@@ -251,7 +251,7 @@ def test_attack_18_first_signing_key_swapped(evidence: Evidence) -> None:
 def test_attack_19_a_tag_key_that_is_not_the_seeds() -> None:
     s = Scribe()
     s.open()
-    s.decision(proof="spiffe")
+    s.decision(proof="mtls")
     s.seal("count", tag_key=secret("other"))
     nothing_worse(s.records)
     found(s.records, T, 0, None, s.keyed)
@@ -262,7 +262,7 @@ def test_attack_19_a_tag_key_that_is_not_the_seeds() -> None:
 def test_attack_19_a_wrong_agent_tag_beside_its_payload(known: str) -> None:
     s = Scribe()
     s.open()
-    value = strictjson.dumps(s.decision_value("ALLOW", "spiffe"))
+    value = strictjson.dumps(s.decision_value("ALLOW", "mtls"))
     s.write(EntryType.DECISION, value, agent="somebody-else")
     s.seal("count")
     nothing_worse(s.records)
@@ -271,7 +271,7 @@ def test_attack_19_a_wrong_agent_tag_beside_its_payload(known: str) -> None:
 
 
 @KNOWN
-@pytest.mark.parametrize("proof", ["asserted", "spiffe"])
+@pytest.mark.parametrize("proof", ["asserted", "mtls"])
 def test_attack_19_a_tag_that_does_not_go_with_the_proof(proof: str, evidence: Evidence) -> None:
     s = Scribe()
     s.open()

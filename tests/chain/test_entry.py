@@ -66,7 +66,7 @@ def test_defaults_are_the_unknowns() -> None:
         (0, b"sDCREC\x00\x01"),
         (7, b"\x02"),
         (8, b"\x00"),
-        (8, b"\x0b"),
+        (8, b"\x0c"),
         (8, b"\xff"),
         (9, b"\x00"),
         (9, b"\x02"),

@@ -22,7 +22,23 @@ EPOCH = EpochNote(d(1), 3, 41, 90211, d(2), d(3), 40, d(4), d(5), d(6), d(7), d(
 DECIDED = Decided("019aaf3c-0000-7000-8000-000000000001", "ALLOW", d(9))
 HEAD = Head(d(1), 3, 41, 90211, d(2), -5, DECIDED)
 SEAL = Seal(
-    d(1), 3, 41, 90001, 10_000, d(2), d(3), d(4), Span(-1, 2, 3, 4), d(5), d(6), d(7), d(8), None, "count", 1767225600
+    d(1),
+    3,
+    41,
+    90001,
+    10_000,
+    d(2),
+    d(3),
+    d(4),
+    Span(-1, 2, 3, 4),
+    d(5),
+    d(6),
+    d(7),
+    d(8),
+    d(10),
+    None,
+    "count",
+    1767225600,
 )
 EMPTY = dataclasses.replace(SEAL, count=0, span=None, reason="time")
 CLOSE = dataclasses.replace(SEAL, reason="close", next=None)

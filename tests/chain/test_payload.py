@@ -11,9 +11,11 @@ import pytest
 from sidecar.chain import payload, strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.errors import Malformed
-from tests.scribe import ACTIVATED, Scribe, custodian, story
+from tests.scribe import ACTIVATED, Scribe, custodian, signed_story, story
 
 STORY = story()
+SIGNED = signed_story()
+KNOWN = {"id": "alice", "roles": ["chief"], "attributes": {}}
 OPTION = {"action": "a", "resource": {"type": "t", "id": "i"}, "arguments": "{}"}
 
 
@@ -22,22 +24,41 @@ def decision() -> dict[str, Any]:
     value["request"]["alternatives"] = [OPTION]
     value["alternatives"] = [{"effect": "DENY", "reasons": []}]
     value["obligations"] = [{"kind": "redact", "parameters": {}}]
+    value["registry"] = {"revision": "", "digest": "ab" * 32}
+    value["request"]["delegations"] = [{"text": "{}", "key": "AA==", "signature": "AA=="}]
+    value["executor"] = KNOWN
+    value["delegators"] = [{**KNOWN, "kind": "user"}]
+    approved = {"seq": 1, "time": value["time"], "by": KNOWN}
+    value["approval"] = {"decision_id": value["decision_id"], "decision_seq": 1, "approvals": [approved]}
+    value["terms"] = {"count": 1, "roles": ["chief"], "expires": value["time"]}
+    value["permit"] = {"not_after": "1"}
     return value
+
+
+def approval() -> dict[str, Any]:
+    said = SIGNED.payloads[5]
+    digests = {"action_digest": "ab" * 32, "arguments_digest": "cd" * 32}
+    about = {name: said[name] for name in ("decision_id", "decision_seq", "agent", "by")}
+    policy = {"revision": "r1", "bundle_digest": ""}
+    return {"type": "APPROVAL", **about, "verdict": "approve", **digests, "policy": policy, "comment": ""}
 
 
 GOOD: dict[EntryType, dict[str, Any]] = {
     EntryType.GENESIS: strictjson.parse_object(STORY.genesis),
     EntryType.OPEN: strictjson.parse_object(STORY.openings[0]),
     EntryType.DECISION: decision(),
-    EntryType.OUTCOME: STORY.payloads[4],
-    EntryType.APPROVAL: {"type": "APPROVAL"},
+    EntryType.OUTCOME: SIGNED.payloads[5],
+    EntryType.APPROVAL: approval(),
     EntryType.REJECTED: STORY.payloads[7],
     EntryType.POLICY: ACTIVATED,
     EntryType.TOMBSTONE: {"type": "TOMBSTONE"},
     EntryType.CLOCK: {"type": "CLOCK", "step_ns": "-1"},
     EntryType.CLOSE: {"type": "CLOSE", "reason": "shutdown"},
+    EntryType.REGISTRY: SIGNED.payloads[3],
 }
 FREE = {("result",), ("obligations", 0, "parameters")}
+FREE |= {(*who, "attributes") for who in (("agent",), ("by",), ("executor",), ("delegators", 0))}
+FREE.add(("approval", "approvals", 0, "by", "attributes"))
 
 
 def paths(value: Any, before: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
@@ -90,7 +111,7 @@ def test_every_member_has_its_form(kind: EntryType, path: tuple[Any, ...]) -> No
     for wrong in (1.5, True, [[]], {"x": []}):
         if type(wrong) is type(current) and not isinstance(current, list):
             continue
-        if (kind, path) == (EntryType.DECISION, ("obligations", 0, "parameters")):
+        if path in FREE:
             continue
         with pytest.raises(Malformed):
             parsed(kind, changed(GOOD[kind], path, wrong))
@@ -138,6 +159,12 @@ WRONG_VALUES: list[tuple[EntryType, tuple[Any, ...], list[Any]]] = [
     (EntryType.DECISION, ("request", "context"), ["[]", "{"]),
     (EntryType.DECISION, ("request", "alternatives", 0, "arguments"), ["[]", "{"]),
     (EntryType.DECISION, ("timings", "evaluate_ns"), ["", "+1", "01", "-0", "1.5", "1" * 20, "١"]),
+    (EntryType.DECISION, ("agent", "proof"), ["spiffe", "mtls", "signature", "signature+mtls", ""]),
+    (EntryType.DECISION, ("terms", "count"), [0, -1]),
+    (EntryType.OUTCOME, ("by", "proof"), ["mtls", "signature+mtls"]),
+    (EntryType.OUTCOME, ("started_ns",), ["0", "-1", "01"]),
+    (EntryType.APPROVAL, ("verdict",), ["APPROVE", "", "maybe"]),
+    (EntryType.REGISTRY, ("event",), ["revoked"]),
     (EntryType.OUTCOME, ("status",), ["done"]),
     (EntryType.OUTCOME, ("decision_seq",), [-1, 1.0]),
     (EntryType.OUTCOME, ("response_digest",), ["", "x"]),

@@ -22,7 +22,7 @@ from sidecar.ledger import Draft, Ledger, Moment, Options, create, ledger_stream
 from sidecar.ledger.batch import Batch
 from sidecar.ledger.store import LmdbStore, Store
 from sidecar.verify import Evidence, Report, verify_stream
-from tests.scribe import ACTIVATED, BUNDLE
+from tests.scribe import ACTIVATED, BUNDLE, principal
 
 SECOND = 1_000_000_000
 PATIENCE = 60.0  # seconds; only a failing test waits so long
@@ -181,7 +181,7 @@ class World:
 def refused(cause: str = "too long", count: int = 1) -> Draft:
     payload = {
         "type": "REJECTED", "code": "INVALID_ARGUMENT", "field": "action", "cause": cause, "peer": "unix",
-        "count": count,
+        "principal": "", "decision_id": "", "count": count,
     }  # fmt: skip
     return Draft(EntryType.REJECTED, payload)
 
@@ -203,10 +203,12 @@ def decision(n: int, *, effect: str = "ALLOW", agent: str | None = None, argumen
         "type": "DECISION",
         "decision_id": decision_id(n),
         "time": "2026-11-23T17:38:58.123456789Z",
-        "agent": {"id": name, "proof": "asserted" if agent is None else "mtls"},
+        "agent": principal(name, "asserted" if agent is None else "mtls"),
+        "registry": None,
         "request": {
             "action": "pay", "resource": {"type": "account", "id": "a-1"}, "arguments": arguments, "context": "",
             "purpose": "", "alternatives": [], "trace_parent": "", "idempotency_key": "", "last_receipt": "",
+            "executor": "", "delegations": [], "approval_of": "",
         },
         "request_digest": request.digest().hex(),
         "effect": effect,
@@ -218,6 +220,11 @@ def decision(n: int, *, effect: str = "ALLOW", agent: str | None = None, argumen
         "result": {"effect": effect},
         "policy": _policy("r1"),
         "peer": "unix",
+        "executor": None,
+        "delegators": [],
+        "approval": None,
+        "terms": None,
+        "permit": None,
         "timings": {"evaluate_ns": "290000"},
     }  # fmt: skip
     return Draft(EntryType.DECISION, payload, agent=agent, decided=Decided(decision_id(n), effect, request.digest()))
@@ -226,8 +233,11 @@ def decision(n: int, *, effect: str = "ALLOW", agent: str | None = None, argumen
 def outcome(n: int, seq: int, *, status: str = "executed", agent: str | None = None) -> Draft:
     payload = {
         "type": "OUTCOME", "decision_id": decision_id(n), "decision_seq": seq,
-        "agent": {"id": agent or "invoices", "proof": "asserted" if agent is None else "mtls"}, "status": status,
-        "response": None, "response_digest": hashlib.sha256(b"done").hexdigest(),
+        "agent": {"id": agent or "invoices", "proof": "asserted" if agent is None else "mtls"},
+        "by": principal(agent or "invoices", "asserted"), "status": status,
+        "arguments_digest": None, "permit": "",
+        "downstream_status": "", "started_ns": "", "duration_ns": "", "response": None,
+        "response_digest": hashlib.sha256(b"done").hexdigest(),
     }  # fmt: skip
     return Draft(EntryType.OUTCOME, payload, ref_seq=seq, agent=agent)
 

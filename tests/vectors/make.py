@@ -28,7 +28,7 @@ from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
-from tests.scribe import Record, Scribe, flip, public, secret, signing_key, story, stream
+from tests.scribe import Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
 from tests.vectors import signing
 
 FOLDER = Path(__file__).parent / "ledger"
@@ -250,7 +250,12 @@ NOWHERE = (None, None)
 def good(s: Scribe) -> list[Stream]:
     receipts = [s.receipt(n).decode() for n in (3, 5, 9, 18)]
     whole = expect(s, "UNANCHORED", NOWHERE, why="a whole ledger: three epochs, every type of entry", receipts=receipts)
-    found: list[Stream] = [("good", s.stream(), whole)]
+    signed = signed_story()
+    why = "a registry, a request and an outcome that were signed, two epochs"
+    found: list[Stream] = [
+        ("good", s.stream(), whole),
+        ("signed", signed.stream(), expect(signed, "UNANCHORED", NOWHERE, why=why)),
+    ]
     for number in (0, 1, 2, 4):
         why = f"segment {number} of good.bin as a segment file"
         found.append((f"segment-{number}", stream(s.segment_file(number)), expect(s, "UNANCHORED", NOWHERE, why=why)))

@@ -28,7 +28,7 @@ def written() -> Scribe:
     s.open()
     for _ in range(2):
         while s.tree.size < 900:
-            s.decision(proof="spiffe" if s.seq % 7 else "asserted")
+            s.decision(proof="mtls" if s.seq % 7 else "asserted")
         s.seal("count")
     for _ in range(300):
         s.decision()

@@ -16,6 +16,7 @@ from tests.scribe import NO_EVIDENCE, Record, Scribe, judge, public, story
 STORY = story()
 MEMBERS = {
     "verdict", "findings", "findings_total", "checked", "not_checked", "entries", "segments", "chain", "claim", "notes",
+    "decisions",
 }  # fmt: skip
 
 

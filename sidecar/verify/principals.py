@@ -1,0 +1,106 @@
+"""Who spoke, by the registries that the ledger itself holds, and what that is worth (proto/LEDGER.md rule 10)."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sidecar.chain import registry
+from sidecar.chain.entry import EntryType
+from sidecar.chain.registry import Registry
+from sidecar.chain.signing import key_id
+from sidecar.errors import Malformed
+from sidecar.verify.coverage import Coverage
+from sidecar.verify.report import Findings, Verdict
+from sidecar.verify.statements import speaker
+from sidecar.verify.trust import Trust
+
+KINDS: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REGISTRY})
+_WORTH: Final = {"asserted": "asserted", "mtls": "authenticated_in_transit"}
+
+
+class Principals:
+    """Holds each speaker against the registry in force: one of the last two, since a call may be under way when it
+    changes."""
+
+    def __init__(self, trust: Trust | None, findings: Findings, coverage: Coverage) -> None:
+        self._trust, self._findings, self._coverage = trust, findings, coverage
+        self._known: dict[str, Registry] = {}
+        self._unknown = 0
+        self.decisions = dict.fromkeys(("non_repudiable", "signed", "authenticated_in_transit", "asserted"), 0)
+
+    def entry(self, kind: EntryType, value: Mapping[str, Any], segment: int, seq: int) -> None:
+        """One entry of :data:`KINDS` whose payload is in order, its statement too."""
+        if kind is EntryType.REGISTRY:
+            self._put_in_force(value, segment, seq)
+            return
+        fault = self._decision(value) if kind is EntryType.DECISION else self._speaker(speaker(kind, value), None)
+        if fault:
+            self._findings.add(Verdict.TAMPERED, segment, seq, fault)
+
+    def finish(self) -> None:
+        """The stream has ended."""
+        if self._unknown:
+            self._coverage.leave(f"whose key it is, in {self._unknown} entries: the registry is not in the file")
+
+    def _put_in_force(self, value: Mapping[str, Any], segment: int, seq: int) -> None:
+        if value["event"] == "refused":
+            return
+        text = value["registry"].encode()
+        if hashlib.sha256(text).hexdigest() != value["digest"]:
+            self._findings.add(Verdict.TAMPERED, segment, seq, "its digest is not that of the registry in it")
+            return
+        try:
+            read = registry.parse(text)
+        except Malformed as error:
+            self._findings.add(Verdict.MALFORMED, segment, seq, str(error))
+            return
+        self._known.pop(read.digest, None)
+        self._known[read.digest] = read
+        for old in list(self._known)[:-2]:
+            del self._known[old]
+
+    def _decision(self, value: Mapping[str, Any]) -> str | None:
+        agent, named = value["agent"], value["registry"]
+        worth = _WORTH.get(agent["proof"]) or ("non_repudiable" if self._pinned(agent) else "signed")
+        self.decisions[worth] += 1
+        if worth == "asserted":
+            self._coverage.asserted += 1
+        if named is None:
+            return "it names no registry by which its agent was proved" if "statement" in agent else None
+        return self._speaker(agent, named["digest"])
+
+    def _speaker(self, by: Mapping[str, Any], digest: str | None) -> str | None:
+        """What is wrong with who spoke. ``digest``: of the registry that the entry names, if it names one."""
+        if digest is None and by["proof"] == "asserted":
+            return None
+        known = [r for d, r in self._known.items() if digest in (None, d)]
+        faults = [_fault(by, each) for each in known]
+        if not all(faults):
+            return None
+        if not self._coverage.whole and (not known or digest is None):
+            self._unknown += 1
+            return None
+        return faults[-1] if faults else "the registry that it names was not in force"
+
+    def _pinned(self, by: Mapping[str, Any]) -> bool:
+        return self._trust is not None and key_id(base64.b64decode(by["key"])) in self._trust.keys_of(by["id"])
+
+
+def _fault(by: Mapping[str, Any], read: Registry) -> str | None:
+    principal = read.principals.get(by["id"])
+    if principal is None:
+        if by["proof"] == "asserted" and not by["roles"] and not by["attributes"]:
+            return None
+        return f"{by['id']} is not in the registry in force"
+    if list(principal.roles) != by["roles"] or dict(principal.attributes) != by["attributes"]:
+        return f"roles or attributes of {by['id']} are not those of the registry in force"
+    if by["proof"].startswith("signature"):
+        key = principal.keys.get(key_id(base64.b64decode(by["key"])))
+        if key is None or key.revoked:
+            return f"the key is not one of {by['id']} in the registry in force"
+    if by["proof"].endswith("mtls") and by["spiffe_id"] and by["spiffe_id"] not in principal.spiffe_ids:
+        return f"the SPIFFE id is not one of {by['id']} in the registry in force"
+    return None

@@ -1,0 +1,67 @@
+"""What a principal signed, held against the entry that keeps it (proto/LEDGER.md rule 10). It needs nothing else."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping
+from typing import Any, Final
+
+from sidecar.chain.digests import Approval, Outcome
+from sidecar.chain.entry import EntryType
+from sidecar.chain.signing import PublicKey
+from sidecar.chain.statement import Statement
+from sidecar.errors import Malformed, SignatureInvalid
+from sidecar.verify.receipts import request_digest
+
+KINDS: Final = {EntryType.DECISION: "request", EntryType.OUTCOME: "outcome", EntryType.APPROVAL: "approval"}
+
+
+def speaker(kind: EntryType, value: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The principal whose proof the entry keeps."""
+    said: Mapping[str, Any] = value["agent"] if kind is EntryType.DECISION else value["by"]
+    return said
+
+
+def fault(kind: EntryType, value: Mapping[str, Any], chain_id: bytes, epoch: int) -> str | None:
+    """Why the statement in a checked payload does not prove who it says, or None: it does, or there is none.
+
+    ``chain_id`` and ``epoch`` are the header's.
+    """
+    by = speaker(kind, value)
+    if not by["proof"].startswith("signature"):
+        return None
+    try:
+        text, key = by["statement"].encode(), PublicKey(base64.b64decode(by["key"]))
+        statement = Statement.parse(text)
+        key.verify(base64.b64decode(by["signature"]), text)
+    except (Malformed, SignatureInvalid) as error:
+        return f"what {by['id']} signed: {error}"
+    due = {
+        "kind": (statement.kind, KINDS[kind]),
+        "audience": (statement.audience, chain_id),
+        "epoch": (statement.epoch, epoch),
+        "by": (statement.by, by["id"]),
+        "key": (statement.key, key.id),
+        "digest": (statement.digest, _digest(kind, value)),
+    }
+    wrong = [name for name, (said, found) in due.items() if said != found]
+    return f"what {by['id']} signed is not what is recorded: {', '.join(wrong)}" if wrong else None
+
+
+def _digest(kind: EntryType, value: Mapping[str, Any]) -> bytes:
+    if kind is EntryType.DECISION:
+        return request_digest(value)
+    by = value["by"]["id"]
+    if kind is EntryType.APPROVAL:
+        action, arguments = bytes.fromhex(value["action_digest"]), bytes.fromhex(value["arguments_digest"])
+        policy = value["policy"]
+        return Approval(
+            by, value["decision_id"], value["verdict"], action, arguments, policy["bundle_digest"], policy["revision"],
+            value["comment"],
+        ).digest()  # fmt: skip
+    return Outcome(
+        by, value["decision_id"], value["status"], (value["response"] or "").encode(),
+        bytes.fromhex(value["response_digest"] or ""), value["permit"].encode(),
+        bytes.fromhex(value["arguments_digest"] or ""), value["downstream_status"],
+        int(value["started_ns"] or 0), int(value["duration_ns"] or 0),
+    ).digest()  # fmt: skip
