@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidecar.chain import strictjson
-from sidecar.chain.request import Option, Request
+from sidecar.chain.request import Given, Option, Request
 from sidecar.decide import Answer, Outcome
 from sidecar.policy import Obligation, PolicyVersion, Reason
 from sidecar.v1 import decision_pb2 as pb
@@ -33,6 +33,9 @@ def request_of(message: pb.DecideRequest) -> Request:
         message.idempotency_key,
         message.last_receipt,
         tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in message.alternatives),
+        message.executor,
+        message.approval_of,
+        tuple(Given(d.text, d.key, d.signature) for d in message.delegations),
     )
 
 

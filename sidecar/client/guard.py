@@ -149,7 +149,8 @@ class Guard:
         As a decorator, ``resource`` and ``arguments`` may be functions of the action's own arguments; without
         ``arguments``, the action's arguments by name are what the policy sees (without `self`). Raises as `check`
         does.
-        EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on.
+        EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on. Where the question names
+        an executor nothing is reported: the executor does, with `permit.decision.permit`.
         """
         return Guarded(self, Question(action, resource, arguments, about))
 
@@ -175,6 +176,8 @@ class Guard:
             raise
 
     def _report(self, permit: Permit, status: Status) -> None:
+        if permit.decision.executor:
+            return  # who carries it out reports
         try:
             self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
