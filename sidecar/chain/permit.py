@@ -67,9 +67,16 @@ class Permit:
             Malformed: no permit, of another chain, or with another or a further signature line.
             SignatureInvalid: not signed by that key.
         """
-        text = note.verify_single(data, lines.identity_name(chain_id), identity)
+        permit = cls.read(note.verify_single(data, lines.identity_name(chain_id), identity), data)
+        if permit.chain_id != chain_id:
+            raise Malformed("permit: of another chain")
+        return permit
+
+    @classmethod
+    def read(cls, text: str, data: bytes) -> Permit:
+        """The permit in a note's text; ``data``: the note. No signature is checked. Raises Malformed."""
         v = dict(zip(_NAMES, lines.split(text, KIND, _NAMES), strict=True))
-        permit = cls(
+        return cls(
             lines.digest(v["chain"], "chain"),
             v["decision"],
             lines.number(v["seq"], "seq"),
@@ -80,6 +87,3 @@ class Permit:
             lines.number(v["not_after"], "not_after"),
             data,
         )
-        if permit.chain_id != chain_id:
-            raise Malformed("permit: of another chain")
-        return permit
