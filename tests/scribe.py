@@ -548,12 +548,13 @@ class Scribe:
             "duration_ns": "",
         }
 
-    def rejected(self) -> int:
-        value = {"type": "REJECTED", "code": "INVALID_ARGUMENT", "field": "arguments", "cause": "not JSON"}
-        return self.write(
-            EntryType.REJECTED,
-            strictjson.dumps({**value, "peer": "unix:", "principal": "", "decision_id": "", "count": 1}),
-        )
+    def rejected(self, **changed: Any) -> int:
+        """A refused request; ``changed`` members."""
+        value = {
+            "type": "REJECTED", "call": "Decide", "code": "INVALID_ARGUMENT", "field": "arguments",
+            "cause": "not JSON", "peer": "unix:", "principal": "", "decision_id": "", "count": 1,
+        }  # fmt: skip
+        return self.write(EntryType.REJECTED, strictjson.dumps(value | changed))
 
     def clock(self, step: int) -> int:
         """The wall clock steps, and that is put on record."""
