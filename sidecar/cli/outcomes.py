@@ -79,8 +79,8 @@ class Outcomes:
         if header.type is EntryType.REJECTED and payload["call"] == "ReportOutcome":
             what = payload["field"] or payload["cause"].partition(":")[0]
             kind = _REFUSALS.get(what, REFUSED)
-            said = {"by": payload["principal"], "said": payload["cause"], "count": payload["count"]}
-            yield {**_finding(kind, payload["decision_id"], header.seq, header.wall_ns), **said}
+            found = _finding(kind, payload["decision_id"], header.seq, header.wall_ns)
+            yield {**found, "by": payload["principal"], "said": payload["cause"], "count": payload["count"]}
         elif header.type is EntryType.OUTCOME:
             for kind, said in self._outcome(header.ref_seq, payload):
                 found = _finding(kind, payload["decision_id"], header.seq, header.wall_ns)

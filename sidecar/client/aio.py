@@ -143,8 +143,8 @@ class AsyncGuard:
             raise
 
     async def _report(self, permit: Permit, status: Status) -> None:
-        if permit.decision.executor:
-            return  # who carries it out reports
+        if permit.decision.permit:
+            return  # its executor reports
         try:
             await self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out

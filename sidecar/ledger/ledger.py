@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,7 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
@@ -77,9 +78,10 @@ class Ledger:
     """One open ledger. Every method may be called from any thread; :meth:`open` is the way in."""
 
     def __init__(
-        self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer, clock: Clock, memory: Memory
-    ) -> None:
-        self._memory = memory
+        self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer, clock: Clock, memory: Memory,
+        grants: Grants,
+    ) -> None:  # fmt: skip
+        self._memory, self._grants = memory, grants
         self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
@@ -104,14 +106,15 @@ class Ledger:
         try:
             store = open_store(directory, options.max_bytes)
             try:
-                writer, room, memory = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit)
+                started = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit)
             except BaseException:
                 store.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        return cls(lock, store, room, options, writer, clock, memory)
+        writer, room, memory, grants = started
+        return cls(lock, store, room, options, writer, clock, memory, grants)
 
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
@@ -259,6 +262,16 @@ class Ledger:
                 return Recorded(entry.seq, entry.segment, leaf_hash, receipt)
         return None
 
+    def permit(self, seq: int, decision: Mapping[str, Any]) -> bytes:
+        """The permit of the DECISION at ``seq``, whose payload is given: the same every time, empty where it has none.
+
+        Raises:
+            NotFound: it is not durable yet.
+        """
+        if not 0 <= seq < self.position().next_seq:
+            raise _absent(seq)
+        return self._grants.permit(seq, decision)
+
     def prove(self, seq: int) -> Proof:
         """The inclusion proof of an entry. Reads the whole segment: milliseconds, not for an event loop's thread.
 
@@ -337,7 +350,7 @@ def _misled() -> LedgerDamaged:
 def _start(
     directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
     on_failure: Callable[[LedgerError], None], on_commit: OnCommit,
-) -> tuple[Writer, Room, Memory]:  # fmt: skip
+) -> tuple[Writer, Room, Memory, Grants]:  # fmt: skip
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
     room, memory = Room(directory, store, options), Memory(identity)
@@ -358,4 +371,4 @@ def _start(
     position = Position(chain.chain_id, epoch.open.next_seq, start.segment, head, ended.seal)
     writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
     writer.start()
-    return writer, room, memory
+    return writer, room, memory, Grants(chain.chain_id, identity)
