@@ -148,7 +148,7 @@ class AsyncGuard:
         try:
             await self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit, status, error)
+            self._unreported.add(permit.decision.decision_id, status, error)
         except BaseException as interrupt:
-            self._unreported.add(permit, status, interrupt)
+            self._unreported.add(permit.decision.decision_id, status, interrupt)
             raise
