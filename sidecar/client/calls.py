@@ -12,7 +12,7 @@ import grpc
 import grpc.aio
 
 from sidecar.client.refusals import NoDecision
-from sidecar.client.retry import QUESTION_AGAIN, REPORT_AGAIN, Patience, Tries
+from sidecar.client.retry import Patience, Tries
 from sidecar.client.signing import HEAD, Signed, Signing
 from sidecar.client.target import CHANNEL_OPTIONS
 from sidecar.client.wire import Asked
@@ -60,11 +60,11 @@ class Calls:
 
     def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
-        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience, REPORT_AGAIN))
+        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience))
         return taken
 
     def _question(self, receipt: bytes) -> Tries:
-        return Tries(self._patience, QUESTION_AGAIN, receipt)
+        return Tries(self._patience, receipt)
 
     def _tried(self, method: str, request: Any, tries: Tries) -> Any:
         raw, call = request.SerializeToString(), self._methods[method]
@@ -116,7 +116,7 @@ class AsyncCalls:
 
     async def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
-        tries = Tries(self._patience, REPORT_AGAIN)
+        tries = Tries(self._patience)
         taken: pb.ReportOutcomeResponse = await self._tried("ReportOutcome", request, tries)
         return taken
 
@@ -129,7 +129,7 @@ class AsyncCalls:
         return call
 
     def _question(self, receipt: bytes) -> Tries:
-        return Tries(self._patience, QUESTION_AGAIN, receipt)
+        return Tries(self._patience, receipt)
 
     def _open(self) -> grpc.aio.Channel:
         loop = asyncio.get_running_loop()

@@ -38,8 +38,7 @@ class Guard:
     all the same.
 
     ``attempts``, 1 to 100, is how often one question is sent within ``timeout``; it is decided once however often. 1
-    means that a sidecar that is away fails at once, else it is waited for. A report is repeated too when the sidecar
-    was away; should it have been recorded in spite of that, the ledger holds the same outcome twice.
+    means that a sidecar that is away fails at once, else it is waited for. A report is repeated too, and recorded once.
 
     ``shadow`` is for adopting policies: where the sidecar is configured for shadow enforcement too, an action runs
     whatever the effect, and the decision says ``enforced`` False. Where the sidecar enforces, or gives no decision,
