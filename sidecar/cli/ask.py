@@ -11,9 +11,11 @@ import click
 
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import AgentKey, Effect, Guard, Status
+from sidecar.client import AgentKey, Effect, Guard, Signer, Status
 from sidecar.config import read_file
+from sidecar.custody import load_agent_token
 from sidecar.errors import Malformed, UsageError
 
 _STATUSES = [status.value.lower() for status in Status]
@@ -22,7 +24,7 @@ _STATUSES = [status.value.lower() for status in Status]
 @click.command()
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who asks.")
-@click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="The agent's private key, to sign with.")
+@click.option("--key", metavar=KEY_METAVAR, type=key_source, help="The agent's private key, to sign with.")
 @click.option("--action", required=True, metavar="A", help="What it would do.")
 @click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
 @click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
@@ -32,7 +34,7 @@ _STATUSES = [status.value.lower() for status in Status]
 def decide(
     server: str,
     agent: str,
-    key: Path | None,
+    key: str | None,
     action: str,
     resource: str,
     arguments: str,
@@ -65,10 +67,10 @@ def decide(
 @click.argument("decision_id")
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who reports: the agent the decision was made for.")
-@click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="The agent's private key, to sign with.")
+@click.option("--key", metavar=KEY_METAVAR, type=key_source, help="The agent's private key, to sign with.")
 @click.option("--status", required=True, type=click.Choice(_STATUSES), help="What became of it.")
 @click.option("--response", metavar="JSON|@FILE", help="What the downstream system answered: any JSON value.")
-def outcome(decision_id: str, server: str, agent: str, key: Path | None, status: str, response: str | None) -> None:
+def outcome(decision_id: str, server: str, agent: str, key: str | None, status: str, response: str | None) -> None:
     """Report what became of an allowed action.
 
     \b
@@ -82,8 +84,10 @@ def outcome(decision_id: str, server: str, agent: str, key: Path | None, status:
     click.echo(f"recorded at seq {seq}")
 
 
-def _key(file: Path | None) -> AgentKey | None:
-    return None if file is None else AgentKey.from_file(file)
+def _key(source: str | None) -> Signer | None:
+    if source is None:
+        return None
+    return load_agent_token(source) if is_uri(source) else AgentKey.from_file(source)
 
 
 def _object(text: str) -> dict[str, Any]:
