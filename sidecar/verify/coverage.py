@@ -22,6 +22,7 @@ class Coverage:
     notes_signed: int = 0
     receipts: int = 0
     asserted: int = 0
+    permits: int = 0
     whole: bool = True
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
     broken: bool = False
@@ -61,6 +62,8 @@ class Coverage:
             lines.append(f"HMAC tags of {self.tags} entries and agent tags (custodian's key, {self.seeds} epochs)")
         elif self.disclosed:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
+        if self.permits:
+            lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
         if self.receipts:
             lines.append(f"receipts against their entries: {self.receipts}")
         if evidence.trust is not None:

@@ -196,6 +196,8 @@ class Entries:
             s.coverage.leave(f"signature of the permit in entry {s.seq}: GENESIS gives no usable identity key")
         elif forged:
             s.say(Verdict.TAMPERED, s.seq, "its permit is not signed by the identity key of GENESIS")
+        else:
+            s.coverage.permits += 1
 
     def _placed(self, kind: EntryType | None, commit: bytes) -> None:
         """Types that have their place in an epoch; ``kind`` None: it cannot be read."""

@@ -32,7 +32,8 @@ def test_an_outcome_with_its_permit() -> None:
     s = begun()
     s.signed_outcome(3)
     s.head()
-    nothing_worse(s.records)
+    report = nothing_worse(s.records)
+    assert "permits of 1 outcomes against the identity key and what the outcomes say" in report.checked
 
 
 CHANGES: dict[str, dict[str, Any]] = {

@@ -192,6 +192,22 @@ def test_the_same_question_again_gets_the_same_permit_also_after_a_restart(tmp_p
     assert len(given) == 4 and len(set(given)) == 1 and given[0]
 
 
+def test_a_batch_and_a_stream_give_permits_too(tmp_path: Path) -> None:
+    async def story(talk: Talk) -> None:
+        def asked() -> pb.DecideRequest:
+            return BILLING.request(request(executor=GATEWAY.id), talk.head)
+
+        batch = await talk.run.decisions.DecideBatch(pb.DecideBatchRequest(requests=[asked(), asked()]))
+        stream = talk.run.decisions.DecideStream(iter([pb.DecideStreamRequest(correlation_id=7, request=asked())]))
+        answers = [a.decision for a in batch.answers] + [r.answer.decision async for r in stream]
+        assert len(answers) == 3
+        for answer in answers:
+            talk.permits().check(answer.permit, "crm.read", ("customer", "acme-42"), b'{"fields": ["name"]}')
+            assert (await talk.tell(talk.report(answer))).seq
+
+    played(tmp_path, story)
+
+
 # --- outcomes that are not taken
 
 Change = Callable[[Talk, pb.DecideResponse], pb.ReportOutcomeRequest]
