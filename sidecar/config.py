@@ -37,6 +37,7 @@ class Config:
     require: tuple[str, ...] = ("signature",)  # signature, mtls or both: what callers are proved by without dev
     registry: str = ""  # file of principals, watched; empty: registry.json beside the policy
     signature_window: float = 60.0  # seconds that a signature's time may be from the clock, either way
+    permit_seconds: int = 60  # how long an executor may begin what it was given a permit for
     engine: str = "wasm"
     entrypoint: str = "agents/decision"
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
@@ -87,6 +88,7 @@ class Config:
         if not self.require or not set(self.require) <= {"signature", "mtls"}:
             raise UsageError("require must name signature, mtls or both")
         _range("signature_window", self.signature_window, 1, 300)
+        _range("permit_seconds", self.permit_seconds, 1, 3_600)
         _choice("engine", self.engine, ("opa", "wasm"))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))

@@ -267,7 +267,7 @@ _MEMBERS: dict[EntryType, Check] = {
     ),
     EntryType.REJECTED: _object(
         {
-            **dict.fromkeys(("code", "field", "cause", "peer", "principal", "decision_id"), _text),
+            **dict.fromkeys(("call", "code", "field", "cause", "peer", "principal", "decision_id"), _text),
             "count": _count,
         }
     ),

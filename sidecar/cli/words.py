@@ -90,7 +90,8 @@ _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f"{p['event']}: {p['source']['place']}" + (f": {p['cause']}" if p["cause"] else f", digest {p['digest'][:16]}…")
     ),
     "REJECTED": lambda p: (
-        f"{p['code']} {p['field']}: {p['cause']} (×{p['count']}, {p['principal'] or 'nobody proved'}, {p['peer']})"
+        f"{p['call']} {p['code']} {p['field']}: {p['cause']}"
+        f" (×{p['count']}, {p['principal'] or 'nobody proved'}, {p['peer']})"
     ),
     "POLICY": lambda p: f"{p['event']}: {p['engine']} {p['entrypoint']} revision {p['revision'] or 'unknown'}",
     "CLOCK": lambda p: f"the wall clock moved by {int(p['step_ns']) / 1e9:+.3f} s",

@@ -16,7 +16,7 @@ import grpc.aio
 
 from sidecar.client.channels import Channels, Line
 from sidecar.client.refusals import NoDecision
-from sidecar.client.retry import QUESTION_AGAIN, REPORT_AGAIN, Patience, Tries
+from sidecar.client.retry import Patience, Tries
 from sidecar.client.signing import HEAD, Signed, Signing
 from sidecar.client.tls import Tls
 from sidecar.client.wire import Asked
@@ -67,11 +67,11 @@ class Calls:
 
     def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
-        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience, REPORT_AGAIN))
+        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience))
         return taken
 
     def _question(self, receipt: bytes) -> Tries:
-        return Tries(self._patience, QUESTION_AGAIN, receipt)
+        return Tries(self._patience, receipt)
 
     def _tried(self, method: str, request: Any, tries: Tries) -> Any:
         raw = request.SerializeToString()
@@ -140,7 +140,7 @@ class AsyncCalls:
 
     async def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
-        tries = Tries(self._patience, REPORT_AGAIN)
+        tries = Tries(self._patience)
         taken: pb.ReportOutcomeResponse = await self._tried("ReportOutcome", request, tries)
         return taken
 
@@ -158,7 +158,7 @@ class AsyncCalls:
             yield call, partial(self._channels.superseded, line)
 
     def _question(self, receipt: bytes) -> Tries:
-        return Tries(self._patience, QUESTION_AGAIN, receipt)
+        return Tries(self._patience, receipt)
 
     @asynccontextmanager
     async def _line(self) -> AsyncIterator[Line[grpc.aio.Channel]]:

@@ -40,8 +40,7 @@ class Guard:
     all the same.
 
     ``attempts``, 1 to 100, is how often one question is sent within ``timeout``; it is decided once however often. 1
-    means that a sidecar that is away fails at once, else it is waited for. A report is repeated too when the sidecar
-    was away; should it have been recorded in spite of that, the ledger holds the same outcome twice.
+    means that a sidecar that is away fails at once, else it is waited for. A report is repeated too, and recorded once.
 
     ``shadow`` is for adopting policies: where the sidecar is configured for shadow enforcement too, an action runs
     whatever the effect, and the decision says ``enforced`` False. Where the sidecar enforces, or gives no decision,
@@ -163,7 +162,8 @@ class Guard:
         As a decorator, ``resource`` and ``arguments`` may be functions of the action's own arguments; without
         ``arguments``, the action's arguments by name are what the policy sees (without `self`). Raises as `check`
         does.
-        EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on.
+        EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on. Where the question names
+        an executor nothing is reported: the executor does, with `permit.decision.permit`.
         """
         return Guarded(self, Question(action, resource, arguments, about))
 
@@ -189,10 +189,12 @@ class Guard:
             raise
 
     def _report(self, permit: Permit, status: Status) -> None:
+        if permit.decision.permit:
+            return  # its executor reports
         try:
             self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit, status, error)
+            self._unreported.add(permit.decision.decision_id, status, error)
         except BaseException as interrupt:
-            self._unreported.add(permit, status, interrupt)
+            self._unreported.add(permit.decision.decision_id, status, interrupt)
             raise

@@ -19,7 +19,7 @@ from sidecar.client.failure import code_of, no_decision
 from sidecar.client.question import Arguments, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import NoDecision
-from sidecar.client.retry import QUESTION_AGAIN, Patience
+from sidecar.client.retry import AGAIN, Patience
 from sidecar.client.wire import About, Ask, Asked, asked
 from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
@@ -167,7 +167,7 @@ class DecisionStream:
         else:
             trouble = partial(no_decision, error, self._patience.address, self._patience.timeout)
         self._trouble = trouble
-        again = error is None or code_of(error) in QUESTION_AGAIN
+        again = error is None or code_of(error) in AGAIN
         for number, waiting in list(self._waiting.items()):
             if not again or waiting.sent >= self._patience.attempts:
                 self._fail(number, trouble())

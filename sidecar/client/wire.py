@@ -21,7 +21,8 @@ class About(TypedDict, total=False):
     """What a question may carry besides action, resource and arguments.
 
     ``context``: what the policy may look at besides. ``purpose``: why the agent wants it, up to 1,024 characters.
-    ``alternatives``: up to 8 other actions to judge. ``trace_parent``: W3C Trace Context `traceparent`.
+    ``alternatives``: up to 8 other actions to judge. ``trace_parent``: W3C Trace Context `traceparent`. ``executor``:
+    the registered executor that will carry it out; an ALLOW then has a permit for it, and it reports the outcome.
 
     ``idempotency_key``: 1 to 128 characters, to get the decision made before, also after the agent itself was
     restarted. It stands for the same request byte for byte, so a question with the caller's own key carries no last
@@ -33,6 +34,7 @@ class About(TypedDict, total=False):
     alternatives: Sequence[Alternative]
     idempotency_key: str
     trace_parent: str
+    executor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Ask:
     alternatives: Sequence[Alternative] = ()
     idempotency_key: str = ""
     trace_parent: str = ""
+    executor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +119,7 @@ def asked(agent: str, last_receipt: bytes, ask: Ask) -> Asked:
             idempotency_key=own_key or uuid4().hex,
             trace_parent=ask.trace_parent,
             last_receipt=b"" if own_key else last_receipt,
+            executor=ask.executor,
         )
     except (TypeError, ValueError):
         raise RequestError("request", "a name in it is not text that UTF-8 can carry") from None
