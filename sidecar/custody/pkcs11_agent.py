@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sidecar.chain.signing import PublicKey
-from sidecar.custody.pkcs11 import open_token, kind_of
+from sidecar.custody.pkcs11 import kind_of, open_token
 from sidecar.custody.token_uri import TokenUri
 from sidecar.errors import Malformed, SignatureInvalid, UsageError
 
