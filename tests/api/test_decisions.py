@@ -264,7 +264,9 @@ def test_without_dev_nobody_is_believed(tmp_path: Path) -> None:
             error = await refused(run.decisions.Decide(request()))
             assert error.code() == grpc.StatusCode.UNAUTHENTICATED
             assert "--dev" in (error.details() or "")
-            assert (await last_entry(run))["code"] == "UNAUTHENTICATED"
+            position = run.ledger.position()
+            assert run.ledger.payload(position.next_seq - 1)["code"] == "UNAUTHENTICATED"
+            assert (await refused(run.reading.GetEntry(pb.GetEntryRequest(seq=0)))).code() == error.code()
             assert engine.seen == []
 
     asyncio.run(main())
