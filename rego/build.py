@@ -2,8 +2,8 @@
 
     python rego/build.py [--opa PATH] [OUT]        # OUT: sidecar/policy/starter.tar.gz
 
-The revision is a digest of the sources, so a bundle tells which policy it is. The sources themselves, without which OPA
-cannot build it anew, are packed beside it: OUT with `_source` in its name.
+The revision is a digest of the sources, so a bundle tells which policy it is. The sources themselves, for whoever
+builds another from them, are packed beside it: OUT with `_source` in its name.
 """
 
 from __future__ import annotations
@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import re
 import subprocess
 import sys
 import tarfile
 import tempfile
 from pathlib import Path
 
+from sidecar.policy import find_opa
 from sidecar.policy.bundle import pack
 
 SOURCE = Path(__file__).parent
@@ -41,17 +41,9 @@ def revision() -> str:
 
 
 def packed_sources() -> bytes:
-    """The policy's files, packed."""
-    return pack({path.name: path.read_bytes() for path in sources()})
-
-
-def opa_version(opa: str) -> str:
-    """The version of the program ``opa``, as 1.22.2."""
-    said = subprocess.run([opa, "version"], capture_output=True, text=True, check=True, timeout=60).stdout
-    found = re.search(r"^Version: (\S+)", said, re.MULTILINE)
-    if found is None:
-        raise SystemExit(f"{opa} is not OPA")
-    return found[1]
+    """The policy's files, its tests and expectations too, packed."""
+    files = (*SOURCE.glob("*.rego"), SOURCE / "data.json", SOURCE / "expectations.yaml")
+    return pack({path.name: path.read_bytes() for path in files})
 
 
 def build(opa: str) -> bytes:
@@ -64,7 +56,7 @@ def build(opa: str) -> bytes:
         with tarfile.open(built) as archive:
             members = {m.name.lstrip("/"): _content(archive, m) for m in archive if m.isfile()}
     manifest = json.loads(members[".manifest"])
-    manifest["metadata"] = {"opa": opa_version(opa)}
+    manifest["metadata"] = {"opa": find_opa(opa).version}
     members[".manifest"] = json.dumps(manifest, sort_keys=True, separators=(",", ":")).encode()
     return pack(members)
 

@@ -38,6 +38,7 @@ class Config:
     require: tuple[str, ...] = ("signature",)  # signature, mtls or both: what callers are proved by without dev
     registry: str = ""  # file of principals, watched; empty: registry.json beside the policy
     signature_window: float = 60.0  # seconds that a signature's time may be from the clock, either way
+    permit_seconds: int = 60  # how long an executor may begin what it was given a permit for
     engine: str = "wasm"
     entrypoint: str = "agents/decision"
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
@@ -103,6 +104,7 @@ class Config:
         if not self.require or not set(self.require) <= {"signature", "mtls"}:
             raise UsageError("require must name signature, mtls or both")
         in_range("signature_window", self.signature_window, 1, 300)
+        in_range("permit_seconds", self.permit_seconds, 1, 3_600)
         _choice("engine", self.engine, ("opa", "wasm"))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
@@ -146,6 +148,11 @@ class Config:
             raise UsageError("tls.client_ca_file needs the sidecar's own tls.cert_file and tls.key_file; set them")
         if self.spiffe_socket and self.tls_cert_file:
             raise UsageError("spiffe.socket and tls.cert_file are both set; leave one of the two out")
+        if "mtls" in self.require and not (self.dev or self.tls_client_ca_file or self.spiffe_socket):
+            raise UsageError(
+                "require names mtls, and callers show no certificate; set listen to host:port and "
+                "tls.client_ca_file or spiffe.socket, or leave mtls out"
+            )
         if self.listen.startswith("unix:"):
             if self.tls:
                 raise UsageError("TLS is for listen on host:port, not on a unix socket; set listen, or leave TLS out")
@@ -174,12 +181,28 @@ class Config:
             raise UsageError("collector.address is elsewhere, without TLS; set collector.tls_ca_file")
 
     def _check_source(self) -> None:
+        """Whatever is set has an effect, or is refused: a policy must not decide because a setting was passed over."""
         if self.policy_source_path and self.policy_source_git_url:
             raise UsageError("policy.source.path and policy.source.git.url are both set; leave one of the two out")
-        if self.engine == "opa" and self.opa and (self.policy_source_path or self.policy_source_git_url):
+        if self.opa and self.engine != "opa":
+            raise UsageError("opa names a running OPA, but the engine is wasm; set engine to opa, or leave opa out")
+        if self.opa and (self.policy_source_path or self.policy_source_git_url):
             raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
+        of_git = [f for f in fields(self) if f.name.startswith("policy_source_git_")]
+        idle = [f.name for f in of_git if getattr(self, f.name) != f.default] if not self.policy_source_git_url else []
+        if idle:
+            raise UsageError(f"{idle[0]} is set, but policy.source.git.url is not: name the repository")
+        self._check_trust()
+
+    def _check_trust(self) -> None:
+        if self.policy_trust_allowed_signers and not self.policy_source_git_url:
+            raise UsageError("policy.trust.allowed_signers is for commits: follow a repository (policy.source.git.url)")
+        if self.policy_trust_bundle_key_file and not self.policy_source_path:
+            raise UsageError("policy.trust.bundle_key_file is for bundle files: follow one (policy.source.path)")
         if self.policy_trust_bundle_key_file and not self.policy_trust_bundle_key_id:
             raise UsageError("policy.trust.bundle_key_id is not set: name the key by which bundles are signed")
+        if self.policy_trust_bundle_key_id and not self.policy_trust_bundle_key_file:
+            raise UsageError("policy.trust.bundle_key_file is not set: name the file with the key of bundle_key_id")
 
     def digest(self) -> bytes:
         """SHA-256 over the settings, for the epoch note. It holds no secret: secrets are files named here."""

@@ -8,7 +8,13 @@ from __future__ import annotations
 
 
 class SidecarError(Exception):
-    """Root of all errors raised on purpose."""
+    """Root of all errors raised on purpose.
+
+    ``principal`` and ``decision_id``: who was proved to ask, and what decision it is about, where that is known.
+    """
+
+    principal = ""
+    decision_id = ""
 
 
 class UsageError(SidecarError):
@@ -63,6 +69,14 @@ class NotFound(SidecarError):
 
 class WrongState(SidecarError):
     """The caller's: right, but not now (an outcome for a DENY, a proof of an open segment). FAILED_PRECONDITION."""
+
+
+class OutcomeRefused(WrongState):
+    """The reporter's: an outcome that does not go with its decision. ``why`` is a stable word for metrics."""
+
+    def __init__(self, message: str, why: str) -> None:
+        super().__init__(message)
+        self.why = why
 
 
 class EngineError(SidecarError):

@@ -198,6 +198,7 @@ class Sidecar:
             limits=Limits(self._config.max_request_bytes),
             require=self._config.require,
             signature_window=self._config.signature_window,
+            permit_seconds=self._config.permit_seconds,
         )
 
     @contextlib.asynccontextmanager

@@ -6,10 +6,13 @@ Belongs to `main.py`: the two are the only place that builds concrete parts.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import Any
 
 from sidecar.api import Metrics, ServerTls, half
 from sidecar.chain.registry import parse as parse_registry
@@ -47,6 +50,8 @@ tls_log = logging.getLogger("sidecar.tls")
 _STARTER = Origin("starter", "the starter policy of this program")
 _GIT_CACHE = "policy.git"
 _NEAR = 4  # entries
+_SYNCED = "policy.synced"
+_LEAVE_FREE = 64 << 20  # bytes of the ledger's disk: what a repository holds must not end the answers
 
 
 def check_provable(config: Config) -> None:
@@ -74,7 +79,22 @@ def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callabl
     """What may decide, under the configured rules."""
     observing = Origin("opa", config.opa) if config.opa else None
     staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
-    return InForce(switch, ledger, staleness, observing=observing, further=further)
+    mark = Path(config.data_dir, _SYNCED)
+    age, on_sync = _age(mark), lambda: _touch(mark)
+    return InForce(switch, ledger, staleness, observing=observing, age=age, on_sync=on_sync, further=further)
+
+
+def _age(mark: Path) -> float:
+    """Seconds since the source was last asked with success, as the mark that earlier runs left tells it; 0 without."""
+    try:
+        return max(0.0, time.time() - mark.stat().st_mtime)
+    except OSError:
+        return 0.0
+
+
+def _touch(mark: Path) -> None:
+    with contextlib.suppress(OSError):  # a full disk: the mark stays as it was, and tells of a greater age
+        mark.touch(mode=0o600)
 
 
 def server_tls(config: Config, metrics: Metrics) -> ServerTls | None:
@@ -134,40 +154,35 @@ class Policies:
             raise UsageError("engine opa needs --policy, to start OPA with, or --opa, where one runs; it has neither")
         packed = STARTER_BUNDLE.read_bytes()
         engine = await asyncio.to_thread(WasmEngine, packed, self.config.entrypoint)
-        before = self._last("starter", _STARTER.place)
-        resumed = before is not None and before[1] == packed
+        last = self._last("starter", _STARTER.place)
+        resumed = last is not None and last["bundle_digest"] == BuiltPolicy.of(packed).digest
         await self.in_force.put_in_force(engine, packed, _STARTER, resumed=resumed)
 
     async def _resume(self, kind: str, source: Source) -> bool:
-        """Let the policy decide that did so last, from the ledger's archive, if it is from the same source."""
+        """Let the policy decide that did so last, from the ledger's archive: if it is from there, and trusted still."""
         last = self._last(kind, source.place)
-        if last is None:
+        if last is None or (last["engine"], last["entrypoint"]) != (self.config.engine, self.config.entrypoint):
             return False
-        origin, packed = last
+        origin = Origin.of(last)
+        key = "" if origin.signer is None else origin.signer["key"]
+        cause = _terms(self.config).objection(key, origin.gate, origin.impure_builtins)
         try:
-            built = BuiltPolicy.of(packed)
-            engine = await asyncio.to_thread(build_engine, self.config, built)
+            if cause:
+                raise PolicyLoadError(cause)
+            packed = self.ledger.attachment(bytes.fromhex(last["bundle_digest"]))
+            engine = await asyncio.to_thread(build_engine, self.config, BuiltPolicy.of(packed))
             registry = self._last_registry(kind, source.place)
             await self.in_force.put_in_force(engine, packed, origin, registry=registry, resumed=True)
-        except (PolicyLoadError, EngineError) as error:
-            log.warning("the policy in force before cannot be resumed: %s", error)
+        except (PolicyLoadError, EngineError, NotFound, LedgerDamaged) as error:
+            log.warning("the policy in force before is not resumed: %s", error)
             return False
         return True
 
-    def _last(self, kind: str, place: str) -> tuple[Origin, bytes] | None:
-        """Origin and bundle of the last policy in force here, if it is one that this configuration may resume."""
+    def _last(self, kind: str, place: str) -> dict[str, Any] | None:
+        """The POLICY entry of the last policy in force here, if it came from that place."""
         seq = self.ledger.last_attached()
-        if seq is None:
-            return None
-        payload = self.ledger.payload(seq)
-        same = (payload["engine"], payload["entrypoint"]) == (self.config.engine, self.config.entrypoint)
-        if not same or payload["source"] != {"kind": kind, "place": place}:
-            return None
-        try:
-            return Origin.of(payload), self.ledger.attachment(bytes.fromhex(payload["bundle_digest"]))
-        except (NotFound, LedgerDamaged) as error:
-            log.warning("the policy in force before cannot be resumed: %s", error)
-            return None
+        payload = None if seq is None else self.ledger.payload(seq)
+        return payload if payload and payload["source"] == {"kind": kind, "place": place} else None
 
     def _last_registry(self, kind: str, place: str) -> Registered | None:
         """The registry that came with the last policy: its entry stands right before that policy's.
@@ -205,16 +220,18 @@ class Policies:
             return build_engine(config, bundle)
 
         period = Period(config.policy_source_period)
-        elsewhere = bool(config.registry)
+        last = self._last(kind, source.place)
+        before = "" if last is None else last["revision"]
         return Follower(
-            source, kind, examined, built, self.in_force, self.metrics, period, registry_elsewhere=elsewhere
-        )
+            source, kind, examined, built, self.in_force, self.metrics, period,
+            before=before, registry_elsewhere=bool(config.registry),
+        )  # fmt: skip
 
 
 def _source(config: Config) -> tuple[str, Source] | None:
     """The configured source and its kind."""
     if config.policy_source_git_url:
-        return "git", GitSource(_git(config), Path(config.data_dir, _GIT_CACHE))
+        return "git", GitSource(_git(config), Path(config.data_dir, _GIT_CACHE), leave_free=_LEAVE_FREE)
     if config.policy_source_path:
         path = Path(config.policy_source_path)
         if not path.exists():

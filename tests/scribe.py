@@ -23,12 +23,13 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
 from sidecar.chain import entry, lines, note, ratchet, strictjson
-from sidecar.chain.digests import Outcome
+from sidecar.chain.digests import Outcome, arguments_digest, target_digest
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.epoch import EpochNote, epoch_hash
 from sidecar.chain.head import Decided, Head, head_hash
 from sidecar.chain.limits import NO_SEQ, ZERO16, ZERO32
 from sidecar.chain.merkle import Tree
+from sidecar.chain.permit import Permit
 from sidecar.chain.ratchet import Ratchet, SegmentKeys
 from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import Seal, Span, seal_hash
@@ -66,6 +67,7 @@ ACTIVATED = {
 }
 
 
+EXECUTOR = "payments-gateway"
 AGENT_KEY = Ed25519PrivateKey.from_private_bytes(sha256(b"agent key").digest())
 EXECUTOR_KEY = ec.derive_private_key(int.from_bytes(sha256(b"executor key").digest()[1:], "big"), ec.SECP256R1())
 _IN_TRANSIT = {"certificate": sha256(b"certificate").hexdigest(), "spiffe_id": ""}
@@ -83,7 +85,7 @@ def registered(name: str, proof: str) -> dict[str, Any]:
 
 def registry_text(**changed: Any) -> bytes:
     """A registry of an agent and an executor. ``changed``: members of the agent that differ."""
-    members = [("billing-agent", "agent", AGENT_KEY, changed), ("payments-gateway", "executor", EXECUTOR_KEY, {})]
+    members = [("billing-agent", "agent", AGENT_KEY, changed), (EXECUTOR, "executor", EXECUTOR_KEY, {})]
     principals = [
         {
             "id": name,
@@ -423,8 +425,8 @@ class Scribe:
         }
 
     def signed_decision(self, key: PrivateKey | None = None, *, by: str = "billing-agent", **changed: Any) -> int:
-        """A decision on a request that its agent signed; ``changed``: lines of the statement that differ."""
-        value = self.decision_value("ALLOW")
+        """A decision on a request that its agent signed, with a permit; ``changed``: lines of the statement."""
+        value = self.decision_value("ALLOW", executor=EXECUTOR)
         digest = bytes.fromhex(value["request_digest"])
         agent = self.signed("request", by, key or AGENT_KEY, digest, **changed)
         named = {"revision": "", "digest": self.registered}
@@ -434,16 +436,39 @@ class Scribe:
 
     def signed_outcome(self, decision: int, **changed: Any) -> int:
         """The outcome of a signed decision, which its executor signed."""
+        return self.permitted_outcome(decision, self.permit(decision).sign(self.identity), **changed)
+
+    def permitted_outcome(self, decision: int, permit: bytes, /, started: int = 0, **changed: Any) -> int:
+        """The outcome that its executor reports with this permit; begun at ``started``, or the decision's own time."""
         about = self.payloads[decision]
-        said = Outcome("payments-gateway", about["decision_id"], "executed", b'{"ok":true}')
+        done = arguments_digest(about["request"]["arguments"].encode())
+        began = started or self.headers[decision].wall_ns
+        said = Outcome(
+            EXECUTOR, about["decision_id"], "executed", b'{"ok":true}', b"", permit, done, "200", began, 1_000
+        )
         value = {
             **self.outcome_value(decision),
             "agent": {name: about["agent"][name] for name in ("id", "proof")},
-            "by": self.signed("outcome", "payments-gateway", EXECUTOR_KEY, said.digest(), **changed),
+            "by": self.signed("outcome", EXECUTOR, EXECUTOR_KEY, said.digest(), **changed),
             "response": '{"ok":true}',
+            "arguments_digest": done.hex(),
+            "permit": permit.decode(),
+            "downstream_status": "200",
+            "started_ns": str(began),
+            "duration_ns": "1000",
         }
         agent = about["agent"]["id"]
         return self.write(EntryType.OUTCOME, strictjson.dumps(value), ref_seq=decision, agent=agent)
+
+    def permit(self, decision: int) -> Permit:
+        """The permit that the decision's executor was given."""
+        about = self.payloads[decision]
+        asked = about["request"]
+        return Permit(
+            self.chain_id, about["decision_id"], decision, about["agent"]["id"], EXECUTOR,
+            target_digest(asked["action"], asked["resource"]["type"], asked["resource"]["id"]),
+            arguments_digest(asked["arguments"].encode()), int(about["permit"]["not_after"]),
+        )  # fmt: skip
 
     def decision(self, effect: str = "ALLOW", *, proof: str = "asserted", bulk: int = 0, **changed: Any) -> int:
         """One DECISION; ``bulk`` bytes more of arguments, ``changed`` members."""
@@ -451,10 +476,16 @@ class Scribe:
         agent = None if proof == "asserted" else value["agent"]["id"]
         return self.write(EntryType.DECISION, strictjson.dumps(value), agent=agent)
 
-    def decision_value(self, effect: str, proof: str = "asserted", bulk: int = 0) -> dict[str, Any]:
+    def decision_value(
+        self, effect: str, proof: str = "asserted", bulk: int = 0, *, executor: str = ""
+    ) -> dict[str, Any]:
         """The payload that a decision at the next seq has."""
         arguments = strictjson.dumps({"amount": 12 + self.seq, "currency": "EUR", "note": "x" * bulk})
-        asked = Request("billing-agent", Option("refund", "invoice", "inv-1", arguments), context=b'{"ticket":7}')
+        asked = Request(
+            "billing-agent", Option("refund", "invoice", "inv-1", arguments), b'{"ticket":7}', executor=executor
+        )
+        known = {"id": executor, "roles": ["billing"], "attributes": {"team": "finance"}}
+        until = {"not_after": str(self.wall_offset + self.mono + 60_000_000_000)}
         reasons = [{"code": "within_limit", "message": "below the limit of the role"}]
         return {
             "type": "DECISION",
@@ -472,7 +503,7 @@ class Scribe:
                 "trace_parent": "",
                 "idempotency_key": "",
                 "last_receipt": "",
-                "executor": "",
+                "executor": executor,
                 "delegations": [],
                 "approval_of": "",
             },
@@ -486,11 +517,11 @@ class Scribe:
             "result": {"effect": effect, "reasons": reasons},
             "policy": POLICY,
             "peer": "unix:",
-            "executor": None,
+            "executor": known if executor else None,
             "delegators": [],
             "approval": None,
             "terms": None,
-            "permit": None,
+            "permit": until if executor and effect == "ALLOW" else None,
             "timings": {"evaluate_ns": "41000"},
         }
 
@@ -517,12 +548,13 @@ class Scribe:
             "duration_ns": "",
         }
 
-    def rejected(self) -> int:
-        value = {"type": "REJECTED", "code": "INVALID_ARGUMENT", "field": "arguments", "cause": "not JSON"}
-        return self.write(
-            EntryType.REJECTED,
-            strictjson.dumps({**value, "peer": "unix:", "principal": "", "decision_id": "", "count": 1}),
-        )
+    def rejected(self, **changed: Any) -> int:
+        """A refused request; ``changed`` members."""
+        value = {
+            "type": "REJECTED", "call": "Decide", "code": "INVALID_ARGUMENT", "field": "arguments",
+            "cause": "not JSON", "peer": "unix:", "principal": "", "decision_id": "", "count": 1,
+        }  # fmt: skip
+        return self.write(EntryType.REJECTED, strictjson.dumps(value | changed))
 
     def clock(self, step: int) -> int:
         """The wall clock steps, and that is put on record."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,8 +15,10 @@ from pathlib import Path
 
 PAGE = (Path(__file__).parent.parent / "README.md").read_text()
 BEFORE, TITLE, REST = PAGE.partition("\n## A collector\n")
-COLLECTOR, NEXT, AFTER = REST.partition("\n## ")
-README = BEFORE + AFTER
+COLLECTOR, NEXT, BEHIND = REST.partition("\n## ")
+README = f"{BEFORE}\n## {BEHIND}"
+WALK, _, AFTER = README.partition("## Executors\n")
+EXECUTORS, _, _ = AFTER.partition("\n## ")
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -41,7 +44,7 @@ def shell(text: str, place: Path) -> str:
 
 
 def test_everything_it_tells_one_to_type_works(tmp_path: Path) -> None:
-    blocks = BLOCK.findall(README)
+    blocks = BLOCK.findall(WALK)
     assert [kind for kind, _ in blocks] == ["sh", "python", "sh", "sh"]
     (_, start), (_, integration), (_, ask), (_, check) = blocks
     *preparation, serving = start.strip().splitlines()
@@ -84,3 +87,19 @@ def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
 def test_the_integration_is_five_lines() -> None:
     code = next(text for kind, text in BLOCK.findall(README) if kind == "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
+
+
+def test_the_executors_section_works(tmp_path: Path) -> None:
+    (_, start), (_, executor), (_, agent) = BLOCK.findall(EXECUTORS)
+    *preparation, serving = start.strip().splitlines()
+    shell("sidecar init --data-dir ledger", tmp_path)
+    shell("\n".join(preparation), tmp_path)
+    genesis = json.loads(shell("sidecar show ledger --seq 0 --json", tmp_path))["payload"]
+    chain = shell("sidecar show ledger --segment 0 --out s && grep -aom1 'chain [0-9a-f]*' s", tmp_path).split()[1]
+    pinned = f"CHAIN, IDENTITY = {chain!r}, {genesis['identity']!r}\n"
+    variable, _, command = serving.removesuffix(" &").partition(" ")
+    with in_background(f"env {variable} {command}", tmp_path):
+        subprocess.run([BIN / "python", "-c", pinned + executor + agent], cwd=tmp_path, check=True)
+    said = shell("sidecar show ledger", tmp_path)
+    assert "OUTCOME   executed" in said and "reported by crm-api" in said
+    assert "allow without outcome: 0" in shell("sidecar show ledger --outcomes", tmp_path)

@@ -58,6 +58,11 @@ class DecisionLog:
         self._then.refused(code, field, why)
         self._trouble("refused", code, why, {"code": code, "field": field, "why": why})
 
+    def outcome_refused(self, why: str) -> None:
+        """As `Observer.outcome_refused`."""
+        self._then.outcome_refused(why)
+        self._trouble("outcome refused", why, "", {"why": why})
+
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`. A caller that went away is a line at `debug`."""
         self._then.unanswered(method, code, fault)

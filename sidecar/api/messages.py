@@ -66,6 +66,7 @@ def answer_message(answer: Answer) -> pb.DecideResponse:
         receipt=answer.recorded.receipt,
         agent_proof=answer.caller.proof,
         enforced=answer.enforced,
+        permit=answer.permit,
     )
 
 

@@ -18,7 +18,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.payload import CAUSES
-from sidecar.decide import Answer, Stages
+from sidecar.decide import OUTCOME_WHYS, Answer, Stages
 from sidecar.errors import SidecarError
 from sidecar.identity import WHYS
 from sidecar.ledger import Ledger
@@ -63,6 +63,9 @@ class Metrics:
         )
         self._unproved = Counter(
             "sidecar_unproved", "Requests refused for who asked, by what was wrong.", ("why",), registry=registry
+        )
+        self._outcomes = Counter(
+            "sidecar_outcomes_refused", "Outcomes that were not taken, by what was wrong.", ("why",), registry=registry
         )
         self._errors = Counter(
             "sidecar_errors", "Calls and questions that ended in an error.", ("method", "code"), registry=registry
@@ -109,6 +112,8 @@ class Metrics:
             self._refused.labels(code)
         for why in WHYS:
             self._unproved.labels(why)
+        for why in OUTCOME_WHYS:
+            self._outcomes.labels(why)
         for event in REGISTRY_EVENTS:
             self._registries.labels(event)
 
@@ -199,6 +204,10 @@ class Metrics:
         self._refused.labels(_of(CODES, code)).inc()
         if why:
             self._unproved.labels(_of(WHYS, why)).inc()
+
+    def outcome_refused(self, why: str) -> None:
+        """As `Observer.outcome_refused`."""
+        self._outcomes.labels(_of(OUTCOME_WHYS, why)).inc()
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`; the fault is no label."""

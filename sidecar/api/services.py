@@ -29,7 +29,7 @@ EPOCH = "sidecar-epoch"
 FAILED = "the sidecar failed; there is no permission"
 
 Method = Callable[[bytes, Context], Awaitable[Message]]
-Refuse = Callable[[SidecarError, Context], Awaitable[SidecarError]]
+Refuse = Callable[[SidecarError, Context, str], Awaitable[SidecarError]]
 
 
 def _serialized(message: Message) -> bytes:
@@ -101,7 +101,7 @@ class Services:
         """What to say in place of an answer, whatever went wrong; the observer is told."""
         try:
             if isinstance(error, SidecarError):
-                error = await refuse(error, context)
+                error = await refuse(error, context, name)
                 if isinstance(error, OtherEpoch):
                     context.set_trailing_metadata(((EPOCH, str(error.epoch)),))
         except Exception as worse:
@@ -112,20 +112,21 @@ class Services:
         self._observer.unanswered(name, code_of(error).name)
         return code_of(error), str(error)
 
-    async def _answered(self, error: SidecarError, context: Context) -> SidecarError:
+    async def _answered(self, error: SidecarError, context: Context, name: str) -> SidecarError:
         """Reads leave no trace in the ledger, but for readers who are not who they must be."""
-        return await self._recorded(error, context) if isinstance(error, CallerUnproved | NotPermitted) else error
+        told = isinstance(error, CallerUnproved | NotPermitted)
+        return await self._recorded(error, context, name) if told else error
 
-    async def _recorded(self, error: SidecarError, context: Context) -> SidecarError:
-        """The error to answer, once a refusal that is the caller's is in the ledger."""
+    async def _recorded(self, error: SidecarError, context: Context, name: str) -> SidecarError:
+        """The error to answer, once a refusal of the call ``name`` that is the caller's is in the ledger."""
         if not isinstance(error, REFUSALS):
             return error
         field = error.field if isinstance(error, RequestError) else ""
         cause = error.cause if isinstance(error, RequestError) else str(error)
         try:
-            who = error.principal if isinstance(error, NotPermitted) else ""
             why = error.why if isinstance(error, CallerUnproved | NotPermitted) else ""
-            await self._path.refuse(peer_of(context), Refusal(code_of(error).name, field, cause, who, why))
+            about = Refusal(code_of(error).name, field, cause, error.principal, why, error.decision_id, name)
+            await self._path.refuse(peer_of(context), about)
         except SidecarError as unrecorded:
             return unrecorded
         return error

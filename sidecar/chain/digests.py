@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 def framed(label: bytes, fields: Iterable[bytes]) -> bytes:
@@ -47,6 +48,17 @@ class Outcome:
     downstream_status: str = ""
     started_ns: int = 0
     duration_ns: int = 0
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> Outcome:
+        """The outcome that a checked OUTCOME payload keeps."""
+        given = (payload["response_digest"], payload["arguments_digest"])
+        response_digest, arguments = (bytes.fromhex(each or "") for each in given)
+        return cls(
+            payload["by"]["id"], payload["decision_id"], payload["status"], (payload["response"] or "").encode(),
+            response_digest, payload["permit"].encode(), arguments, payload["downstream_status"],
+            int(payload["started_ns"] or 0), int(payload["duration_ns"] or 0),
+        )  # fmt: skip
 
     def digest(self) -> bytes:
         """The 32-byte digest that a statement of kind ``outcome`` names."""

@@ -182,6 +182,7 @@ _opening: dict[str, Check] = {
 }
 _open = _object(_opening, closed=True)
 _unconfirmed = _object({**_opening, "unconfirmed": lambda value: value is True}, closed=True)
+_names = _array(_text)
 _MEMBERS: dict[EntryType, Check] = {
     EntryType.GENESIS: _object(
         {
@@ -267,7 +268,7 @@ _MEMBERS: dict[EntryType, Check] = {
     ),
     EntryType.REJECTED: _object(
         {
-            **dict.fromkeys(("code", "field", "cause", "peer", "principal", "decision_id"), _text),
+            **dict.fromkeys(("call", "code", "field", "cause", "peer", "principal", "decision_id"), _text),
             "count": _count,
         }
     ),
@@ -280,7 +281,7 @@ _MEMBERS: dict[EntryType, Check] = {
             "commit": _or_null(_object(dict.fromkeys(_COMMIT, _text))),
             "signer": _or_null(_object({"principal": _text, "key": _text})),
             "gate": _array(_gate_step),
-            "impure_builtins": _array(_text),
+            "impure_builtins": _names,
         }
     ),
     EntryType.CLOCK: _object({"step_ns": _matches(_NANOSECONDS)}),
@@ -317,6 +318,8 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
     if kind is _DECISION:
         if value.get("receipt_check", "foreign") != "foreign":
             raise Malformed("payload has an unknown receipt_check")
+        if not (_names(value.get("impure_builtins", [""])) and value.get("impure_builtins") != []):
+            raise Malformed("payload has impure_builtins that are none")
         _check_embedded(value["request"])
     return value
 

@@ -13,7 +13,7 @@ not_after 1764100000000000000
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -30,6 +30,8 @@ _NAMES: Final = ("chain", "decision", "seq", "agent", "executor", "target", "arg
 class Permit:
     """Leave for one executor to carry one action out once. ``not_after`` in ns since 1970.
 
+    ``note``: the signed note it was read from.
+
     Raises:
         Malformed: a value that no permit can carry.
     """
@@ -42,6 +44,7 @@ class Permit:
     target: bytes
     arguments: bytes
     not_after: int
+    note: bytes = field(default=b"", repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if not (is_principal(self.agent) and is_principal(self.executor)):
@@ -64,9 +67,16 @@ class Permit:
             Malformed: no permit, of another chain, or with another or a further signature line.
             SignatureInvalid: not signed by that key.
         """
-        text = note.verify_single(data, lines.identity_name(chain_id), identity)
+        permit = cls.read(note.verify_single(data, lines.identity_name(chain_id), identity), data)
+        if permit.chain_id != chain_id:
+            raise Malformed("permit: of another chain")
+        return permit
+
+    @classmethod
+    def read(cls, text: str, data: bytes) -> Permit:
+        """The permit in a note's text; ``data``: the note. No signature is checked. Raises Malformed."""
         v = dict(zip(_NAMES, lines.split(text, KIND, _NAMES), strict=True))
-        permit = cls(
+        return cls(
             lines.digest(v["chain"], "chain"),
             v["decision"],
             lines.number(v["seq"], "seq"),
@@ -75,7 +85,5 @@ class Permit:
             lines.digest(v["target"], "target"),
             lines.digest(v["arguments"], "arguments"),
             lines.number(v["not_after"], "not_after"),
+            data,
         )
-        if permit.chain_id != chain_id:
-            raise Malformed("permit: of another chain")
-        return permit

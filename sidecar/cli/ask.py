@@ -13,9 +13,11 @@ import click
 
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import Effect, Guard, Status, TlsFiles
+from sidecar.client import AgentKey, Effect, Guard, Signer, Status, TlsFiles
 from sidecar.config import read_file
+from sidecar.custody import load_agent_token
 from sidecar.errors import Malformed, UsageError
 
 _STATUSES = [status.value.lower() for status in Status]
@@ -43,6 +45,7 @@ def _over_tls(command: Callable[..., None]) -> Callable[..., None]:
 @click.command()
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who asks.")
+@click.option("--key", metavar=KEY_METAVAR, type=key_source, help="The agent's private key, to sign with.")
 @click.option("--action", required=True, metavar="A", help="What it would do.")
 @click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
 @click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
@@ -53,6 +56,7 @@ def _over_tls(command: Callable[..., None]) -> Callable[..., None]:
 def decide(
     server: str,
     agent: str,
+    key: str | None,
     action: str,
     resource: str,
     arguments: str,
@@ -71,7 +75,7 @@ def decide(
     kind, colon, name = resource.partition(":")
     if not colon:
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
-    with Guard(server, agent=agent, attempts=1, tls=tls) as guard:
+    with Guard(server, agent=agent, attempts=1, key=_key(key), tls=tls) as guard:
         decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
     if as_json:
         click.echo(dumps(decision_object(decision)))
@@ -86,10 +90,19 @@ def decide(
 @click.argument("decision_id")
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who reports: the agent the decision was made for.")
+@click.option("--key", metavar=KEY_METAVAR, type=key_source, help="The agent's private key, to sign with.")
 @click.option("--status", required=True, type=click.Choice(_STATUSES), help="What became of it.")
 @click.option("--response", metavar="JSON|@FILE", help="What the downstream system answered: any JSON value.")
 @_over_tls
-def outcome(decision_id: str, server: str, agent: str, status: str, response: str | None, tls: TlsFiles | None) -> None:
+def outcome(
+    decision_id: str,
+    server: str,
+    agent: str,
+    key: str | None,
+    status: str,
+    response: str | None,
+    tls: TlsFiles | None,
+) -> None:
     """Report what became of an allowed action.
 
     \b
@@ -97,10 +110,16 @@ def outcome(decision_id: str, server: str, agent: str, status: str, response: st
       sidecar outcome --server unix:ledger/sidecar.sock --agent billing-agent --status executed \\
         --response '{"id": 7}' 019ab4a0-7c3e-7f11-8a55-0242ac120002
     """
-    with Guard(server, agent=agent, attempts=1, tls=tls) as guard:
+    with Guard(server, agent=agent, attempts=1, key=_key(key), tls=tls) as guard:
         given = [] if response is None else [_json(response)]
         seq = guard.report(decision_id, Status(status.upper()), *given)
     click.echo(f"recorded at seq {seq}")
+
+
+def _key(source: str | None) -> Signer | None:
+    if source is None:
+        return None
+    return load_agent_token(source) if is_uri(source) else AgentKey.from_file(source)
 
 
 def _object(text: str) -> dict[str, Any]:

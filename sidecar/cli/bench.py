@@ -12,18 +12,30 @@ from typing import Final
 import click
 
 from sidecar.chain.strictjson import dumps
-from sidecar.cli import bench_collector, bench_engines, bench_ledger, bench_start, bench_tls, bench_verify
+from sidecar.cli import (
+    bench_collector,
+    bench_engines,
+    bench_ledger,
+    bench_policy,
+    bench_start,
+    bench_tls,
+    bench_verify,
+)
 from sidecar.cli.bench_figures import Findings
 from sidecar.cli.bench_programs import machine
 from sidecar.cli.bench_work import Work, prepare
+from sidecar.policy import OpaProgram, find_opa
 
-PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "collector", "start", "memory")
+PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "collector", "start", "memory", "policy")
 _NEEDS: Final[Mapping[str, Sequence[str]]] = {
     "disk": (), "engines": ("opa", "h2load"), "sizes": ("opa", "h2load"), "verify": ("opa", "openssl"),
-    "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",), "collector": ("opa", "openssl"),
+    "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",), "policy": ("opa", "h2load", "git"),
+    "collector": ("opa", "openssl"),
 }  # fmt: skip
+_NO_OPA: Final = OpaProgram("", "")  # no part that is run needs one
 _ROUNDS: Final = 7
 _VERIFIED: Final = 4_000  # entries verified for each second that a figure may take, and decisions for RssAnon
+_RERUN: Final = 200  # decisions run again, in each round, for each such second
 _MOST_DECISIONS: Final = 100_000
 
 
@@ -33,7 +45,7 @@ class Run:
 
     place: Path
     work: Work
-    opa: str
+    opa: OpaProgram
     seconds: float
     rounds: int
     entries: tuple[int, ...]
@@ -62,8 +74,8 @@ def bench(
 ) -> None:
     """Measure this sidecar against bare OPA, the disk and openssl, in interleaved rounds.
 
-    Only the ratios travel: absolute figures are this machine's, in this minute. Needs opa, h2load (nghttp2) and
-    openssl; a part whose program is missing is left out, and that is said. Exit 0 also where a target is missed.
+    Only the ratios travel: absolute figures are this machine's, in this minute. Needs opa, h2load (nghttp2),
+    openssl and git; a part whose program is missing is left out, and that is said. Exit 0 also where one is missed.
 
     \b
     Example:
@@ -71,11 +83,11 @@ def bench(
     """
     with tempfile.TemporaryDirectory(prefix="sidecar-bench-", dir=data_dir) as scratch:
         place = Path(scratch)
-        opa = shutil.which("opa")
-        told = machine(place, opa)
+        opa = find_opa() if shutil.which("opa") else None
+        told = machine(place, opa.path if opa else None)
         findings = Findings()
         wanted = _possible(findings, only or PARTS)
-        run = Run(place, prepare(place, opa), opa or "", seconds, _ROUNDS if seconds >= 1 else 2, entries)
+        run = Run(place, prepare(place, opa), opa or _NO_OPA, seconds, _ROUNDS if seconds >= 1 else 1, entries)
         for part in wanted:
             click.echo(f"measuring: {part}", err=True)
             _MEASURE[part](findings, run)
@@ -101,7 +113,7 @@ def _disk(findings: Findings, run: Run) -> None:
 def _engines(findings: Findings, run: Run) -> None:
     place = run.place / "engines"
     place.mkdir()
-    with bench_engines.contestants(run.work, place, run.opa) as asked:
+    with bench_engines.contestants(run.work, place, run.opa.path) as asked:
         bench_engines.measure(findings, asked, run.rounds, run.seconds)
         if bench_ledger.COMMIT not in findings.figures:
             bench_ledger.measure_disk(findings, run.place / "disk", run.rounds, run.seconds)
@@ -137,7 +149,13 @@ def _memory(findings: Findings, run: Run) -> None:
     bench_start.measure_memory(findings, run.work, run.place / "memory", decisions)
 
 
+def _policy(findings: Findings, run: Run) -> None:
+    bench_policy.measure_activation(findings, run.work, run.place / "activation", run.rounds, run.seconds)
+    entries = max(100, int(_RERUN * run.seconds))
+    bench_policy.measure_diff(findings, run.work, run.place / "diff", entries, run.rounds, run.opa)
+
+
 _MEASURE: Final[Mapping[str, Callable[[Findings, Run], None]]] = {
     "disk": _disk, "engines": _engines, "sizes": _sizes, "verify": _verify, "start": _start, "memory": _memory,
-    "tls": _tls, "collector": _collector,
+    "tls": _tls, "collector": _collector, "policy": _policy,
 }  # fmt: skip

@@ -8,6 +8,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value that so many of them, from 0 to 1, do not exceed. There is one at least."""
+    ordered = sorted(values)
+    return ordered[round((len(ordered) - 1) * share)]
+
+
 @dataclass(frozen=True, slots=True)
 class Figure:
     """One figure, measured once in each round. ``unit`` is "s" (seconds), "/s" (a second), "B/s" or "B"."""
@@ -28,9 +34,7 @@ class Figure:
     @property
     def spread(self) -> tuple[float, float]:
         """p10 and p90 over the rounds."""
-        ordered = sorted(self.values)
-        last = len(ordered) - 1
-        return ordered[round(last * 0.1)], ordered[round(last * 0.9)]
+        return percentile(self.values, 0.1), percentile(self.values, 0.9)
 
     def line(self) -> str:
         """One line for a person."""

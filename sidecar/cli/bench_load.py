@@ -34,6 +34,18 @@ class Door:
 
 
 @dataclass(frozen=True, slots=True)
+class Call:
+    """When a call began, seconds since 1970, and how long it took, seconds."""
+
+    began: float
+    took: float
+
+    @property
+    def ended(self) -> float:
+        return self.began + self.took
+
+
+@dataclass(frozen=True, slots=True)
 class Run:
     """``calls`` answered in ``seconds``; ``p50`` of one call, seconds."""
 
@@ -64,6 +76,16 @@ def ask(door: Door, body: Path, in_flight: int, calls: int) -> Run:
     Raises:
         UsageError: h2load did not run, or a call was not answered.
     """
+    each, seconds = _asked(door, body, in_flight, calls)
+    return Run(len(each), seconds, statistics.median(call.took for call in each))
+
+
+def ask_each(door: Door, body: Path, in_flight: int, calls: int) -> list[Call]:
+    """The same, each call by itself. Raises as :func:`ask`."""
+    return _asked(door, body, in_flight, calls)[0]
+
+
+def _asked(door: Door, body: Path, in_flight: int, calls: int) -> tuple[list[Call], float]:
     with tempfile.TemporaryDirectory(prefix="sidecar-bench-") as scratch:
         log = Path(scratch, "calls.log")
         command = [*_command(door, body, in_flight, calls), f"--log-file={log}", f"http://localhost{door.path}"]
@@ -71,8 +93,9 @@ def ask(door: Door, body: Path, in_flight: int, calls: int) -> Run:
         counted, finished = _DONE.search(done.stdout), _FINISHED.search(done.stdout)
         if counted is None or finished is None or int(counted[1]) != int(counted[2]):
             raise UsageError(f"h2load: not every call to {door.path} was answered; {_last_line(done)}")
-        took = [int(line.split("\t")[2]) for line in log.read_text().splitlines()]
-    return Run(len(took), float(finished[1]) * _UNITS[finished[2]], statistics.median(took) / 1e6)
+        lines = [line.split("\t") for line in log.read_text().splitlines()]
+    each = [Call(int(began) / 1e6, int(took) / 1e6) for began, _status, took, *_ in lines]
+    return each, float(finished[1]) * _UNITS[finished[2]]
 
 
 def calls_for(door: Door, body: Path, in_flight: int, seconds: float, warm: int) -> int:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
@@ -23,16 +23,22 @@ from sidecar.errors import UsageError
 _START_SECONDS: Final = 60.0
 _LOOK_EVERY: Final = 0.02
 LEDGER_MIB: Final = 65_536  # greatest size of the bench's ledgers: ten million entries take 15 GB
+_UNTESTED: Final = {
+    "SIDECAR_POLICY_GATE_MIN_COVERAGE": "0",
+    "SIDECAR_POLICY_GATE_EXPECTATIONS": "false",
+    "SIDECAR_LEDGER_MAX_MIB": str(LEDGER_MIB),
+}
 _LIBRARIES: Final = ("grpcio", "lmdb", "wasmtime", "orjson", "cryptography", "uvloop")
 
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """A running sidecar: its process id, socket and ledger."""
+    """A running sidecar: its process id, socket, ledger and log."""
 
     pid: int
     socket: Path
     ledger: Path
+    log: Path
 
     def guard(self, agent: str) -> Guard:
         """The SDK's guard for one of the bench's agents; it meets the obligations the bench's policy imposes."""
@@ -47,10 +53,10 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(ledger: Path, *flags: str | Path) -> Iterator[Serving]:
+def serving(ledger: Path, *flags: str | Path, settings: Mapping[str, str] = _UNTESTED) -> Iterator[Serving]:
     """`sidecar serve --dev` on a new or prepared ledger, until the block ends; then SIGTERM, and an orderly end.
 
-    Raises:
+    ``settings``: of its environment. Raises:
         UsageError: it did not come up.
     """
     log = ledger.with_name(ledger.name + ".log")
@@ -58,9 +64,9 @@ def serving(ledger: Path, *flags: str | Path) -> Iterator[Serving]:
         socket = near / "sidecar.sock"
         where = ("serve", "--data-dir", ledger, "--init", "--dev", "--listen", f"unix:{socket}")
         command = [sys.executable, "-m", "sidecar", *map(str, (*where, *flags))]
-        with _process(command, said) as process:
+        with _process(command, said, settings) as process:
             _await("sidecar serve", process, log, lambda: b"is ready" in log.read_bytes())
-            yield Serving(process.pid, socket, ledger)
+            yield Serving(process.pid, socket, ledger, log)
 
 
 @contextlib.contextmanager
@@ -70,7 +76,7 @@ def collecting(place: Path) -> Iterator[tuple[str, str]]:
     where = ("--data-dir", str(place), "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0")
     with log.open("wb") as said:
         command = [sys.executable, "-m", "sidecar", "collector", "serve", "--dev", *where]
-        with _process(command, said) as process:
+        with _process(command, said, {}) as process:
             _await("sidecar collector serve", process, log, lambda: b"log key" in log.read_bytes())
             address = log.read_text().partition("is ready on ")[2].partition(",")[0]
             yield address, (place / "log.vkey").read_text().strip()
@@ -84,7 +90,7 @@ def opa_server(opa: str, bundle: Path, place: Path, *flags: str) -> Iterator[Pat
     with _short_place() as near, log.open("wb") as said:
         socket = near / "opa.sock"
         addressed = ("--addr", f"unix://{socket}", "--log-level", "error", "--skip-version-check")
-        with _process([opa, "run", "--server", *addressed, *flags, "-b", str(bundle)], said) as it:
+        with _process([opa, "run", "--server", *addressed, *flags, "-b", str(bundle)], said, {}) as it:
             _await("opa run", it, log, socket.exists)
             yield socket
 
@@ -97,13 +103,8 @@ def _short_place() -> Iterator[Path]:
 
 
 @contextlib.contextmanager
-def _process(command: list[str], said: IO[bytes]) -> Iterator[subprocess.Popen[bytes]]:
+def _process(command: list[str], said: IO[bytes], settings: Mapping[str, str]) -> Iterator[subprocess.Popen[bytes]]:
     clean = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-    settings = {
-        "SIDECAR_POLICY_GATE_MIN_COVERAGE": "0",
-        "SIDECAR_POLICY_GATE_EXPECTATIONS": "false",
-        "SIDECAR_LEDGER_MAX_MIB": str(LEDGER_MIB),
-    }
     with subprocess.Popen(command, stdout=said, stderr=subprocess.STDOUT, env={**clean, **settings}) as process:
         try:
             yield process

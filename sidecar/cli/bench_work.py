@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
-import subprocess
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
 from sidecar.client import Guard
 from sidecar.errors import UsageError
-from sidecar.policy import STARTER_SOURCE, read_bundle
+from sidecar.policy import STARTER_SOURCE, GateSettings, OpaProgram, build_files, read_bundle, read_policy
 
 AGENTS: Final = 1_000
 AGENT: Final = "agent-0500"
@@ -72,11 +73,11 @@ def ask_once(guard: Guard) -> int:
     return decision.seq
 
 
-def prepare(place: Path, opa: str | None) -> Work:
+def prepare(place: Path, opa: OpaProgram | None) -> Work:
     """Write policy, bundles (where there is an ``opa``) and bodies into an empty directory.
 
     Raises:
-        UsageError: OPA does not build the policy.
+        UsageError, PolicyLoadError: OPA does not build the policy.
     """
     work = Work(
         policy=place / "policy",
@@ -88,8 +89,7 @@ def prepare(place: Path, opa: str | None) -> Work:
     )
     _write_policy(work.policy)
     if opa is not None:
-        _build(opa, work.policy, work.opa_bundle)
-        _build(opa, work.policy, work.wasm_bundle, "--target", "wasm")
+        asyncio.run(_build(opa, work))
     work.opa_body.write_text(json.dumps({"input": document()}))
     raw = _request()
     work.unary_body.write_bytes(_frame(raw))
@@ -100,21 +100,30 @@ def prepare(place: Path, opa: str | None) -> Work:
 
 def _write_policy(place: Path) -> None:
     place.mkdir()
-    files = read_bundle(STARTER_SOURCE.read_bytes())
-    for name, content in files.items():
-        (place / name).write_bytes(content)
-    data = json.loads(files["data.json"])
+    for name, content in starter_files().items():
+        if name.endswith(".rego") and not name.endswith("_test.rego"):
+            (place / name).write_bytes(content)
+    (place / "data.json").write_text(with_agents())
+
+
+def starter_files() -> Mapping[str, bytes]:
+    """The starter policy's sources, its tests and expectations too, by name."""
+    return read_bundle(STARTER_SOURCE.read_bytes())
+
+
+def with_agents() -> str:
+    """The starter policy's data, with so many agents."""
+    data = json.loads(starter_files()["data.json"])
     roles = sorted(data["registry"]["roles"])
     for number in range(AGENTS - len(data["registry"]["agents"])):
         data["registry"]["agents"][f"agent-{number:04}"] = {"roles": [roles[number % len(roles)], "finance"]}
-    (place / "data.json").write_text(json.dumps(data))
+    return json.dumps(data)
 
 
-def _build(opa: str, policy: Path, out: Path, *more: str) -> None:
-    command = [opa, "build", "--bundle", str(policy), "--entrypoint", ENTRYPOINT, *more, "--output", str(out)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
-    if done.returncode != 0:
-        raise UsageError(f"opa does not build the bench's policy: {done.stderr.strip()[:200]}")
+async def _build(program: OpaProgram, work: Work) -> None:
+    files = read_policy(work.policy)
+    for engine, out in (("opa", work.opa_bundle), ("wasm", work.wasm_bundle)):
+        out.write_bytes((await build_files(program, files, GateSettings(ENTRYPOINT, engine))).packed)
 
 
 def _frame(message: bytes) -> bytes:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -16,7 +15,6 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli.policy_diff import diff
 from sidecar.cli.policy_show import show
 from sidecar.cli.words import plain
-from sidecar.errors import UsageError
 from sidecar.policy import (
     STARTER_ENTRYPOINT,
     GateResult,
@@ -110,7 +108,7 @@ _Gate = Callable[[OpaProgram, Path, GateSettings, Callable[[GateStep], object] |
 
 
 def _run(gate: _Gate, directory: Path, settings: GateSettings, as_json: bool) -> None:
-    program = _opa()
+    program = find_opa()
     logging.getLogger("sidecar.opa").setLevel(logging.ERROR)  # its warnings are about servers
 
     async def whole() -> GateResult:
@@ -122,12 +120,6 @@ def _run(gate: _Gate, directory: Path, settings: GateSettings, as_json: bool) ->
     else:
         click.echo(_conclusion(result))
     sys.exit(0 if result.passed else 1)
-
-
-def _opa() -> OpaProgram:
-    if shutil.which("opa") is None:
-        raise UsageError("the gate runs the program opa, which is not on PATH: install OPA 1.21.3 or later")
-    return find_opa()
 
 
 def _print(step: GateStep, directory: Path) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import hashlib
 import itertools
 import logging
-import shutil
 import sys
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -27,6 +26,7 @@ from sidecar.errors import NotFound, UsageError
 from sidecar.policy import (
     STARTER_ENTRYPOINT,
     Engine,
+    OpaProgram,
     Policy,
     Rerun,
     deciding,
@@ -80,14 +80,15 @@ def diff(before: str, after: str, ledger: Path, agent: str | None, entrypoint: s
     Example:
       sidecar policy diff 4f2c91a policies/ --ledger /var/lib/sidecar
     """
-    if shutil.which("opa") is None:
-        raise UsageError("comparing policies runs the program opa, which is not on PATH: install OPA 1.21.3 or later")
+    program = find_opa()
     logging.getLogger("sidecar.opa").setLevel(logging.ERROR)
     recorded = _policies(ledger)
     policies = [_named(name, recorded) for name in (before, after)]
     flips: list[dict[str, Any]] = []
     with opened(ledger) as read, with_progress(ledger, read, "re-running", quiet=as_json) as counted:
-        count = asyncio.run(_compare(policies, _asked(counted, agent), entrypoint, engine, flips, as_json=as_json))
+        count = asyncio.run(
+            _compare(program, policies, recorded_inputs(counted, agent), entrypoint, engine, flips, as_json=as_json)
+        )
     if as_json:
         click.echo(dumps({"compared": count, "differ": len(flips), "decisions": flips}))
     else:
@@ -120,10 +121,11 @@ def _named(name: str, recorded: _Recorded) -> Policy:
     return read_policy(Path(name))
 
 
-_Asked = tuple[str, int, int, dict[str, Any]]  # decision id, seq, option (0: the action itself), document
+Asked = tuple[str, int, int, dict[str, Any]]  # decision id, seq, option (0: the action itself), document
 
 
-def _asked(read: Callable[[int], bytes], agent: str | None) -> Iterator[_Asked]:
+def recorded_inputs(read: Callable[[int], bytes], agent: str | None = None) -> Iterator[Asked]:
+    """What the policy was asked for each recorded decision, of one agent or of all."""
     for kind, body in records(read):
         if kind is Kind.ENTRY and body[8:9] == bytes((EntryType.DECISION,)):
             header, payload = entry(body)
@@ -131,27 +133,27 @@ def _asked(read: Callable[[int], bytes], agent: str | None) -> Iterator[_Asked]:
                 yield from _options(header, payload)
 
 
-def _options(header: Header, payload: dict[str, Any]) -> Iterator[_Asked]:
+def _options(header: Header, payload: dict[str, Any]) -> Iterator[Asked]:
     for option, document in enumerate(policy_inputs(payload)):
         yield payload["decision_id"], header.seq, option, document
 
 
 async def _compare(
+    program: OpaProgram,
     policies: list[Policy],
-    asked: Iterable[_Asked],
+    asked: Iterable[Asked],
     entrypoint: str,
     engine: str,
     flips: list[dict[str, Any]],
     *,
     as_json: bool,
 ) -> int:
-    program = find_opa()
     count = 0
     async with contextlib.AsyncExitStack() as stack:
         first, second = [
             await stack.enter_async_context(deciding(program, policy, entrypoint, engine)) for policy in policies
         ]
-        async for (decision, seq, option, document), was, now in _pairs(first, second, asked):
+        async for (decision, seq, option, document), was, now in run_again(first, second, asked):
             count += 1
             if _said(was) == _said(now):
                 continue
@@ -162,8 +164,8 @@ async def _compare(
     return count
 
 
-async def _pairs(first: Engine, second: Engine, asked: Iterable[_Asked]) -> AsyncIterator[tuple[_Asked, Rerun, Rerun]]:
-    """Some at a time, so that memory stays flat however long the ledger is."""
+async def run_again(first: Engine, second: Engine, asked: Iterable[Asked]) -> AsyncIterator[tuple[Asked, Rerun, Rerun]]:
+    """What each input gives under both. Some at a time, so that memory stays flat however long the ledger is."""
     rest = iter(asked)
     while some := list(itertools.islice(rest, _TOGETHER)):
         was, now = [

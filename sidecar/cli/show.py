@@ -7,6 +7,7 @@ that cannot be read, or that fails even this, is named on stderr, the others are
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,9 @@ from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.reading import entry
-from sidecar.cli.sources import opened
+from sidecar.cli.sources import opened, with_progress
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
@@ -32,6 +34,7 @@ from sidecar.ledger import ledger_stream
 @click.option("--agent", metavar="ID", help="Only entries of this agent.")
 @click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
+@click.option("--outcomes", is_flag=True, help="Allows without outcome, outcomes without allow, changed arguments.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def show(
     path: Path,
@@ -40,6 +43,7 @@ def show(
     agent: str | None,
     segment: int | None,
     out: Path | None,
+    outcomes: bool,
     as_json: bool,
 ) -> None:
     """Print the entries of a ledger directory or a segment file.
@@ -51,11 +55,17 @@ def show(
     Example:
       sidecar show /var/lib/sidecar --agent billing-agent
       sidecar show /var/lib/sidecar --segment 7 --out segment-7.bin
+      sidecar show /var/lib/sidecar --outcomes
     """
     if (segment is None) != (out is None):
         raise UsageError("--segment and --out go together")
     if segment is not None and out is not None:
         _export(path, segment, out)
+        return
+    if outcomes:
+        if seq is not None or decision or agent:
+            raise UsageError("--outcomes looks at all entries: give no --seq, --decision or --agent")
+        _outcomes(path, as_json=as_json)
         return
     found = bad = 0
     with opened(path) as read:
@@ -75,6 +85,17 @@ def show(
         raise NotFound(f"no such entry in {path}")
 
 
+def _outcomes(path: Path, *, as_json: bool) -> None:
+    counts = dict.fromkeys(KINDS, 0)
+    with opened(path) as read, with_progress(path, read, "reading", quiet=as_json) as counted:
+        entries = (entry(body) for kind, body in records(counted) if kind is Kind.ENTRY)
+        for finding in Outcomes(time.time_ns()).findings(entries):
+            counts[finding["finding"]] += finding.get("count", 1)
+            click.echo(dumps(finding) if as_json else line(finding))
+    if not as_json:
+        click.echo(", ".join(f"{kind}: {number}" for kind, number in counts.items()))
+
+
 def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:
     if seq is not None and header.seq != seq:
         return False
@@ -90,8 +111,8 @@ def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: boo
         about = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
         click.echo(dumps({**about, "wall_ns": str(header.wall_ns), "payload": payload}))
         return
-    time = policy_time(header.wall_ns)[:23] + "Z"
-    click.echo(f"{header.seq:>8}  {time}  {header.type.name:<9} {summary(header.type.name, payload)}")
+    at = policy_time(header.wall_ns)[:23] + "Z"
+    click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
         for name, value in _flat(payload, ""):
             click.echo(f"          {plain(name)}: {plain(value)}")

@@ -29,12 +29,14 @@ from sidecar.client.guarded import AsyncGuarded, Guarded
 from sidecar.client.material import FileSource, Material, Source, pem_of
 from sidecar.client.outcome import Permit, Status, UnreportedOutcome
 from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, Refused, UnmetObligation
+from sidecar.client.signing import AgentKey, Signer
 from sidecar.client.stream import DecisionStream
 from sidecar.client.tls import Tls, TlsFiles, TlsSpiffe, open_source
 from sidecar.client.wire import Ask
 from sidecar.client.workload import WorkloadSource
 
 __all__ = [
+    "AgentKey",
     "Alternative",
     "AlternativeVerdict",
     "ApprovalRequired",
@@ -57,6 +59,7 @@ __all__ = [
     "PolicyVersion",
     "Reason",
     "Refused",
+    "Signer",
     "Source",
     "Status",
     "Tls",

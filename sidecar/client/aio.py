@@ -18,6 +18,7 @@ from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.signing import Signer, Signing
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
@@ -43,11 +44,14 @@ class AsyncGuard:
         obligations: Mapping[str, AsyncHandler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
         shadow: bool = False,
+        key: Signer | None = None,
+        chain: str | None = None,
         tls: Tls | None = None,
         pace: Pace = REAL,
     ) -> None:
         self._patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
-        self._calls = AsyncCalls(self._patience, tls)
+        signing = None if key is None else Signing(agent, key, chain)
+        self._calls = AsyncCalls(self._patience, signing, tls)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._shadow = shadow
@@ -145,10 +149,12 @@ class AsyncGuard:
             raise
 
     async def _report(self, permit: Permit, status: Status) -> None:
+        if permit.decision.permit:
+            return  # its executor reports
         try:
             await self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit, status, error)
+            self._unreported.add(permit.decision.decision_id, status, error)
         except BaseException as interrupt:
-            self._unreported.add(permit, status, interrupt)
+            self._unreported.add(permit.decision.decision_id, status, interrupt)
             raise

@@ -42,6 +42,8 @@ def read_answer(response: pb.DecideResponse, asked: Asked) -> Decision:
     offered = asked.ask.alternatives
     if len(response.alternatives) != len(offered):
         raise misshaped(f"the answer judges {len(response.alternatives)} alternatives, {len(offered)} were asked")
+    if effect is Effect.ALLOW and asked.ask.executor and not response.permit:
+        raise misshaped("the answer has no permit for the executor that was named")
     _check_receipt(response, effect, asked)
     return Decision(
         action=asked.ask.action,
@@ -55,6 +57,9 @@ def read_answer(response: pb.DecideResponse, asked: Asked) -> Decision:
         receipt=response.receipt,
         agent_proof=response.agent_proof,
         enforced=response.enforced if response.HasField("enforced") else True,
+        arguments=asked.request.arguments,
+        executor=asked.ask.executor,
+        permit=response.permit,
     )
 
 

@@ -1,6 +1,6 @@
 """The calls of DecisionService, each tried until it is answered, refused or out of time.
 
-A request is turned into bytes once; every attempt sends those.
+A request is turned into bytes once and every attempt sends those; where the guard signs, each attempt is signed anew.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import grpc.aio
 
 from sidecar.client.channels import Channels, Line
 from sidecar.client.refusals import NoDecision
-from sidecar.client.retry import QUESTION_AGAIN, REPORT_AGAIN, Patience, Tries
+from sidecar.client.retry import Patience, Tries
+from sidecar.client.signing import HEAD, Signed, Signing
 from sidecar.client.tls import Tls
 from sidecar.client.wire import Asked
 from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
 
 _SERVICE: Final = "/sidecar.v1.DecisionService/"
-_READERS: Final = {
-    "Decide": pb.DecideResponse.FromString,
-    "DecideBatch": pb.DecideBatchResponse.FromString,
-    "ReportOutcome": pb.ReportOutcomeResponse.FromString,
+_READERS: Final[dict[str, Any]] = {
+    _SERVICE + "Decide": pb.DecideResponse.FromString,
+    _SERVICE + "DecideBatch": pb.DecideBatchResponse.FromString,
+    _SERVICE + "ReportOutcome": pb.ReportOutcomeResponse.FromString,
+    HEAD: pb.HeadResponse.FromString,
 }
 
 StreamCall = grpc.aio.StreamStreamCall[bytes, pb.DecideStreamResponse]
@@ -35,8 +37,14 @@ StreamCall = grpc.aio.StreamStreamCall[bytes, pb.DecideStreamResponse]
 class Calls:
     """For threads. ``channel`` is one that somebody else closes; without it, one to the address is opened here."""
 
-    def __init__(self, patience: Patience, channel: grpc.Channel | None = None, tls: Tls | None = None) -> None:
-        self._patience = patience
+    def __init__(
+        self,
+        patience: Patience,
+        channel: grpc.Channel | None = None,
+        signing: Signing | None = None,
+        tls: Tls | None = None,
+    ) -> None:
+        self._patience, self._signing = patience, signing
         self._given = Line(channel, None) if channel is not None else None
         self._channels = Channels(patience, tls, grpc.secure_channel, grpc.insecure_channel)
         self._closed = False
@@ -59,20 +67,36 @@ class Calls:
 
     def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
-        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience, REPORT_AGAIN))
+        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience))
         return taken
 
     def _question(self, receipt: bytes) -> Tries:
-        return Tries(self._patience, QUESTION_AGAIN, receipt)
+        return Tries(self._patience, receipt)
 
     def _tried(self, method: str, request: Any, tries: Tries) -> Any:
         raw = request.SerializeToString()
+        signing, renewed = self._signing, False
         while True:
             with self._line() as line:
                 try:
-                    return _method(line, method)(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                    if signing is not None:
+                        if not signing.ready:
+                            head = _method(line, HEAD)(b"", timeout=tries.seconds, wait_for_ready=tries.waits)
+                            signing.learn(head)
+                        signing.sign(request)
+                        raw = request.SerializeToString()
+                    call = _method(line, _SERVICE + method)
+                    answer = call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                    if renewed or not _any_outdated(answer, signing):
+                        return answer
+                    renewed, pause = True, 0.0
+                except NoDecision:
+                    raise
                 except Exception as error:  # gRPC's errors, and ValueError from a closed channel
-                    pause = tries.pause_after(error)
+                    if signing is not None and not renewed and signing.outdated_by(error):
+                        renewed, pause = True, 0.0
+                    else:
+                        pause = tries.pause_after(error)
             self._patience.pace.sleep(pause)
 
     @contextmanager
@@ -93,8 +117,8 @@ class Calls:
 class AsyncCalls:
     """For one event loop; the channel is opened when first used."""
 
-    def __init__(self, patience: Patience, tls: Tls | None = None) -> None:
-        self._patience = patience
+    def __init__(self, patience: Patience, signing: Signing | None = None, tls: Tls | None = None) -> None:
+        self._patience, self._signing = patience, signing
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channels = Channels(patience, tls, grpc.aio.secure_channel, grpc.aio.insecure_channel)
 
@@ -116,7 +140,7 @@ class AsyncCalls:
 
     async def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
-        tries = Tries(self._patience, REPORT_AGAIN)
+        tries = Tries(self._patience)
         taken: pb.ReportOutcomeResponse = await self._tried("ReportOutcome", request, tries)
         return taken
 
@@ -134,7 +158,7 @@ class AsyncCalls:
             yield call, partial(self._channels.superseded, line)
 
     def _question(self, receipt: bytes) -> Tries:
-        return Tries(self._patience, QUESTION_AGAIN, receipt)
+        return Tries(self._patience, receipt)
 
     @asynccontextmanager
     async def _line(self) -> AsyncIterator[Line[grpc.aio.Channel]]:
@@ -153,18 +177,58 @@ class AsyncCalls:
 
     async def _tried(self, method: str, request: Any, tries: Tries) -> Any:
         raw = request.SerializeToString()
+        signing, renewed = self._signing, False
         while True:
             async with self._line() as line:
                 try:
-                    return await _method(line, method)(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                    if signing is not None:
+                        raw = await self._signed(line, request, tries.seconds, waits=tries.waits)
+                    call = _method(line, _SERVICE + method)
+                    answer = await call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                    if renewed or not _any_outdated(answer, signing):
+                        return answer
+                    renewed, pause = True, 0.0
+                except NoDecision:
+                    raise
                 except Exception as error:
-                    pause = tries.pause_after(error)
+                    if signing is not None and not renewed and signing.outdated_by(error):
+                        renewed, pause = True, 0.0
+                    else:
+                        pause = tries.pause_after(error)
             await self._patience.pace.sleep_async(pause)
 
+    async def signed(self, message: Signed, seconds: float) -> bytes:
+        """A message in bytes, signed afresh where this guard signs; Head is asked within ``seconds`` where it must."""
+        async with self._line() as line:
+            return await self._signed(line, message, seconds, waits=False)
 
-def _method(line: Line[Any], name: str) -> Any:
+    async def _signed(self, line: Line[grpc.aio.Channel], message: Signed, seconds: float, *, waits: bool) -> bytes:
+        signing = self._signing
+        if signing is not None:
+            if not signing.ready:
+                signing.learn(await _method(line, HEAD)(b"", timeout=seconds, wait_for_ready=waits))
+            signing.sign(message)
+        return message.SerializeToString()
+
+    def outdated(self, answer: pb.Answer) -> bool:
+        """Whether an answer of a stream says that its question was signed for another epoch."""
+        return _outdated(answer, self._signing)
+
+
+def _any_outdated(response: Any, signing: Signing | None) -> bool:
+    """Whether questions of a batch were signed for another epoch."""
+    batch = isinstance(response, pb.DecideBatchResponse)
+    return batch and any(_outdated(answer, signing) for answer in response.answers)
+
+
+def _outdated(answer: pb.Answer, signing: Signing | None) -> bool:
+    refused = signing is not None and answer.WhichOneof("what") == "refusal"
+    return refused and signing is not None and signing.outdated(answer.refusal.code, answer.refusal.message)
+
+
+def _method(line: Line[Any], path: str) -> Any:
     """What calls the method over this line; made once."""
-    found = line.methods.get(name)
+    found = line.methods.get(path)
     if found is None:
-        found = line.methods[name] = line.channel.unary_unary(_SERVICE + name, response_deserializer=_READERS[name])
+        found = line.methods[path] = line.channel.unary_unary(path, response_deserializer=_READERS[path])
     return found

@@ -20,6 +20,8 @@ from sidecar.errors import UsageError
 
 Channel = TypeVar("Channel")
 
+_HANDSHAKE_MS: Final = 5_000  # gRPC takes its least pause for the time that a connection may take, TLS included
+
 
 class Line(Generic[Channel]):
     """An open channel, the credentials it was made of, and how many calls are on it. ``methods``: for its user."""
@@ -41,11 +43,12 @@ class Channels(Generic[Channel]):
         self, patience: Patience, tls: Tls | None, secure: Callable[..., Channel], insecure: Callable[..., Channel]
     ) -> None:
         self._patience, self._tls, self._secure, self._insecure = patience, tls, secure, insecure
-        self._options: list[tuple[str, int | str]] = [*CHANNEL_OPTIONS]
+        self._options: dict[str, int | str] = dict(CHANNEL_OPTIONS)
         if tls is not None:
             check_tls(tls, patience.address)
+            self._options["grpc.min_reconnect_backoff_ms"] = _HANDSHAKE_MS
             if tls.server_name:
-                self._options.append(("grpc.ssl_target_name_override", tls.server_name))
+                self._options["grpc.ssl_target_name_override"] = tls.server_name
         self._lock = Lock()
         self._source: Source[grpc.ChannelCredentials] | None = None
         self._line: Line[Channel] | None = None
@@ -102,5 +105,5 @@ class Channels(Generic[Channel]):
 
     def _open(self, made_of: grpc.ChannelCredentials | None) -> Channel:
         if made_of is None:
-            return self._insecure(self._patience.address, options=self._options)
-        return self._secure(self._patience.address, made_of, options=self._options)
+            return self._insecure(self._patience.address, options=[*self._options.items()])
+        return self._secure(self._patience.address, made_of, options=[*self._options.items()])

@@ -68,6 +68,8 @@ class Decision:
     ``receipt`` is the signed head that names this decision (`proto/LEDGER.md`): with it anybody can show that this
     answer was given. ``seq`` is the entry's place in the chain, from 0. ``agent_proof`` is how the agent was proved;
     "asserted" means not at all. ``enforced`` False: the sidecar runs in shadow; `may_go_on` says what follows.
+    ``arguments`` are the bytes that were asked about. Where an ``executor`` was named, an ALLOW has its ``permit``:
+    hand it over with the arguments, byte for byte. It acts at most once, and reports.
     """
 
     action: str
@@ -81,6 +83,9 @@ class Decision:
     receipt: bytes
     agent_proof: str
     enforced: bool = True
+    arguments: bytes = b"{}"
+    executor: str = ""
+    permit: bytes = b""
 
     def may_go_on(self, *, shadow: bool) -> bool:
         """Whether the action may run: on ALLOW; always, where sidecar and guard are both configured for shadow."""

@@ -18,6 +18,7 @@ from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
 from sidecar.client.wire import About, Ask, asked, batch
@@ -39,14 +40,16 @@ class Guard:
     all the same.
 
     ``attempts``, 1 to 100, is how often one question is sent within ``timeout``; it is decided once however often. 1
-    means that a sidecar that is away fails at once, else it is waited for. A report is repeated too when the sidecar
-    was away; should it have been recorded in spite of that, the ledger holds the same outcome twice.
+    means that a sidecar that is away fails at once, else it is waited for. A report is repeated too, and recorded once.
 
     ``shadow`` is for adopting policies: where the sidecar is configured for shadow enforcement too, an action runs
     whatever the effect, and the decision says ``enforced`` False. Where the sidecar enforces, or gives no decision,
     nothing changes. The obligations of an ALLOW are met as ever.
 
     ``tls``, for `host:port`, is what the guard shows and how it knows the sidecar: TlsFiles or TlsSpiffe.
+
+    ``key`` signs each request and report: `AgentKey.from_file(path)`, or anything that has ``spki`` and ``sign``. A
+    sidecar without --dev asks for it. ``chain``: hex id of the chain to sign for; None: the first that answers.
 
     One guard serves many threads. UsageError for a bad address, timeout, number of attempts or ``tls``.
     """
@@ -61,6 +64,8 @@ class Guard:
         obligations: Mapping[str, Handler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
         shadow: bool = False,
+        key: Signer | None = None,
+        chain: str | None = None,
         tls: Tls | None = None,
         pace: Pace = REAL,
     ) -> None:
@@ -68,7 +73,8 @@ class Guard:
             raise UsageError("tls is for an address; a channel given has credentials of its own")
         where = check_address(address) if isinstance(address, str) else "the channel given"
         self._patience = Patience(where, check_timeout(timeout), attempts, pace)
-        self._calls = Calls(self._patience, None if isinstance(address, str) else address, tls)
+        signing = None if key is None else Signing(agent, key, chain)
+        self._calls = Calls(self._patience, None if isinstance(address, str) else address, signing, tls)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._shadow = shadow
@@ -156,7 +162,8 @@ class Guard:
         As a decorator, ``resource`` and ``arguments`` may be functions of the action's own arguments; without
         ``arguments``, the action's arguments by name are what the policy sees (without `self`). Raises as `check`
         does.
-        EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on.
+        EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on. Where the question names
+        an executor nothing is reported: the executor does, with `permit.decision.permit`.
         """
         return Guarded(self, Question(action, resource, arguments, about))
 
@@ -182,10 +189,12 @@ class Guard:
             raise
 
     def _report(self, permit: Permit, status: Status) -> None:
+        if permit.decision.permit:
+            return  # its executor reports
         try:
             self._send(permit.outcome(self._agent, status))
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit, status, error)
+            self._unreported.add(permit.decision.decision_id, status, error)
         except BaseException as interrupt:
-            self._unreported.add(permit, status, interrupt)
+            self._unreported.add(permit.decision.decision_id, status, interrupt)
             raise

@@ -32,7 +32,7 @@ class Status(StrEnum):
     FAILED = "FAILED"
 
 
-_WIRE_STATUS = {
+WIRE_STATUS = {
     Status.EXECUTED: pb.OUTCOME_STATUS_EXECUTED,
     Status.BLOCKED: pb.OUTCOME_STATUS_BLOCKED,
     Status.FAILED: pb.OUTCOME_STATUS_FAILED,
@@ -50,7 +50,7 @@ class UnreportedOutcome:
 
 def outcome_request(agent: str, decision_id: str, status: Status, response: bytes) -> pb.ReportOutcomeRequest:
     """The report to send. ``response``: JSON, or empty."""
-    return pb.ReportOutcomeRequest(agent=agent, decision_id=decision_id, status=_WIRE_STATUS[status], response=response)
+    return pb.ReportOutcomeRequest(agent=agent, decision_id=decision_id, status=WIRE_STATUS[status], response=response)
 
 
 def outcome_of(agent: str, decision_id: str, status: Status, response: object) -> pb.ReportOutcomeRequest:
@@ -89,9 +89,9 @@ class Unreported:
         self._lock = threading.Lock()
         self.count = 0
 
-    def add(self, permit: Permit, status: Status, error: BaseException) -> None:
+    def add(self, decision_id: str, status: Status, error: BaseException) -> None:
         """Never raises an Exception: the action has run and its result must get out."""
-        lost = UnreportedOutcome(permit.decision.decision_id, status, one_line(str(error)) or type(error).__name__)
+        lost = UnreportedOutcome(decision_id, status, one_line(str(error)) or type(error).__name__)
         with self._lock:
             self.count += 1
         _log.warning("decision %s: outcome %s not reported: %s", lost.decision_id, status, lost.cause)

@@ -1,6 +1,7 @@
 """When to ask again: one deadline for all attempts, and only after failures that say nothing of the question.
 
-Asking again never decides twice: every question carries an idempotency key, and each attempt sends the same bytes.
+Asking again never decides twice: every question carries an idempotency key, and each attempt says the same. Nor does
+reporting again: a decision has one outcome, and the same one again gets the same answer.
 """
 
 from __future__ import annotations
@@ -19,11 +20,8 @@ from sidecar.errors import UsageError
 
 _LOST: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
 
-QUESTION_AGAIN: Final = _LOST | {grpc.StatusCode.DEADLINE_EXCEEDED}
-"""A question is repeated when the sidecar or the connection was lost, or an attempt took its share of the time."""
-
-REPORT_AGAIN: Final = frozenset({grpc.StatusCode.UNAVAILABLE})
-"""A report has no key: one that arrived is recorded once more. So only where it most likely did not is it repeated."""
+AGAIN: Final = _LOST | {grpc.StatusCode.DEADLINE_EXCEEDED}
+"""A call is repeated when the sidecar or the connection was lost, or an attempt took its share of the time."""
 
 _FIRST_PAUSE = 0.025  # seconds; doubled each time
 _LONGEST_PAUSE = 0.4
@@ -64,13 +62,12 @@ class Patience:
 class Tries:
     """The attempts at one call, from the first on.
 
-    An attempt at a question gets half of the time that is left, the last one all of it. After the first, an attempt
+    An attempt gets half of the time that is left, the last one all of it. After the first, an attempt
     waits for the sidecar to come back instead of failing at once: so a restarted one is found.
     """
 
-    def __init__(self, patience: Patience, again: frozenset[grpc.StatusCode], receipt: bytes = b"") -> None:
+    def __init__(self, patience: Patience, receipt: bytes = b"") -> None:
         self._patience = patience
-        self._again = again
         self._receipt = receipt
         self._deadline = patience.pace.clock() + patience.timeout
         self._failures = 0
@@ -80,8 +77,7 @@ class Tries:
     def seconds(self) -> float:
         """What the next attempt may take."""
         left = max(self._deadline - self._patience.pace.clock(), 0.0)
-        shared = grpc.StatusCode.DEADLINE_EXCEEDED in self._again and self._failures + 1 < self._patience.attempts
-        return left / 2 if shared else left
+        return left / 2 if self._failures + 1 < self._patience.attempts else left
 
     @property
     def waits(self) -> bool:
@@ -96,7 +92,7 @@ class Tries:
             self._lost = error
         pause = self._patience.pace.pause(self._failures)
         over = self._patience.pace.clock() + pause >= self._deadline
-        if over or self._failures >= self._patience.attempts or code not in self._again:
+        if over or self._failures >= self._patience.attempts or code not in AGAIN:
             # Nobody came back in time: why it was lost says more than that time ran out.
             told = self._lost if self._lost and code is grpc.StatusCode.DEADLINE_EXCEEDED else error
             raise no_decision(told, self._patience.address, self._patience.timeout, self._receipt) from error

@@ -21,7 +21,8 @@ class About(TypedDict, total=False):
     """What a question may carry besides action, resource and arguments.
 
     ``context``: what the policy may look at besides. ``purpose``: why the agent wants it, up to 1,024 characters.
-    ``alternatives``: up to 8 other actions to judge. ``trace_parent``: W3C Trace Context `traceparent`.
+    ``alternatives``: up to 8 other actions to judge. ``trace_parent``: W3C Trace Context `traceparent`. ``executor``:
+    the registered executor that will carry it out; an ALLOW then has a permit for it, and it reports the outcome.
 
     ``idempotency_key``: 1 to 128 characters, to get the decision made before, also after the agent itself was
     restarted. It stands for the same request byte for byte, so a question with the caller's own key carries no last
@@ -33,6 +34,7 @@ class About(TypedDict, total=False):
     alternatives: Sequence[Alternative]
     idempotency_key: str
     trace_parent: str
+    executor: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,7 @@ class Ask:
     alternatives: Sequence[Alternative] = ()
     idempotency_key: str = ""
     trace_parent: str = ""
+    executor: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,24 +66,24 @@ class Asked:
 
     def digest(self) -> str:
         """The request digest in hex (`proto/LEDGER.md`), which the receipt of its answer must name."""
-        sent = self.request
-        return (
-            Request(
-                sent.agent,
-                Option(sent.action, sent.resource.type, sent.resource.id, sent.arguments),
-                sent.context,
-                sent.purpose,
-                sent.trace_parent,
-                sent.idempotency_key,
-                sent.last_receipt,
-                tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in sent.alternatives),
-                sent.executor,
-                sent.approval_of,
-                tuple(Given(d.text, d.key, d.signature) for d in sent.delegations),
-            )
-            .digest()
-            .hex()
-        )
+        return request_digest(self.request).hex()
+
+
+def request_digest(sent: pb.DecideRequest) -> bytes:
+    """The request digest (`proto/LEDGER.md`) of a message as it is sent."""
+    return Request(
+        sent.agent,
+        Option(sent.action, sent.resource.type, sent.resource.id, sent.arguments),
+        sent.context,
+        sent.purpose,
+        sent.trace_parent,
+        sent.idempotency_key,
+        sent.last_receipt,
+        tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in sent.alternatives),
+        sent.executor,
+        sent.approval_of,
+        tuple(Given(d.text, d.key, d.signature) for d in sent.delegations),
+    ).digest()
 
 
 def encode_json(field: str, value: object) -> bytes:
@@ -116,6 +119,7 @@ def asked(agent: str, last_receipt: bytes, ask: Ask) -> Asked:
             idempotency_key=own_key or uuid4().hex,
             trace_parent=ask.trace_parent,
             last_receipt=b"" if own_key else last_receipt,
+            executor=ask.executor,
         )
     except (TypeError, ValueError):
         raise RequestError("request", "a name in it is not text that UTF-8 can carry") from None

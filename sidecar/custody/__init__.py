@@ -7,6 +7,7 @@ names the custodian at fault. What a share is bound to, and how seeds are split,
 from sidecar.custody.disclosing import disclose
 from sidecar.custody.kems import PrivateKey
 from sidecar.custody.keys import (
+    generate_agent,
     generate_authority,
     generate_custodian,
     load_authority,
@@ -15,13 +16,16 @@ from sidecar.custody.keys import (
     public_pem,
 )
 from sidecar.custody.pkcs11 import load_pkcs11
+from sidecar.custody.pkcs11_agent import load_agent_token
 from sidecar.custody.shares import open_seed, seal_shares
 
 __all__ = [
     "PrivateKey",
     "disclose",
+    "generate_agent",
     "generate_authority",
     "generate_custodian",
+    "load_agent_token",
     "load_authority",
     "load_custodian",
     "load_pkcs11",

@@ -11,10 +11,12 @@ from sidecar.decide.follow_registry import RegistryFollower
 from sidecar.decide.ids import new_decision_id
 from sidecar.decide.in_force import InForce, Staleness
 from sidecar.decide.observer import Observer, Stages, Unobserved
+from sidecar.decide.outcomes import WHYS as OUTCOME_WHYS
 from sidecar.decide.path import DecisionPath, Settings
 from sidecar.decide.registered import Registered
 
 __all__ = [
+    "OUTCOME_WHYS",
     "Answer",
     "Caller",
     "DecisionPath",

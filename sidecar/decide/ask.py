@@ -77,7 +77,6 @@ def check_request(request: Request) -> Documents:
 def check_supported(request: Request) -> None:
     """Raises RequestError for what the protocol has and this version does not do yet."""
     for field, given in (
-        ("executor", request.executor),
         ("delegations", request.delegations),
         ("approval_of", request.approval_of),
     ):
@@ -98,8 +97,6 @@ def check_outcome(outcome: Outcome) -> None:
     for field, value in (("started_ns", outcome.started_ns), ("duration_ns", outcome.duration_ns)):
         if value < 0:
             raise RequestError(field, "is below 0")
-    if outcome.permit:
-        raise RequestError("permit", "is not supported yet")
 
 
 def check_name(field: str, value: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from sidecar.chain import strictjson
 from sidecar.chain.digests import Outcome
 from sidecar.chain.request import Option, Request
-from sidecar.decide.registered import Registered
+from sidecar.decide.registered import Registered, executor_of
 from sidecar.identity import Proved
 from sidecar.ledger import Recorded
 from sidecar.policy import Obligation, PolicyVersion, Reason, Verdict
@@ -50,11 +50,13 @@ class Refusal:
     principal: str = ""
     why: str = ""
     decision_id: str = ""
+    call: str = ""
 
     @property
     def alarm(self) -> bool:
-        """Whether it says something against this ledger: a receipt it does not hold. Never counted among others."""
-        return self.code == "FAILED_PRECONDITION" and self.cause.startswith("last_receipt")
+        """Whether it must not be lost among others: a receipt that this ledger does not hold, an outcome not taken."""
+        told = self.cause.startswith("last_receipt") or self.call == "ReportOutcome"
+        return told and self.code == "FAILED_PRECONDITION"
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,12 +92,16 @@ class Origin:
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
-    """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result."""
+    """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result.
+
+    ``impure``: the built-ins for which the policy gives no promise to answer the same when it is run again.
+    """
 
     verdict: Verdict
     cause: str
     result: object
     version: PolicyVersion
+    impure: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,14 +114,15 @@ class Answer:
     caller: Caller
     recorded: Recorded
     enforced: bool
+    permit: bytes = b""
 
 
-def answer_again(payload: Mapping[str, Any], caller: Caller, recorded: Recorded) -> Answer:
+def answer_again(payload: Mapping[str, Any], caller: Caller, recorded: Recorded, permit: bytes) -> Answer:
     """The answer that a DECISION's payload holds, for a caller who asks the same again."""
     version = PolicyVersion(**payload["policy"])
     judged = Judgement(_verdict(payload), payload["cause"], payload["result"], version)
     others = tuple(Judgement(_verdict(o), payload["cause"], None, version) for o in payload["alternatives"])
-    return Answer(payload["decision_id"], judged, others, caller, recorded, payload["enforced"])
+    return Answer(payload["decision_id"], judged, others, caller, recorded, payload["enforced"], permit)
 
 
 def _verdict(said: Mapping[str, Any]) -> Verdict:
@@ -129,7 +136,7 @@ def policy_input(
 ) -> dict[str, Any]:
     """The document the policy sees, with the option's arguments and the context as read from the request's bytes.
 
-    It can be rebuilt from the entry alone.
+    It can be rebuilt from the entry alone. Raises RequestError as `executor_of`.
     """
     who = caller.proved
     return {
@@ -140,7 +147,7 @@ def policy_input(
         "context": context,
         "purpose": request.purpose,
         "time": at,
-        "executor": None,
+        "executor": executor_of(caller.registry, request),
         "delegation": [],
         "approvals": [],
     }
@@ -193,11 +200,18 @@ def decision(
     others: Sequence[Judgement],
     ns: int,
     enforced: bool,
+    until: int,
 ) -> dict[str, Any]:
     """A DECISION's payload.
 
-    ``digest``: of the request; ``ns``: how long the policy took; ``enforced``: not in shadow.
+    ``digest``: of the request; ``ns``: how long the policy took; ``enforced``: not in shadow; ``until``: ns since 1970
+    when a permit ends, if it gives one.
+
+    Raises:
+        RequestError: as `executor_of`.
     """
+    impure = sorted({name for judgement in (judged, *others) for name in judgement.impure})
+    executor = executor_of(caller.registry, request)
     return {
         "type": "DECISION",
         "decision_id": decision_id,
@@ -215,12 +229,13 @@ def decision(
         "result": judged.result,
         "policy": version_member(judged.version),
         "peer": caller.peer,
-        "executor": None,
+        "executor": executor,
         "delegators": [],
         "approval": None,
         "terms": None,
-        "permit": None,
+        "permit": {"not_after": str(until)} if executor and judged.verdict.effect == "ALLOW" else None,
         "timings": {"evaluate_ns": str(ns)},
+        **({"impure_builtins": impure} if impure else {}),
     }
 
 
@@ -247,6 +262,7 @@ def rejected(refusal: Refusal, peer: str, count: int) -> dict[str, Any]:
     """A REJECTED entry's payload: what was wrong and where, never the content."""
     return {
         "type": "REJECTED",
+        "call": refusal.call,
         "code": refusal.code,
         "field": refusal.field,
         "cause": refusal.cause,

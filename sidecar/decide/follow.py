@@ -15,6 +15,8 @@ import dataclasses
 import logging
 import random
 import threading
+import time
+from collections import deque
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -28,6 +30,8 @@ from sidecar.policy import BuiltPolicy, Candidate, Commit, Engine, Examined, Ref
 log = logging.getLogger("sidecar.policy")
 
 _CHANCE: Final = random.SystemRandom()
+_LONGEST_REST: Final = 64  # looks
+_REMEMBERED: Final = 32  # refusals
 Examine = Callable[[Candidate], Awaitable[Examined]]
 Build = Callable[[BuiltPolicy], Engine]
 
@@ -59,7 +63,12 @@ class Period:
 class Follower:
     """``kind``: of the source, as POLICY entries have it. ``build`` makes an engine; it may block: it has a thread.
 
-    ``registry_elsewhere``: a registry that comes with a policy is checked and not used.
+    ``before``: the revision from this source that was in force last, for as long as none is now: what is activated must
+    follow that one. ``registry_elsewhere``: a registry that comes with a policy is checked and not used. `cause` says
+    why what the source holds is not in force, "" where it is.
+
+    What was refused is examined again after 1, 2, 4 … 64 looks: the fault may have been this machine's (no room, no
+    time), or a key's that is not valid yet. On record it is once.
     """
 
     def __init__(
@@ -72,16 +81,18 @@ class Follower:
         counted: Counted,
         period: Period | None = None,
         *,
+        before: str = "",
         registry_elsewhere: bool = False,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         chance: Callable[[], float] = _CHANCE.random,
     ) -> None:
         self._source, self._kind, self._examine, self._build = source, kind, examine, build
         self._in_force, self._counted, self._period = in_force, counted, period or Period()
-        self._sleep, self._chance = sleep, chance
         self._registry_elsewhere = registry_elsewhere
-        self._seen = ""
-        self._refused: tuple[str, str] | None = None
+        self._before, self._sleep, self._chance = before, sleep, chance
+        self._seen = self._refused = ""
+        self._rest = self._rested = 0  # looks
+        self._told: deque[tuple[str, str]] = deque(maxlen=_REMEMBERED)
         self.cause = ""
 
     async def follow(self, *, at_once: bool = False) -> None:
@@ -109,28 +120,36 @@ class Follower:
         """
         current = self._in_force.current
         try:
-            candidate = await _looked(self._source, self._seen, current.revision if current else "")
+            candidate = await _looked(self._source, self._known(), current.revision if current else self._before)
         except PolicySourceError:
             self._counted.policy_event("unreachable")
             raise
         except Refused as error:
+            self._seen = ""
             await self._refuse(error.revision, None, refusal("source", error))
             return False
         if candidate is not None:
-            await self._take(candidate)
+            await self._take(candidate, time.monotonic())
         self._in_force.synced()
-        return self._refused is None
+        return not self.cause
 
-    async def _take(self, candidate: Candidate) -> None:
+    def _known(self) -> str:
+        """The revision that need not be looked at again."""
+        if not self.cause:
+            return self._seen
+        self._rested += 1
+        return self._seen if self._rested < self._rest else ""
+
+    async def _take(self, candidate: Candidate, found: float) -> None:
         examined = await self._examine(candidate)
         if examined.bundle is None:
             await self._refuse(candidate.revision, candidate.commit, examined)
         else:
-            await self._activate(candidate, examined, examined.bundle)
+            await self._activate(candidate, examined, examined.bundle, found)
         self._seen = candidate.revision
 
-    async def _activate(self, candidate: Candidate, examined: Examined, bundle: BuiltPolicy) -> None:
-        self._refused, self.cause = None, ""
+    async def _activate(self, candidate: Candidate, examined: Examined, bundle: BuiltPolicy, found: float) -> None:
+        self.cause = self._refused = ""
         current = self._in_force.current
         registry = self._registered(candidate, examined)
         known = self._in_force.registry
@@ -144,8 +163,10 @@ class Follower:
         except (EngineError, PolicyLoadError, LedgerError):
             self._counted.policy_event("failed")
             raise
+        self._told.clear()
         self._counted.policy_event("activated")
-        log.info("policy revision %s is in force, bundle %s", candidate.revision, bundle.digest)
+        took = time.monotonic() - found
+        log.info("policy revision %s is in force, %.3f s after it was found", candidate.revision, took)
 
     def _registered(self, candidate: Candidate, examined: Examined) -> Registered | None:
         """The registry that comes into force with the policy, unless it is kept elsewhere."""
@@ -155,10 +176,12 @@ class Follower:
 
     async def _refuse(self, revision: str, commit: Commit | None, examined: Examined) -> None:
         """On record once, however often it is found again."""
-        self.cause = f"revision {revision or 'unknown'}: {examined.cause}"
-        if self._refused != (revision, examined.cause):
+        again = bool(self.cause) and revision == self._refused
+        self._rest, self._rested = min(2 * self._rest, _LONGEST_REST) if again else 1, 0
+        self._refused, self.cause = revision, f"revision {revision or 'unknown'}: {examined.cause}"
+        if (revision, examined.cause) not in self._told:
             await self._in_force.refuse(revision, self._origin(commit, examined))
-            self._refused = revision, examined.cause
+            self._told.append((revision, examined.cause))
             self._counted.policy_event("refused")
         self._in_force.synced()
 

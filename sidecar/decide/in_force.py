@@ -54,20 +54,23 @@ class InForce:
         *,
         observing: Origin | None = None,
         monotonic: Callable[[], float] = time.monotonic,
+        age: float = 0.0,
+        on_sync: Callable[[], object] = lambda: None,
         further: Callable[[], None] = lambda: None,
     ) -> None:
-        """``observing``: somebody else feeds the engine; what it reports is put on record with this origin.
-
+        """``observing``: somebody else feeds the engine; what it reports is put on record with this origin. ``age``:
+        seconds since the source was asked with success by a run before this one; ``on_sync`` hears when it is now.
         ``further``: raises EngineError where no decision may be made for another reason than the policy's age.
         """
         self._further = further
         self._switch, self._ledger, self._staleness = switch, ledger, staleness
-        self._observing, self._monotonic = observing, monotonic
-        self._admitted: set[Identity] = set()
+        self._observing, self._monotonic, self._on_sync = observing, monotonic, on_sync
+        self._admitted: dict[Identity, Sequence[str]] = {}  # and the built-ins that are not pure
         self._current: PolicyVersion | None = None
         self._registry: Registered | None = None
+        self._recent: list[str] = []  # digests that the last two REGISTRY entries handed to the ledger name
         self._pairs: dict[Identity, str] = {}  # policies that came with a registry: its digest
-        self._synced = monotonic()
+        self._synced = monotonic() - age
         self._one_at_a_time = asyncio.Lock()
 
     @property
@@ -81,15 +84,26 @@ class InForce:
         return self._registry
 
     def goes_with(self, version: PolicyVersion, registry: Registered | None) -> bool:
-        """Whether a decision by this policy may be about who this registry says: not where the two came apart."""
+        """Whether a decision by this policy, recorded now, may be about who this registry says.
+
+        Not where the two came apart, and not by a registry before the last two: verifiers know no older one.
+        """
         due = self._pairs.get(_identity(version))
-        return due is None or (registry is not None and registry.read.digest == due)
+        if registry is None:
+            return due is None
+        return registry.read.digest in self._recent and due in (None, registry.read.digest)
 
     async def put_registry(self, registry: Registered) -> None:
         """Let ``registry`` say who the principals are from now on. Raises LedgerError: it could not be recorded."""
         async with self._one_at_a_time:
+            self._note(registry)
             await self._ledger.record(registry.draft(self._registry))
             self._registry = registry
+
+    def _note(self, registry: Registered) -> None:
+        """It is handed to the ledger now."""
+        kept = [digest for digest in self._recent if digest != registry.read.digest]
+        self._recent = [*kept, registry.read.digest][-2:]
 
     async def refuse_registry(self, kind: str, place: str, cause: str) -> None:
         """Put on record that a registry was found and not put in force. Raises LedgerError."""
@@ -103,6 +117,7 @@ class InForce:
     def synced(self) -> None:
         """The source was asked, and what it holds is in force or was refused."""
         self._synced = self._monotonic()
+        self._on_sync()
 
     def check_fresh(self) -> None:
         """Raises EngineError where no decision may be made, for want of a look at the source or another."""
@@ -115,28 +130,39 @@ class InForce:
         """Whether the source has not been asked with success for longer than is allowed."""
         return bool(self._staleness.limit) and self.age > self._staleness.limit
 
-    async def check(self, version: PolicyVersion) -> None:
-        """Return if a policy of this version may decide.
+    async def check(self, version: PolicyVersion) -> Sequence[str]:
+        """Return if a policy of this version may decide: the built-ins for which it cannot be re-run exactly.
 
         Raises:
             PolicyNotActive: no POLICY entry put it in force. LedgerError: it could not be recorded as observed.
         """
-        if _identity(version) in self._admitted:
-            return
+        impure = self._admitted.get(_identity(version))
+        if impure is not None:
+            return impure
         if self._observing is None:
             revision = version.revision[:64] or "unknown"
             raise PolicyNotActive(f"the engine answered by revision {revision}, which nothing here put in force")
         await self.observe(version)
+        return ()
 
     async def observe(self, version: PolicyVersion) -> None:
-        """Put on record what an engine that others feed reports, unless it is already. Raises LedgerError."""
+        """Put on record what an engine that others feed reports, unless it is already.
+
+        Raises:
+            PolicyNotActive: it does not say which revision it serves. LedgerError.
+        """
         if self._observing is None or _identity(version) in self._admitted:
             return
+        if not version.revision:
+            raise PolicyNotActive(
+                "the running OPA names no revision of what it serves, so that any change would go unseen; "
+                "let it load a bundle built with --revision"
+            )
         async with self._one_at_a_time:
             if _identity(version) not in self._admitted:
                 payload = entries.policy("observed", version, self._current, self._observing)
                 await self._ledger.record(Draft(EntryType.POLICY, payload))
-                self._admitted = {_identity(version)}
+                self._admitted = {_identity(version): ()}
                 self._current = version
 
     async def put_in_force(
@@ -160,6 +186,7 @@ class InForce:
                 payload = entries.policy(event, version, self._current, origin)
                 drafts = [Draft(EntryType.POLICY, payload, attachment=bundle)]
                 if registry is not None:
+                    self._note(registry)
                     drafts.insert(0, registry.draft(self._registry, resumed=resumed))
                 recorded = [asyncio.wrap_future(self._ledger.append(draft)) for draft in drafts]  # side by side
                 await asyncio.gather(*recorded)
@@ -169,12 +196,12 @@ class InForce:
             if registry is not None:
                 self._registry = registry
                 self._pairs[_identity(version)] = registry.read.digest
-            self._admitted.add(_identity(version))
+            self._admitted[_identity(version)] = tuple(origin.impure_builtins)
             self._current = version
             retired = self._switch.put(engine)
         await retired.gone()
         if self._current == version:
-            self._admitted = {_identity(version)}
+            self._admitted = {_identity(version): tuple(origin.impure_builtins)}
             self._pairs = {i: digest for i, digest in self._pairs.items() if i in self._admitted}
 
     async def refuse(self, revision: str, origin: Origin) -> None:

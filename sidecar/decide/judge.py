@@ -30,8 +30,8 @@ async def judge(engine: Engine, in_force: InForce, document: dict[str, Any], tim
         async with asyncio.timeout(timeout):
             evaluation = await engine.evaluate(document, timeout)
         version = evaluation.version
-        await in_force.check(version)
-        return _interpreted(evaluation)
+        impure = await in_force.check(version)
+        return _interpreted(evaluation, tuple(impure))
     except TimeoutError:
         return denied(EngineTimeout("the policy engine did not answer in time"), version)
     except EngineError as error:
@@ -48,7 +48,7 @@ def denied(error: EngineError, version: PolicyVersion, result: object = None) ->
     return Judgement(Verdict("DENY", (reason,), ()), error.cause, result, version)
 
 
-def _interpreted(evaluation: Evaluation) -> Judgement:
+def _interpreted(evaluation: Evaluation, impure: tuple[str, ...]) -> Judgement:
     try:
         recordable(evaluation.result)
     except Malformed as error:
@@ -57,7 +57,7 @@ def _interpreted(evaluation: Evaluation) -> Judgement:
         verdict = interpret(evaluation.result)
     except PolicyMisshaped as error:
         return denied(error, evaluation.version, evaluation.result)
-    return Judgement(verdict, "policy", evaluation.result, evaluation.version)
+    return Judgement(verdict, "policy", evaluation.result, evaluation.version, impure)
 
 
 def recordable(result: object) -> None:

@@ -44,6 +44,10 @@ class Observer(Protocol):
         """
         ...
 
+    def outcome_refused(self, why: str) -> None:
+        """An outcome was not taken; ``why`` is one of `OUTCOME_WHYS`. As a request it is refused besides."""
+        ...
+
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """A call, or one question of a batch or stream, ended in an error: no permission was given.
 
@@ -62,6 +66,9 @@ class Unobserved:
         """Nothing."""
 
     def refused(self, code: str, field: str, why: str = "") -> None:
+        """Nothing."""
+
+    def outcome_refused(self, why: str) -> None:
         """Nothing."""
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,10 +24,11 @@ from sidecar.decide.entries import Answer, Caller, Judgement, Refusal
 from sidecar.decide.in_force import InForce, same
 from sidecar.decide.judge import denied, judge
 from sidecar.decide.observer import Observer, Stages, Unobserved
+from sidecar.decide.outcomes import REFUSED, Outcomes, id_in, why
 from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
-from sidecar.errors import EngineError, RequestError, WrongState
+from sidecar.errors import EngineError
 from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
@@ -40,7 +41,8 @@ class Settings:
     """``development`` accepts names that callers merely assert; ``evaluate_timeout`` in seconds, 0.001 to 60.
 
     ``enforced`` False is shadow enforcement: a guard configured for it may go on whatever the effect. ``require``: of
-    signature and mtls, what callers must be proved by otherwise; ``signature_window``: seconds, 1 to 300.
+    signature and mtls, what callers must be proved by otherwise; ``signature_window``: seconds, 1 to 300;
+    ``permit_seconds``: how long a permit is good, 1 to 3,600.
     """
 
     development: bool
@@ -49,6 +51,7 @@ class Settings:
     limits: ask.Limits = field(default_factory=ask.Limits)
     require: tuple[str, ...] = ("signature",)
     signature_window: float = 60.0
+    permit_seconds: int = 60
 
     @property
     def proof(self) -> Terms:
@@ -58,6 +61,8 @@ class Settings:
     def __post_init__(self) -> None:
         if not 0.001 <= self.evaluate_timeout <= 60:
             raise ValueError("evaluate_timeout must be from 0.001 to 60 seconds")
+        if not 1 <= self.permit_seconds <= 3_600:
+            raise ValueError("permit_seconds must be from 1 to 3600")
 
 
 class DecisionPath:
@@ -87,6 +92,7 @@ class DecisionPath:
         self._refusals = RefusalBook(monotonic)
         self._repeats = Repeats(ledger)
         self._receipts = Receipts(ledger)
+        self._outcomes = Outcomes(ledger, int(settings.signature_window * 1e9), wall_ns)
 
     @property
     def limits(self) -> ask.Limits:
@@ -139,7 +145,8 @@ class DecisionPath:
         took = time.monotonic_ns() - started
         decision_id = self._new_id()
         enforced = self._settings.enforced
-        payload = entries.decision(decision_id, at, caller, request, digest, judged, others, took, enforced)
+        until = self._wall_ns() + self._settings.permit_seconds * 1_000_000_000
+        payload = entries.decision(decision_id, at, caller, request, digest, judged, others, took, enforced, until)
         if foreign:
             payload["receipt_check"] = "foreign"
         draft = Draft(
@@ -152,7 +159,9 @@ class DecisionPath:
         handed_over = time.monotonic_ns()
         recorded = await self._ledger.record(draft)
         self._receipts.give(recorded.receipt)
-        answer, now = Answer(decision_id, judged, tuple(others), caller, recorded, enforced), time.monotonic_ns()
+        permit = self._ledger.permit(recorded.seq, payload)
+        answer = Answer(decision_id, judged, tuple(others), caller, recorded, enforced, permit)
+        now = time.monotonic_ns()
         self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
         return answer
 
@@ -160,16 +169,23 @@ class DecisionPath:
         """Record what became of an allowed action.
 
         Raises:
-            RequestError: a field out of its limits, or another agent than the decision was made for.
-            NotFound: no such decision. WrongState: the decision was no ALLOW.
+            RequestError, CallerUnproved, NotPermitted, NotFound, OutcomeRefused: it is not taken, as `Outcomes.take`.
         """
+        try:
+            return await self._taken(outcome, shown)
+        except REFUSED as error:
+            self._observer.outcome_refused(why(error))
+            raise
+
+    async def _taken(self, outcome: Outcome, shown: Shown) -> Recorded:
         ask.check_name("agent", outcome.by)
         ask.check_outcome(outcome)
         caller = self._caller(Claim("outcome", outcome.by, outcome.digest(), REPORTERS), shown)
-        seq, agent = self._allowed(outcome)
-        payload = entries.outcome(caller, outcome, seq, agent)
-        tagged = None if agent["proof"] == "asserted" else agent["id"]
-        recorded = await self._ledger.record(Draft(EntryType.OUTCOME, payload, ref_seq=seq, agent=tagged))
+        try:
+            recorded = await self._outcomes.take(outcome, caller)
+        except REFUSED as error:
+            error.principal, error.decision_id = caller.tagged or "", id_in(outcome)
+            raise
         self._receipts.give(recorded.receipt)
         return recorded
 
@@ -229,12 +245,3 @@ class DecisionPath:
             return [await judge(self._engine, self._in_force, documents[0], timeout)]
         each = (judge(self._engine, self._in_force, document, timeout) for document in documents)
         return await asyncio.gather(*each)
-
-    def _allowed(self, outcome: Outcome) -> tuple[int, Mapping[str, Any]]:
-        seq = self._ledger.seq_of(outcome.decision_id)
-        recorded = self._ledger.payload(seq)
-        if recorded["agent"]["id"] != outcome.by:
-            raise RequestError("agent", "is not the agent that the decision was made for")
-        if recorded["effect"] != "ALLOW" and recorded["enforced"]:
-            raise WrongState(f"decision_id: the decision was {recorded['effect']}; only an ALLOW has an outcome")
-        return seq, recorded["agent"]

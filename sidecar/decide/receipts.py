@@ -23,7 +23,9 @@ class Receipts:
         self._given: dict[bytes, None] = {}  # oldest first
 
     def give(self, receipt: bytes) -> None:
-        """A receipt goes out."""
+        """A receipt goes out, if there is one."""
+        if not receipt:
+            return
         self._given[receipt] = None
         if len(self._given) > REMEMBERED:
             del self._given[next(iter(self._given))]

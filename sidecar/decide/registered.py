@@ -7,6 +7,9 @@ from typing import Any
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.registry import Registry
+from sidecar.chain.request import Request
+from sidecar.chain.statement import is_principal
+from sidecar.errors import RequestError
 from sidecar.ledger import Draft
 
 
@@ -36,6 +39,22 @@ class Registered:
             "registry": self.read.text.decode(),
         }
         return Draft(EntryType.REGISTRY, payload)
+
+
+def executor_of(registry: Registered | None, request: Request) -> dict[str, Any] | None:
+    """The executor that a request names, as entries and policies know it; None where it names none.
+
+    Raises:
+        RequestError: it is not an active executor, or the agent's name is none that a permit can carry.
+    """
+    if not request.executor:
+        return None
+    known = None if registry is None else registry.read.principals.get(request.executor)
+    if known is None or known.kind != "executor" or known.status != "active":
+        raise RequestError("executor", "is not an active executor in the registry in force")
+    if not is_principal(request.agent):
+        raise RequestError("agent", "is not the id of a principal; where an executor is named it must be")
+    return {"id": known.id, "roles": list(known.roles), "attributes": dict(known.attributes)}
 
 
 def refused(kind: str, place: str, cause: str, before: Registered | None) -> Draft:

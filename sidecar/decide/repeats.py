@@ -72,4 +72,4 @@ class Repeats:
             raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
         if payload["request_digest"] != digest.hex():
             raise RequestError("idempotency_key", _OTHER)
-        return answer_again(payload, caller, recalled)
+        return answer_again(payload, caller, recalled, self._ledger.permit(recalled.seq, payload))

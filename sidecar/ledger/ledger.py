@@ -7,7 +7,7 @@ import dataclasses
 import hashlib
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,11 +25,12 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.recovery import find_end, read_chain
-from sidecar.ledger.shipping import Left, Shipment, first_of, shipment
+from sidecar.ledger.shipping import Book, Left
 from sidecar.ledger.store import LmdbStore, Store, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
@@ -81,10 +82,10 @@ class Ledger:
 
     def __init__(
         self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer, clock: Clock, memory: Memory,
-        left: Left,
+        grants: Grants, left: Left,
     ) -> None:  # fmt: skip
         self.left = left
-        self._memory = memory
+        self._memory, self._grants = memory, grants
         self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
@@ -109,15 +110,15 @@ class Ledger:
         try:
             store = open_store(directory, options.max_bytes)
             try:
-                parts = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit, confirm)
+                started = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit, confirm)
             except BaseException:
                 store.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        writer, room, memory, left = parts
-        return cls(lock, store, room, options, writer, clock, memory, left)
+        writer, room, memory, grants, left = started
+        return cls(lock, store, room, options, writer, clock, memory, grants, left)
 
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
@@ -152,9 +153,14 @@ class Ledger:
         Raises:
             NotFound: there is none. LedgerDamaged: what is stored there is not an entry. LedgerError: closed.
         """
-        body = self._store.entry(seq) if 0 <= seq < self.position().next_seq else None
+        if not 0 <= seq < self.position().next_seq:
+            raise _absent(seq)
+        return self._stored(seq)
+
+    def _stored(self, seq: int) -> Entry:
+        body = self._store.entry(seq)
         if body is None:
-            raise NotFound(f"seq: no entry {seq} in this ledger")
+            raise _absent(seq)
         try:
             stored = StoredEntry.parse(body)
             header = Header.decode(stored.header)
@@ -207,6 +213,23 @@ class Ledger:
             raise LedgerDamaged("the index names another entry than that decision's; run `sidecar verify`")
         return seq
 
+    def about(self, seq: int) -> list[tuple[int, EntryType]]:
+        """Number and type of each durable entry that refers to this one, rising; each is held against the entry itself.
+
+        Raises:
+            LedgerDamaged: the index names an entry that does not refer to this one, or is of another type.
+        """
+        found: list[tuple[int, EntryType]] = []
+        for place, kind in self._store.about(seq):
+            try:
+                header = Header.decode(self._stored(place).header)
+            except NotFound:
+                raise _misled() from None
+            if (header.ref_seq, header.type) != (seq, kind):
+                raise _misled()
+            found.append((place, header.type))
+        return found
+
     def seq_of(self, decision_id: str) -> int:
         """As :meth:`find`. Raises NotFound where there is none."""
         seq = self.find(decision_id)
@@ -243,6 +266,16 @@ class Ledger:
                 return Recorded(entry.seq, entry.segment, leaf_hash, receipt)
         return None
 
+    def permit(self, seq: int, decision: Mapping[str, Any]) -> bytes:
+        """The permit of the DECISION at ``seq``, whose payload is given: the same every time, empty where it has none.
+
+        Raises:
+            NotFound: it is not durable yet.
+        """
+        if not 0 <= seq < self.position().next_seq:
+            raise _absent(seq)
+        return self._grants.permit(seq, decision)
+
     def prove(self, seq: int) -> Proof:
         """The inclusion proof of an entry. Reads the whole segment: milliseconds, not for an event loop's thread.
 
@@ -264,23 +297,9 @@ class Ledger:
             raise LedgerDamaged(f"segment {entry.segment} does not fit its seal; run `sidecar verify`") from None
         return Proof(entry.header + entry.tag, index, path, signed)
 
-    def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
-        """The records from a place on, up to about ``limit`` bytes of them. Raises LedgerDamaged, LedgerError."""
-        at = self.position()
-        try:
-            return shipment(self._store, at.head, at.segment, segment, seq, limit)
-        except Malformed as error:
-            raise LedgerDamaged(f"segment {segment} cannot be shipped: {error}; run `sidecar verify`") from None
-
-    def first(self, segment: int) -> int:
-        """The number of the entry that a segment starts with, up to the open one."""
-        return first_of(self._store, segment)
-
-    def notes(self, segment: int) -> list[bytes]:
-        """A segment's epoch note, if it has one, and its seal; none of a segment that is open."""
-        found = (self._store.note(segment, kind) for kind in (NoteKind.SEAL, NoteKind.EPOCH))
-        seal, epoch = found
-        return [] if seal is None else [each for each in (epoch, seal) if each is not None]
+    def book(self) -> Book:
+        """What is shipped of it."""
+        return Book(self._store, self.position)
 
     def end(self) -> None:
         """Write what waits, CLOSE and the last seal. What is there can still be read, up to :meth:`close`."""
@@ -333,10 +352,18 @@ class Ledger:
         return strictjson.parse_object(entry.payload, max_depth=MAX_DEPTH)
 
 
+def _absent(seq: int) -> NotFound:
+    return NotFound(f"seq: no entry {seq} in this ledger")
+
+
+def _misled() -> LedgerDamaged:
+    return LedgerDamaged("the index of references names an entry that refers to another; run `sidecar verify`")
+
+
 def _start(
     directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
     on_failure: Callable[[LedgerError], None], on_commit: OnCommit, confirm: Confirm,
-) -> tuple[Writer, Room, Memory, Left]:  # fmt: skip
+) -> tuple[Writer, Room, Memory, Grants, Left]:  # fmt: skip
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
     left = Left(chain, identity, store)
@@ -360,4 +387,4 @@ def _start(
     position = Position(chain.chain_id, start.epoch, epoch.open.next_seq, start.segment, head, ended.seal)
     writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
     writer.start()
-    return writer, room, memory, left
+    return writer, room, memory, Grants(chain.chain_id, identity), left

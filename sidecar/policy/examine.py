@@ -10,7 +10,7 @@ from typing import Any, Final
 from sidecar.chain.registry import Registry
 
 from .findings import Finding, Refused, bounded
-from .gate import check_bundle, check_files
+from .gate import check_bundle, check_files, signed_with
 from .gate_result import GateResult, GateSettings
 from .opa_program import BuiltPolicy, OpaProgram
 from .signers import AllowedSigners, Signer
@@ -29,6 +29,20 @@ class Terms:
     gate: GateSettings = field(default_factory=GateSettings)
     signers: AllowedSigners | None = None
     allow_rollback: bool = False
+
+    def objection(self, key: str, steps: Sequence[Mapping[str, Any]], impure: Sequence[str]) -> str:
+        """Why a policy that was accepted before would not be trusted under these terms, or "".
+
+        ``key``: the fingerprint of who signed its commit, "" for nobody; ``steps``: what it had to pass.
+        """
+        if self.signers is not None and not self.signers.names(key):
+            return "its commit is not signed by a key that is allowed now"
+        passed = {(step["step"], step["note"]) for step in steps if step["outcome"] == "passed"}
+        if self.gate.bundle_key is not None and ("signature", signed_with(self.gate.bundle_key)) not in passed:
+            return "its bundle was not signed with the key that is asked for now"
+        if leave := sorted({*impure} - {*self.gate.allow_builtins}):
+            return f"it uses {', '.join(leave)}, which is not allowed now"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +94,8 @@ def refusal(step: str, error: Refused) -> Examined:
 def _trusted(candidate: Candidate, terms: Terms) -> Signer | None:
     if terms.signers is not None and candidate.commit is None:
         raise Refused(Finding("", 0, "only signed commits are activated, and this is none: follow a git repository"))
+    if terms.gate.bundle_key is not None and candidate.bundle is None:
+        raise Refused(Finding("", 0, "only signed bundle files are activated, and this is none: sign one (opa sign)"))
     signer = None
     if terms.signers is not None and candidate.commit is not None:
         signer = terms.signers.signer_of(candidate.commit, datetime.now(UTC))

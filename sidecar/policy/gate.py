@@ -28,7 +28,7 @@ from sidecar.chain.registry import parse as parse_registry
 from sidecar.errors import Malformed, PolicyLoadError
 
 from .bundle import pack
-from .bundle_signature import verify_bundle
+from .bundle_signature import BundleKey, verify_bundle
 from .capabilities import Capabilities, pure_capabilities
 from .engine import READY_PROBE, Engine
 from .expectations import parse_expectations
@@ -245,7 +245,7 @@ class _Gate:
         if key is None:
             return "not checked: no key was given" if self._input.signed else "not signed"
         await asyncio.to_thread(verify_bundle, self._program, packed, key, self._settings.bounds)
-        return f"signed with the key {key.keyid!r} ({key.algorithm})"
+        return signed_with(key)
 
     async def _check(self) -> str:
         if not self._input.has_rego:
@@ -341,6 +341,11 @@ class _Gate:
         engine = await self._on_trial()
         limit = self._settings.evaluation_seconds
         return [got async for got in rerun(engine, documents, timeout=limit, at_once=at_once)]
+
+
+def signed_with(key: BundleKey) -> str:
+    """What the step "signature" notes of a bundle that ``key`` verified."""
+    return f"signed with the key {key.keyid!r} ({key.algorithm})"
 
 
 def _described(built: BuiltPolicy) -> str:

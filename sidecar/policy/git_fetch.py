@@ -49,7 +49,8 @@ def main() -> None:
     settings = GitSettings.from_json(task["settings"])
     parts: list[bytes] = []
     try:
-        answer, parts = _look(settings, Path(task["cache"]), task["seen"], task["active"])
+        cache = Cache(Path(task["cache"]), settings.url, settings.max_bytes, task["leave_free"])
+        answer, parts = _look(settings, cache, task["seen"], task["active"])
     except Refused as error:
         findings = [finding.to_json() for finding in bounded(list(error.findings))]
         answer = {"kind": "refused", "revision": error.revision, "findings": findings}
@@ -88,13 +89,13 @@ def say(stage: str) -> None:
     os.write(2, f"* {stage}\n".encode())
 
 
-def _look(settings: GitSettings, cache: Path, seen: str, active: str) -> tuple[dict[str, Any], list[bytes]]:
+def _look(settings: GitSettings, cache: Cache, seen: str, active: str) -> tuple[dict[str, Any], list[bytes]]:
     remote = connect(settings)
     say("waiting for the server to name its refs")
     tip = _find(remote, settings)
     if seen and tip.commit == seen:
         return {"kind": "same"}, []
-    with Cache(cache, settings.url, settings.max_bytes) as opened:
+    with cache as opened:
         look = _Look(settings, remote, opened, tip, active)
         try:
             return look.run(seen)

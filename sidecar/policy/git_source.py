@@ -45,8 +45,10 @@ _MOST_HEAD: Final = 32 << 20  # 4,000 paths of 1,000 characters
 class GitSource:
     """A repository that is looked at again and again; implements `Source`."""
 
-    def __init__(self, settings: GitSettings, cache: Path) -> None:
+    def __init__(self, settings: GitSettings, cache: Path, *, leave_free: int = 0) -> None:
         """``cache``: a directory for nothing else, made where it is missing; it can be thrown away at any time.
+
+        ``leave_free``: bytes of its disk that a fetch does not touch: it ends in time, for others write there too.
 
         Raises `UsageError` where a part that this needs is not installed.
         """
@@ -54,7 +56,7 @@ class GitSource:
             raise UsageError("policies from git need a part that is not installed: pip install decision-sidecar[git]")
         if settings.address.scheme == "ssh" and shutil.which("ssh") is None:
             raise UsageError("policies from git over ssh need the program ssh; install the OpenSSH client")
-        self._settings, self._cache = settings, cache.absolute()
+        self._settings, self._cache, self._leave_free = settings, cache.absolute(), leave_free
 
     @property
     def place(self) -> str:
@@ -69,7 +71,8 @@ class GitSource:
         if seen and seen == self._settings.ref:
             return None
         with _memory_file("task") as task, _memory_file("answer") as answer, _memory_file("said") as said:
-            text = {"settings": self._settings.to_json(), "cache": str(self._cache), "seen": seen, "active": active}
+            cache = {"cache": str(self._cache), "leave_free": self._leave_free}
+            text = {"settings": self._settings.to_json(), "seen": seen, "active": active, **cache}
             task.write(json.dumps(text).encode())
             task.seek(0)
             status = self._run(task, answer, said)

@@ -50,8 +50,10 @@ class State:
 class Cache:
     """An open cache, as a context manager, which raises `Unreachable` where another process has it."""
 
-    def __init__(self, directory: Path, origin: str, max_bytes: int) -> None:
+    def __init__(self, directory: Path, origin: str, max_bytes: int, leave_free: int) -> None:
+        """``max_bytes``: of one fetch; ``leave_free``: of the disk, which a fetch does not touch."""
         self._directory, self._origin, self._max_bytes = directory, origin, max_bytes
+        self._leave_free = leave_free
         self._objects = directory / "objects"
         self._mark = directory / "busy"
         self._store: Any = None
@@ -143,7 +145,7 @@ class Cache:
         with self._busy():
             pack, commit, abort = self._store.add_pack()
             try:
-                shallow = fetch(_Bounded(pack, self._max_bytes, self._directory).write)
+                shallow = fetch(_Bounded(pack, self._max_bytes, self._directory, self._leave_free).write)
                 empty = pack.tell() == 0
                 if not empty:
                     look_through(pack, MOST_OBJECT)
@@ -198,11 +200,13 @@ class Cache:
 
 
 class _Bounded:
-    def __init__(self, file: BinaryIO, most: int, directory: Path) -> None:
+    def __init__(self, file: BinaryIO, most: int, directory: Path, leave_free: int) -> None:
         self._file, self._most, self._directory, self._got = file, most, directory, 0
+        self._leave_free = leave_free
 
     def write(self, data: bytes) -> int:
         self._got += len(data)
+        self._check_room(len(data))
         if self._got > self._most:
             raise Unreachable(
                 f"the server sent more than {self._most:,} bytes; fetch less history (depth), or raise max_bytes"
@@ -211,6 +215,14 @@ class _Bounded:
             return self._file.write(data)
         except OSError as error:
             raise Unreachable(disk_trouble(error, self._directory)) from None
+
+    def _check_room(self, size: int) -> None:
+        disk = os.statvfs(self._directory)
+        if self._leave_free and disk.f_bavail * disk.f_frsize - size < self._leave_free:
+            raise Unreachable(
+                f"the disk of {self._directory} has hardly more than {self._leave_free >> 20} MiB free, left to "
+                "the ledger; make room on it, or fetch less history (depth)"
+            )
 
 
 def disk_trouble(error: OSError, directory: Path) -> str:

@@ -68,6 +68,10 @@ class AllowedSigners:
             raise UsageError("the allowed signers hold no key for git: nobody could sign a policy; add a line")
         return cls(tuple(lines))
 
+    def names(self, key: str) -> bool:
+        """Whether the key with this fingerprint may sign commits, now or once: a commit may outlive its key."""
+        return any(line.signs_commits() and line.key.fingerprint == key for line in self.lines)
+
     def signer_of(self, commit: Commit, now: datetime | None) -> Signer:
         """Who signed ``commit``.
 
@@ -92,7 +96,7 @@ class AllowedSigners:
             raise _Distrusted(f"has a signature that {error}; {_SIGN}") from None
         valid = _valid(lines, _moment(commit.time), "at the commit's own time")
         if now is not None:
-            valid = _valid(valid, now, "now")
+            valid = _valid(valid, now, "")
         return Signer(valid[0].principals, valid[0].key.fingerprint)
 
     def _lines_of(self, signature: SshSignature) -> list[AllowedSigner]:
@@ -145,11 +149,12 @@ def _moment(seconds: int) -> datetime:
 
 
 def _valid(lines: list[AllowedSigner], moment: datetime, when: str) -> list[AllowedSigner]:
+    """The lines valid at that moment; ``when``: what to call it, "" for now, which a cause that stays does not tell."""
     valid = [line for line in lines if line.valid(moment)]
     if not valid:
         line = lines[0]
         raise _Distrusted(
             f"is signed by {line.key.fingerprint} of {line.principals[:100]}, valid{line.validity} only, and so not "
-            f"{when} ({moment:%Y-%m-%dT%H:%M:%SZ}); sign it with a key that is valid"
+            f"{f'{when} ({moment:%Y-%m-%dT%H:%M:%SZ})' if when else 'now'}; sign it with a key that is valid"
         )
     return valid

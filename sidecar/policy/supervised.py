@@ -17,7 +17,6 @@ import random
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any, Final
 
 from sidecar.errors import EngineError, EngineUnavailable, SidecarError
@@ -26,7 +25,7 @@ from .engine import READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
 from .opa import OpaEngine
 from .opa_guard import guard_bundle
 from .opa_process import OpaProcess, opa_process
-from .opa_program import BuiltPolicy, OpaProgram, build_policy
+from .opa_program import BuiltPolicy, OpaProgram
 
 log = logging.getLogger("sidecar.opa")
 
@@ -70,7 +69,7 @@ class SupervisedOpa:
     def __init__(
         self,
         program: OpaProgram,
-        policy: Path | BuiltPolicy,
+        policy: BuiltPolicy,
         entrypoint: str,
         *,
         pace: Pace | None = None,
@@ -78,18 +77,13 @@ class SupervisedOpa:
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = _CHANCE.random,
     ) -> None:
-        """``policy``: a directory of Rego, or a bundle file (.tar.gz), read and built here and never again; or built.
-
-        Raises `UsageError` for an entry point that is none or a policy that cannot be read, `PolicyLoadError` for one
-        that OPA does not build.
-        """
+        """Raises `UsageError` for an entry point that is none."""
         check_entrypoint(entrypoint)
-        built = build_policy(program, policy) if isinstance(policy, Path) else policy
-        self._guarded = guard_bundle(built.packed, entrypoint)
+        self._guarded = guard_bundle(policy.packed, entrypoint)
         self._program = program
         self._pace = pace or Pace()
         self._sleep, self._monotonic, self._chance = sleep, monotonic, chance
-        self._version = PolicyVersion("opa", program.version, entrypoint, self._guarded.revision, built.digest)
+        self._version = PolicyVersion("opa", program.version, entrypoint, self._guarded.revision, policy.digest)
         self._task: asyncio.Task[None] | None = None
         self._tried = asyncio.Event()  # the first start has succeeded or failed
         self._serving: tuple[OpaEngine, OpaProcess] | None = None

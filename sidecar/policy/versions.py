@@ -2,21 +2,20 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
-import tempfile
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
 from sidecar.errors import PolicyLoadError, UsageError
 
 from .bundle import pack, unpack
-from .capabilities import pure_capabilities
 from .engine import Engine
 from .findings import Refused
+from .gate import build_files
+from .gate_input import COMPILED
+from .gate_result import GateSettings
 from .opa_bounded import Bounds
-from .opa_program import _COMPILED, BuiltPolicy, OpaProgram
-from .opa_steps import CAPABILITIES, POLICY, OpaSteps
+from .opa_program import _COMPILED, OpaProgram
 from .tree import TreeLimits, read_tree
 from .trial import opa_on_trial, wasm_on_trial
 
@@ -49,29 +48,15 @@ async def deciding(
     cannot be run again. Raises `PolicyLoadError`.
     """
     bounds = bounds or Bounds()
-    packed = await asyncio.to_thread(_packed, program, policy, entrypoint, engine, bounds)
+    packed = await _packed(program, policy, GateSettings(entrypoint, engine, bounds=bounds))
     trial = wasm_on_trial(packed, entrypoint) if engine == "wasm" else opa_on_trial(program, packed, entrypoint, bounds)
     async with trial as decides:
         yield decides
 
 
-def _packed(program: OpaProgram, policy: Policy, entrypoint: str, engine: str, bounds: Bounds) -> bytes:
-    if "policy.wasm" in policy:
-        if engine != "wasm":
-            raise PolicyLoadError(f"the policy {_COMPILED}")
-        return pack(dict(policy))
-    return _built(program, policy, entrypoint if engine == "wasm" else "", bounds).packed
-
-
-def _built(program: OpaProgram, policy: Policy, wasm: str, bounds: Bounds) -> BuiltPolicy:
-    with tempfile.TemporaryDirectory(prefix="sidecar-rerun-") as scratch:
-        place = Path(scratch)
-        for path, content in policy.items():
-            to = place / POLICY / path
-            to.parent.mkdir(parents=True, exist_ok=True)
-            to.write_bytes(content)
-        (place / CAPABILITIES).write_text(pure_capabilities(program, (), place, bounds).text)
-        try:
-            return OpaSteps(program, place, bounds).build("", wasm=wasm)
-        except Refused as error:
-            raise PolicyLoadError(f"the policy does not build for a re-run: {error}") from None
+async def _packed(program: OpaProgram, policy: Policy, settings: GateSettings) -> bytes:
+    if COMPILED not in policy:
+        return (await build_files(program, policy, settings)).packed
+    if settings.engine != "wasm":
+        raise PolicyLoadError(f"the policy {_COMPILED}")
+    return pack(dict(policy))

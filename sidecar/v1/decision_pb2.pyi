@@ -653,7 +653,7 @@ class ReportOutcomeRequest(_message.Message):
     DURATION_NS_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     agent: _builtins.str
-    """who reports: the decision's agent, or its executor where it has one"""
+    """who reports: the decision's agent, or its executor where it has a permit"""
     decision_id: _builtins.str
     status: Global___OutcomeStatus.ValueType
     response: _builtins.bytes
@@ -667,7 +667,7 @@ class ReportOutcomeRequest(_message.Message):
     downstream_status: _builtins.str
     """"200", "OK", up to 256 characters"""
     started_ns: _builtins.int
-    """when the action began, nanoseconds since 1970; needed with a permit"""
+    """when the action began, nanoseconds since 1970; needed with a permit, 0 with BLOCKED"""
     duration_ns: _builtins.int
     @_builtins.property
     def signature(self) -> Global___Signature: ...

@@ -9,6 +9,7 @@ from sidecar.chain import payload
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.errors import Malformed
+from sidecar.verify import permits
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
 
@@ -23,8 +24,8 @@ _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
 _FREE = frozenset({EntryType.TOMBSTONE, EntryType.DECISION})
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
 _TOLD = {
-    EntryType.DECISION: ("decision_id", "effect", "request_digest", "agent", "policy", "registry"),
-    EntryType.OUTCOME: ("agent", "by"),
+    EntryType.DECISION: ("decision_id", "effect", "request_digest", "agent", "policy", "registry", "executor"),
+    EntryType.OUTCOME: ("agent", "by", "permit"),
     EntryType.REJECTED: (),
 }
 
@@ -49,7 +50,10 @@ def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
     try:
         data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
         value = read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
-        unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH]) if kind in KINDS else None
+        if kind not in KINDS:
+            return value
+        unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH])
+        unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
         return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
     except Malformed as error:
         return Fault(Verdict.MALFORMED, str(error))

@@ -25,6 +25,7 @@ class Coverage:
     anchored: int | None = None  # the last segment whose seal a pinned log holds
     complete: str | None = None  # when a roll-call of that log named the ledger's end
     asserted: int = 0
+    permits: int = 0
     whole: bool = True
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
     broken: bool = False
@@ -64,6 +65,8 @@ class Coverage:
             lines.append(f"HMAC tags of {self.tags} entries and agent tags (custodian's key, {self.seeds} epochs)")
         elif self.disclosed:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
+        if self.permits:
+            lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
         if self.receipts:
             lines.append(f"receipts against their entries: {self.receipts}")
         if evidence.trust is not None:

@@ -11,9 +11,9 @@ from hashlib import sha256
 from typing import Any
 
 from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType
-from sidecar.chain.limits import ZERO16
+from sidecar.chain.limits import ZERO16, ZERO32
 from sidecar.errors import Malformed
-from sidecar.verify import contents
+from sidecar.verify import contents, permits
 from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
@@ -184,9 +184,21 @@ class Entries:
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
         if kind in KINDS:
             s.principals.entry(kind, value, s.segment, s.seq)
+        if kind is EntryType.OUTCOME and value["permit"]:
+            self._permit(value["permit"])
         if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
+
+    def _permit(self, permit: str) -> None:
+        s = self._s
+        forged = permits.forged(permit, s.chain_id or ZERO32, s.identity)
+        if forged is None:
+            s.coverage.leave(f"signature of the permit in entry {s.seq}: GENESIS gives no usable identity key")
+        elif forged:
+            s.say(Verdict.TAMPERED, s.seq, "its permit is not signed by the identity key of GENESIS")
+        else:
+            s.coverage.permits += 1
 
     def _placed(self, kind: EntryType | None, commit: bytes) -> None:
         """Types that have their place in an epoch; ``kind`` None: it cannot be read."""

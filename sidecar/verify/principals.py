@@ -10,7 +10,7 @@ from typing import Any, Final
 from sidecar.chain import registry
 from sidecar.chain.entry import EntryType
 from sidecar.chain.registry import Registry
-from sidecar.chain.signing import key_id
+from sidecar.chain.statement import key_id
 from sidecar.errors import Malformed
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
@@ -18,6 +18,7 @@ from sidecar.verify.statements import speaker
 from sidecar.verify.trust import Trust
 
 KINDS: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REGISTRY})
+_REGISTERED: Final = "registered"  # named by somebody else: nothing of it is proved
 _WORTH: Final = {"asserted": "asserted", "mtls": "authenticated_in_transit"}
 
 
@@ -69,8 +70,13 @@ class Principals:
         if worth == "asserted":
             self._coverage.asserted += 1
         if named is None:
+            if value["executor"] is not None:
+                return "it names an executor, and no registry that knows it"
             return "it names no registry by which its agent was proved" if "statement" in agent else None
-        return self._speaker(agent, named["digest"])
+        return self._speaker(agent, named["digest"]) or self._executor(value["executor"], named["digest"])
+
+    def _executor(self, executor: Mapping[str, Any] | None, digest: str) -> str | None:
+        return None if executor is None else self._speaker({**executor, "proof": _REGISTERED}, digest)
 
     def _speaker(self, by: Mapping[str, Any], digest: str | None) -> str | None:
         """What is wrong with who spoke. ``digest``: of the registry that the entry names, if it names one."""
@@ -97,6 +103,8 @@ def _fault(by: Mapping[str, Any], read: Registry) -> str | None:
         return f"{by['id']} is not in the registry in force"
     if list(principal.roles) != by["roles"] or dict(principal.attributes) != by["attributes"]:
         return f"roles or attributes of {by['id']} are not those of the registry in force"
+    if by["proof"] == _REGISTERED and (principal.kind, principal.status) != ("executor", "active"):
+        return f"{by['id']} is no active executor in the registry in force"
     if by["proof"].startswith("signature"):
         key = principal.keys.get(key_id(base64.b64decode(by["key"])))
         if key is None or key.revoked:

@@ -51,17 +51,12 @@ def fault(kind: EntryType, value: Mapping[str, Any], chain_id: bytes, epoch: int
 def _digest(kind: EntryType, value: Mapping[str, Any]) -> bytes:
     if kind is EntryType.DECISION:
         return request_digest(value)
-    by = value["by"]["id"]
     if kind is EntryType.APPROVAL:
+        by = value["by"]["id"]
         action, arguments = bytes.fromhex(value["action_digest"]), bytes.fromhex(value["arguments_digest"])
         policy = value["policy"]
         return Approval(
             by, value["decision_id"], value["verdict"], action, arguments, policy["bundle_digest"], policy["revision"],
             value["comment"],
         ).digest()  # fmt: skip
-    return Outcome(
-        by, value["decision_id"], value["status"], (value["response"] or "").encode(),
-        bytes.fromhex(value["response_digest"] or ""), value["permit"].encode(),
-        bytes.fromhex(value["arguments_digest"] or ""), value["downstream_status"],
-        int(value["started_ns"] or 0), int(value["duration_ns"] or 0),
-    ).digest()  # fmt: skip
+    return Outcome.of(value).digest()

@@ -152,7 +152,7 @@ def test_an_outcome_refers_to_its_decision(tmp_path: Path) -> None:
         ({"decision_id": "019ab4a0-7c3e-7f11-8a55-0242ac120002"}, grpc.StatusCode.NOT_FOUND),
         ({"decision_id": "no id"}, grpc.StatusCode.NOT_FOUND),
         ({"status": pb.OUTCOME_STATUS_UNSPECIFIED}, grpc.StatusCode.INVALID_ARGUMENT),
-        ({"agent": "another-agent"}, grpc.StatusCode.INVALID_ARGUMENT),
+        ({"agent": "another-agent"}, grpc.StatusCode.PERMISSION_DENIED),
         ({"agent": ""}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"response": b"{"}, grpc.StatusCode.INVALID_ARGUMENT),
         ({"response_digest": b"short"}, grpc.StatusCode.INVALID_ARGUMENT),
@@ -264,7 +264,9 @@ def test_without_dev_nobody_is_believed(tmp_path: Path) -> None:
             error = await refused(run.decisions.Decide(request()))
             assert error.code() == grpc.StatusCode.UNAUTHENTICATED
             assert "--dev" in (error.details() or "")
-            assert (await last_entry(run))["code"] == "UNAUTHENTICATED"
+            position = run.ledger.position()
+            assert run.ledger.payload(position.next_seq - 1)["code"] == "UNAUTHENTICATED"
+            assert (await refused(run.reading.GetEntry(pb.GetEntryRequest(seq=0)))).code() == error.code()
             assert engine.seen == []
 
     asyncio.run(main())

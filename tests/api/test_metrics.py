@@ -201,6 +201,8 @@ def test_refused_outcomes_and_reads_are_counted(tmp_path: Path) -> None:
         ("sidecar_decisions_total", "policy", "DENY"): 1.0,
         **one("ReportOutcome", "NOT_FOUND", recorded=True),
         **one("ReportOutcome", "FAILED_PRECONDITION", recorded=True),
+        ("sidecar_outcomes_refused_total", "unknown"): 1.0,
+        ("sidecar_outcomes_refused_total", "no allow"): 1.0,
         **one("GetEntry", "NOT_FOUND", recorded=False),
         **one("Prove", "FAILED_PRECONDITION", recorded=False),
     }

@@ -185,11 +185,18 @@ def test_empty_arguments_are_allowed() -> None:
     assert parsed(EntryType.DECISION, value) == value
 
 
-def test_the_optional_member() -> None:
-    assert parsed(EntryType.DECISION, {**decision(), "receipt_check": "foreign"})
-    for wrong in ("", "own", None, True):
+@pytest.mark.parametrize(
+    ("name", "right", "wrongs"),
+    [
+        ("receipt_check", "foreign", ("", "own", None, True)),
+        ("impure_builtins", ["time.now_ns"], ([], None, "time.now_ns", [1], [None])),
+    ],
+)
+def test_the_optional_members(name: str, right: Any, wrongs: tuple[Any, ...]) -> None:
+    assert parsed(EntryType.DECISION, {**decision(), name: right})
+    for wrong in wrongs:
         with pytest.raises(Malformed):
-            parsed(EntryType.DECISION, {**decision(), "receipt_check": wrong})
+            parsed(EntryType.DECISION, {**decision(), name: wrong})
 
 
 def test_over_the_limit() -> None:

@@ -14,7 +14,7 @@ from sidecar.cli.bench_work import AGENT, AGENTS, LONG_STREAM, prepare
 from tests.needs import needs_program
 from tests.program import sidecar
 
-PROGRAMS = ("opa", "h2load", "openssl")
+PROGRAMS = ("opa", "h2load", "openssl", "git")
 
 
 def measured(tmp_path: Path, *flags: str, **more: str) -> dict[str, Any]:
@@ -43,9 +43,18 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     for who in ("sidecar, opa, stream", "sidecar, wasm, stream"):
         assert {1, 16, 64} == {n for n in (1, 16, 64) if f"decisions a second at {n}: {who}" in figures}
     targets = {target["name"]: target for target in found["targets"]}
-    assert len(targets) == 20
+    assert len(targets) == 26
     plain, tls = (figures[f"p50 at 1 by the SDK: {how}"]["median"] for how in ("plain TCP", "mutual TLS"))
     assert targets["mutual TLS adds to p50 at 1"]["found"] == pytest.approx(tls - plain)
+    for engine in ("opa", "wasm"):
+        assert figures[f"a policy of 200 files comes into force: {engine}"]["unit"] == "s"
+        p99s = [figures[f"p99 at 4 {when}: {engine}"]["median"] for when in ("while it does", "before")]
+        ratio = targets[f"p99 while a policy comes into force of that before: {engine}"]
+        assert ratio["found"] == pytest.approx(p99s[0] / p99s[1])
+    assert {name: t["limit"] for name, t in targets.items() if "policy diff" in name} == {
+        "policy diff, evaluations a second of one core: wasm": 2000.0,
+        "policy diff, evaluations a second: opa": 1000.0,
+    }
     ratio = targets["p50 at 1 in flight: wasm of bare OPA"]
     medians = [figures[f"p50 at 1: {who}"]["median"] for who in ("sidecar, wasm", "bare OPA")]
     assert ratio["found"] == pytest.approx(medians[0] / medians[1])
@@ -63,7 +72,11 @@ def test_a_missing_program_leaves_its_parts_out_and_that_is_said(tmp_path: Path)
     done = sidecar("bench", "--seconds", "0.02", "--data-dir", place, PATH=str(nothing))
     assert done.returncode == 0, done.stderr
     assert "one durable commit of a 2 KB record (LMDB)" in done.stdout
-    for line in ("engines: not on PATH: opa, h2load", "verify: not on PATH: opa, openssl", "start: not on PATH: opa"):
+    for line in (
+        "engines: not on PATH: opa, h2load",
+        "policy: not on PATH: opa, h2load, git",
+        "start: not on PATH: opa",
+    ):
         assert f"left out: {line}" in done.stdout
     assert "MET" not in done.stdout
 

@@ -60,6 +60,9 @@ class _Answers(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
 
+_PROVENANCE = {"provenance": {"version": "0", "bundles": {"policies": {"revision": "r1"}}}}
+
+
 def _answer(asked: dict[str, Any]) -> tuple[int, bytes]:
     """Whatever the mode, the answer quotes the question."""
     mode, quoted = asked["arguments"].get("mode", "deny"), json.dumps(asked)
@@ -68,11 +71,11 @@ def _answer(asked: dict[str, Any]) -> tuple[int, bytes]:
     decision = {"effect": mode.upper(), "reasons": reasons, "obligations": obligations, "asked": asked}
     answers: dict[str, tuple[int, object]] = {
         "error": (500, {"code": "internal_error", "message": quoted, "errors": [{"code": "e", "message": quoted}]}),
-        "misshaped": (200, {"result": {"effect": quoted, "reasons": quoted}}),
-        "undefined": (200, {"warning": quoted}),
+        "misshaped": (200, {"result": {"effect": quoted, "reasons": quoted}, **_PROVENANCE}),
+        "undefined": (200, {"warning": quoted, **_PROVENANCE}),
         "array": (200, [quoted]),
     }
-    status, answer = answers.get(mode, (200, {"result": decision}))
+    status, answer = answers.get(mode, (200, {"result": decision, **_PROVENANCE}))
     return status, quoted.encode()[:-1] if mode == "garbage" else json.dumps(answer).encode()
 
 

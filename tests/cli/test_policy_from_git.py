@@ -6,16 +6,18 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from sidecar.chain.entry import EntryType
 from tests.cli.test_policy_in_force import EXPECTATIONS, PATIENCE, RULES, TESTS, shown, until
+from tests.faults.load import recorded
 from tests.needs import needs_program
 from tests.policy.git_servers import Authority, Front, Repository, Ssh, hang_after, https_server, ssh_server
-from tests.program import BIN, Serving, environment, made, serving, sidecar
+from tests.program import made, serving, serving_unready, sidecar
 
 
 class Team:
@@ -28,14 +30,27 @@ class Team:
         needs_program("ssh-keygen")
         for name in ("maintainer", "stranger"):
             subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", place / name], check=True)
-        public = " ".join(self.key.with_suffix(".pub").read_text().split()[:2])
         self.signers = place / "allowed_signers"
-        self.signers.write_text(f'maintainer@example.org namespaces="git" {public}\n')
+        self.allow("maintainer")
 
-    def push(self, action: str, code: str, *parents: str, key: str = "maintainer", broken: str = "") -> str:
-        """A commit on main; ``key`` "" signs nothing."""
+    def allow(self, name: str) -> None:
+        """This key's commits are activated, and no others."""
+        public = " ".join(self.key.with_name(f"{name}.pub").read_text().split()[:2])
+        self.signers.write_text(f'{name}@example.org namespaces="git" {public}\n')
+
+    def push(
+        self,
+        action: str,
+        code: str,
+        *parents: str,
+        key: str = "maintainer",
+        broken: str = "",
+        more: Mapping[str, str] | None = None,
+    ) -> str:
+        """A commit on main; ``key`` "" signs nothing; ``more``: files besides the policy."""
         texts = {"p.rego": RULES, "p_test.rego": TESTS, "expectations.yaml": EXPECTATIONS}
         files = {f"policy/{name}": text.format(action=action, code=code) for name, text in texts.items()}
+        files |= more or {}
         repo = self.repository
         if broken:
             files[broken] = "package x\n\nno"
@@ -76,10 +91,11 @@ def configured(place: Path, team: Team, git: dict[str, str | int]) -> Path:
 
 
 def eventually(ledger: Path, wanted: Callable[[list[dict[str, Any]]], object]) -> list[dict[str, Any]]:
-    """The POLICY entries, once they are so."""
+    """The POLICY entries of a ledger that is being written to, once they are so."""
     deadline = time.monotonic() + PATIENCE
-    while not wanted(history := shown(ledger)["history"]):
+    while not wanted(history := [payload for header, payload in recorded(ledger) if header.type is EntryType.POLICY]):
         assert time.monotonic() < deadline, [(e["event"], e["revision"], e["gate"][-1:]) for e in history]
+        time.sleep(0.02)
     return history
 
 
@@ -92,12 +108,17 @@ def refusals(history: list[dict[str, Any]]) -> list[tuple[str, str]]:
     ]
 
 
+def until_refused(ledger: Path, revision: str) -> str:
+    """The first finding on a revision, once it is on record that it was refused."""
+    return dict(refusals(eventually(ledger, lambda history: revision in dict(refusals(history)))))[revision]
+
+
 def test_signed_commits_over_https(tmp_path: Path, team: Team, front: Front) -> None:
     """Follow, refuse what is unsigned, signed by a stranger, broken or rewritten; outlive a hung server and a kill."""
     front.user, front.password = "x-access-token", "a-secret-token"
     (tmp_path / "token").write_text("a-secret-token\n")
     url = f"{front.url}/policies.git"
-    git = {"url": url, "token_file": str(tmp_path / "token"), "tls_ca_file": str(front.authority.file), "timeout": 5}
+    git = {"url": url, "token_file": str(tmp_path / "token"), "tls_ca_file": str(front.authority.file)}
     flags = ("--config", configured(tmp_path, team, git))
     ledger, key = made(tmp_path)
     first = team.push("crm.read", "one")
@@ -114,7 +135,7 @@ def test_signed_commits_over_https(tmp_path: Path, team: Team, front: Front) -> 
         server.stop(signal.SIGKILL)
     with serving(ledger, *flags) as server:  # the server still hangs: the last good policy is resumed
         until(server, "crm.write", ("ALLOW", "two"))
-        front.deliver = None
+        front.let_go()
         until(server, "crm.sort", ("ALLOW", "three"))
         front.reached.clear()
         front.deliver = hang_after(0, "git-upload-pack")
@@ -135,8 +156,7 @@ def refused_by_trust(ledger: Path, team: Team, second: str) -> None:
     ]
     for parents, how, because in wrongs:
         wrong = team.push("crm.bad", "bad", *parents, **how)
-        history = eventually(ledger, lambda history, wrong=wrong: wrong in dict(refusals(history)))  # type: ignore[misc]
-        assert because in dict(refusals(history))[wrong]
+        assert because in until_refused(ledger, wrong)
 
 
 def told(ledger: Path, key: Path, first: str, second: str) -> None:
@@ -156,34 +176,38 @@ def told(ledger: Path, key: Path, first: str, second: str) -> None:
 
 def test_over_ssh_from_nothing(tmp_path: Path, team: Team, sshd: Ssh) -> None:
     """A repository without a usable commit leaves every decision a DENY, until one comes."""
-    needs_program("opa")
     files = {"ssh_key_file": str(sshd.key), "known_hosts_file": str(sshd.known_hosts)}
     git = {"url": sshd.url(team.repository.path), **files}
     ledger, _ = made(tmp_path)
     unsigned = team.push("crm.read", "one", key="")
-    command = serving_unready(ledger, configured(tmp_path, team, git))
-    server = next(command)
-    until(server, "crm.read", ("DENY", "engine_unavailable"))
-    signed = team.push("crm.read", "one")
-    until(server, "crm.read", ("ALLOW", "one"))
-    assert server.stop() == 0
+    with serving_unready(ledger, "--config", configured(tmp_path, team, git)) as server:
+        until(server, "crm.read", ("DENY", "engine_unavailable"))
+        until_refused(ledger, unsigned)
+        until(server, "crm.read", ("DENY", "engine_unavailable"))
+        signed = team.push("crm.read", "one")
+        until(server, "crm.read", ("ALLOW", "one"))
+        assert server.stop() == 0
     history = shown(ledger)["history"]
     assert [(e["event"], e["revision"]) for e in history] == [("refused", unsigned), ("activated", signed)]
-    command.close()
 
 
-def serving_unready(ledger: Path, config: Path) -> Iterator[Serving]:
-    """A sidecar that answers before it is ready."""
-    socket = ledger.with_name("s.sock")
-    where = ["--data-dir", ledger, "--listen", f"unix:{socket}", "--dev", "--config", config]
-    with subprocess.Popen(
-        [BIN / "sidecar", "serve", *where], stderr=subprocess.DEVNULL, text=True, env=environment()
-    ) as process:
-        try:
-            deadline = time.monotonic() + PATIENCE
-            while not socket.exists():
-                assert process.poll() is None and time.monotonic() < deadline
-                time.sleep(0.05)
-            yield Serving(process, socket, [])
-        finally:
-            process.kill()
+def test_a_restart_lets_nothing_in(tmp_path: Path, team: Team) -> None:
+    """What was in force is resumed while its signer is trusted only; what replaces it must follow it all the same."""
+    ledger, _ = made(tmp_path)
+    flags = ("--config", configured(tmp_path, team, {"url": f"file://{team.repository.path}"}))
+    first = team.push("crm.read", "one")
+    with serving(ledger, *flags) as server:
+        until(server, "crm.read", ("ALLOW", "one"))
+        assert server.stop() == 0
+    team.allow("stranger")
+    with serving_unready(ledger, *flags) as server:
+        until(server, "crm.read", ("DENY", "engine_unavailable"))
+        assert "not among the allowed signers" in until_refused(ledger, first)
+        elsewhere = team.push("crm.read", "bad", key="stranger")
+        assert "ancestor" in until_refused(ledger, elsewhere)
+        until(server, "crm.read", ("DENY", "engine_unavailable"))
+        second = team.push("crm.read", "two", first, key="stranger")
+        until(server, "crm.read", ("ALLOW", "two"))
+        assert server.stop() == 0
+    in_force = [(e["event"], e["revision"]) for e in shown(ledger)["history"] if e["event"] != "refused"]
+    assert in_force == [("activated", first), ("activated", second)]

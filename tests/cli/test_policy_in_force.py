@@ -35,7 +35,7 @@ EXPECTATIONS = """expectations:
     expect: {{effect: ALLOW, reasons: [{code}]}}
 """
 PERIOD = {"SIDECAR_POLICY_SOURCE_PERIOD": "0.1"}
-PATIENCE = 60.0
+PATIENCE = 120.0  # seconds; a guard against waiting forever, not a measure of speed
 
 
 def write(directory: Path, *, action: str = "crm.read", code: str = "reader") -> Path:

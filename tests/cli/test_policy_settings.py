@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
+import itertools
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from sidecar.chain.entry import EntryType
+from sidecar.config import Config
+from sidecar.errors import UsageError
 from tests.cli.test_policy_from_git import Team, configured, eventually, refusals
 from tests.cli.test_policy_in_force import PERIOD, shown, until, write
+from tests.faults.load import recorded
 from tests.needs import needs_program
-from tests.program import made, serving, sidecar
+from tests.program import made, serving, serving_unready, sidecar
 
 KEY = "a secret of at least thirty-two bytes"
 
@@ -40,18 +46,37 @@ def test_only_a_signed_bundle_is_taken(tmp_path: Path) -> None:
     done = sidecar("serve", "--data-dir", ledger, "--dev", *flags, **trust)
     assert done.returncode == 2 and "signature" in done.stderr
     bundle(policy, signed=True)
-    with serving(ledger, *flags, **trust) as server:
+    with serving(ledger, *flags, **trust, **PERIOD) as server:
         until(server, "crm.read", ("ALLOW", "reader"))
+        served = policy.with_suffix(".tar.gz")
+        served.unlink()
+        write(served, action="crm.write")  # a directory in its place, which nobody signed
+        eventually(ledger, lambda history: "only signed bundle files" in str(refusals(history)))
+        until(server, "crm.write", ("DENY", "not_granted"))
         assert server.stop() == 0
     active = shown(ledger)["active"]
     assert active["source"]["kind"] == "bundle"
     assert {step["step"]: step["outcome"] for step in active["gate"]}["signature"] == "passed"
-    assert (
-        sidecar(
-            "serve", "--data-dir", ledger, "--policy", policy, **{**trust, "SIDECAR_POLICY_TRUST_BUNDLE_KEY_ID": ""}
-        ).returncode
-        == 2
-    )
+
+
+@pytest.mark.parametrize(
+    ("settings", "cause"),
+    [
+        ({"policy_source_path": "p", "policy_source_git_url": "/r"}, "both set"),
+        ({"opa": "unix:/s"}, "the engine is wasm"),
+        ({"opa": "unix:/s", "engine": "opa", "policy_source_git_url": "/r"}, "the running OPA named by opa holds"),
+        ({"policy_source_git_ref": "main"}, "policy_source_git_ref is set, but policy.source.git.url is not"),
+        ({"policy_trust_allowed_signers": "s"}, "allowed_signers is for commits"),
+        ({"policy_trust_allowed_signers": "s", "engine": "opa", "opa": "unix:/s"}, "allowed_signers is for commits"),
+        ({"policy_trust_allowed_signers": "s", "policy_source_path": "p"}, "allowed_signers is for commits"),
+        ({"policy_trust_bundle_key_file": "k", "policy_trust_bundle_key_id": "i"}, "is for bundle files"),
+        ({"policy_trust_bundle_key_file": "k", "policy_source_path": "p"}, "bundle_key_id is not set"),
+        ({"policy_trust_bundle_key_id": "i", "policy_source_path": "p"}, "bundle_key_file is not set"),
+    ],
+)
+def test_trust_that_would_have_no_effect_is_refused(settings: dict[str, str], cause: str) -> None:
+    with pytest.raises(UsageError, match=cause):
+        Config(data_dir="x", **settings)  # type: ignore[arg-type]
 
 
 def test_an_impure_policy_is_let_in_by_name_and_says_so(tmp_path: Path) -> None:
@@ -68,6 +93,9 @@ def test_an_impure_policy_is_let_in_by_name_and_says_so(tmp_path: Path) -> None:
         until(server, "crm.read", ("ALLOW", "reader"))
         assert server.stop() == 0
     assert shown(ledger)["active"]["impure_builtins"] == ["time.now_ns"]
+    decided = [payload for header, payload in recorded(ledger) if header.type is EntryType.DECISION]
+    assert decided and all(payload["impure_builtins"] == ["time.now_ns"] for payload in decided)
+    assert "(not exactly re-runnable: uses time.now_ns)" in sidecar("show", ledger).stdout
     assert "NOT exactly re-runnable: uses time.now_ns" in sidecar("policy", "show", ledger).stdout
 
 
@@ -90,13 +118,22 @@ def test_a_rollback_is_taken_only_where_it_is_allowed(tmp_path: Path) -> None:
 
 
 def test_a_source_that_is_gone_for_too_long_denies(tmp_path: Path) -> None:
+    """Also after a restart, which makes the policy no younger."""
+    team = Team(tmp_path)
     ledger, _ = made(tmp_path)
-    policy = write(tmp_path / "policy")
-    stale = {**PERIOD, "SIDECAR_POLICY_MAX_STALENESS": "3", "SIDECAR_POLICY_STALE": "deny"}
-    with serving(ledger, "--policy", policy, **stale) as server:
-        until(server, "crm.read", ("ALLOW", "reader"))
-        policy.rename(tmp_path / "away")
+    served, away = team.repository.path, tmp_path / "away"
+    stale = {"SIDECAR_POLICY_MAX_STALENESS": "2", "SIDECAR_POLICY_STALE": "deny"}
+    flags = ("--config", configured(tmp_path, team, {"url": f"file://{served}"}))
+    team.push("crm.read", "one")
+    with serving(ledger, *flags, **stale) as server:
+        until(server, "crm.read", ("ALLOW", "one"))
+        served.rename(away)
         until(server, "crm.read", ("DENY", "policy_stale"))
-        shutil.move(tmp_path / "away", policy)
-        until(server, "crm.read", ("ALLOW", "reader"))
         assert server.stop() == 0
+    with serving_unready(ledger, *flags, **stale) as server:
+        until(server, "crm.read", ("DENY", "policy_stale"))
+        away.rename(served)
+        until(server, "crm.read", ("ALLOW", "one"))
+        assert server.stop() == 0
+    after = itertools.dropwhile(lambda entry: entry[1].get("event") != "resumed", recorded(ledger))
+    assert next(p["cause"] for h, p in after if h.type is EntryType.DECISION) == "policy_stale"

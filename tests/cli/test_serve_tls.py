@@ -16,9 +16,11 @@ from sidecar.client import Effect, Guard, NoDecision, TlsFiles
 from sidecar.errors import UsageError
 from tests.api.tls_files import NAME, Files, server_certificate
 from tests.authorities import HOUR, NOW, Authority
+from tests.identity.agents import BILLING, registry_text
 from tests.program import BIN, START_SECONDS, environment, made, sidecar
 
 CA = Authority("ca")
+ID = "spiffe://a/billing-agent"
 QUESTION = ("crm.read", ("customer", "acme-42"))
 
 REFUSED = {
@@ -31,6 +33,11 @@ REFUSED = {
     ),
     "TLS on a unix socket": ('[tls]\ncert_file = "a"\nkey_file = "b"', "TLS is for listen on host:port"),
     "SPIFFE on a unix socket": ('listen = "unix:/x"\n[spiffe]\nsocket = "c"', "TLS is for listen on host:port"),
+    "mTLS on a unix socket": ('require = ["mtls"]', "set listen to host:port"),
+    "mTLS where callers show no certificate": (
+        'listen = "127.0.0.1:0"\nrequire = ["signature", "mtls"]\n[tls]\ncert_file = "a"\nkey_file = "b"',
+        "callers show no certificate",
+    ),
     "plain on all addresses": ('listen = "0.0.0.0:0"', "without TLS"),
     "plain on all addresses of IPv6": ('listen = "[::]:0"', "without TLS"),
     "plain on a name": ('listen = "sidecar.internal:0"', "without TLS"),
@@ -61,7 +68,7 @@ def test_plain_tcp_that_others_reach_must_be_asked_for_by_name() -> None:
 def test_material_that_is_not_there_ends_the_start_with_a_mend(tmp_path, settings, why):
     ledger, _ = made(tmp_path)
     file = tmp_path / "sidecar.toml"
-    file.write_text(f'data_dir = "{ledger}"\n{settings}\n')
+    file.write_text(f'data_dir = "{ledger}"\ndev = true\n{settings}\n')
     done = sidecar("serve", "--config", file)
     assert (done.returncode, why in done.stderr.splitlines()[-1]) == (2, True), done.stderr
     assert "Traceback" not in done.stderr
@@ -69,7 +76,7 @@ def test_material_that_is_not_there_ends_the_start_with_a_mend(tmp_path, setting
 
 def test_a_port_without_a_host_is_loopbacks(tmp_path: Path) -> None:
     ledger, _ = made(tmp_path)
-    with _served(["--data-dir", str(ledger), "--listen", ":0"]) as (process, address):
+    with _served(["--data-dir", str(ledger), "--listen", ":0", "--dev"]) as (process, address):
         assert address.startswith("127.0.0.1:")
         port = f":{int(address.rpartition(':')[2]):04X}"
         tables = [Path(f"/proc/{process.pid}/net/{name}").read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
@@ -81,12 +88,14 @@ def test_a_port_without_a_host_is_loopbacks(tmp_path: Path) -> None:
 def test_a_served_sidecar_takes_new_files_and_says_what_it_cannot_use(tmp_path: Path) -> None:
     ledger, _ = made(tmp_path)
     server, caller = Files(tmp_path / "server"), Files(tmp_path / "caller")
-    for files, shown in (server, server_certificate(CA)), (caller, CA.issue("spiffe://a/billing-agent")):
+    for files, shown in (server, server_certificate(CA)), (caller, CA.issue(ID)):
         files.place.mkdir()
         files.write(shown, CA)
-    flags = ["--data-dir", str(ledger), "--listen", "127.0.0.1:0", "--dev"]
+    (tmp_path / "registry.json").write_bytes(registry_text(BILLING.entry(spiffe_ids=[{"id": ID}])))
+    flags = ["--data-dir", str(ledger), "--listen", "127.0.0.1:0"]
     names = ("SIDECAR_TLS_CERT_FILE", "SIDECAR_TLS_KEY_FILE", "SIDECAR_TLS_CLIENT_CA_FILE")
-    variables = dict(zip(names, server.paths, strict=True))
+    believed = {"SIDECAR_REQUIRE": "mtls", "SIDECAR_REGISTRY": str(tmp_path / "registry.json")}
+    variables = {**dict(zip(names, server.paths, strict=True)), **believed}
     with _served(flags, **variables) as (process, address):
         with Guard(address, agent="billing-agent", timeout=20, tls=TlsFiles(*caller.paths, NAME)) as guard:
             assert guard.ask(*QUESTION).effect is Effect.ALLOW

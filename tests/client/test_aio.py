@@ -345,3 +345,17 @@ def test_a_question_that_permits_nothing_and_a_report_of_what_was_run_elsewhere(
     assert drive(sidecar, scenario) == 8
     assert [(t.decision_id, t.response) for t in sidecar.told] == [("d-0", b"null")]
     assert sidecar.asked[1].last_receipt == sidecar.given[1]
+
+
+def test_where_an_executor_is_named_it_reports(drive):
+    sidecar = FakeSidecar(allow(permit=b"a permit"), allow(permit=b"p", obligations=[MASK]))
+
+    async def scenario(guard, _):
+        async with guard.guarded("payments.transfer", ACCOUNT, {"amount": 120}, executor="payments-api") as permit:
+            handed_on = permit.decision.permit, permit.decision.executor
+        with pytest.raises(UnmetObligation):
+            await guard.check("payments.transfer", ACCOUNT, executor="payments-api")
+        return handed_on
+
+    assert drive(sidecar, scenario) == (b"a permit", "payments-api")
+    assert sidecar.told == []

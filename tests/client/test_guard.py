@@ -510,3 +510,38 @@ def test_the_client_is_cheap_to_import():
     script = f"import sys, sidecar.client; print([m for m in {heavy} if m in sys.modules])"
     said = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert said.strip() == "[]"
+
+
+def test_the_permit_is_handed_on_and_the_executor_reports():
+    sidecar = FakeSidecar(allow(permit=b"a permit"), allow(permit=b"another"))
+    guard = guard_of(sidecar)
+    with guard.guarded("payments.transfer", ACCOUNT, {"amount": 120}, executor="payments-api") as permit:
+        decision = permit.decision
+    with pytest.raises(ZeroDivisionError):
+        transfer_that_fails(guard)
+    assert (decision.executor, decision.permit, decision.arguments) == ("payments-api", b"a permit", b'{"amount":120}')
+    assert [asked.executor for asked in sidecar.asked] == ["payments-api", "payments-api"]
+    assert sidecar.told == [] and guard.unreported == 0
+
+
+def transfer_that_fails(guard: Guard) -> None:
+    with guard.guarded("payments.transfer", ACCOUNT, {"amount": 120}, executor="payments-api"):
+        raise ZeroDivisionError
+
+
+def test_an_unmet_obligation_is_not_reported_in_the_executors_place():
+    said = allow(permit=b"a permit", obligations=[pb.Obligation(kind="mask")])
+    sidecar, ran = FakeSidecar(said), []
+    with pytest.raises(UnmetObligation):
+        transfer(guard_of(sidecar), ran, executor="payments-api")
+    assert ran == [] and sidecar.told == []
+
+
+def test_an_allow_without_the_permit_that_was_asked_for_is_none():
+    sidecar, ran = FakeSidecar(allow()), []
+    with pytest.raises(NoDecision, match="no permit"):
+        transfer(guard_of(sidecar), ran, executor="payments-api")
+    assert ran == []
+    denied = FakeSidecar(deny())
+    with pytest.raises(Denied):
+        transfer(guard_of(denied), ran, executor="payments-api")

@@ -8,7 +8,7 @@ import grpc
 import pytest
 
 from sidecar.client import Guard, NoDecision
-from sidecar.client.retry import QUESTION_AGAIN, REPORT_AGAIN, Pace, Patience, Tries
+from sidecar.client.retry import Pace, Patience, Tries
 from sidecar.errors import UsageError
 from tests.client.fake_sidecar import AT_ONCE, Abort, FakeSidecar, allow, scripted_channel
 
@@ -80,7 +80,7 @@ def test_pauses_double_up_to_a_limit_and_chance_shortens_them():
 
 def test_attempts_share_one_deadline():
     clock = Clock()
-    tries = Tries(Patience("unix:/x", 2.0, 4, clock.pace()), QUESTION_AGAIN)
+    tries = Tries(Patience("unix:/x", 2.0, 4, clock.pace()))
     shares = []
     for _ in range(3):
         shares.append(tries.seconds)
@@ -96,7 +96,7 @@ def test_attempts_share_one_deadline():
 
 def test_nothing_is_tried_after_the_deadline():
     clock = Clock()
-    tries = Tries(Patience("unix:/x", 2.0, 50, clock.pace()), QUESTION_AGAIN)
+    tries = Tries(Patience("unix:/x", 2.0, 50, clock.pace()))
     clock.now += 1.99
     with pytest.raises(NoDecision):
         tries.pause_after(Failed(grpc.StatusCode.UNAVAILABLE))
@@ -104,7 +104,7 @@ def test_nothing_is_tried_after_the_deadline():
 
 def test_a_sidecar_that_never_came_back_is_unreachable_not_late():
     clock = Clock()
-    tries = Tries(Patience("unix:/x", 2.0, 2, clock.pace()), QUESTION_AGAIN)
+    tries = Tries(Patience("unix:/x", 2.0, 2, clock.pace()))
     assert not tries.waits
     tries.pause_after(Failed(grpc.StatusCode.UNAVAILABLE))
     assert tries.waits
@@ -113,15 +113,12 @@ def test_a_sidecar_that_never_came_back_is_unreachable_not_late():
     assert caught.value.cause == "unreachable"
 
 
-def test_a_report_has_all_the_time_there_is():
-    clock = Clock()
-    assert Tries(Patience("unix:/x", 2.0, 4, clock.pace()), REPORT_AGAIN).seconds == 2.0
-
-
 @pytest.mark.parametrize(
-    ("fault", "sent"), [(AWAY, 4), (LATE, 1), (Abort(grpc.StatusCode.CANCELLED), 1)], ids=["away", "late", "cancelled"]
+    ("fault", "sent"),
+    [(AWAY, 4), (LATE, 4), (Abort(grpc.StatusCode.CANCELLED), 4), (Abort(grpc.StatusCode.FAILED_PRECONDITION), 1)],
+    ids=["away", "late", "cancelled", "refused"],
 )
-def test_a_report_is_repeated_only_where_it_most_likely_did_not_arrive(fault, sent):
+def test_a_report_is_repeated_as_a_question_is(fault, sent):
     sidecar = FakeSidecar(allow(), report_fault=fault)
     guard = guard_of(sidecar)
     with guard.guarded("a", ACCOUNT):

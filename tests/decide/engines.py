@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from sidecar.decide import InForce
@@ -21,8 +21,8 @@ class AnyPolicy(InForce):
     def __init__(self, ledger: Ledger | None = None) -> None:
         super().__init__(Switch("wasm", "agents/decision"), ledger)  # type: ignore[arg-type]  # asked for registries
 
-    async def check(self, version: PolicyVersion) -> None:
-        pass
+    async def check(self, version: PolicyVersion) -> Sequence[str]:
+        return ()
 
 
 class ScriptedEngine:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections.abc import Callable
 from pathlib import Path
 
@@ -106,6 +107,42 @@ def test_a_refused_revision_is_on_record_once_and_changes_nothing(tmp_path: Path
     refused = [v for h, v in recorded(place.directory) if h.type is EntryType.POLICY and v["event"] == "refused"]
     assert refused[0]["gate"] == FAILED and refused[0]["bundle_digest"] == ""
     assert refused[1]["gate"][0]["step"] == "source"
+
+
+def test_what_was_refused_is_examined_again_now_and_then(tmp_path: Path) -> None:
+    """The fault may have been this machine's. It is on record once, also where two of them take turns."""
+    counts, source, judged = Counts(), Given(), [0]
+
+    async def on_a_full_disk(candidate: Candidate) -> Examined:
+        judged.append(len(source.asked))
+        return Examined(None, None, FAILED) if len(judged) <= 9 else await examined(candidate)
+
+    async def story(place: Place) -> None:
+        following = Follower(source, "git", on_a_full_disk, built, place.in_force, counts)
+        while not await following.look():
+            pass
+        assert await place.decide() == ("ALLOW", "policy", "r1")
+        following = follower(place, source, counts)
+        for holds in ("bad1", "bad2", "bad1", "r1", "bad2", "bad1"):
+            source.holds = holds
+            assert await following.look() is (holds == "r1")
+
+    place = run(tmp_path, story)
+    assert [after - before for before, after in itertools.pairwise(judged)] == [1, 1, 2, 4, 8, 16, 32, 64, 64]
+    assert place.policies() == [("refused", "r1"), ("activated", "r1"), ("refused", "bad1"), ("refused", "bad2")]
+    assert counts.events == ["refused", "activated", "refused", "refused"]
+
+
+def test_after_a_restart_the_source_is_asked_what_follows_the_last_one(tmp_path: Path) -> None:
+    source = Given()
+
+    async def story(place: Place) -> None:
+        following = Follower(source, "git", examined, built, place.in_force, Counts(), before="r0")
+        await following.look()
+        await following.look()
+
+    run(tmp_path, story)
+    assert source.asked == [("", "r0"), ("r1", "r1")]
 
 
 def test_what_cannot_be_reached_or_loaded_is_tried_again(tmp_path: Path) -> None:

@@ -71,7 +71,11 @@ class Place:
         self.now = 1000.0
         self.in_force = InForce(self.switch, self.ledger, monotonic=lambda: self.now, **settings)
         self.path = DecisionPath(
-            self.switch, self.in_force, self.ledger, Settings(development=True), new_id=new_decision_id
+            self.switch,
+            self.in_force,
+            self.ledger,
+            Settings(development=True, evaluate_timeout=60.0),
+            new_id=new_decision_id,
         )
 
     async def put(self, engine: Versioned) -> None:
@@ -192,7 +196,7 @@ def test_alternatives_are_judged_by_one_policy(tmp_path: Path) -> None:
         changing = Changing("r1")
         task = asyncio.create_task(place.put(changing))
         await task
-        place.in_force._admitted.add(("wasm", "agents/decision", "r2", bundle("r2")[1]))  # in the midst of a change
+        place.in_force._admitted[("wasm", "agents/decision", "r2", bundle("r2")[1])] = ()  # in the midst of a change
         answer = await place.path.decide(ASKED, UNPROVED)
         assert answer.judged.version == answer.alternatives[0].version == r2.version
 
@@ -216,6 +220,45 @@ def test_what_others_feed_is_recorded_before_it_decides(tmp_path: Path) -> None:
         ("POLICY", "r1"), ("DECISION", "r1"), ("POLICY", "r2"), ("DECISION", "r2"), ("DECISION", "r2"),
     ]  # fmt: skip
     assert place.policies() == [("observed", "r1"), ("observed", "r2")]
+
+
+def test_what_others_feed_must_name_its_revision(tmp_path: Path) -> None:
+    """A policy put into OPA by itself carries none: it could change without anybody's noticing."""
+
+    async def story(place: Place) -> None:
+        engine = Versioned("r1")
+        engine.reported = PolicyVersion("opa", "1", "agents/decision", "", "")
+        place.switch.put(engine)
+        assert await place.decide() == ("DENY", "policy_not_active", "")
+        with pytest.raises(PolicyNotActive, match="names no revision"):
+            await place.in_force.observe(engine.reported)
+
+    assert run(tmp_path, story, observing=Origin("opa", "unix:/opa.sock")).policies() == []
+
+
+def test_the_age_of_the_last_look_outlives_a_restart(tmp_path: Path) -> None:
+    looked: list[float] = []
+
+    async def story(place: Place) -> None:
+        await place.put(Versioned("r1"))
+        assert await place.decide() == ("DENY", "policy_stale", "r1")
+        place.in_force.synced()
+        assert await place.decide() == ("ALLOW", "policy", "r1") and looked == [1]
+
+    run(tmp_path, story, staleness=Staleness(60, deny=True), age=61.0, on_sync=lambda: looked.append(1))
+
+
+def test_decisions_by_an_impure_policy_say_so(tmp_path: Path) -> None:
+    async def story(place: Place) -> None:
+        await place.put(Versioned("r1"))
+        await place.decide()
+        impure = Origin("directory", "/policies", impure_builtins=("rand.intn", "time.now_ns"))
+        await place.in_force.put_in_force(Versioned("r2"), bundle("r2")[0], impure)
+        await place.decide()
+
+    place = run(tmp_path, story)
+    marks = [v.get("impure_builtins") for h, v in recorded(place.directory) if h.type is EntryType.DECISION]
+    assert marks == [None, ["rand.intn", "time.now_ns"]]
 
 
 @pytest.mark.parametrize(("deny", "then"), [(True, ("DENY", "policy_stale", "r1")), (False, ("ALLOW", "policy", "r1"))])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
 import subprocess
@@ -9,8 +10,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.languages.building import go_example, node_example
+from sidecar.chain.digests import arguments_digest, target_digest
+from sidecar.chain.permit import Permit
+from tests.languages.building import HERE, go_example, node_example
+from tests.needs import needs_program
 from tests.program import made, serving, sidecar
 
 Build = Callable[[Path], list[str]]
@@ -42,7 +47,64 @@ def test_the_example_asks_acts_and_reports(build: Build, tmp_path: Path) -> None
     assert report["verdict"] == "UNANCHORED", report["findings"]
 
 
+@pytest.mark.parametrize("kind", ["ed25519", "p256"])
+def test_the_node_example_signs(kind: str, tmp_path: Path) -> None:
+    """From proto/SIGNING.md alone: a sidecar that believes signatures alone answers, and anybody can check them."""
+    command = node_example(tmp_path)
+    ledger, _ = made(tmp_path)
+    registry = tmp_path / "registry.json"
+    key = tmp_path / "agent.pem"
+    assert sidecar("keys", "agent", "--type", kind, "--out", key).returncode == 0
+    public = tmp_path / "agent.pub.pem"
+    assert sidecar("agents", "add", "--registry", registry, "--key", public, "billing-agent").returncode == 0
+    with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server:
+        unsigned = run(command, server.address)
+        assert unsigned.returncode != 0 and "ALLOW" not in unsigned.stdout
+        done = subprocess.run([*command, server.address, str(key)], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert server.stop() == 0
+    report = json.loads(sidecar("verify", ledger, "--json").stdout)
+    assert (report["verdict"], report["decisions"]["signed"]) == ("UNANCHORED", 1), report["findings"]
+
+
 def entry(ledger: Path, seq: str) -> dict:
     payload = json.loads(sidecar("show", ledger, "--seq", seq, "--json").stdout)["payload"]
     assert isinstance(payload, dict)
     return payload
+
+
+GIVEN = Permit(
+    b"c" * 32, "0190a5b2-5c3d-7a10-8000-0123456789ab", 17, "billing-agent", "crm-api",
+    target_digest("crm.read", "customer", "acmé-42"), arguments_digest(b'{"n":1}'), 2**62,
+)  # fmt: skip
+IDENTITY = Ed25519PrivateKey.generate()
+
+
+def checked(note: bytes, **changed: str) -> subprocess.CompletedProcess[bytes]:
+    """What the executor in Node says of a permit."""
+    asked = {
+        "chain": GIVEN.chain_id.hex(), "identity": IDENTITY.public_key().public_bytes_raw().hex(),
+        "executor": "crm-api", "action": "crm.read", "type": "customer", "id": "acmé-42", "arguments": '{"n":1}',
+    } | changed  # fmt: skip
+    command = [needs_program("node"), HERE / "node" / "permit.js", *asked.values()]
+    return subprocess.run(command, input=note, capture_output=True, timeout=60)
+
+
+def test_an_executor_in_node_checks_a_permit_offline() -> None:
+    note = GIVEN.sign(IDENTITY)
+    done = checked(note)
+    assert (done.returncode, done.stdout.decode().strip()) == (0, GIVEN.decision_id), done.stderr
+    for name, other in (
+        *(("chain", "dd" * 32), ("identity", "11" * 32), ("executor", "bank-api"), ("action", "crm.write")),
+        *(("type", "customeracm"), ("id", "é-42"), ("arguments", '{"n": 1}'), ("arguments", "")),
+    ):
+        refused = checked(note, **{name: other})
+        assert refused.returncode == 1 and not refused.stdout, name
+    spoilt = bytearray(note)
+    spoilt[60] ^= 1
+    late = dataclasses.replace(GIVEN, not_after=1_764_100_000_000_000_000).sign(IDENTITY)
+    other = GIVEN.sign(Ed25519PrivateKey.generate())
+    twice = note + note.split(b"\n\n")[1]
+    for bad in (bytes(spoilt), late, other, twice, b"", note[:-1]):
+        refused = checked(bad)
+        assert refused.returncode == 1 and not refused.stdout and b"permit refused" in refused.stderr

@@ -180,8 +180,8 @@ class World:
 
 def refused(cause: str = "too long", count: int = 1) -> Draft:
     payload = {
-        "type": "REJECTED", "code": "INVALID_ARGUMENT", "field": "action", "cause": cause, "peer": "unix",
-        "principal": "", "decision_id": "", "count": count,
+        "type": "REJECTED", "call": "Decide", "code": "INVALID_ARGUMENT", "field": "action", "cause": cause,
+        "peer": "unix", "principal": "", "decision_id": "", "count": count,
     }  # fmt: skip
     return Draft(EntryType.REJECTED, payload)
 

@@ -28,6 +28,9 @@ REQUEST: dict[str, Any] = {
     "context": {},
     "purpose": "invoice 4711",
     "time": "2026-11-23T12:00:00.123456789Z",
+    "executor": None,
+    "delegation": [],
+    "approvals": [],
 }
 
 

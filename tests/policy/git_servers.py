@@ -141,7 +141,12 @@ class Front:
     elsewhere: str = ""  # an address to redirect to
     asked: list[str] = field(default_factory=list)
     reached: threading.Event = field(default_factory=threading.Event)  # the place to hang at
-    over: threading.Event = field(default_factory=threading.Event)
+    over: threading.Event = field(default_factory=threading.Event)  # what hangs may end
+
+    def let_go(self) -> None:
+        """Break off what hangs, and answer again as a server does."""
+        self.deliver, over, self.over = None, self.over, threading.Event()
+        over.set()
 
 
 @contextlib.contextmanager
@@ -237,13 +242,14 @@ def _cgi(
 
 
 def hang_after(count: int, where: str) -> Deliver:
-    """Send so many bytes of the answer to requests whose path ends so, and then nothing until the test is over."""
+    """Send so many bytes of the answer to requests whose path ends so, and then nothing until the test lets go."""
 
     def deliver(front: Front, path: str, body: bytes, write: Callable[[bytes], object]) -> None:
+        over = front.over
         write(body[:count] if path.endswith(where) else body)
         if path.endswith(where) and len(body) > count:
             front.reached.set()
-            front.over.wait()
+            over.wait()
 
     return deliver
 
@@ -349,7 +355,8 @@ def ssh_server() -> Iterator[Ssh]:
         config.write_text(
             f"HostKey {host}\nAuthorizedKeysFile {authorized}\nStrictModes no\nUsePAM no\nPidFile none\n"
             f"PasswordAuthentication no\nKbdInteractiveAuthentication no\nPermitRootLogin prohibit-password\n"
-            f"ListenAddress 127.0.0.1:{port}\nAcceptEnv GIT_PROTOCOL\nLogLevel ERROR\n"
+            f"ListenAddress 127.0.0.1:{port}\nAcceptEnv GIT_PROTOCOL\nLogLevel ERROR\nMaxStartups 100\n"
+            f"LoginGraceTime 0\n{_unpunished(sshd)}"
         )
         with subprocess.Popen([sshd, "-D", "-e", "-f", str(config)], stderr=subprocess.PIPE) as process:
             try:
@@ -357,6 +364,12 @@ def ssh_server() -> Iterator[Ssh]:
                 yield Ssh(port, pwd.getpwuid(os.geteuid()).pw_name, key, known, authorized, place)
             finally:
                 process.terminate()
+
+
+def _unpunished(sshd: str) -> str:
+    """Since OpenSSH 9.8 an address is turned away after failed logins, and here all come from one."""
+    known = subprocess.run([sshd, "-T", "-f", "/dev/null", "-o", "PerSourcePenalties=no"], capture_output=True)
+    return "" if b"Bad configuration option" in known.stderr else "PerSourcePenalties no\n"
 
 
 def _ssh_key(file: Path) -> Path:
@@ -370,10 +383,10 @@ def _free_port() -> int:
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 120
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
-            socket.create_connection(("127.0.0.1", port), 1).close()
+            socket.create_connection(("127.0.0.1", port), 60).close()
             return
         assert process.poll() is None, process.stderr and process.stderr.read()
         time.sleep(0.02)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.errors import EngineError
-from sidecar.policy import OpaProgram, Pace, SupervisedOpa
+from sidecar.policy import BuiltPolicy, GateSettings, OpaProgram, Pace, SupervisedOpa, build_files, read_policy
 from sidecar.policy.opa_process import OpaProcess
 
 ENTRYPOINT = "p/decision"
@@ -32,9 +32,13 @@ QUICK = Pace(probe_every=0.05, hung_after=0.5, first_delay=0.01, longest_delay=0
 PATIENT = Pace(probe_every=0.05, hung_after=60, first_delay=0.01, longest_delay=0.05)
 
 
+async def built(program: OpaProgram, policy: Path) -> BuiltPolicy:
+    return await build_files(program, read_policy(policy), GateSettings(ENTRYPOINT))
+
+
 @contextlib.asynccontextmanager
 async def supervised(program: OpaProgram, policy: Path, **options: Any) -> AsyncIterator[SupervisedOpa]:
-    engine = SupervisedOpa(program, policy, ENTRYPOINT, **{"pace": QUICK, **options})
+    engine = SupervisedOpa(program, await built(program, policy), ENTRYPOINT, **{"pace": QUICK, **options})
     try:
         yield engine
     finally:

@@ -173,13 +173,16 @@ def test_an_expectation_becomes_the_whole_document() -> None:
     assert found == []
     assert (made.name, made.line, made.effect, made.reasons, made.obligations) == ("n", 2, "DENY", ("a", "b"), None)
     assert made.document == {
-        "agent": {"id": "a", "proof": "asserted", "attributes": {"team": "x"}},
+        "agent": {"id": "a", "proof": "asserted", "roles": [], "attributes": {"team": "x"}},
         "action": "act",
         "resource": {"type": "t", "id": "i"},
         "arguments": {},
         "context": {},
         "purpose": "",
         "time": "2026-11-23T12:00:00.500000000Z",
+        "executor": None,
+        "delegation": [],
+        "approvals": [],
     }
     assert made.document.keys() == REQUEST.keys()
 

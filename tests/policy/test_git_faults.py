@@ -118,7 +118,7 @@ def test_a_cache_of_another_repository(repository: Repository, tmp_path: Path) -
 
 
 def await_(condition: Callable[[], object]) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -137,7 +137,7 @@ def test_kill_9_of_the_process_that_fetches(front: Front, repository: Repository
 
     thread = threading.Thread(target=look)
     thread.start()
-    assert front.reached.wait(30)
+    assert front.reached.wait(300)
     (child,) = fetching(os.getpid())
     os.kill(child, signal.SIGKILL)
     thread.join()
@@ -157,7 +157,7 @@ def test_kill_9_of_the_sidecar_ends_the_fetch(front: Front, repository: Reposito
     )
     command = [sys.executable, "-c", code, settings.url, settings.tls_ca_file, str(cache)]
     with subprocess.Popen(command, cwd=ROOT) as sidecar:
-        assert front.reached.wait(30)
+        assert front.reached.wait(300)
         (child,) = fetching(sidecar.pid)
         front.deliver = None
         with pytest.raises(PolicySourceError, match="in use by another process"):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 import zlib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -272,19 +271,24 @@ def test_servers_that_hang_or_drip(repository: Repository, authority: Authority,
         port = stack.enter_context(silent_server())
         ssh = GitSettings(f"ssh://127.0.0.1:{port}/x", ssh_key_file=str(known), known_hosts_file=str(known))
         asked = [GitSettings(f"https://127.0.0.1:{port}/x.git"), ssh, *map(over_https, fronts)]
-        settings = [replace(one, timeout=6.0) for one in asked]
-        caches = [tmp_path / f"cache{number}" for number in range(len(settings))]
-        with ThreadPoolExecutor(len(settings)) as pool:
-            said = list(pool.map(timed, settings, caches))
-        for cause, stage in zip(said, [refs, refs, *(stage for _, stage in cases)], strict=True):
-            assert f"not done within 6 s, {stage}; try again later" in cause
+        caches = [tmp_path / f"cache{number}" for number in range(len(asked))]
+        stages = [refs, refs, *(stage for _, stage in cases)]
+        limit = 2  # seconds: enough to get that far on a quick machine; a slow one is given longer
+        while not all(map(hung, looked(asked, limit, caches), stages)):
+            limit *= 2
+            assert limit <= 128
         assert not fetching(os.getpid())
-        fronts[2].deliver = None
+        fronts[2].let_go()
         assert GitSource(over_https(fronts[2]), caches[4]).look("", "") is not None
 
 
-def timed(settings: GitSettings, cache: Path) -> str:
-    began = time.monotonic()
-    said = trouble(settings, cache)
-    assert time.monotonic() - began < settings.timeout + 20, "it ended when it should, give or take a busy machine"
-    return said
+def looked(asked: list[GitSettings], limit: float, caches: list[Path]) -> list[str]:
+    """Why each of the looks, all at once, ended without a policy."""
+    with ThreadPoolExecutor(len(asked)) as pool:
+        return list(pool.map(trouble, [replace(one, timeout=limit) for one in asked], caches))
+
+
+def hung(cause: str, stage: str) -> bool:
+    """Whether it was ended for its time, and had come so far."""
+    assert "not done within" in cause
+    return f"s, {stage}; try again later" in cause

@@ -285,7 +285,7 @@ def test_a_key_must_be_valid_now_too(repository: Repository, signed: bytes) -> N
     key = repository.public("ed25519")
     expired = f'a@x valid-before="20260701Z" {key}\n'
     assert repository.git_trusts(repository.store(signed), expired)
-    assert "valid to 2026-07-01T00:00:00Z only, and so not now (2026-11-24" in str(judge(signed, expired))
+    assert "valid to 2026-07-01T00:00:00Z only, and so not now; sign it" in str(judge(signed, expired))
     assert judge(signed, expired, None) == Signer("a@x", repository.fingerprint("ed25519"))
     late = f'a@x valid-after="20260701Z" {key}\n'
     assert "not at the commit's own time (2026-06-01T12:00:00Z)" in str(judge(signed, late))

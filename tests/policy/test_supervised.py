@@ -25,6 +25,7 @@ from .supervision import (
     ENTRYPOINT,
     PATIENT,
     address_space,
+    built,
     eventually,
     gone,
     run,
@@ -232,7 +233,12 @@ def test_a_crash_loop_backs_off_with_jitter(
 
     async def main() -> None:
         engine = SupervisedOpa(
-            find_opa(str(link)), policy, ENTRYPOINT, sleep=sleep, monotonic=lambda: now, chance=lambda: 0.5
+            find_opa(str(link)),
+            await built(program, policy),
+            ENTRYPOINT,
+            sleep=sleep,
+            monotonic=lambda: now,
+            chance=lambda: 0.5,
         )
         link.unlink()
         link.symlink_to(crashing)
@@ -287,7 +293,7 @@ def test_closing_while_it_starts_and_while_it_waits_leaves_nothing(program: OpaP
         await asyncio.Event().wait()
 
     async def main() -> None:
-        engine = SupervisedOpa(program, policy, ENTRYPOINT)
+        engine = SupervisedOpa(program, await built(program, policy), ENTRYPOINT)
         with pytest.raises(EngineUnavailable):
             await engine.evaluate({}, 1)  # begins the start
         await asyncio.sleep(0)
@@ -306,10 +312,10 @@ def test_closing_while_it_starts_and_while_it_waits_leaves_nothing(program: OpaP
 OWNER = """
 import asyncio, sys
 from pathlib import Path
-from sidecar.policy import SupervisedOpa, find_opa
+from sidecar.policy import BuiltPolicy, SupervisedOpa, find_opa
 
 async def main():
-    engine = SupervisedOpa(find_opa(sys.argv[1]), Path(sys.argv[2]), "p/decision")
+    engine = SupervisedOpa(find_opa(sys.argv[1]), BuiltPolicy.of(Path(sys.argv[2]).read_bytes()), "p/decision")
     await engine.ready()
     print(engine.process.pid, flush=True)
     await asyncio.Event().wait()
@@ -321,7 +327,9 @@ asyncio.run(main())
 @contextlib.contextmanager
 def owner(program: OpaProgram, policy: Path, temporary: Path) -> Iterator[tuple[subprocess.Popen[str], int]]:
     """A process with an OPA of its own, and a descriptor of that OPA; killed at the end."""
-    command = [sys.executable, "-c", OWNER, program.path, str(policy)]
+    bundle = policy.with_suffix(".tar.gz")
+    bundle.write_bytes(asyncio.run(built(program, policy)).packed)
+    command = [sys.executable, "-c", OWNER, program.path, str(bundle)]
     own = {**os.environ, "TMPDIR": str(temporary)}
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=own) as process:
         assert process.stdout is not None
