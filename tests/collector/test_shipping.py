@@ -236,10 +236,11 @@ def test_silence_and_its_webhook(tmp_path: Path) -> None:
         return (503 if got.qsize() == 1 else 200), b""
 
     with answering(answer) as url:
-        more = {"COLLECTOR_SILENCE_SECONDS": "0.5", "COLLECTOR_WEBHOOK": url}
+        more = {"COLLECTOR_SILENCE_SECONDS": "5", "COLLECTOR_WEBHOOK": url}
         with collecting(tmp_path / "collector", **more) as collector:
             config = tmp_path / "c.toml"
-            config.write_text(collector.settings("linger = 0"))
+            # A seal five times a second: while it lives it is heard, decisions or not.
+            config.write_text("segment_seconds = 0.2\n" + collector.settings("linger = 0"))
             with serving(ledger, "--config", config) as server:
                 decide(server, 1)
                 server.stop(signal.SIGKILL)
