@@ -32,7 +32,7 @@ from .source import Candidate, Commit, Source
 from .supervised import Pace, SupervisedOpa
 from .switch import Retired, Switch
 from .tree import TreeLimits
-from .verdict import Effect, Obligation, Reason, Verdict, interpret
+from .verdict import Approval, Effect, Obligation, Reason, Verdict, interpret
 from .versions import Policy, deciding, read_bundle, read_policy
 from .wasm import WasmEngine
 
@@ -43,6 +43,7 @@ __all__ = [
     "STARTER_BUNDLE",
     "STARTER_ENTRYPOINT",
     "AllowedSigners",
+    "Approval",
     "Bounds",
     "BuiltPolicy",
     "Bundle",
