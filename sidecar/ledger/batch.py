@@ -23,6 +23,7 @@ class Batch:
     entries: list[tuple[bytes, bytes]] = field(default_factory=list)
     notes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     index: list[tuple[bytes, bytes]] = field(default_factory=list)
+    abouts: list[tuple[bytes, bytes]] = field(default_factory=list)
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     attachments: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     forget_before: int = 0
@@ -38,6 +39,10 @@ class Batch:
     def decision(self, decision_id: bytes, seq: int) -> None:
         """Where the decision with this 16-byte id is."""
         self.index.append((decision_id, seq_key(seq)))
+
+    def about(self, ref_seq: int, seq: int, kind: int) -> None:
+        """That the entry ``seq``, of type ``kind``, refers to another."""
+        self.abouts.append((about_key(ref_seq, seq), bytes((kind,))))
 
     def attach(self, seq: int, digest: bytes, attachment: bytes) -> None:
         """What the entry names by its SHA-256; kept once."""
@@ -64,6 +69,11 @@ def seq_of(key: bytes) -> int:
     if len(key) != 8:
         raise LedgerDamaged("the key of an entry has not 8 bytes")
     return int.from_bytes(key, "big")
+
+
+def about_key(ref_seq: int, seq: int) -> bytes:
+    """The key of a reference: the entry referred to, then the one that refers."""
+    return seq_key(ref_seq) + seq_key(seq)
 
 
 def note_key(segment: int, kind: NoteKind) -> bytes:

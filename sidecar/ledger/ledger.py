@@ -146,9 +146,14 @@ class Ledger:
         Raises:
             NotFound: there is none. LedgerDamaged: what is stored there is not an entry. LedgerError: closed.
         """
-        body = self._store.entry(seq) if 0 <= seq < self.position().next_seq else None
+        if not 0 <= seq < self.position().next_seq:
+            raise _absent(seq)
+        return self._stored(seq)
+
+    def _stored(self, seq: int) -> Entry:
+        body = self._store.entry(seq)
         if body is None:
-            raise NotFound(f"seq: no entry {seq} in this ledger")
+            raise _absent(seq)
         try:
             stored = StoredEntry.parse(body)
             header = Header.decode(stored.header)
@@ -200,6 +205,23 @@ class Ledger:
         if decision is None or decision["decision_id"] != decision_id:
             raise LedgerDamaged("the index names another entry than that decision's; run `sidecar verify`")
         return seq
+
+    def about(self, seq: int) -> list[tuple[int, EntryType]]:
+        """Number and type of each durable entry that refers to this one, rising; each is held against the entry itself.
+
+        Raises:
+            LedgerDamaged: the index names an entry that does not refer to this one, or is of another type.
+        """
+        found: list[tuple[int, EntryType]] = []
+        for place, kind in self._store.about(seq):
+            try:
+                header = Header.decode(self._stored(place).header)
+            except NotFound:
+                raise _misled() from None
+            if (header.ref_seq, header.type) != (seq, kind):
+                raise _misled()
+            found.append((place, header.type))
+        return found
 
     def seq_of(self, decision_id: str) -> int:
         """As :meth:`find`. Raises NotFound where there is none."""
@@ -302,6 +324,14 @@ class Ledger:
         if Header.decode(entry.header).type is not EntryType.DECISION:
             return None
         return strictjson.parse_object(entry.payload, max_depth=MAX_DEPTH)
+
+
+def _absent(seq: int) -> NotFound:
+    return NotFound(f"seq: no entry {seq} in this ledger")
+
+
+def _misled() -> LedgerDamaged:
+    return LedgerDamaged("the index of references names an entry that refers to another; run `sidecar verify`")
 
 
 def _start(

@@ -16,11 +16,11 @@ import lmdb
 
 from sidecar.chain.limits import FORMAT
 from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerOtherVersion, LedgerUnknown
-from sidecar.ledger.batch import Batch, NoteKind, note_key, note_of, request_key, seq_key, seq_of
+from sidecar.ledger.batch import Batch, NoteKind, about_key, note_key, note_of, request_key, seq_key, seq_of
 
 FILE: Final = "ledger.mdb"
 _FORMAT_KEY: Final = b"format"
-_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached")
+_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about")
 _FORGET_AT_ONCE: Final = 512  # the most old repeat keys that one commit takes away
 
 
@@ -62,6 +62,10 @@ class Store(Protocol):
         """The number of the decision's entry, by an index that nothing vouches for."""
         ...
 
+    def about(self, seq: int) -> list[tuple[int, int]]:
+        """Number and type of each entry that refers to this one, rising, by an index that nothing vouches for."""
+        ...
+
     def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
         """The entry's number and receipt under a repeat key, by an index that nothing vouches for."""
         ...
@@ -92,9 +96,9 @@ class LmdbStore:
 
     def __init__(self, environment: lmdb.Environment) -> None:
         self._env = environment
-        self._entries, self._notes, self._index, self._requests, self._attachments, self._attached = (
-            environment.open_db(name) for name in _DATABASES
-        )
+        (
+            self._entries, self._notes, self._index, self._requests, self._attachments, self._attached, self._about,
+        ) = (environment.open_db(name) for name in _DATABASES)  # fmt: skip
         self._page = int(environment.stat()["psize"])
 
     @classmethod
@@ -146,6 +150,8 @@ class LmdbStore:
                 txn.put(key, digest, db=self._attached)
             for key, place in batch.index:
                 txn.put(key, place, db=self._index, overwrite=False)
+            for key, kind in batch.abouts:
+                txn.put(key, kind, db=self._about, overwrite=False)
             for key, recalled in batch.requests:
                 txn.put(key, recalled, db=self._requests)
             if batch.requests:
@@ -188,6 +194,18 @@ class LmdbStore:
         """As :meth:`Store.find`."""
         place = self._get(self._index, decision_id)
         return None if place is None else seq_of(place)
+
+    def about(self, seq: int) -> list[tuple[int, int]]:
+        """As :meth:`Store.about`. Raises LedgerDamaged for a row of another shape."""
+        rows: list[tuple[int, int]] = []
+        with _translated(), self._env.begin() as txn, txn.cursor(self._about) as cursor:
+            found = cursor.set_range(about_key(seq, 0))
+            while found and cursor.key().startswith(seq_key(seq)):
+                if len(cursor.value()) != 1:
+                    raise LedgerDamaged("the index of references has a row that nobody wrote; run `sidecar verify`")
+                rows.append((seq_of(cursor.key()[8:]), cursor.value()[0]))
+                found = cursor.next()
+        return rows
 
     def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
         """As :meth:`Store.recall`."""

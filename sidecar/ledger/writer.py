@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from uuid import UUID
 
 from sidecar.chain.entry import EntryType
+from sidecar.chain.limits import NO_SEQ
 from sidecar.errors import LedgerError
 from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock, Moment
@@ -167,6 +168,8 @@ class Writer:
             place += 0 if step else 1
             entry = self._epoch.write(item.entry, now)
             batch.entry(entry.seq, entry.body)
+            if item.entry.ref_seq != NO_SEQ:
+                batch.about(item.entry.ref_seq, entry.seq, item.entry.type)
             if item.entry.attachment is not None:
                 batch.attach(entry.seq, *item.entry.attachment)
             if entry.decided is not None:
