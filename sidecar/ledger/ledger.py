@@ -223,6 +223,13 @@ class Ledger:
             found.append((place, header.type))
         return found
 
+    def waiting(self, limit: int) -> list[int]:
+        """Numbers of the decisions that wait for approvals now, the first to expire first, at most ``limit``.
+
+        The index is only a hint: what it points to is for the caller to look at. Raises LedgerDamaged.
+        """
+        return self._store.waiting(self._clock.now().wall_ns, limit)
+
     def seq_of(self, decision_id: str) -> int:
         """As :meth:`find`. Raises NotFound where there is none."""
         seq = self.find(decision_id)

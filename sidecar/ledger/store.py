@@ -20,8 +20,8 @@ from sidecar.ledger.batch import Batch, NoteKind, about_key, note_key, note_of, 
 
 FILE: Final = "ledger.mdb"
 _FORMAT_KEY: Final = b"format"
-_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about")
-_FORGET_AT_ONCE: Final = 512  # the most old repeat keys that one commit takes away
+_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about", b"waiting")
+_FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 
 
 class Store(Protocol):
@@ -66,6 +66,11 @@ class Store(Protocol):
         """Number and type of each entry that refers to this one, rising, by an index that nothing vouches for."""
         ...
 
+    def waiting(self, now: int, limit: int) -> list[int]:
+        """Numbers of the decisions that wait beyond ``now``, wall clock in ns, the first to expire first, at most
+        ``limit``; by an index that nothing vouches for."""
+        ...
+
     def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
         """The entry's number and receipt under a repeat key, by an index that nothing vouches for."""
         ...
@@ -98,6 +103,7 @@ class LmdbStore:
         self._env = environment
         (
             self._entries, self._notes, self._index, self._requests, self._attachments, self._attached, self._about,
+            self._waiting,
         ) = (environment.open_db(name) for name in _DATABASES)  # fmt: skip
         self._page = int(environment.stat()["psize"])
 
@@ -152,10 +158,16 @@ class LmdbStore:
                 txn.put(key, place, db=self._index, overwrite=False)
             for key, kind in batch.abouts:
                 txn.put(key, kind, db=self._about, overwrite=False)
+            for key in batch.waits:
+                txn.put(key, b"", db=self._waiting)
+            for key in batch.settled:
+                txn.delete(key, db=self._waiting)
+            if batch.waits:
+                self._forget(txn, self._waiting, seq_key(max(batch.waited_before, 0)))
             for key, recalled in batch.requests:
                 txn.put(key, recalled, db=self._requests)
             if batch.requests:
-                self._forget(txn, request_key(max(batch.forget_before, 0), b""))
+                self._forget(txn, self._requests, request_key(max(batch.forget_before, 0), b""))
 
     def entry(self, seq: int) -> bytes | None:
         """As :meth:`Store.entry`."""
@@ -207,6 +219,16 @@ class LmdbStore:
                 found = cursor.next()
         return rows
 
+    def waiting(self, now: int, limit: int) -> list[int]:
+        """As :meth:`Store.waiting`. Raises LedgerDamaged for a row of another shape."""
+        found: list[int] = []
+        with _translated(), self._env.begin() as txn, txn.cursor(self._waiting) as cursor:
+            more = cursor.set_range(seq_key(max(now, 0)))
+            while more and len(found) < limit:
+                found.append(seq_of(cursor.key()[8:]))
+                more = cursor.next()
+        return found
+
     def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
         """As :meth:`Store.recall`."""
         value = self._get(self._requests, request_key(period, repeat_key))
@@ -235,8 +257,8 @@ class LmdbStore:
         """As :meth:`Store.close`."""
         self._env.close()
 
-    def _forget(self, txn: lmdb.Transaction, before: bytes) -> None:
-        with txn.cursor(self._requests) as cursor:
+    def _forget(self, txn: lmdb.Transaction, database: Any, before: bytes) -> None:
+        with txn.cursor(database) as cursor:
             for _ in range(_FORGET_AT_ONCE):
                 if not cursor.first() or bytes(cursor.key()) >= before:
                     return

@@ -14,7 +14,7 @@ from uuid import UUID
 from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import NO_SEQ
 from sidecar.errors import LedgerError
-from sidecar.ledger.batch import Batch, NoteKind
+from sidecar.ledger.batch import Batch, NoteKind, Wait
 from sidecar.ledger.clock import Clock, Moment
 from sidecar.ledger.draft import Recorded
 from sidecar.ledger.epoch import Epoch, clock_entry, close_entry
@@ -170,6 +170,10 @@ class Writer:
             batch.entry(entry.seq, entry.body)
             if item.entry.ref_seq != NO_SEQ:
                 batch.about(item.entry.ref_seq, entry.seq, item.entry.type)
+            if item.entry.expires is not None:
+                batch.wait(Wait(item.entry.expires, entry.seq), now.wall_ns)
+            if item.entry.settles is not None:
+                batch.settle(item.entry.settles)
             if item.entry.attachment is not None:
                 batch.attach(entry.seq, *item.entry.attachment)
             if entry.decided is not None:
