@@ -33,6 +33,9 @@ class Config:
     listen: str = ""  # empty: unix:<data_dir>/sidecar.sock
     socket_mode: str = "0660"
     dev: bool = False
+    require: tuple[str, ...] = ("signature",)  # signature, mtls or both: what callers are proved by without dev
+    registry: str = ""  # file of principals, watched; empty: registry.json beside the policy
+    signature_window: float = 60.0  # seconds that a signature's time may be from the clock, either way
     engine: str = "wasm"
     entrypoint: str = "agents/decision"
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
@@ -76,6 +79,9 @@ class Config:
     def __post_init__(self) -> None:
         if not self.data_dir:
             raise UsageError("data_dir is not set: name the ledger's directory with --data-dir or in the file")
+        if not self.require or not set(self.require) <= {"signature", "mtls"}:
+            raise UsageError("require must name signature, mtls or both")
+        _range("signature_window", self.signature_window, 1, 300)
         _choice("engine", self.engine, ("opa", "wasm"))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))

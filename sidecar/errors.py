@@ -28,11 +28,33 @@ class RequestError(SidecarError):
 
 
 class CallerUnproved(SidecarError):
-    """The caller's: who it is could not be established. UNAUTHENTICATED."""
+    """The caller's: who it is could not be established. UNAUTHENTICATED.
+
+    ``why`` is a stable word for metrics.
+    """
+
+    def __init__(self, message: str, why: str = "unproved") -> None:
+        super().__init__(message)
+        self.why = why
+
+
+class OtherEpoch(CallerUnproved):
+    """What the caller signed is for another epoch than the chain is in, ``epoch``."""
+
+    def __init__(self, message: str, epoch: int) -> None:
+        super().__init__(message, "epoch")
+        self.epoch = epoch
 
 
 class NotPermitted(SidecarError):
-    """The caller's: who it is is proved, and that one may not do this. PERMISSION_DENIED."""
+    """The caller's: who it is is proved, ``principal``, and that one may not do this. PERMISSION_DENIED.
+
+    ``why`` is a stable word for metrics.
+    """
+
+    def __init__(self, message: str, why: str = "delegation", principal: str = "") -> None:
+        super().__init__(message)
+        self.why, self.principal = why, principal
 
 
 class NotFound(SidecarError):

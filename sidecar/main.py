@@ -22,7 +22,7 @@ from sidecar.custody import generate_custodian, load_authority, load_custodian, 
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
-from sidecar.parts import Policies, in_force_of
+from sidecar.parts import Policies, check_provable, in_force_of, registry_follower
 from sidecar.policy import Switch
 
 log = logging.getLogger("sidecar")
@@ -134,6 +134,7 @@ class Sidecar:
             self._metrics.attach(ledger, switch)
             await self._show_metrics(stack)
             in_force = in_force_of(self._config, switch, ledger)
+            await self._know_principals(stack, in_force)
             following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
             if following is not None:
                 stack.push_async_callback(_ended, following)
@@ -164,6 +165,13 @@ class Sidecar:
             host, port = host_and_port("metrics", self._config.metrics)
             log.info("metrics are on %s", await stack.enter_async_context(scraped(self._metrics.page, host, port)))
 
+    async def _know_principals(self, stack: contextlib.AsyncExitStack, in_force: InForce) -> None:
+        """Before any policy decides: who may ask at all, where a file says it."""
+        follower = registry_follower(self._config, in_force, self._metrics)
+        if follower is not None:
+            await follower.first()
+            stack.push_async_callback(_ended, asyncio.create_task(follower.follow()))
+
     def _failed(self, error: LedgerError) -> None:
         log.critical("the ledger failed, no more answers: %s", error)
         self.failure = error
@@ -175,6 +183,8 @@ class Sidecar:
             evaluate_timeout=self._config.evaluate_timeout,
             enforced=self._config.enforcement == "enforce",
             limits=Limits(self._config.max_request_bytes),
+            require=self._config.require,
+            signature_window=self._config.signature_window,
         )
 
     @contextlib.asynccontextmanager
@@ -253,6 +263,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None
     """
     import uvloop
 
+    check_provable(config)
     if init and not has_ledger(Path(config.data_dir)):
         made = found_ledger(config).made_key
         if made is not None:

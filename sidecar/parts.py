@@ -11,9 +11,11 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 
 from sidecar.api import Metrics
+from sidecar.chain.registry import parse as parse_registry
 from sidecar.config import Config, read_file
-from sidecar.decide import Follower, InForce, Origin, Period, Staleness
+from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
 from sidecar.errors import EngineError, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
+from sidecar.identity import RegistryFile
 from sidecar.ledger import Ledger
 from sidecar.policy import (
     STARTER_BUNDLE,
@@ -41,6 +43,21 @@ log = logging.getLogger("sidecar.policy")
 
 _STARTER = Origin("starter", "the starter policy of this program")
 _GIT_CACHE = "policy.git"
+_NEAR = 4  # entries
+
+
+def check_provable(config: Config) -> None:
+    """Raises UsageError where nobody could ever be proved."""
+    if not (config.dev or config.registry or config.policy_source_git_url or config.policy_source_path):
+        raise UsageError(
+            "registry is not set, so no caller could be proved: name a registry of agents (made with `sidecar agents "
+            "add`), or start with --dev, which accepts whatever name a caller gives"
+        )
+
+
+def registry_follower(config: Config, in_force: InForce, metrics: Metrics) -> RegistryFollower | None:
+    """Who follows the registry's file, if one is configured."""
+    return RegistryFollower(RegistryFile(Path(config.registry)), in_force, metrics) if config.registry else None
 
 
 def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
@@ -108,7 +125,8 @@ class Policies:
         try:
             built = BuiltPolicy.of(packed)
             engine = await asyncio.to_thread(build_engine, self.config, built)
-            await self.in_force.put_in_force(engine, packed, origin, resumed=True)
+            registry = self._last_registry(kind, source.place)
+            await self.in_force.put_in_force(engine, packed, origin, registry=registry, resumed=True)
         except (PolicyLoadError, EngineError) as error:
             log.warning("the policy in force before cannot be resumed: %s", error)
             return False
@@ -129,6 +147,23 @@ class Policies:
             log.warning("the policy in force before cannot be resumed: %s", error)
             return None
 
+    def _last_registry(self, kind: str, place: str) -> Registered | None:
+        """The registry that came with the last policy: its entry stands right before that policy's.
+
+        Raises:
+            PolicyLoadError: there must be one, and there is none.
+        """
+        at = self.ledger.last_attached()
+        if self.config.registry or at is None:
+            return None
+        for seq in range(at - 1, max(-1, at - _NEAR), -1):  # what the ledger writes by itself may stand between
+            payload = self.ledger.payload(seq)
+            if payload["type"] == "REGISTRY" and payload["source"] == {"kind": kind, "place": place}:
+                return Registered(parse_registry(payload["registry"].encode()), kind, place, payload["revision"])
+        if not self.config.dev:
+            raise PolicyLoadError("the policy in force before came without a registry")
+        return None
+
     async def _first(self, follower: Follower) -> None:
         """A path that holds no usable policy is the operator's to mend, now."""
         try:
@@ -148,7 +183,10 @@ class Policies:
             return build_engine(config, bundle)
 
         period = Period(config.policy_source_period)
-        return Follower(source, kind, examined, built, self.in_force, self.metrics, period)
+        elsewhere = bool(config.registry)
+        return Follower(
+            source, kind, examined, built, self.in_force, self.metrics, period, registry_elsewhere=elsewhere
+        )
 
 
 def _source(config: Config) -> tuple[str, Source] | None:
@@ -188,5 +226,6 @@ def _terms(config: Config) -> Terms:
         allow_builtins=config.policy_gate_allow_builtins,
         require_expectations=config.policy_gate_expectations,
         bundle_key=key,
+        require_registry=not (config.dev or config.registry),
     )
     return Terms(gate, signers, config.policy_trust_allow_rollback)

@@ -53,10 +53,10 @@ class DecisionLog:
         if log.isEnabledFor(logging.DEBUG):
             log.debug("answered again", extra=_members(**_about(answer)))
 
-    def refused(self, code: str, field: str) -> None:
+    def refused(self, code: str, field: str, why: str = "") -> None:
         """As `Observer.refused`."""
-        self._then.refused(code, field)
-        self._trouble("refused", code, "", {"code": code, "field": field})
+        self._then.refused(code, field, why)
+        self._trouble("refused", code, why, {"code": code, "field": field, "why": why})
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`. A caller that went away is a line at `debug`."""

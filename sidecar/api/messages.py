@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from sidecar.chain import strictjson
-from sidecar.chain.request import Option, Request
-from sidecar.decide import Answer, Outcome
+from sidecar.chain.digests import Outcome
+from sidecar.chain.request import Given, Option, Request
+from sidecar.decide import Answer
 from sidecar.policy import Obligation, PolicyVersion, Reason
 from sidecar.v1 import decision_pb2 as pb
 
@@ -33,13 +34,19 @@ def request_of(message: pb.DecideRequest) -> Request:
         message.idempotency_key,
         message.last_receipt,
         tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in message.alternatives),
+        message.executor,
+        message.approval_of,
+        tuple(Given(d.text, d.key, d.signature) for d in message.delegations),
     )
 
 
 def outcome_of(message: pb.ReportOutcomeRequest) -> Outcome:
     """The outcome as it was reported; an unknown status becomes the empty string, which the path refuses."""
     status = _STATUSES.get(message.status, "")
-    return Outcome(message.agent, message.decision_id, status, message.response, message.response_digest)
+    return Outcome(
+        message.agent, message.decision_id, status, message.response, message.response_digest, message.permit,
+        message.arguments_digest, message.downstream_status, message.started_ns, message.duration_ns,
+    )  # fmt: skip
 
 
 def answer_message(answer: Answer) -> pb.DecideResponse:

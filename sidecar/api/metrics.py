@@ -19,6 +19,7 @@ from sidecar.chain.head import EFFECTS
 from sidecar.chain.payload import CAUSES
 from sidecar.decide import Answer, Stages
 from sidecar.errors import SidecarError
+from sidecar.identity import WHYS
 from sidecar.ledger import Ledger
 from sidecar.policy import Engine
 
@@ -26,6 +27,7 @@ CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
 METHODS: Final = frozenset({"Decide", "DecideBatch", "DecideStream", "ReportOutcome", "Head", "GetEntry", "Prove"})
 CODES: Final = frozenset(code.name for code in grpc.StatusCode)
 POLICY_EVENTS: Final = frozenset({"activated", "refused", "unreachable", "failed"})
+REGISTRY_EVENTS: Final = frozenset({"activated", "refused", "unreachable", "failed"})
 STAGES: Final = ("evaluate", "record", "total")
 OTHER: Final = "other"
 
@@ -51,6 +53,9 @@ class Metrics:
         self._refused = Counter(
             "sidecar_rejected", "Requests refused by their caller's fault, by gRPC code.", ("code",), registry=registry
         )
+        self._unproved = Counter(
+            "sidecar_unproved", "Requests refused for who asked, by what was wrong.", ("why",), registry=registry
+        )
         self._errors = Counter(
             "sidecar_errors", "Calls and questions that ended in an error.", ("method", "code"), registry=registry
         )
@@ -65,6 +70,9 @@ class Metrics:
         )
         self._policies = Counter(
             "sidecar_policy_events", "What came of looking at the policy's source.", ("event",), registry=registry
+        )
+        self._registries = Counter(
+            "sidecar_registry_events", "What came of looking at the registry's file.", ("event",), registry=registry
         )
         self._shadow = Counter(
             "sidecar_not_enforced", "Decisions other than ALLOW that were answered in shadow.", registry=registry
@@ -82,8 +90,12 @@ class Metrics:
             self._closed.labels(cause)
         for event in POLICY_EVENTS:
             self._policies.labels(event)
-        for code in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "NOT_FOUND", "FAILED_PRECONDITION"):
+        for code in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "FAILED_PRECONDITION"):
             self._refused.labels(code)
+        for why in WHYS:
+            self._unproved.labels(why)
+        for event in REGISTRY_EVENTS:
+            self._registries.labels(event)
 
     def attach(self, ledger: Ledger, engine: Engine) -> None:
         """From now on a scrape looks at these too. Once."""
@@ -103,6 +115,10 @@ class Metrics:
     def policy_event(self, event: str) -> None:
         """As `Counted.policy_event`."""
         self._policies.labels(_of(POLICY_EVENTS, event)).inc()
+
+    def registry_event(self, event: str) -> None:
+        """As `RegistryFollower`'s: activated, refused, unreachable or failed."""
+        self._registries.labels(_of(REGISTRY_EVENTS, event)).inc()
 
     def set_ready(self, ready: bool) -> None:
         """Whether decisions can be made now."""
@@ -133,9 +149,11 @@ class Metrics:
         """As `Observer.repeated`."""
         self._repeats.inc()
 
-    def refused(self, code: str, field: str) -> None:
+    def refused(self, code: str, field: str, why: str = "") -> None:
         """As `Observer.refused`; the field is no label."""
         self._refused.labels(_of(CODES, code)).inc()
+        if why:
+            self._unproved.labels(_of(WHYS, why)).inc()
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`; the fault is no label."""

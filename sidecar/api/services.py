@@ -13,9 +13,10 @@ from google.protobuf.message import Message
 from sidecar.api import messages, wire
 from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
-from sidecar.decide import DecisionPath, Observer, Refusal, Unobserved, check_size
-from sidecar.errors import RequestError, SidecarError
-from sidecar.ledger import Ledger
+from sidecar.decide import Answer, DecisionPath, Observer, Refusal, Unobserved, check_size, named_in
+from sidecar.errors import CallerUnproved, NotPermitted, OtherEpoch, RequestError, SidecarError
+from sidecar.identity import Shown, Transport
+from sidecar.ledger import Entry, Ledger
 from sidecar.v1 import decision_pb2 as pb
 
 DECISIONS = "sidecar.v1.DecisionService"
@@ -23,6 +24,7 @@ LEDGER = "sidecar.v1.LedgerService"
 
 Context = grpc.aio.ServicerContext[bytes, Message]
 MAX_BATCH = 64
+EPOCH = "sidecar-epoch"
 FAILED = "the sidecar failed; there is no permission"
 
 Method = Callable[[bytes, Context], Awaitable[Message]]
@@ -37,13 +39,13 @@ def peer_of(context: Context) -> str:
     return peer[:256] or "unknown"
 
 
+def shown(context: Context, signature: pb.Signature) -> Shown:
+    """What comes with a message besides itself."""
+    return Shown(Transport(peer_of(context)), signature.statement, signature.signature)
+
+
 def _serialized(message: Message) -> bytes:
     return message.SerializeToString()
-
-
-async def _answered(error: SidecarError, context: Context) -> SidecarError:
-    """Reads leave no trace in the ledger: their refusals are only answered."""
-    return error
 
 
 class Services:
@@ -69,7 +71,7 @@ class Services:
         return [
             grpc.method_handlers_generic_handler(DECISIONS, {**methods, "DecideStream": stream}),
             grpc.method_handlers_generic_handler(
-                LEDGER, {name: self._unary(name, method, _answered) for name, method in ledger.items()}
+                LEDGER, {name: self._unary(name, method, self._answered) for name, method in ledger.items()}
             ),
         ]
 
@@ -105,6 +107,8 @@ class Services:
         try:
             if isinstance(error, SidecarError):
                 error = await refuse(error, context)
+                if isinstance(error, OtherEpoch):
+                    context.set_trailing_metadata(((EPOCH, str(error.epoch)),))
         except Exception as worse:
             error = worse
         if not isinstance(error, SidecarError):
@@ -113,6 +117,10 @@ class Services:
         self._observer.unanswered(name, code_of(error).name)
         return code_of(error), str(error)
 
+    async def _answered(self, error: SidecarError, context: Context) -> SidecarError:
+        """Reads leave no trace in the ledger, but for readers who are not who they must be."""
+        return await self._recorded(error, context) if isinstance(error, CallerUnproved | NotPermitted) else error
+
     async def _recorded(self, error: SidecarError, context: Context) -> SidecarError:
         """The error to answer, once a refusal that is the caller's is in the ledger."""
         if not isinstance(error, REFUSALS):
@@ -120,15 +128,19 @@ class Services:
         field = error.field if isinstance(error, RequestError) else ""
         cause = error.cause if isinstance(error, RequestError) else str(error)
         try:
-            await self._path.refuse(peer_of(context), Refusal(code_of(error).name, field, cause))
+            who = error.principal if isinstance(error, NotPermitted) else ""
+            why = error.why if isinstance(error, CallerUnproved | NotPermitted) else ""
+            await self._path.refuse(peer_of(context), Refusal(code_of(error).name, field, cause, who, why))
         except SidecarError as unrecorded:
             return unrecorded
         return error
 
     async def _decide(self, raw: bytes, context: Context) -> pb.DecideResponse:
-        request = messages.request_of(wire.parse(pb.DecideRequest, raw))
-        answer = await self._path.decide(request, peer_of(context), context.time_remaining())
-        return messages.answer_message(answer)
+        return messages.answer_message(await self._made(wire.parse(pb.DecideRequest, raw), context))
+
+    async def _made(self, asked: pb.DecideRequest, context: Context) -> Answer:
+        request, with_it = messages.request_of(asked), shown(context, asked.signature)
+        return await self._path.decide(request, with_it, context.time_remaining())
 
     async def _batch(self, raw: bytes, context: Context) -> pb.DecideBatchResponse:
         requests = wire.parse(pb.DecideBatchRequest, raw).requests
@@ -158,30 +170,32 @@ class Services:
         """One of several: its decision, or why there is none. ``size``: of its own message, bytes."""
         try:
             check_size(size, self._path.limits)
-            answer = await self._path.decide(messages.request_of(request), peer_of(context), context.time_remaining())
-            return pb.Answer(decision=messages.answer_message(answer))
+            return pb.Answer(decision=messages.answer_message(await self._made(request, context)))
         except Exception as error:
             code, said = await self._no_answer(name, error, self._recorded, context)
             return pb.Answer(refusal=pb.Refusal(code=code.value[0], message=said))
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
-        outcome = messages.outcome_of(wire.parse(pb.ReportOutcomeRequest, raw))
-        recorded = await self._path.report(outcome, peer_of(context))
+        report = wire.parse(pb.ReportOutcomeRequest, raw)
+        recorded = await self._path.report(messages.outcome_of(report), shown(context, report.signature))
         return pb.ReportOutcomeResponse(seq=recorded.seq, receipt=recorded.receipt)
 
     async def _head(self, raw: bytes, context: Context) -> pb.HeadResponse:
         wire.parse(pb.HeadRequest, raw)
         at = self._ledger.position()
         return pb.HeadResponse(
-            chain_id=at.chain_id, next_seq=at.next_seq, segment=at.segment, head=at.head, last_seal=at.last_seal
-        )
+            chain_id=at.chain_id, next_seq=at.next_seq, segment=at.segment, head=at.head, last_seal=at.last_seal,
+            epoch=at.epoch,
+        )  # fmt: skip
 
     async def _entry(self, raw: bytes, context: Context) -> pb.GetEntryResponse:
         request = wire.parse(pb.GetEntryRequest, raw)
         which = request.WhichOneof("which")
         if which is None:
             raise RequestError("which", "is not given: name a seq or a decision_id")
-        entry = self._ledger.entry(request.seq if which == "seq" else self._ledger.seq_of(request.decision_id))
+        parameter = str(request.seq) if which == "seq" else request.decision_id
+        reader = self._path.reader(request.by, "entry", parameter, shown(context, request.signature))
+        entry = self._readable(request.seq if which == "seq" else self._ledger.seq_of(request.decision_id), reader)
         return pb.GetEntryResponse(
             seq=entry.seq,
             segment=entry.segment,
@@ -191,7 +205,16 @@ class Services:
             payload=entry.payload,
         )
 
+    def _readable(self, seq: int, reader: str | None) -> Entry:
+        """The entry, if ``reader`` (None: anybody) is one whom it names."""
+        entry = self._ledger.entry(seq)
+        if reader is not None and reader not in named_in(self._ledger.payload(seq)):
+            raise NotPermitted("by: the entry names others; it is shown to those it names alone", "name", reader)
+        return entry
+
     async def _prove(self, raw: bytes, context: Context) -> pb.ProveResponse:
         request = wire.parse(pb.ProveRequest, raw)
+        reader = self._path.reader(request.by, "entry", str(request.seq), shown(context, request.signature))
+        self._readable(request.seq, reader)
         proof = await asyncio.to_thread(self._ledger.prove, request.seq)  # it reads a whole segment
         return pb.ProveResponse(leaf_input=proof.leaf_input, index=proof.index, path=proof.path, seal=proof.seal)

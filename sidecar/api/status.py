@@ -9,6 +9,7 @@ from sidecar.errors import (
     LedgerError,
     LedgerFull,
     NotFound,
+    NotPermitted,
     RequestError,
     SidecarError,
     WrongState,
@@ -17,13 +18,14 @@ from sidecar.errors import (
 _CODES: tuple[tuple[type[SidecarError], grpc.StatusCode], ...] = (
     (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
     (CallerUnproved, grpc.StatusCode.UNAUTHENTICATED),
+    (NotPermitted, grpc.StatusCode.PERMISSION_DENIED),
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
     (LedgerFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (LedgerError, grpc.StatusCode.UNAVAILABLE),
 )
 
-REFUSALS = (RequestError, CallerUnproved, NotFound, WrongState)
+REFUSALS = (RequestError, CallerUnproved, NotPermitted, NotFound, WrongState)
 """Errors that are the caller's: the request was refused, and the ledger says so."""
 
 

@@ -55,7 +55,7 @@ class Work:
 def document() -> dict[str, Any]:
     """The policy's input, as the sidecar makes it of the question."""
     return {
-        "agent": {"id": AGENT, "proof": "asserted", "attributes": {}},
+        "agent": {"id": AGENT, "proof": "asserted", "roles": [], "attributes": {}},
         "action": _ACTION,
         "resource": {"type": _RESOURCE[0], "id": _RESOURCE[1]},
         "arguments": _ARGUMENTS,

@@ -5,13 +5,14 @@ before it is durable, and whatever goes wrong is a DENY that is recorded or an e
 """
 
 from sidecar.decide.ask import Limits, check_size
-from sidecar.decide.entries import Answer, Caller, Judgement, Origin, policy_inputs
+from sidecar.decide.entries import Answer, Caller, Judgement, Origin, Refusal, named_in, policy_inputs
 from sidecar.decide.follow import Follower, Period
+from sidecar.decide.follow_registry import RegistryFollower
 from sidecar.decide.ids import new_decision_id
 from sidecar.decide.in_force import InForce, Staleness
 from sidecar.decide.observer import Observer, Stages, Unobserved
-from sidecar.decide.path import DecisionPath, Outcome, Settings
-from sidecar.decide.refusals import Refusal
+from sidecar.decide.path import DecisionPath, Settings
+from sidecar.decide.registered import Registered
 
 __all__ = [
     "Answer",
@@ -23,14 +24,16 @@ __all__ = [
     "Limits",
     "Observer",
     "Origin",
-    "Outcome",
     "Period",
     "Refusal",
+    "Registered",
+    "RegistryFollower",
     "Settings",
     "Stages",
     "Staleness",
     "Unobserved",
     "check_size",
+    "named_in",
     "new_decision_id",
     "policy_inputs",
 ]

@@ -10,7 +10,9 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sidecar.chain import payload as payloads
 from sidecar.chain import strictjson
+from sidecar.chain.digests import Outcome
 from sidecar.chain.request import Option, Request
 from sidecar.errors import Malformed, RequestError
 
@@ -60,6 +62,34 @@ def check_request(request: Request) -> None:
         raise RequestError("alternatives", f"has {len(request.alternatives)} members; the limit is {MAX_ALTERNATIVES}")
     for index, option in enumerate(request.alternatives):
         _option(f"alternatives[{index}].", option)
+
+
+def check_supported(request: Request) -> None:
+    """Raises RequestError for what the protocol has and this version does not do yet."""
+    for field, given in (
+        ("executor", request.executor),
+        ("delegations", request.delegations),
+        ("approval_of", request.approval_of),
+    ):
+        if given:
+            raise RequestError(field, "is not supported yet")
+
+
+def check_outcome(outcome: Outcome) -> None:
+    """Hold a report against every limit. Raises RequestError."""
+    if outcome.status not in payloads.STATUSES:
+        raise RequestError("status", "is not one of executed, blocked, failed")
+    check_json("response", outcome.response, any_value=True)
+    if outcome.response_digest and (outcome.response or len(outcome.response_digest) != 32):
+        raise RequestError("response_digest", "must be 32 bytes, and stand alone without a response")
+    if outcome.arguments_digest and len(outcome.arguments_digest) != 32:
+        raise RequestError("arguments_digest", "must be 32 bytes")
+    _text("downstream_status", outcome.downstream_status, NAME)
+    for field, value in (("started_ns", outcome.started_ns), ("duration_ns", outcome.duration_ns)):
+        if value < 0:
+            raise RequestError(field, "is below 0")
+    if outcome.permit:
+        raise RequestError("permit", "is not supported yet")
 
 
 def check_name(field: str, value: str) -> None:

@@ -8,22 +8,53 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.chain import strictjson
+from sidecar.chain.digests import Outcome
 from sidecar.chain.request import Option, Request
+from sidecar.decide.registered import Registered
+from sidecar.identity import Proved
 from sidecar.ledger import Recorded
 from sidecar.policy import Obligation, PolicyVersion, Reason, Verdict
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks: the agent's name, how it was proved, and what the transport knows of it."""
+    """Who asks, as it was proved by ``registry``, and what the transport knows of it."""
 
-    agent: str
-    proof: str
+    proved: Proved
     peer: str
+    registry: Registered | None = None
 
-    def member(self) -> dict[str, str]:
-        """The ``agent`` member of payloads."""
-        return {"id": self.agent, "proof": self.proof}
+    @property
+    def agent(self) -> str:
+        """The agent's id."""
+        return self.proved.id
+
+    @property
+    def proof(self) -> str:
+        """How it was proved."""
+        return self.proved.proof
+
+    @property
+    def tagged(self) -> str | None:
+        """The id by which the entry is tagged: a proved one."""
+        return None if self.proof == "asserted" else self.agent
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """One refused request: gRPC status name, field, cause; who was refused, if that was proved; a word for metrics."""
+
+    code: str
+    field: str
+    cause: str
+    principal: str = ""
+    why: str = ""
+    decision_id: str = ""
+
+    @property
+    def alarm(self) -> bool:
+        """Whether it says something against this ledger: a receipt it does not hold. Never counted among others."""
+        return self.code == "FAILED_PRECONDITION" and self.cause.startswith("last_receipt")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +126,18 @@ def _verdict(said: Mapping[str, Any]) -> Verdict:
 
 def policy_input(caller: Caller, request: Request, option: Option, at: str) -> dict[str, Any]:
     """The document the policy sees; it can be rebuilt from the entry alone."""
+    who = caller.proved
     return {
-        "agent": {**caller.member(), "attributes": {}},
+        "agent": {"id": who.id, "proof": who.proof, "roles": list(who.roles), "attributes": dict(who.attributes)},
         "action": option.action,
         "resource": {"type": option.resource_type, "id": option.resource_id},
         "arguments": strictjson.parse_object(option.arguments or b"{}"),
         "context": strictjson.parse_object(request.context or b"{}"),
         "purpose": request.purpose,
         "time": at,
+        "executor": None,
+        "delegation": [],
+        "approvals": [],
     }
 
 
@@ -111,16 +146,25 @@ def policy_inputs(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
     request = payload["request"]
     return [
         {
-            "agent": {"id": payload["agent"]["id"], "proof": payload["agent"]["proof"], "attributes": {}},
+            "agent": {name: payload["agent"][name] for name in ("id", "proof", "roles", "attributes")},
             "action": option["action"],
             "resource": {"type": option["resource"]["type"], "id": option["resource"]["id"]},
             "arguments": strictjson.parse_object(option["arguments"].encode() or b"{}"),
             "context": strictjson.parse_object(request["context"].encode() or b"{}"),
             "purpose": request["purpose"],
             "time": payload["time"],
+            "executor": payload["executor"],
+            "delegation": [],
+            "approvals": [],
         }
         for option in (request, *request["alternatives"])
     ]
+
+
+def named_in(payload: Mapping[str, Any]) -> set[str]:
+    """The ids of the principals that an entry is about."""
+    about = [payload.get(member) for member in ("agent", "by", "executor")]
+    return {each["id"] for each in about if isinstance(each, dict)} | {payload.get("principal", "")} - {""}
 
 
 def version_member(version: PolicyVersion) -> dict[str, str]:
@@ -153,7 +197,8 @@ def decision(
         "type": "DECISION",
         "decision_id": decision_id,
         "time": at,
-        "agent": caller.member(),
+        "agent": caller.proved.member(),
+        "registry": None if caller.registry is None else caller.registry.member(),
         "request": _request(request),
         "request_digest": digest.hex(),
         "effect": judged.verdict.effect,
@@ -165,28 +210,46 @@ def decision(
         "result": judged.result,
         "policy": version_member(judged.version),
         "peer": caller.peer,
+        "executor": None,
+        "delegators": [],
+        "approval": None,
+        "terms": None,
+        "permit": None,
         "timings": {"evaluate_ns": str(ns)},
     }
 
 
-def outcome(
-    caller: Caller, decision_id: str, seq: int, status: str, response: bytes, response_digest: bytes
-) -> dict[str, Any]:
-    """An OUTCOME's payload, about the DECISION at ``seq``."""
+def outcome(caller: Caller, said: Outcome, seq: int, agent: Mapping[str, Any]) -> dict[str, Any]:
+    """An OUTCOME's payload, about the DECISION at ``seq``, whose ``agent`` it names."""
     return {
         "type": "OUTCOME",
-        "decision_id": decision_id,
+        "decision_id": said.decision_id,
         "decision_seq": seq,
-        "agent": caller.member(),
-        "status": status,
-        "response": response.decode() if response else None,
-        "response_digest": response_digest.hex() if response_digest else None,
+        "agent": {"id": agent["id"], "proof": agent["proof"]},
+        "by": caller.proved.member(),
+        "status": said.status,
+        "response": said.response.decode() if said.response else None,
+        "response_digest": said.response_digest.hex() if said.response_digest else None,
+        "arguments_digest": said.arguments_digest.hex() if said.arguments_digest else None,
+        "permit": said.permit.decode(),
+        "downstream_status": said.downstream_status,
+        "started_ns": str(said.started_ns or ""),
+        "duration_ns": str(said.duration_ns or ""),
     }
 
 
-def rejected(code: str, field: str, cause: str, peer: str, count: int) -> dict[str, Any]:
+def rejected(refusal: Refusal, peer: str, count: int) -> dict[str, Any]:
     """A REJECTED entry's payload: what was wrong and where, never the content."""
-    return {"type": "REJECTED", "code": code, "field": field, "cause": cause, "peer": peer, "count": count}
+    return {
+        "type": "REJECTED",
+        "code": refusal.code,
+        "field": refusal.field,
+        "cause": refusal.cause,
+        "peer": peer,
+        "principal": refusal.principal,
+        "decision_id": refusal.decision_id,
+        "count": count,
+    }
 
 
 def policy(event: str, version: PolicyVersion, before: PolicyVersion | None, origin: Origin) -> dict[str, Any]:
@@ -204,6 +267,9 @@ def _request(request: Request) -> dict[str, Any]:
         "trace_parent": request.trace_parent,
         "idempotency_key": request.idempotency_key,
         "last_receipt": base64.b64encode(request.last_receipt).decode(),
+        "executor": request.executor,
+        "delegations": [],
+        "approval_of": request.approval_of,
     }
 
 

@@ -21,6 +21,7 @@ from typing import Any, Final, Protocol
 
 from sidecar.decide.entries import Origin
 from sidecar.decide.in_force import InForce
+from sidecar.decide.registered import Registered
 from sidecar.errors import EngineError, LedgerError, PolicyLoadError, PolicySourceError, SidecarError
 from sidecar.policy import BuiltPolicy, Candidate, Commit, Engine, Examined, Refused, Source, refusal
 
@@ -56,7 +57,10 @@ class Period:
 
 
 class Follower:
-    """``kind``: of the source, as POLICY entries have it. ``build`` makes an engine; it may block: it has a thread."""
+    """``kind``: of the source, as POLICY entries have it. ``build`` makes an engine; it may block: it has a thread.
+
+    ``registry_elsewhere``: a registry that comes with a policy is checked and not used.
+    """
 
     def __init__(
         self,
@@ -68,12 +72,14 @@ class Follower:
         counted: Counted,
         period: Period | None = None,
         *,
+        registry_elsewhere: bool = False,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         chance: Callable[[], float] = _CHANCE.random,
     ) -> None:
         self._source, self._kind, self._examine, self._build = source, kind, examine, build
         self._in_force, self._counted, self._period = in_force, counted, period or Period()
         self._sleep, self._chance = sleep, chance
+        self._registry_elsewhere = registry_elsewhere
         self._seen = ""
         self._refused: tuple[str, str] | None = None
         self.cause = ""
@@ -126,17 +132,26 @@ class Follower:
     async def _activate(self, candidate: Candidate, examined: Examined, bundle: BuiltPolicy) -> None:
         self._refused, self.cause = None, ""
         current = self._in_force.current
-        if current is not None and current.bundle_digest == bundle.digest:
+        registry = self._registered(candidate, examined)
+        known = self._in_force.registry
+        same_registry = registry is None or (known is not None and known.read.digest == registry.read.digest)
+        if current is not None and current.bundle_digest == bundle.digest and same_registry:
             return
         origin = self._origin(candidate.commit, examined)
         try:
             engine = await asyncio.to_thread(self._build, bundle)
-            await self._in_force.put_in_force(engine, bundle.packed, origin)
+            await self._in_force.put_in_force(engine, bundle.packed, origin, registry=registry)
         except (EngineError, PolicyLoadError, LedgerError):
             self._counted.policy_event("failed")
             raise
         self._counted.policy_event("activated")
         log.info("policy revision %s is in force, bundle %s", candidate.revision, bundle.digest)
+
+    def _registered(self, candidate: Candidate, examined: Examined) -> Registered | None:
+        """The registry that comes into force with the policy, unless it is kept elsewhere."""
+        if examined.registry is None or self._registry_elsewhere:
+            return None
+        return Registered(examined.registry, self._kind, self._source.place, candidate.revision)
 
     async def _refuse(self, revision: str, commit: Commit | None, examined: Examined) -> None:
         """On record once, however often it is found again."""

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from sidecar.chain.entry import EntryType
 from sidecar.decide import entries
 from sidecar.decide.entries import Origin
+from sidecar.decide.registered import Registered, refused
 from sidecar.errors import EngineError, PolicyLoadError, PolicyNotActive, PolicyStale, SidecarError
 from sidecar.ledger import Draft, Ledger
 from sidecar.policy import Engine, PolicyVersion, Switch
@@ -59,6 +60,8 @@ class InForce:
         self._observing, self._monotonic = observing, monotonic
         self._admitted: set[Identity] = set()
         self._current: PolicyVersion | None = None
+        self._registry: Registered | None = None
+        self._pairs: dict[Identity, str] = {}  # policies that came with a registry: its digest
         self._synced = monotonic()
         self._one_at_a_time = asyncio.Lock()
 
@@ -66,6 +69,26 @@ class InForce:
     def current(self) -> PolicyVersion | None:
         """The policy last put in force, or None."""
         return self._current
+
+    @property
+    def registry(self) -> Registered | None:
+        """The registry in force, or None."""
+        return self._registry
+
+    def goes_with(self, version: PolicyVersion, registry: Registered | None) -> bool:
+        """Whether a decision by this policy may be about who this registry says: not where the two came apart."""
+        due = self._pairs.get(_identity(version))
+        return due is None or (registry is not None and registry.read.digest == due)
+
+    async def put_registry(self, registry: Registered) -> None:
+        """Let ``registry`` say who the principals are from now on. Raises LedgerError: it could not be recorded."""
+        async with self._one_at_a_time:
+            await self._ledger.record(registry.draft(self._registry))
+            self._registry = registry
+
+    async def refuse_registry(self, kind: str, place: str, cause: str) -> None:
+        """Put on record that a registry was found and not put in force. Raises LedgerError."""
+        await self._ledger.record(refused(kind, place, cause, self._registry))
 
     @property
     def age(self) -> float:
@@ -111,10 +134,12 @@ class InForce:
                 self._current = version
 
     async def put_in_force(
-        self, engine: Engine, bundle: bytes, origin: Origin, *, resumed: bool = False, within: float = READY_WITHIN
-    ) -> None:
+        self, engine: Engine, bundle: bytes, origin: Origin, *, registry: Registered | None = None,
+        resumed: bool = False, within: float = READY_WITHIN,
+    ) -> None:  # fmt: skip
         """Let ``engine``, which was made from ``bundle``, decide from now on; takes the engine over.
 
+        ``registry``: the one that came with the policy, put in force in the same moment; None: the one in force stays.
         ``within``: seconds that it has to come up.
 
         Raises:
@@ -127,15 +152,24 @@ class InForce:
                 version = engine.version
                 event = "resumed" if resumed else "activated"
                 payload = entries.policy(event, version, self._current, origin)
-                await self._ledger.record(Draft(EntryType.POLICY, payload, attachment=bundle))
+                drafts = [Draft(EntryType.POLICY, payload, attachment=bundle)]
+                if registry is not None:
+                    drafts.insert(0, registry.draft(self._registry, resumed=resumed))
+                recorded = [asyncio.wrap_future(self._ledger.append(draft)) for draft in drafts]  # side by side
+                await asyncio.gather(*recorded)
             except BaseException:
                 await engine.close()
                 raise
+            if registry is not None:
+                self._registry = registry
+                self._pairs[_identity(version)] = registry.read.digest
             self._admitted.add(_identity(version))
             self._current = version
             retired = self._switch.put(engine)
         await retired.gone()
-        self._admitted = {_identity(version)} if self._current == version else self._admitted
+        if self._current == version:
+            self._admitted = {_identity(version)}
+            self._pairs = {i: digest for i, digest in self._pairs.items() if i in self._admitted}
 
     async def refuse(self, revision: str, origin: Origin) -> None:
         """Put on record that what was found at the source was not put in force. Raises LedgerError."""

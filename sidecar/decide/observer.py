@@ -36,10 +36,11 @@ class Observer(Protocol):
         """The decision made before was given again, for the same idempotency key."""
         ...
 
-    def refused(self, code: str, field: str) -> None:
+    def refused(self, code: str, field: str, why: str = "") -> None:
         """A request was refused, by its caller's fault; whether with an entry of its own or only counted in one.
 
-        ``code`` is a gRPC status name, ``field`` a path in the `.proto` or "".
+        ``code`` is a gRPC status name, ``field`` a path in the `.proto` or "", ``why`` one of
+        `identity.WHYS` where it was for who asked.
         """
         ...
 
@@ -60,7 +61,7 @@ class Unobserved:
     def repeated(self, answer: Answer) -> None:
         """Nothing."""
 
-    def refused(self, code: str, field: str) -> None:
+    def refused(self, code: str, field: str, why: str = "") -> None:
         """Nothing."""
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:

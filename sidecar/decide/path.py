@@ -10,27 +10,28 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from sidecar.chain import payload as payloads
+from sidecar.chain.digests import Outcome, read_digest
 from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
 from sidecar.chain.request import Request
 from sidecar.decide import ask, entries
-from sidecar.decide.entries import Answer, Caller, Judgement
+from sidecar.decide.entries import Answer, Caller, Judgement, Refusal
 from sidecar.decide.in_force import InForce, same
 from sidecar.decide.judge import denied, judge
 from sidecar.decide.observer import Observer, Stages, Unobserved
 from sidecar.decide.receipts import Receipts
-from sidecar.decide.refusals import Refusal, RefusalBook
+from sidecar.decide.refusals import RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
-from sidecar.errors import CallerUnproved, EngineError, RequestError, WrongState
+from sidecar.errors import EngineError, RequestError, WrongState
+from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
 
-STATUSES = payloads.STATUSES
 _MIXED = 3  # times that options are judged anew when the policy changed between them
 
 
@@ -38,28 +39,25 @@ _MIXED = 3  # times that options are judged anew when the policy changed between
 class Settings:
     """``development`` accepts names that callers merely assert; ``evaluate_timeout`` in seconds, 0.001 to 60.
 
-    ``enforced`` False is shadow enforcement: a guard configured for it may go on whatever the effect.
+    ``enforced`` False is shadow enforcement: a guard configured for it may go on whatever the effect. ``require``: of
+    signature and mtls, what callers must be proved by otherwise; ``signature_window``: seconds, 1 to 300.
     """
 
     development: bool
     evaluate_timeout: float = 1.0
     enforced: bool = True
     limits: ask.Limits = field(default_factory=ask.Limits)
+    require: tuple[str, ...] = ("signature",)
+    signature_window: float = 60.0
+
+    @property
+    def proof(self) -> Terms:
+        """What callers must be proved by. Raises ValueError for what cannot be required."""
+        return Terms(frozenset(self.require), self.signature_window, self.development)
 
     def __post_init__(self) -> None:
         if not 0.001 <= self.evaluate_timeout <= 60:
             raise ValueError("evaluate_timeout must be from 0.001 to 60 seconds")
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of a decision, as reported. ``status``: executed, blocked or failed."""
-
-    agent: str
-    decision_id: str
-    status: str
-    response: bytes = b""
-    response_digest: bytes = b""
 
 
 class DecisionPath:
@@ -84,6 +82,8 @@ class DecisionPath:
         self._new_id = new_id
         self._observer: Observer = observer or Unobserved()
         self._wall_ns = wall_ns
+        at = ledger.position()
+        self._prover = Prover(settings.proof, at.chain_id, at.epoch, wall_ns)
         self._refusals = RefusalBook(monotonic)
         self._repeats = Repeats(ledger)
         self._receipts = Receipts(ledger)
@@ -93,19 +93,20 @@ class DecisionPath:
         """The limits on requests."""
         return self._settings.limits
 
-    async def decide(self, request: Request, peer: str, remaining: float | None = None) -> Answer:
+    async def decide(self, request: Request, shown: Shown, remaining: float | None = None) -> Answer:
         """One decision, recorded. ``remaining``: seconds until the caller stops waiting, if it said so.
 
         Raises:
-            RequestError, CallerUnproved, WrongState: refused, and recorded as such by :meth:`refuse`.
+            RequestError, CallerUnproved, NotPermitted, WrongState: refused, and recorded as such by :meth:`refuse`.
             LedgerError: it could not be recorded; there is no answer.
         """
         arrived = time.monotonic_ns()
         ask.check_request(request)
-        caller = self._caller(request.agent, peer)
+        ask.check_supported(request)
+        digest = request.digest()
+        caller = self._caller(Claim("request", request.agent, digest), shown)  # before the answer to its key is sought
         foreign = self._receipts.is_foreign(request.last_receipt)
 
-        digest = request.digest()
         key = repeat_key(request) if request.idempotency_key else None
         made_now = False
 
@@ -133,7 +134,7 @@ class DecisionPath:
     ) -> Answer:
         at = payloads.policy_time(self._wall_ns())
         started = time.monotonic_ns()
-        judged, others = await self._judge_all(caller, request, at, budget)
+        caller, judged, others = await self._judge_all(caller, request, at, budget)
         took = time.monotonic_ns() - started
         decision_id = self._new_id()
         enforced = self._settings.enforced
@@ -143,6 +144,7 @@ class DecisionPath:
         draft = Draft(
             EntryType.DECISION,
             payload,
+            agent=caller.tagged,
             decided=Decided(decision_id, judged.verdict.effect, digest),
             repeat_key=key,
         )
@@ -153,27 +155,32 @@ class DecisionPath:
         self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
         return answer
 
-    async def report(self, outcome: Outcome, peer: str) -> Recorded:
+    async def report(self, outcome: Outcome, shown: Shown) -> Recorded:
         """Record what became of an allowed action.
 
         Raises:
             RequestError: a field out of its limits, or another agent than the decision was made for.
             NotFound: no such decision. WrongState: the decision was no ALLOW.
         """
-        ask.check_name("agent", outcome.agent)
-        self._check_outcome(outcome)
-        caller = self._caller(outcome.agent, peer)
-        seq = self._allowed(outcome)
-        payload = entries.outcome(
-            caller, outcome.decision_id, seq, outcome.status, outcome.response, outcome.response_digest
-        )
-        recorded = await self._ledger.record(Draft(EntryType.OUTCOME, payload, ref_seq=seq))
+        ask.check_name("agent", outcome.by)
+        ask.check_outcome(outcome)
+        caller = self._caller(Claim("outcome", outcome.by, outcome.digest(), REPORTERS), shown)
+        seq, agent = self._allowed(outcome)
+        payload = entries.outcome(caller, outcome, seq, agent)
+        tagged = None if agent["proof"] == "asserted" else agent["id"]
+        recorded = await self._ledger.record(Draft(EntryType.OUTCOME, payload, ref_seq=seq, agent=tagged))
         self._receipts.give(recorded.receipt)
         return recorded
 
+    def reader(self, by: str, what: str, parameter: str, shown: Shown) -> str | None:
+        """Who reads the ledger; None with --dev, where anybody may. Raises CallerUnproved, NotPermitted."""
+        if self._settings.development:
+            return None
+        return self._caller(Claim("read", by, read_digest(by, what, parameter), ANYBODY), shown).agent
+
     async def refuse(self, peer: str, refusal: Refusal) -> None:
         """Record a refused request, within the peer's budget. Raises LedgerError if it cannot be."""
-        self._observer.refused(refusal.code, refusal.field)
+        self._observer.refused(refusal.code, refusal.field, refusal.why)
         draft = self._refusals.note(peer, refusal)
         if draft is not None:
             await self._ledger.record(draft)
@@ -183,13 +190,16 @@ class DecisionPath:
         for draft in self._refusals.remainder(everything=everything):
             await self._ledger.record(draft)
 
-    def _caller(self, agent: str, peer: str) -> Caller:
-        if not self._settings.development:
-            raise CallerUnproved(
-                "agent: the name is asserted, not proved; this version proves none: start the sidecar with --dev "
-                "to accept asserted names"
-            )
-        return Caller(agent, "asserted", peer)
+    def _caller(self, claim: Claim, shown: Shown) -> Caller:
+        registry = self._in_force.registry
+        proved = self._prover.prove(claim, shown, None if registry is None else registry.read)
+        return Caller(proved, shown.transport.peer, registry)
+
+    def _again(self, caller: Caller) -> Caller:
+        """The same caller by the registry in force now. Raises as `Prover.again`."""
+        registry = self._in_force.registry
+        proved = self._prover.again(caller.proved, None if registry is None else registry.read)
+        return Caller(proved, caller.peer, registry)
 
     def _budget(self, remaining: float | None) -> float:
         own = self._settings.evaluate_timeout
@@ -197,33 +207,30 @@ class DecisionPath:
 
     async def _judge_all(
         self, caller: Caller, request: Request, at: str, timeout: float
-    ) -> tuple[Judgement, list[Judgement]]:
-        """All options, by one policy: where it changed between two of them, all are judged again."""
+    ) -> tuple[Caller, Judgement, list[Judgement]]:
+        """All options, by one policy and the registry that goes with it: where it changed meanwhile, all over again."""
         options = (request.wanted, *request.alternatives)
-        documents = [entries.policy_input(caller, request, option, at) for option in options]
-        if len(documents) == 1:
-            return await judge(self._engine, self._in_force, documents[0], timeout), []
         for _ in range(_MIXED):
-            first, *others = await asyncio.gather(
-                *(judge(self._engine, self._in_force, document, timeout) for document in documents)
-            )
-            if same([first.version, *(other.version for other in others)]):
-                return first, others
+            documents = [entries.policy_input(caller, request, option, at) for option in options]
+            first, *others = await self._judged(documents, timeout)
+            versions = [first.version, *(other.version for other in others)]
+            if same(versions) and self._in_force.goes_with(first.version, caller.registry):
+                return caller, first, others
+            caller = self._again(caller)
         mixed = EngineError("the policy changed again and again while the options were judged")
-        return denied(mixed, first.version), [denied(mixed, first.version) for _ in others]
+        return caller, denied(mixed, first.version), [denied(mixed, first.version) for _ in others]
 
-    def _check_outcome(self, outcome: Outcome) -> None:
-        if outcome.status not in STATUSES:
-            raise RequestError("status", "is not one of executed, blocked, failed")
-        ask.check_json("response", outcome.response, any_value=True)
-        if outcome.response_digest and (outcome.response or len(outcome.response_digest) != 32):
-            raise RequestError("response_digest", "must be 32 bytes, and stand alone without a response")
+    async def _judged(self, documents: list[dict[str, Any]], timeout: float) -> list[Judgement]:
+        if len(documents) == 1:  # without a task of its own
+            return [await judge(self._engine, self._in_force, documents[0], timeout)]
+        each = (judge(self._engine, self._in_force, document, timeout) for document in documents)
+        return await asyncio.gather(*each)
 
-    def _allowed(self, outcome: Outcome) -> int:
+    def _allowed(self, outcome: Outcome) -> tuple[int, Mapping[str, Any]]:
         seq = self._ledger.seq_of(outcome.decision_id)
         recorded = self._ledger.payload(seq)
-        if recorded["agent"]["id"] != outcome.agent:
+        if recorded["agent"]["id"] != outcome.by:
             raise RequestError("agent", "is not the agent that the decision was made for")
         if recorded["effect"] != "ALLOW" and recorded["enforced"]:
             raise WrongState(f"decision_id: the decision was {recorded['effect']}; only an ALLOW has an outcome")
-        return seq
+        return seq, recorded["agent"]

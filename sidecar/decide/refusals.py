@@ -1,8 +1,8 @@
 """Recording refused requests without letting a peer fill the ledger with them.
 
-Each peer has a small budget of REJECTED entries, and another for what speaks against the ledger itself, so that junk
-cannot hide it; what exceeds it is counted, and the count goes into that peer's next entry. Peers beyond a bound share
-one budget, so that memory is bounded too.
+Each peer has a small budget of REJECTED entries, another for each principal proved there, and another for what speaks
+against the ledger itself, so that junk cannot hide those; what exceeds it is counted, and the count goes into the next
+such entry. Peers beyond a bound share one budget, so that memory is bounded too.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from sidecar.chain.entry import EntryType
 from sidecar.decide import entries
+from sidecar.decide.entries import Refusal
 from sidecar.ledger import Draft
 
 BURST = 10
@@ -19,27 +20,15 @@ PER_SECOND = 1.0
 MAX_PEERS = 1_024
 OTHERS = "other peers"
 
+_Place = tuple[str, str, bool]  # peer, principal, alarm
+
 
 @dataclass(slots=True)
 class _Peer:
     tokens: float
     since: float
+    last: Refusal
     unrecorded: int = 0
-    last: tuple[str, str, str] = ("", "", "")
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """One refused request: gRPC status name, field, cause."""
-
-    code: str
-    field: str
-    cause: str
-
-    @property
-    def alarm(self) -> bool:
-        """Whether it says something against this ledger: a receipt it does not hold. Never counted among others."""
-        return self.code == "FAILED_PRECONDITION" and self.cause.startswith("last_receipt")
 
 
 class RefusalBook:
@@ -47,19 +36,19 @@ class RefusalBook:
 
     def __init__(self, now: Callable[[], float]) -> None:
         self._now = now
-        self._peers: dict[tuple[str, bool], _Peer] = {}
+        self._peers: dict[_Place, _Peer] = {}
 
     def note(self, peer: str, refusal: Refusal) -> Draft | None:
         """The entry to write for this refusal, or None where it is only counted."""
-        place = (peer, refusal.alarm)
+        place = (peer, refusal.principal, refusal.alarm)
         if place not in self._peers and len(self._peers) >= MAX_PEERS:
-            place = (OTHERS, refusal.alarm)
-        state = self._peers.setdefault(place, _Peer(BURST, self._now()))
+            place = (OTHERS, "", refusal.alarm)
+        state = self._peers.setdefault(place, _Peer(BURST, self._now(), refusal))
         now = self._now()
         state.tokens = min(BURST, state.tokens + (now - state.since) * PER_SECOND)
         state.since = now
         state.unrecorded += 1
-        state.last = (refusal.code, refusal.field, refusal.cause)
+        state.last = refusal
         if state.tokens < 1:
             return None
         state.tokens -= 1
@@ -77,7 +66,6 @@ class RefusalBook:
                 del self._peers[place]
         return drafts
 
-    def _write(self, place: tuple[str, bool], state: _Peer) -> Draft:
-        code, field, cause = state.last
+    def _write(self, place: _Place, state: _Peer) -> Draft:
         count, state.unrecorded = state.unrecorded, 0
-        return Draft(EntryType.REJECTED, entries.rejected(code, field, cause, place[0], count))
+        return Draft(EntryType.REJECTED, entries.rejected(state.last, place[0], count))

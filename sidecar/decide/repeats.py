@@ -67,7 +67,7 @@ class Repeats:
         if recalled is None:
             return None
         payload = self._ledger.payload(recalled.seq)
-        decision = payload.get("type") == "DECISION" and payload["agent"] == caller.member()
+        decision = payload.get("type") == "DECISION" and payload["agent"]["id"] == caller.agent
         if not decision or payload["request"]["idempotency_key"] != request.idempotency_key:
             raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
         if payload["request_digest"] != digest.hex():

@@ -4,6 +4,23 @@ Rules: nothing a caller merely asserts is taken for identity; whoever cannot be 
 network and no clock: certificates come in verified, the time is an argument.
 """
 
+from sidecar.identity.nonces import Nonces
+from sidecar.identity.proving import AGENTS, ANYBODY, REPORTERS, WHYS, Claim, Proved, Prover, Shown, Terms
+from sidecar.identity.registry_file import RegistryFile
 from sidecar.identity.transport import Certificate, Transport
 
-__all__ = ["Certificate", "Transport"]
+__all__ = [
+    "AGENTS",
+    "ANYBODY",
+    "REPORTERS",
+    "WHYS",
+    "Certificate",
+    "Claim",
+    "Nonces",
+    "Proved",
+    "Prover",
+    "RegistryFile",
+    "Shown",
+    "Terms",
+    "Transport",
+]

@@ -362,7 +362,7 @@ def _start(
     head = epoch.open.head(last)
     batch.note(start.segment, NoteKind.HEAD, head)
     store.commit(batch)
-    position = Position(chain.chain_id, epoch.open.next_seq, start.segment, head, ended.seal)
+    position = Position(chain.chain_id, start.epoch, epoch.open.next_seq, start.segment, head, ended.seal)
     writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
     writer.start()
     return writer, room, memory

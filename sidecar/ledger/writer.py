@@ -38,6 +38,7 @@ class Position:
     """
 
     chain_id: bytes
+    epoch: int
     next_seq: int
     segment: int
     head: bytes
@@ -213,7 +214,9 @@ class Writer:
 
     def _move(self, head: bytes, seal: bytes) -> None:
         was, segment = self.position, self._epoch.open
-        self.position = Position(was.chain_id, segment.next_seq, segment.segment, head, seal or was.last_seal)
+        self.position = Position(
+            was.chain_id, was.epoch, segment.next_seq, segment.segment, head, seal or was.last_seal
+        )
 
     def _fail(self, error: LedgerError) -> None:
         """Tell everyone who waits, and everyone to come."""

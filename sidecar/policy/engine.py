@@ -3,7 +3,7 @@
 An engine takes the policy input document and gives back whatever the policy said, unjudged; `verdict.interpret`
 judges it. The document is the same for every engine::
 
-    {"agent": {"id": "billing-agent", "proof": "asserted", "attributes": {}},
+    {"agent": {"id": "billing-agent", "proof": "asserted", "roles": [], "attributes": {}},
      "action": "payments.transfer", "resource": {"type": "account", "id": "acct-17"},
      "arguments": {}, "context": {}, "purpose": "", "time": "2026-11-23T17:00:00.123456789Z"}
 
@@ -84,7 +84,7 @@ READY_TIMEOUT: Final = 2.0  # seconds, for the question `ready` asks
 
 # Nobody's agent: a policy that is there answers DENY.
 READY_PROBE: Final[dict[str, Any]] = {
-    "agent": {"id": "sidecar-ready-probe", "proof": "asserted", "attributes": {}},
+    "agent": {"id": "sidecar-ready-probe", "proof": "asserted", "roles": [], "attributes": {}},
     "action": "sidecar.ready",
     "resource": {"type": "sidecar", "id": "ready"},
     "arguments": {},

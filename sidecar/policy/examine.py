@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Final
 
+from sidecar.chain.registry import Registry
+
 from .findings import Finding, Refused, bounded
 from .gate import check_bundle, check_files
 from .gate_result import GateResult, GateSettings
@@ -33,13 +35,14 @@ class Terms:
 class Examined:
     """``bundle`` is what the engine may be given, or None where the policy was refused; ``steps`` say why.
 
-    ``steps`` are as POLICY entries have them.
+    ``steps`` are as POLICY entries have them. ``registry``: the one that came with the policy.
     """
 
     bundle: BuiltPolicy | None
     signer: Signer | None
     steps: Sequence[Mapping[str, Any]]
     impure_builtins: tuple[str, ...] = ()
+    registry: Registry | None = None
 
     @property
     def cause(self) -> str:
@@ -103,4 +106,4 @@ def _of(result: GateResult, signer: Signer | None, before: list[dict[str, Any]])
         too_large = Finding("", 0, f"the bundle is larger than {MAX_BUNDLE} bytes")
         steps.append({"step": "size", "outcome": "failed", "note": "", "findings": [too_large.to_json()]})
         bundle = None
-    return Examined(bundle, signer, steps, result.impure_builtins)
+    return Examined(bundle, signer, steps, result.impure_builtins, result.registry)

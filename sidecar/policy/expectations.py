@@ -10,8 +10,8 @@
           time: 2026-11-23T12:00:00Z
         expect: {effect: ALLOW, reasons: [granted], obligations: [log_level]}
 
-`context`, `purpose`, the agent's `proof` ("asserted") and `attributes` may be left out; of `expect` only `effect` must
-be there. `reasons` are all the codes and `obligations` all the kinds, in any order.
+`context`, `purpose`, the agent's `proof` ("asserted"), `roles` and `attributes` may be left out; of `expect` only
+`effect` must be there. `reasons` are all the codes and `obligations` all the kinds, in any order.
 """
 
 from __future__ import annotations
@@ -107,12 +107,13 @@ def _expectation(item: Lined) -> Expectation:
 def _document(given: Lined) -> dict[str, Any]:
     """The whole input document, as the decision path would write it."""
     fields = _fields(given, {"agent", "action", "resource", "time"}, {"arguments", "context", "purpose"})
-    agent = _fields(fields["agent"], {"id"}, {"proof", "attributes"})
+    agent = _fields(fields["agent"], {"id"}, {"proof", "roles", "attributes"})
     resource = _fields(fields["resource"], {"type", "id"}, set())
     return {
         "agent": {
             "id": _text(agent["id"], "agent.id"),
             "proof": _or(agent.get("proof"), lambda proof: _text(proof, "agent.proof"), "asserted"),
+            "roles": _or(agent.get("roles"), lambda value: list(_names(value, "agent.roles") or ()), []),
             "attributes": _or(agent.get("attributes"), lambda value: _object(value, "agent.attributes"), {}),
         },
         "action": _text(fields["action"], "action"),
@@ -121,6 +122,9 @@ def _document(given: Lined) -> dict[str, Any]:
         "context": _or(fields.get("context"), lambda value: _object(value, "context"), {}),
         "purpose": _or(fields.get("purpose"), _any_text, ""),
         "time": _time(fields["time"]),
+        "executor": None,
+        "delegation": [],
+        "approvals": [],
     }
 
 

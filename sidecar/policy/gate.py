@@ -23,7 +23,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from sidecar.errors import PolicyLoadError
+from sidecar.chain.registry import Registry
+from sidecar.chain.registry import parse as parse_registry
+from sidecar.errors import Malformed, PolicyLoadError
 
 from .bundle import pack
 from .bundle_signature import verify_bundle
@@ -37,7 +39,7 @@ from .opa_program import _COMPILED, BuiltPolicy, OpaProgram
 from .opa_steps import CAPABILITIES, POLICY, Coverage, OpaSteps
 from .places import place_of, too_little, uncovered, unloadable
 from .rerun import Rerun, rerun
-from .tree import EXPECTATIONS, read_tree
+from .tree import EXPECTATIONS, REGISTRY, read_tree
 from .trial import opa_on_trial, wasm_on_trial
 
 # What the sidecar may send on its worst day: nobody's agent, nothing said, values of unexpected types.
@@ -149,6 +151,7 @@ class _Gate:
         self._wasm: BuiltPolicy | None = None
         self._impure: tuple[str, ...] = ()
         self._engine: Engine | None = None
+        self._registry: Registry | None = None
 
     async def run(self, told: Told | None) -> GateResult:
         steps: dict[str, Step] = {}
@@ -162,6 +165,7 @@ class _Gate:
             coverage=self._coverage,
             opa_bundle=self._built,
             wasm_bundle=self._wasm,
+            registry=self._registry,
         )
 
     async def _take(self, plan: _Plan, steps: dict[str, Step], told: Told | None) -> None:
@@ -186,10 +190,12 @@ class _Gate:
                 ("expectations", built, self._expect),
             ]
         bundle = self._given.bundle is not None
+        registry: _Plan = [("registry", ("files",), self._read_registry)]
         signature: _Plan = [("signature", ("files",), self._check_signature)] if bundle else []
         tests: _Plan = [("tests", ("check",), self._cover)]
         return [
             *signature,
+            *(registry if self._registered else []),
             ("check", ("signature",) if bundle else ("files",), self._check),
             *(tests if not bundle or (self._input.tested and not self._input.compiled) else []),
             ("build", ("check",), self._build),
@@ -219,6 +225,19 @@ class _Gate:
         settings = self._settings
         self._capabilities = pure_capabilities(self._program, settings.allow_builtins, self._place, settings.bounds)
         (self._place / CAPABILITIES).write_text(self._capabilities.text)
+
+    @property
+    def _registered(self) -> bool:
+        return REGISTRY in self._files or self._settings.require_registry
+
+    async def _read_registry(self) -> str:
+        if REGISTRY not in self._files:
+            raise refused("is missing; list who may ask in it, or set registry to a file elsewhere", REGISTRY)
+        try:
+            self._registry = await asyncio.to_thread(parse_registry, self._files[REGISTRY])
+        except Malformed as error:
+            raise refused(str(error), REGISTRY) from None
+        return f"{len(self._registry.principals)} principals"
 
     async def _check_signature(self) -> str:
         key, packed = self._settings.bundle_key, self._given.bundle

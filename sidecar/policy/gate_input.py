@@ -11,7 +11,7 @@ from typing import Final
 
 from .bundle import _parse_object, unpack
 from .findings import Finding, Refused, refused
-from .tree import Sieve, TreeLimits, left_out, taken
+from .tree import REGISTRY, Sieve, TreeLimits, left_out, taken
 
 SIGNATURES: Final = ".signatures.json"
 COMPILED: Final = "policy.wasm"
@@ -36,12 +36,14 @@ class Input:
 
     @property
     def readable(self) -> dict[str, bytes]:
-        """The files for `opa`, their manifest naming no module: it looks for those where a directory has none."""
-        if not self.modules or _MANIFEST not in self.files:
-            return self.files
+        """The files for `opa`: without the registry, which is no data of a policy, and with a manifest that names no
+        module: it looks for those where a directory has none."""
+        files = {path: content for path, content in self.files.items() if path != REGISTRY}
+        if not self.modules or _MANIFEST not in files:
+            return files
         manifest = _parse_object(self.files[_MANIFEST], _MANIFEST)
         manifest.pop("wasm", None)
-        return {**self.files, _MANIFEST: json.dumps(manifest).encode()}
+        return {**files, _MANIFEST: json.dumps(manifest).encode()}
 
     @property
     def tested(self) -> bool:

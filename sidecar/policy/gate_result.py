@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import Any, Final, Literal
 
+from sidecar.chain.registry import Registry
 from sidecar.chain.strictjson import dumps
 from sidecar.errors import UsageError
 
@@ -32,6 +33,7 @@ class GateSettings:
     leaves what is there; a bundle file keeps its own. ``evaluation_seconds`` bounds each single decision.
     ``require_expectations``: whether a policy that is no bundle file must have its expectations.yaml. ``bundle_key``:
     the key that a bundle file must be signed with; None asks for no signature.
+    ``require_registry``: whether the policy must come with its registry.json.
     """
 
     entrypoint: str = "agents/decision"
@@ -44,6 +46,7 @@ class GateSettings:
     evaluation_seconds: float = 5.0
     require_expectations: bool = True
     bundle_key: BundleKey | None = None
+    require_registry: bool = False
 
     def __post_init__(self) -> None:
         """Raises `UsageError`."""
@@ -106,6 +109,7 @@ class GateResult:
     coverage: Coverage | None
     opa_bundle: BuiltPolicy | None
     wasm_bundle: BuiltPolicy | None
+    registry: Registry | None = None
 
     @property
     def passed(self) -> bool:

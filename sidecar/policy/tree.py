@@ -1,9 +1,9 @@
 """Reading a policy directory whose contents are not trusted: everything bounded, nothing followed out of it.
 
 What is read is all that any later step sees, so the directory may change meanwhile. Taken are Rego, `data.json`,
-`data.yaml`, the bundle's `.manifest` and `expectations.yaml`; other files are counted and left. `.git` and names that
-begin with two dots (where Kubernetes keeps the versions of a mounted ConfigMap) are not looked into. A link to a file
-within the directory is read as that file: that is what a mounted ConfigMap consists of.
+`data.yaml`, the bundle's `.manifest`, `expectations.yaml` and, at the top, `registry.json`; other files are counted
+and left. `.git` and names that begin with two dots (where Kubernetes keeps the versions of a mounted ConfigMap) are not
+looked into. A link to a file within the directory is read as that file: that is what a mounted ConfigMap consists of.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from sidecar.errors import UsageError
 from .findings import Finding, Refused, refused
 
 EXPECTATIONS: Final = "expectations.yaml"
+REGISTRY: Final = "registry.json"
 _TAKEN: Final = {"data.json", "data.yaml", "data.yml", ".manifest", EXPECTATIONS}
 NEITHER: Final = "is neither a file nor a directory"
 LINK_OUT: Final = "is a link out of the policy directory; put the file itself there"
@@ -103,7 +104,7 @@ class Sieve:
 
 def taken(path: str) -> bool:
     """Whether a file of this name belongs to the policy."""
-    return path.endswith(".rego") or PurePosixPath(path).name in _TAKEN
+    return path.endswith(".rego") or path == REGISTRY or PurePosixPath(path).name in _TAKEN
 
 
 def left_out(name: str) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sidecar.api import Metrics, Server, Services
 from sidecar.chain.seeds import Custody
 from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
-from sidecar.decide import DecisionPath, Limits, Settings, new_decision_id
+from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.ledger import Ledger, Options, SystemClock, create, ledger_stream
 from sidecar.policy import Engine
 from sidecar.v1 import decision_pb2 as pb
@@ -66,6 +67,7 @@ class Running:
     ledger: Ledger
     path: DecisionPath
     directory: Path
+    in_force: InForce
 
 
 @contextlib.asynccontextmanager
@@ -78,6 +80,8 @@ async def running(
     open_store: Callable[..., Any] | None = None,
     max_bytes: int = 1024 * 1024,
     metrics: Metrics | None = None,
+    wall_ns: Callable[[], int] = time.time_ns,
+    **settings: Any,
 ) -> AsyncIterator[Running]:
     """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end."""
     directory = tmp_path / "ledger"
@@ -89,9 +93,10 @@ async def running(
     ledger = Ledger.open(
         directory, wrap=wrap, options=options or Options(), clock=SystemClock(), on_failure=lambda error: None, **more
     )
-    settings = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes))
+    terms = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes), **settings)
     engine = engine or ScriptedEngine(lambda _: ALLOW)
-    path = DecisionPath(engine, AnyPolicy(), ledger, settings, new_id=new_decision_id, observer=metrics)
+    in_force = AnyPolicy(ledger)
+    path = DecisionPath(engine, in_force, ledger, terms, new_id=new_decision_id, observer=metrics, wall_ns=wall_ns)
     if metrics is not None:
         metrics.attach(ledger, engine)
     server = Server(
@@ -108,6 +113,7 @@ async def running(
                 ledger,
                 path,
                 directory,
+                in_force,
             )
     finally:
         await server.stop(1.0)

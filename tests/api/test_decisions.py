@@ -66,7 +66,8 @@ def test_the_answer_is_in_the_ledger_whole(tmp_path: Path) -> None:
             assert recorded["result"] == result
             assert recorded["request"]["arguments"] == '{"fields": ["name"]}'
             assert recorded["request_digest"] == digest
-            assert recorded["agent"] == {"id": "billing-agent", "proof": "asserted"}
+            nothing = {"roles": [], "attributes": {}}
+            assert recorded["agent"] == {"id": "billing-agent", "proof": "asserted", **nothing}
             assert recorded["policy"]["revision"] == answer.policy.revision == "revision-1"
             assert recorded["obligations"] == [{"kind": "mask_fields", "parameters": {"fields": ["iban"]}}]
             head = Head.parse(note.parse(answer.receipt).text)
@@ -91,13 +92,16 @@ def test_the_policy_sees_what_the_entry_says(tmp_path: Path) -> None:
         (seen,) = engine.seen
         asked = recorded["request"]
         assert seen == {
-            "agent": {**recorded["agent"], "attributes": {}},
+            "agent": recorded["agent"],
             "action": asked["action"],
             "resource": asked["resource"],
             "arguments": json.loads(asked["arguments"]),
             "context": json.loads(asked["context"]),
             "purpose": asked["purpose"],
             "time": recorded["time"],
+            "executor": None,
+            "delegation": [],
+            "approvals": [],
         }
 
     asyncio.run(main())

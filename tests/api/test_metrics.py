@@ -180,7 +180,8 @@ def test_an_agent_unproved_is_counted(tmp_path: Path) -> None:
     async def provoke(run: Running) -> None:
         await refused(run.decisions.Decide(request()))
 
-    assert counted(tmp_path, provoke, development=False) == one("Decide", "UNAUTHENTICATED", recorded=True)
+    expected = one("Decide", "UNAUTHENTICATED", recorded=True) | {("sidecar_unproved_total", "no signature"): 1.0}
+    assert counted(tmp_path, provoke, development=False) == expected
 
 
 def test_refused_outcomes_and_reads_are_counted(tmp_path: Path) -> None:
@@ -357,9 +358,11 @@ def test_a_flood_of_odd_names_makes_no_series(tmp_path: Path) -> None:
 def test_words_that_are_not_in_the_table_share_a_series() -> None:
     metrics = Metrics("test")
     for number in range(100):
-        metrics.refused(f"CODE_{number}", f"field {number}")
+        metrics.refused(f"CODE_{number}", f"field {number}", f"why {number}")
+        metrics.registry_event(f"event {number}")
         metrics.unanswered(f"Method{number}", f"CODE_{number}", f"Fault{number}")
     now = series(metrics.page())
+    assert now["sidecar_unproved_total", "other"] == now["sidecar_registry_events_total", "other"] == 100.0
     assert now["sidecar_rejected_total", "other"] == now["sidecar_errors_total", "other", "other"] == 100.0
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from sidecar.decide import InForce
 from sidecar.errors import EngineUnavailable
+from sidecar.ledger import Ledger
 from sidecar.policy import Evaluation, PolicyVersion, Switch
 
 VERSION = PolicyVersion("wasm", "test 1", "agents/decision", "revision-1", "ab" * 32)
@@ -17,8 +18,8 @@ ALLOW = {"effect": "ALLOW", "reasons": [{"code": "granted", "message": "a test a
 class AnyPolicy(InForce):
     """Every policy may decide: for tests of other things."""
 
-    def __init__(self) -> None:
-        super().__init__(Switch("wasm", "agents/decision"), None)  # type: ignore[arg-type]  # it is never asked
+    def __init__(self, ledger: Ledger | None = None) -> None:
+        super().__init__(Switch("wasm", "agents/decision"), ledger)  # type: ignore[arg-type]  # asked for registries
 
     async def check(self, version: PolicyVersion) -> None:
         pass

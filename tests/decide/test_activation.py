@@ -16,7 +16,7 @@ from sidecar.decide import policy_inputs
 from sidecar.policy import BuiltPolicy, Engine, SupervisedOpa, Switch, WasmEngine, find_opa, rerun
 from sidecar.policy.bundle import pack, unpack
 from tests.api.running import judged
-from tests.decide.test_in_force import ORIGIN, Place, run
+from tests.decide.test_in_force import ORIGIN, UNPROVED, Place, run
 from tests.faults.load import recorded
 from tests.needs import needs_program
 
@@ -73,7 +73,7 @@ def test_changes_under_load(tmp_path: Path, engine: str, monkeypatch: pytest.Mon
     async def call(place: Place, start: int) -> None:
         number = start
         while not done.is_set():
-            answer = await place.path.decide(question(number), "unix:")
+            answer = await place.path.decide(question(number), UNPROVED)
             judgements = (answer.judged, *answer.alternatives)
             assert len({j.version for j in judgements}) == 1, "a mixed decision"
             answered.append((answer.judged.cause, answer.judged.version.revision))

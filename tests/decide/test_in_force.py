@@ -14,12 +14,14 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.request import Option, Request
 from sidecar.decide import DecisionPath, InForce, Origin, Settings, Staleness, new_decision_id
 from sidecar.errors import EngineUnavailable, NotFound, PolicyNotActive
+from sidecar.identity import Shown, Transport
 from sidecar.ledger import Ledger, Options, SystemClock
 from sidecar.policy import Evaluation, PolicyVersion, Switch
 from tests.api.running import found, wrap
 from tests.faults.load import recorded
 
 ALTERNATIVE = Option("crm.read", "customer", "c-2", b"{}")
+UNPROVED = Shown(Transport("unix:"))
 ASKED = Request("billing-agent", Option("crm.read", "customer", "c-1", b"{}"), context=b"", alternatives=(ALTERNATIVE,))
 ORIGIN = Origin("directory", "/policies")
 
@@ -77,7 +79,7 @@ class Place:
 
     async def decide(self) -> tuple[str, str, str]:
         """Effect, cause and revision of one decision."""
-        judged = (await self.path.decide(ASKED, "unix:")).judged
+        judged = (await self.path.decide(ASKED, UNPROVED)).judged
         return judged.verdict.effect, judged.cause, judged.version.revision
 
     def policies(self) -> list[tuple[str, str]]:
@@ -191,7 +193,7 @@ def test_alternatives_are_judged_by_one_policy(tmp_path: Path) -> None:
         task = asyncio.create_task(place.put(changing))
         await task
         place.in_force._admitted.add(("wasm", "agents/decision", "r2", bundle("r2")[1]))  # in the midst of a change
-        answer = await place.path.decide(ASKED, "unix:")
+        answer = await place.path.decide(ASKED, UNPROVED)
         assert answer.judged.version == answer.alternatives[0].version == r2.version
 
     run(tmp_path, story)

@@ -12,6 +12,7 @@ import pytest
 from sidecar.chain.entry import EntryType
 from sidecar.chain.request import Option, Request
 from sidecar.decide import DecisionPath, Settings, new_decision_id
+from sidecar.identity import Shown, Transport
 from sidecar.ledger import Ledger, Moment, Options, SystemClock
 from tests.api.running import found, judged, wrap
 from tests.decide.engines import ALLOW, AnyPolicy, ScriptedEngine
@@ -20,6 +21,7 @@ from tests.faults.load import recorded
 SECOND = 1_000_000_000
 HOUR = 3_600 * SECOND
 YEAR = 365 * 24 * HOUR
+UNPROVED = Shown(Transport("unix:"))
 ASKED = Request("billing-agent", Option("crm.read", "customer", "acme-42"))
 
 
@@ -48,7 +50,7 @@ def opened(directory: Path, clock: JumpingClock) -> tuple[Ledger, DecisionPath]:
 
 
 async def many(path: DecisionPath, count: int) -> list[bytes]:
-    answers = await asyncio.gather(*(path.decide(ASKED, "unix:") for _ in range(count)))
+    answers = await asyncio.gather(*(path.decide(ASKED, UNPROVED) for _ in range(count)))
     return [answer.recorded.receipt for answer in answers]
 
 
@@ -119,7 +121,7 @@ def test_a_key_is_decided_once_whatever_the_clock_says(tmp_path: Path) -> None:
     asked = dataclasses.replace(ASKED, idempotency_key="k")
 
     async def ask() -> Any:
-        return (await path.decide(asked, "unix:")).decision_id
+        return (await path.decide(asked, UNPROVED)).decision_id
 
     ids = set()
     for jump in (0, HOUR, -2 * HOUR):

@@ -21,7 +21,7 @@ Build = Callable[..., bytes]
 Serve = Callable[..., contextlib.AbstractContextManager[str]]
 
 REQUEST: dict[str, Any] = {
-    "agent": {"id": "billing-agent", "proof": "asserted", "attributes": {}},
+    "agent": {"id": "billing-agent", "proof": "asserted", "roles": [], "attributes": {}},
     "action": "payments.transfer",
     "resource": {"type": "account", "id": "acct-17"},
     "arguments": {"amount": 120, "currency": "EUR"},

@@ -207,7 +207,7 @@ def document(rng: random.Random) -> dict[str, Any]:
         agent, action, kind, name = rng.choice(SENSIBLE)
     arguments = likely(rng) if rng.random() < 0.6 else value(rng)
     made = {
-        "agent": {"id": agent, "proof": "asserted", "attributes": {}},
+        "agent": {"id": agent, "proof": "asserted", "roles": [], "attributes": {}},
         "action": action,
         "resource": {"type": kind, "id": name},
         "arguments": arguments,
