@@ -35,6 +35,7 @@ class Config:
     dev: bool = False
     require: tuple[str, ...] = ("signature",)  # signature, mtls or both: what callers are proved by without dev
     registry: str = ""  # file of principals, watched; empty: registry.json beside the policy
+    approval_seconds: int = 3600  # within which a decision must be approved, where the policy does not say
     signature_window: float = 60.0  # seconds that a signature's time may be from the clock, either way
     engine: str = "wasm"
     entrypoint: str = "agents/decision"
@@ -81,6 +82,7 @@ class Config:
             raise UsageError("data_dir is not set: name the ledger's directory with --data-dir or in the file")
         if not self.require or not set(self.require) <= {"signature", "mtls"}:
             raise UsageError("require must name signature, mtls or both")
+        _range("approval_seconds", self.approval_seconds, 1, 7 * 86_400)
         _range("signature_window", self.signature_window, 1, 300)
         _choice("engine", self.engine, ("opa", "wasm"))
         _choice("custody_mode", self.custody_mode, ("any", "all"))

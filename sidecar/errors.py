@@ -8,7 +8,13 @@ from __future__ import annotations
 
 
 class SidecarError(Exception):
-    """Root of all errors raised on purpose."""
+    """Root of all errors raised on purpose.
+
+    ``principal``: the proved id of who is refused; ``decision_id``: the decision that it is about; empty where none is.
+    """
+
+    principal = ""
+    decision_id = ""
 
 
 class UsageError(SidecarError):
@@ -63,6 +69,10 @@ class NotFound(SidecarError):
 
 class WrongState(SidecarError):
     """The caller's: right, but not now (an outcome for a DENY, a proof of an open segment). FAILED_PRECONDITION."""
+
+
+class TooMany(SidecarError):
+    """The callers': more at a time than is held for them. RESOURCE_EXHAUSTED."""
 
 
 class EngineError(SidecarError):

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import time
 from base64 import b64encode
+from dataclasses import dataclass
 from hashlib import sha256
 from typing import Any
 
@@ -12,6 +15,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sidecar.chain import delegation, signing
 from sidecar.chain.registry import Registry, parse
 from sidecar.chain.request import Given
+from sidecar.chain.statement import Statement
+from sidecar.v1 import decision_pb2 as pb
 
 
 def key(name: str) -> Ed25519PrivateKey:
@@ -24,6 +29,22 @@ def person(name: str, kind: str, *roles: str, status: str = "active", **changes:
     spki = b64encode(signing.public_spki(key(name))).decode()
     plain = {"id": name, "kind": kind, "owner": "tests", "purpose": "tests", "status": status, "roles": list(roles)}
     return {**plain, "keys": [{"spki": spki, "status": "active"}], "spiffe_ids": [], "attributes": {}, **changes}
+
+
+@dataclass(frozen=True, slots=True)
+class Signing:
+    """Signs messages to one chain in one epoch, each with a nonce of its own."""
+
+    chain_id: bytes
+    epoch: int
+
+    def sign(self, kind: str, by: str, digest: bytes, *, signer: str = "", time_ns: int | None = None) -> pb.Signature:
+        """What ``by`` signs, with its key or with ``signer``'s."""
+        secret = key(signer or by)
+        name = signing.key_id(signing.public_spki(secret))
+        at = time.time_ns() if time_ns is None else time_ns
+        statement = Statement(kind, self.chain_id, self.epoch, by, name, digest, at, os.urandom(16)).encode()
+        return pb.Signature(statement=statement, signature=signing.sign(secret, statement))
 
 
 def registry_text(*people: dict[str, Any]) -> bytes:

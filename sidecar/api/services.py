@@ -11,18 +11,18 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from sidecar.api import messages, wire
+from sidecar.api.approvals import APPROVALS, ApprovalMethods
+from sidecar.api.calling import Context, peer_of, shown
 from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
 from sidecar.decide import Answer, DecisionPath, Observer, Refusal, Unobserved, check_size, named_in
 from sidecar.errors import CallerUnproved, NotPermitted, OtherEpoch, RequestError, SidecarError
-from sidecar.identity import Shown, Transport
 from sidecar.ledger import Entry, Ledger
 from sidecar.v1 import decision_pb2 as pb
 
 DECISIONS = "sidecar.v1.DecisionService"
 LEDGER = "sidecar.v1.LedgerService"
 
-Context = grpc.aio.ServicerContext[bytes, Message]
 MAX_BATCH = 64
 EPOCH = "sidecar-epoch"
 FAILED = "the sidecar failed; there is no permission"
@@ -31,28 +31,16 @@ Method = Callable[[bytes, Context], Awaitable[Message]]
 Refuse = Callable[[SidecarError, Context], Awaitable[SidecarError]]
 
 
-def peer_of(context: Context) -> str:
-    """What the transport knows of the caller, without the port, so that one host is one peer."""
-    peer = str(context.peer())
-    if peer.startswith(("ipv4:", "ipv6:")):
-        peer = peer.rpartition(":")[0]
-    return peer[:256] or "unknown"
-
-
-def shown(context: Context, signature: pb.Signature) -> Shown:
-    """What comes with a message besides itself."""
-    return Shown(Transport(peer_of(context)), signature.statement, signature.signature)
-
-
 def _serialized(message: Message) -> bytes:
     return message.SerializeToString()
 
 
 class Services:
-    """The methods of both services over one path and one ledger."""
+    """The methods of all services over one path and one ledger."""
 
     def __init__(self, path: DecisionPath, ledger: Ledger, observer: Observer | None = None) -> None:
         self._path = path
+        self._approvals = ApprovalMethods(path.approvals)
         self._ledger = ledger
         self._observer: Observer = observer or Unobserved()
 
@@ -68,7 +56,16 @@ class Services:
         stream: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_stream_rpc_method_handler(
             self._stream, response_serializer=_serialized
         )
+        watch: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_stream_rpc_method_handler(
+            self._watch, response_serializer=_serialized
+        )
+        approvals = {
+            "ListApprovals": self._unary("ListApprovals", self._approvals.list, self._answered),
+            "Approve": self._unary("Approve", self._approvals.approve, self._recorded),
+            "WatchApproval": watch,
+        }
         return [
+            grpc.method_handlers_generic_handler(APPROVALS, approvals),
             grpc.method_handlers_generic_handler(DECISIONS, {**methods, "DecideStream": stream}),
             grpc.method_handlers_generic_handler(
                 LEDGER, {name: self._unary(name, method, self._answered) for name, method in ledger.items()}
@@ -128,9 +125,9 @@ class Services:
         field = error.field if isinstance(error, RequestError) else ""
         cause = error.cause if isinstance(error, RequestError) else str(error)
         try:
-            who = error.principal if isinstance(error, NotPermitted) else ""
             why = error.why if isinstance(error, CallerUnproved | NotPermitted) else ""
-            await self._path.refuse(peer_of(context), Refusal(code_of(error).name, field, cause, who, why))
+            about = (error.principal, why, error.decision_id)
+            await self._path.refuse(peer_of(context), Refusal(code_of(error).name, field, cause, *about))
         except SidecarError as unrecorded:
             return unrecorded
         return error
@@ -164,6 +161,17 @@ class Services:
                 return
             except Exception as error:
                 code, said = await self._no_answer("DecideStream", error, self._recorded, context)
+            await context.abort(code, said)
+
+    async def _watch(self, raw: bytes, context: Context) -> AsyncIterator[pb.ApprovalState]:
+        with self._waited_for("WatchApproval"):
+            try:
+                check_size(len(raw), self._path.limits)
+                async for each in self._approvals.watch(raw, context):
+                    yield each
+                return
+            except Exception as error:
+                code, said = await self._no_answer("WatchApproval", error, self._answered, context)
             await context.abort(code, said)
 
     async def _answer(self, name: str, request: pb.DecideRequest, size: int, context: Context) -> pb.Answer:

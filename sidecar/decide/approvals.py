@@ -12,17 +12,22 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, get_args
 
 from sidecar.chain.digests import Approval, arguments_digest
+from sidecar.chain.payload import policy_time
 from sidecar.chain.registry import Principal, Registry
 from sidecar.chain.request import Request, recorded
+from sidecar.chain.statement import Statement
+from sidecar.decide.entries import Terms
 from sidecar.decide.in_force import same
+from sidecar.decide.registered import known
 from sidecar.errors import NotPermitted, RequestError, SidecarError, WrongState
 from sidecar.policy import PolicyVersion
 
 What = Literal["pending", "approved", "rejected", "expired", "used"]
 Cause = Literal["unauthorised", "own", "altered", "repeated", "pending", "rejected", "expired", "stale", "used"]
+CAUSES: Final = frozenset(get_args(Cause))
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,24 +40,16 @@ class Fault:
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An APPROVAL entry with the verdict approve. ``time``: as in payloads; ``by``: the approver's id."""
+    """An APPROVAL entry with the verdict approve. ``time``: when it was signed, as in payloads; ``by``: whose it is."""
 
     seq: int
     time: str
     by: str
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
-    """Who must approve, and until when: the ``terms`` of a DECISION."""
-
-    count: int
-    roles: tuple[str, ...]
-    expires: str
-
-    def member(self) -> dict[str, Any]:
-        """As payloads have it."""
-        return {"count": self.count, "roles": list(self.roles), "expires": self.expires}
+def given(seq: int, by: str, statement: str) -> Given:
+    """An approval as its entry has it. Its time is when it was signed."""
+    return Given(seq, policy_time(Statement.parse(statement.encode()).time), by)
 
 
 @dataclass(slots=True)
@@ -68,13 +65,13 @@ class Pending:
     action_digest: bytes
     arguments_digest: bytes
     approvals: list[Given] = field(default_factory=list)
-    settled: Literal["", "rejected", "used"] = ""
+    settled: Literal["", "rejected", "used", "expired"] = ""
     one_at_a_time: asyncio.Lock = field(default_factory=asyncio.Lock, repr=False, compare=False)
 
     @classmethod
     def of(cls, seq: int, payload: Mapping[str, Any]) -> Pending | None:
         """What a checked DECISION payload waits for, or None: it requires no approval."""
-        terms, request = payload["terms"], recorded(payload)
+        terms, request = Terms.of(payload["terms"]), recorded(payload)
         if payload["effect"] != "REQUIRE_APPROVAL" or terms is None:
             return None
         return cls(
@@ -82,11 +79,24 @@ class Pending:
             payload["decision_id"],
             {"id": payload["agent"]["id"], "proof": payload["agent"]["proof"]},
             frozenset({request.agent, *(giver["id"] for giver in payload["delegators"])}),
-            Terms(terms["count"], tuple(terms["roles"]), terms["expires"]),
+            terms,
             PolicyVersion(**payload["policy"]),
             request.action_digest(),
             arguments_digest(request.wanted.arguments),
         )
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The approvals under which a request is decided, each with its approver by the registry in force."""
+
+    pending: Pending
+    by: tuple[tuple[Given, Principal], ...]
+
+    def member(self) -> dict[str, Any]:
+        """The ``approval`` member of the DECISION."""
+        told = [{"seq": each.seq, "time": each.time, "by": known(approver)} for each, approver in self.by]
+        return {"decision_id": self.pending.decision_id, "decision_seq": self.pending.seq, "approvals": told}
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,12 +135,20 @@ def standing(pending: Pending, now: Now) -> What:
 def may_approve(pending: Pending, approver: Principal) -> Fault | None:
     """Why this principal's word on it does not count, or None."""
     if approver.id in pending.barred:
-        return Fault("own", NotPermitted(f"approval: {approver.id} asked for this itself, or had it asked for"))
+        return Fault(
+            "own", NotPermitted(f"approval: {approver.id} asked for this itself, or had it asked for", "approval")
+        )
     if approver.kind != "approver" or approver.status != "active":
-        return Fault("unauthorised", NotPermitted(f"approval: {approver.id} is not an active approver in the registry"))
+        return Fault(
+            "unauthorised",
+            NotPermitted(f"approval: {approver.id} is not an active approver in the registry", "approval"),
+        )
     roles = pending.terms.roles
     if roles and not set(roles).intersection(approver.roles):
-        return Fault("unauthorised", NotPermitted(f"approval: {approver.id} has none of the roles that this one takes"))
+        return Fault(
+            "unauthorised",
+            NotPermitted(f"approval: {approver.id} has none of the roles that this one takes", "approval"),
+        )
     return None
 
 
@@ -138,7 +156,7 @@ def approval_fault(pending: Pending, said: Approval, now: Now) -> Fault | None:
     """Why an approver's word is not taken, or None."""
     approver = now.principal(said.by)
     if approver is None:
-        return Fault("unauthorised", NotPermitted(f"approval: {said.by} is not active in the registry"))
+        return Fault("unauthorised", NotPermitted(f"approval: {said.by} is not active in the registry", "approval"))
     fault = may_approve(pending, approver) or _over(pending, now) or _altered(pending, said)
     if fault is None and said.verdict == "approve" and said.by in {given.by for given in pending.approvals}:
         return Fault("repeated", WrongState(f"approval: {said.by} has approved this already; one approver counts once"))
@@ -148,7 +166,7 @@ def approval_fault(pending: Pending, said: Approval, now: Now) -> Fault | None:
 def asking_fault(pending: Pending, request: Request, now: Now) -> Fault | None:
     """Why a request cannot be decided under the approvals of this decision, or None."""
     if request.agent != pending.agent["id"]:
-        return Fault("unauthorised", NotPermitted("approval_of: that decision was made for another agent"))
+        return Fault("unauthorised", NotPermitted("approval_of: that decision was made for another agent", "approval"))
     if request.alternatives:
         return Fault("altered", RequestError("alternatives", "cannot be asked for with approval_of"))
     if request.action_digest() != pending.action_digest:

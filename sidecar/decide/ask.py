@@ -62,15 +62,12 @@ def check_request(request: Request) -> None:
         raise RequestError("alternatives", f"has {len(request.alternatives)} members; the limit is {MAX_ALTERNATIVES}")
     for index, option in enumerate(request.alternatives):
         _option(f"alternatives[{index}].", option)
+    _text("approval_of", request.approval_of, KEY)
 
 
 def check_supported(request: Request) -> None:
     """Raises RequestError for what the protocol has and this version does not do yet."""
-    for field, given in (
-        ("executor", request.executor),
-        ("delegations", request.delegations),
-        ("approval_of", request.approval_of),
-    ):
+    for field, given in (("executor", request.executor),):
         if given:
             raise RequestError(field, "is not supported yet")
 
@@ -90,6 +87,11 @@ def check_outcome(outcome: Outcome) -> None:
             raise RequestError(field, "is below 0")
     if outcome.permit:
         raise RequestError("permit", "is not supported yet")
+
+
+def check_text(field: str, value: str) -> None:
+    """Up to 1,024 characters without control characters. Raises RequestError."""
+    _text(field, value, TEXT)
 
 
 def check_name(field: str, value: str) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from sidecar.chain import delegation
 from sidecar.chain.registry import Principal, Registry
 from sidecar.chain.request import Request
+from sidecar.decide.registered import known
 from sidecar.errors import Malformed, NotPermitted, RequestError, SignatureInvalid
 
 
@@ -36,7 +37,7 @@ def delegators(request: Request, registry: Registry | None, *, chain_id: str, at
 
 def member(giver: Principal) -> dict[str, Any]:
     """One member of ``delegators`` in payloads."""
-    return {"id": giver.id, "kind": giver.kind, "roles": list(giver.roles), "attributes": dict(giver.attributes)}
+    return {**known(giver), "kind": giver.kind}
 
 
 def seen(texts: Sequence[bytes], givers: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:

@@ -44,6 +44,10 @@ class Observer(Protocol):
         """
         ...
 
+    def approval(self, what: str) -> None:
+        """An approval was taken (approve, reject), used for an ALLOW (allowed), or refused (one of `CAUSES`)."""
+        ...
+
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """A call, or one question of a batch or stream, ended in an error: no permission was given.
 
@@ -62,6 +66,9 @@ class Unobserved:
         """Nothing."""
 
     def refused(self, code: str, field: str, why: str = "") -> None:
+        """Nothing."""
+
+    def approval(self, what: str) -> None:
         """Nothing."""
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:

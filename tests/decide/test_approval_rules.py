@@ -11,7 +11,8 @@ from sidecar.chain.digests import Approval, arguments_digest
 from sidecar.chain.registry import Registry
 from sidecar.chain.request import Option, Request
 from sidecar.decide import approvals
-from sidecar.decide.approvals import Given, Now, Pending, Terms
+from sidecar.decide.approvals import Given, Now, Pending
+from sidecar.decide.entries import Terms
 from tests.decide.engines import VERSION
 from tests.people import person, registry
 
