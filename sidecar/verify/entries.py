@@ -13,7 +13,7 @@ from typing import Any
 from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType
 from sidecar.chain.limits import ZERO16
 from sidecar.errors import Malformed
-from sidecar.verify import contents
+from sidecar.verify import approvals, contents
 from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
@@ -118,6 +118,7 @@ class Entries:
         lost = f"entry {s.seq} is" if seq == s.seq + 1 else f"entries {s.seq} to {seq - 1} are"
         s.say(Verdict.TAMPERED, s.seq, f"{lost} missing: entry {seq} follows")
         s.keys.skip(seq - s.seq)
+        s.approvals.blind()
         s.seq, s.leaf = seq, None
 
     def _accept(self, fields: Fields, body: bytes, told: Told | None, condemned: bool) -> None:
@@ -134,6 +135,8 @@ class Entries:
         if s.first_clocks is None:
             s.first_clocks = s.last_clocks
         value = self._judge(fields, body, told, condemned)
+        if value is None:
+            s.approvals.blind()
         decided = None
         if value is not None and fields[1] == EntryType.DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
@@ -183,6 +186,8 @@ class Entries:
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
         if kind in KINDS:
             s.principals.entry(kind, value, s.segment, s.seq)
+        if kind in approvals.KINDS:
+            s.approvals.entry(kind, value, s.segment, s.seq)
         if kind in _NAMES_BUNDLE:
             s.attachments.named(kind, value, s.segment, s.seq)
         return value

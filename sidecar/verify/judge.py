@@ -107,6 +107,7 @@ class _Judge:
         if not s.coverage.broken:
             s.attachments.finish()
         s.principals.finish()
+        s.approvals.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
         s.findings.add(Verdict.UNANCHORED, None, None, _UNANCHORED)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None

@@ -12,6 +12,7 @@ from sidecar.chain.limits import ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody
+from sidecar.verify.approvals import Approvals
 from sidecar.verify.attachments import Attachments
 from sidecar.verify.clock import ClockRule
 from sidecar.verify.coverage import Coverage
@@ -49,6 +50,7 @@ class State:
         self.receipts = Receipts(evidence.receipts, self.findings, self.coverage)
         self.attachments = Attachments(self.findings, self.coverage)
         self.principals = Principals(evidence.trust, self.findings, self.coverage)
+        self.approvals = Approvals(self.principals, self.findings, self.coverage)
         self.phase = Phase.START
         self.chain_id: bytes | None = None
         self.identity: bytes | None = None
@@ -112,6 +114,7 @@ class State:
 
     def lose(self, segment: int, seq: int) -> None:
         """This segment's seal, or whole segments, are not there: go on with ``segment``, which starts at ``seq``."""
+        self.approvals.blind()
         self.miss(seq, f"segment {segment} follows")
         if self.count or self.head is not None:
             self.end_segment(None)
