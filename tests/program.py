@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-from sidecar.client import Guard
+from sidecar.client import AgentKey, Guard
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0
@@ -38,9 +38,10 @@ class Serving:
     def address(self) -> str:
         return f"unix:{self.socket}"
 
-    def guard(self, agent: str = "billing-agent", *, attempts: int = 4) -> Guard:
+    def guard(self, agent: str = "billing-agent", *, attempts: int = 4, key: Path | None = None) -> Guard:
         duties = {"log_level": lambda *_: None}
-        return Guard(self.address, agent=agent, timeout=20.0, attempts=attempts, obligations=duties)
+        signer = None if key is None else AgentKey.from_file(key)
+        return Guard(self.address, agent=agent, timeout=20.0, attempts=attempts, obligations=duties, key=signer)
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
@@ -48,10 +49,10 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(ledger: Path, *flags: str | Path, **more: str) -> Iterator[Serving]:
+def serving(ledger: Path, *flags: str | Path, dev: bool = True, **more: str) -> Iterator[Serving]:
     """A sidecar on a socket beside its ledger; killed at the end if it still runs."""
     socket = ledger.with_name(ledger.name + ".sock")
-    where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", "--dev"]
+    where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", *(["--dev"] if dev else [])]
     command = [str(BIN / "sidecar"), "serve", *where, *map(str, flags)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
         try:

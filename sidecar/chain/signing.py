@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -13,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from sidecar.chain.statement import key_id
 from sidecar.errors import Malformed, SignatureInvalid
 
 SIGNATURE_SIZE: Final = 64
@@ -60,11 +60,6 @@ class PublicKey:
                 self._key.verify(_der(signature), message, ec.ECDSA(SHA256()))
         except InvalidSignature:
             raise SignatureInvalid("signature: it does not verify") from None
-
-
-def key_id(spki: bytes) -> str:
-    """The name of a key."""
-    return hashlib.sha256(spki).hexdigest()
 
 
 def public_spki(private: PrivateKey) -> bytes:

@@ -13,6 +13,7 @@ nonce 00112233445566778899aabbccddeeff
 
 from __future__ import annotations
 
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Final
@@ -31,6 +32,11 @@ _NONCE: Final = re.compile(r"\A[0-9a-f]{32}\Z")
 def is_principal(value: str) -> bool:
     """Whether this may be a principal's id: 1 to 256 printable ASCII characters, no space at either end."""
     return _PRINCIPAL.match(value) is not None
+
+
+def key_id(spki: bytes) -> str:
+    """The name of a key: hex of the SHA-256 of its SPKI."""
+    return hashlib.sha256(spki).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,12 @@ def _keys() -> click.Command:
     return keys
 
 
+def _agents() -> click.Command:
+    from sidecar.cli.agents import agents
+
+    return agents
+
+
 def _policy() -> click.Command:
     from sidecar.cli.policy import policy
 
@@ -91,6 +97,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "verify": _verify,
     "show": _show,
     "keys": _keys,
+    "agents": _agents,
     "policy": _policy,
     "bench": _bench,
 }

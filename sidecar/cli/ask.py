@@ -12,7 +12,7 @@ import click
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import Effect, Guard, Status
+from sidecar.client import AgentKey, Effect, Guard, Status
 from sidecar.config import read_file
 from sidecar.errors import Malformed, UsageError
 
@@ -22,6 +22,7 @@ _STATUSES = [status.value.lower() for status in Status]
 @click.command()
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who asks.")
+@click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="The agent's private key, to sign with.")
 @click.option("--action", required=True, metavar="A", help="What it would do.")
 @click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
 @click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
@@ -31,6 +32,7 @@ _STATUSES = [status.value.lower() for status in Status]
 def decide(
     server: str,
     agent: str,
+    key: Path | None,
     action: str,
     resource: str,
     arguments: str,
@@ -48,7 +50,7 @@ def decide(
     kind, colon, name = resource.partition(":")
     if not colon:
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
-    with Guard(server, agent=agent, attempts=1) as guard:
+    with Guard(server, agent=agent, attempts=1, key=_key(key)) as guard:
         decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
     if as_json:
         click.echo(dumps(decision_object(decision)))
@@ -63,9 +65,10 @@ def decide(
 @click.argument("decision_id")
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who reports: the agent the decision was made for.")
+@click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="The agent's private key, to sign with.")
 @click.option("--status", required=True, type=click.Choice(_STATUSES), help="What became of it.")
 @click.option("--response", metavar="JSON|@FILE", help="What the downstream system answered: any JSON value.")
-def outcome(decision_id: str, server: str, agent: str, status: str, response: str | None) -> None:
+def outcome(decision_id: str, server: str, agent: str, key: Path | None, status: str, response: str | None) -> None:
     """Report what became of an allowed action.
 
     \b
@@ -73,10 +76,14 @@ def outcome(decision_id: str, server: str, agent: str, status: str, response: st
       sidecar outcome --server unix:ledger/sidecar.sock --agent billing-agent --status executed \\
         --response '{"id": 7}' 019ab4a0-7c3e-7f11-8a55-0242ac120002
     """
-    with Guard(server, agent=agent, attempts=1) as guard:
+    with Guard(server, agent=agent, attempts=1, key=_key(key)) as guard:
         given = [] if response is None else [_json(response)]
         seq = guard.report(decision_id, Status(status.upper()), *given)
     click.echo(f"recorded at seq {seq}")
+
+
+def _key(file: Path | None) -> AgentKey | None:
+    return None if file is None else AgentKey.from_file(file)
 
 
 def _object(text: str) -> dict[str, Any]:

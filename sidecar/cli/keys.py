@@ -10,13 +10,13 @@ import click
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.sources import opened
 from sidecar.config import write_secret
-from sidecar.custody import disclose, generate_authority, generate_custodian, public_pem
+from sidecar.custody import disclose, generate_agent, generate_authority, generate_custodian, public_pem
 from sidecar.errors import UsageError
 
 
 @click.group()
 def keys() -> None:
-    """Make keys for custodians and authorities; hand out keys of single segments."""
+    """Make keys for agents, custodians and authorities; hand out keys of single segments."""
 
 
 @keys.command()
@@ -46,6 +46,21 @@ def authority(out: Path) -> None:
       sidecar keys authority --out authority.pem
     """
     _write_pair(out, *generate_authority())
+
+
+@keys.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the private key (0600).")
+@click.option(
+    "--type", "kind", type=click.Choice(["ed25519", "p256"]), default="ed25519", show_default=True, help="Kind of key."
+)
+def agent(out: Path, kind: str) -> None:
+    """Make the key pair of an agent, executor, approver or user: what it asks, does or approves is signed with it.
+
+    \b
+    Example:
+      sidecar keys agent --out billing.pem
+    """
+    _write_pair(out, *generate_agent(kind), then="Register the public key with `sidecar agents add`.")
 
 
 @keys.command(name="public")
@@ -97,7 +112,10 @@ def disclose_segments(path: Path, sources: tuple[str, ...], segments: tuple[int,
     click.echo(str(out))
 
 
-def _write_pair(out: Path, private: bytes, public: bytes) -> None:
+_CUSTODY = "Give the public key to `sidecar init`; keep the private one away from the sidecar's host."
+
+
+def _write_pair(out: Path, private: bytes, public: bytes, *, then: str = _CUSTODY) -> None:
     public_file = out.with_suffix(".pub.pem") if out.suffix == ".pem" else out.with_name(out.name + ".pub.pem")
     if public_file.exists():
         raise UsageError(f"cannot write {public_file}: it exists; choose another --out")
@@ -106,4 +124,4 @@ def _write_pair(out: Path, private: bytes, public: bytes) -> None:
     click.echo(f"private key {out}")
     click.echo(f"public key {public_file}")
     if sys.stdout.isatty():
-        click.echo("Give the public key to `sidecar init`; keep the private one away from the sidecar's host.")
+        click.echo(then)

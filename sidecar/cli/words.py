@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import base64
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
+
+from sidecar.chain.statement import key_id
 
 if TYPE_CHECKING:  # gRPC is slow to import, and most commands do not need it
     from sidecar.client import Decision
@@ -63,16 +66,30 @@ def _decision(p: Mapping[str, Any]) -> str:
     because = "; ".join(r["message"] for r in p["reasons"]) or "no reason given"
     target = f"{request['resource']['type']}:{request['resource']['id']}"
     shadow = "" if p["enforced"] else " (not enforced: shadow)"
-    agent = f"{p['agent']['id']} ({p['agent']['proof']})"
+    agent = _proved(p["agent"])
     return f"{_MARKS[p['effect']]}{shadow} {agent} {request['action']} {target}: {because}"
+
+
+def _proved(who: Mapping[str, Any]) -> str:
+    """Who, and by what: `billing-agent (signature, key 1f3c…)`."""
+    key = base64.b64decode(who["key"]) if "key" in who else b""
+    named = f", key {key_id(key)[:16]}…" if key else ""
+    spiffe = f", {who['spiffe_id']}" if who.get("spiffe_id") else ""
+    return f"{who['id']} ({who['proof']}{named}{spiffe})"
 
 
 _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "GENESIS": lambda p: f"identity {p['identity'][:16]}…, {len(p['custodians'])} custodians ({p['mode']})",
     "OPEN": lambda p: f"{p['software']}" + (", development: agent names are asserted" if p["development"] else ""),
     "DECISION": _decision,
-    "OUTCOME": lambda p: f"{p['status']} (decision at seq {p['decision_seq']}, reported by {p['agent']['id']})",
-    "REJECTED": lambda p: f"{p['code']} {p['field']}: {p['cause']} (×{p['count']}, {p['peer']})",
+    "OUTCOME": lambda p: f"{p['status']} (decision at seq {p['decision_seq']}, reported by {_proved(p['by'])})",
+    "APPROVAL": lambda p: f"{p['verdict']} by {_proved(p['by'])} (decision at seq {p['decision_seq']})",
+    "REGISTRY": lambda p: (
+        f"{p['event']}: {p['source']['place']}" + (f": {p['cause']}" if p["cause"] else f", digest {p['digest'][:16]}…")
+    ),
+    "REJECTED": lambda p: (
+        f"{p['code']} {p['field']}: {p['cause']} (×{p['count']}, {p['principal'] or 'nobody proved'}, {p['peer']})"
+    ),
     "POLICY": lambda p: f"{p['event']}: {p['engine']} {p['entrypoint']} revision {p['revision'] or 'unknown'}",
     "CLOCK": lambda p: f"the wall clock moved by {int(p['step_ns']) / 1e9:+.3f} s",
     "CLOSE": lambda p: p["reason"],

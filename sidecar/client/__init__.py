@@ -28,10 +28,12 @@ from sidecar.client.guard import Guard, Handler
 from sidecar.client.guarded import AsyncGuarded, Guarded
 from sidecar.client.outcome import Permit, Status, UnreportedOutcome
 from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, Refused, UnmetObligation
+from sidecar.client.signing import AgentKey, Signer
 from sidecar.client.stream import DecisionStream
 from sidecar.client.wire import Ask
 
 __all__ = [
+    "AgentKey",
     "Alternative",
     "AlternativeVerdict",
     "ApprovalRequired",
@@ -52,6 +54,7 @@ __all__ = [
     "PolicyVersion",
     "Reason",
     "Refused",
+    "Signer",
     "Status",
     "UnmetObligation",
     "UnreportedOutcome",

@@ -18,6 +18,7 @@ from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.signing import Signer, Signing
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.wire import About, Ask, asked, batch
@@ -42,10 +43,13 @@ class AsyncGuard:
         obligations: Mapping[str, AsyncHandler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
         shadow: bool = False,
+        key: Signer | None = None,
+        chain: str | None = None,
         pace: Pace = REAL,
     ) -> None:
         self._patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
-        self._calls = AsyncCalls(self._patience)
+        signing = None if key is None else Signing(agent, key, chain)
+        self._calls = AsyncCalls(self._patience, signing)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._shadow = shadow

@@ -1,6 +1,6 @@
 """The calls of DecisionService, each tried until it is answered, refused or out of time.
 
-A request is turned into bytes once; every attempt sends those.
+A request is turned into bytes once and every attempt sends those; where the guard signs, each attempt is signed anew.
 """
 
 from __future__ import annotations
@@ -11,7 +11,9 @@ from typing import Any, Final
 import grpc
 import grpc.aio
 
+from sidecar.client.refusals import NoDecision
 from sidecar.client.retry import QUESTION_AGAIN, REPORT_AGAIN, Patience, Tries
+from sidecar.client.signing import HEAD, Signed, Signing
 from sidecar.client.target import CHANNEL_OPTIONS
 from sidecar.client.wire import Asked
 from sidecar.errors import UsageError
@@ -30,8 +32,8 @@ StreamCall = grpc.aio.StreamStreamCall[bytes, pb.DecideStreamResponse]
 class Calls:
     """For threads. ``channel`` is one that somebody else closes; without it, one to the address is opened here."""
 
-    def __init__(self, patience: Patience, channel: grpc.Channel | None = None) -> None:
-        self._patience = patience
+    def __init__(self, patience: Patience, channel: grpc.Channel | None = None, signing: Signing | None = None) -> None:
+        self._patience, self._signing = patience, signing
         self._own: grpc.Channel | None = None
         if channel is None:
             channel = self._own = grpc.insecure_channel(patience.address, options=CHANNEL_OPTIONS)
@@ -39,6 +41,7 @@ class Calls:
             name: channel.unary_unary(_SERVICE + name, response_deserializer=reader)
             for name, reader in _READERS.items()
         }
+        self._head: Any = channel.unary_unary(HEAD, response_deserializer=pb.HeadResponse.FromString)
 
     def close(self) -> None:
         """Closes the channel opened here."""
@@ -65,19 +68,33 @@ class Calls:
 
     def _tried(self, method: str, request: Any, tries: Tries) -> Any:
         raw, call = request.SerializeToString(), self._methods[method]
+        signing, renewed = self._signing, False
         while True:
             try:
-                return call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                if signing is not None:
+                    if not signing.ready:
+                        signing.learn(self._head(b"", timeout=tries.seconds, wait_for_ready=tries.waits))
+                    signing.sign(request)
+                    raw = request.SerializeToString()
+                answer = call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                if renewed or not _any_outdated(answer, signing):
+                    return answer
+                renewed, pause = True, 0.0
+            except NoDecision:
+                raise
             except Exception as error:  # gRPC's errors, and ValueError from a closed channel
-                pause = tries.pause_after(error)
+                if signing is not None and not renewed and signing.outdated_by(error):
+                    renewed, pause = True, 0.0
+                else:
+                    pause = tries.pause_after(error)
             self._patience.pace.sleep(pause)
 
 
 class AsyncCalls:
     """For one event loop; the channel is opened when first used."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._patience = patience
+    def __init__(self, patience: Patience, signing: Signing | None = None) -> None:
+        self._patience, self._signing = patience, signing
         self._loop: asyncio.AbstractEventLoop | None = None
         self._channel: grpc.aio.Channel | None = None
 
@@ -126,9 +143,45 @@ class AsyncCalls:
     async def _tried(self, method: str, request: Any, tries: Tries) -> Any:
         raw = request.SerializeToString()
         call: Any = self._open().unary_unary(_SERVICE + method, response_deserializer=_READERS[method])
+        signing, renewed = self._signing, False
         while True:
             try:
-                return await call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                if signing is not None:
+                    raw = await self.signed(request, tries.seconds, waits=tries.waits)
+                answer = await call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                if renewed or not _any_outdated(answer, signing):
+                    return answer
+                renewed, pause = True, 0.0
+            except NoDecision:
+                raise
             except Exception as error:
-                pause = tries.pause_after(error)
+                if signing is not None and not renewed and signing.outdated_by(error):
+                    renewed, pause = True, 0.0
+                else:
+                    pause = tries.pause_after(error)
             await self._patience.pace.sleep_async(pause)
+
+    async def signed(self, message: Signed, seconds: float, *, waits: bool = False) -> bytes:
+        """A message in bytes, signed afresh where this guard signs; Head is asked within ``seconds`` where it must."""
+        signing = self._signing
+        if signing is not None:
+            if not signing.ready:
+                head: Any = self._open().unary_unary(HEAD, response_deserializer=pb.HeadResponse.FromString)
+                signing.learn(await head(b"", timeout=seconds, wait_for_ready=waits))
+            signing.sign(message)
+        return message.SerializeToString()
+
+    def outdated(self, answer: pb.Answer) -> bool:
+        """Whether an answer of a stream says that its question was signed for another epoch."""
+        return _outdated(answer, self._signing)
+
+
+def _any_outdated(response: Any, signing: Signing | None) -> bool:
+    """Whether questions of a batch were signed for another epoch."""
+    batch = isinstance(response, pb.DecideBatchResponse)
+    return batch and any(_outdated(answer, signing) for answer in response.answers)
+
+
+def _outdated(answer: pb.Answer, signing: Signing | None) -> bool:
+    refused = signing is not None and answer.WhichOneof("what") == "refusal"
+    return refused and signing is not None and signing.outdated(answer.refusal.code, answer.refusal.message)

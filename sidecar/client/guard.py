@@ -18,6 +18,7 @@ from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.wire import About, Ask, asked, batch
 from sidecar.v1 import decision_pb2 as pb
@@ -44,6 +45,9 @@ class Guard:
     whatever the effect, and the decision says ``enforced`` False. Where the sidecar enforces, or gives no decision,
     nothing changes. The obligations of an ALLOW are met as ever.
 
+    ``key`` signs each request and report: `AgentKey.from_file(path)`, or anything that has ``spki`` and ``sign``. A
+    sidecar without --dev asks for it. ``chain``: hex id of the chain to sign for; None: the first that answers.
+
     One guard serves many threads. UsageError for a bad address, timeout or number of attempts.
     """
 
@@ -57,11 +61,14 @@ class Guard:
         obligations: Mapping[str, Handler] | None = None,
         on_unreported: Callable[[UnreportedOutcome], object] | None = None,
         shadow: bool = False,
+        key: Signer | None = None,
+        chain: str | None = None,
         pace: Pace = REAL,
     ) -> None:
         where = check_address(address) if isinstance(address, str) else "the channel given"
         self._patience = Patience(where, check_timeout(timeout), attempts, pace)
-        self._calls = Calls(self._patience, None if isinstance(address, str) else address)
+        signing = None if key is None else Signing(agent, key, chain)
+        self._calls = Calls(self._patience, None if isinstance(address, str) else address, signing)
         self._agent = agent
         self._handlers = dict(obligations or {})
         self._shadow = shadow

@@ -29,9 +29,10 @@ from sidecar.v1 import decision_pb2 as pb
 class _Waiting:
     """A question that has no answer yet. ``sent``: how often it was written to a stream."""
 
-    raw: bytes
+    message: pb.DecideStreamRequest
     answer: asyncio.Future[pb.Answer] = field(default_factory=asyncio.Future)
     sent: int = 0
+    renewed: bool = False  # signed again for another epoch
 
 
 class DecisionStream:
@@ -85,7 +86,7 @@ class DecisionStream:
     async def _answer(self, question: Asked) -> pb.Answer:
         number, self._next = self._next, self._next + 1
         message = pb.DecideStreamRequest(correlation_id=number, request=question.request)
-        waiting = self._waiting[number] = _Waiting(message.SerializeToString())
+        waiting = self._waiting[number] = _Waiting(message)
         self._some.set()
         if self._outgoing is not None:
             self._outgoing.put_nowait(number)
@@ -136,10 +137,21 @@ class DecisionStream:
             waiting = self._waiting.get(await outgoing.get())
             if waiting is not None:  # else it has run out of time
                 waiting.sent += 1
-                await call.write(waiting.raw)
+                try:
+                    raw = await self._calls.signed(waiting.message, self._patience.timeout)
+                except Exception:
+                    call.cancel()  # no epoch to sign for: the stream is opened again
+                    raise
+                await call.write(raw)
 
     def _answered(self, response: pb.DecideStreamResponse) -> None:
         self._failures, self._trouble = 0, None
+        known = self._waiting.get(response.correlation_id)
+        if known is not None and not known.renewed and self._calls.outdated(response.answer):
+            known.renewed = True
+            if self._outgoing is not None:
+                self._outgoing.put_nowait(response.correlation_id)
+            return
         waiting = self._waiting.pop(response.correlation_id, None)
         if waiting is not None and not waiting.answer.done():
             waiting.answer.set_result(response.answer)

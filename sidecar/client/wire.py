@@ -63,24 +63,24 @@ class Asked:
 
     def digest(self) -> str:
         """The request digest in hex (`proto/LEDGER.md`), which the receipt of its answer must name."""
-        sent = self.request
-        return (
-            Request(
-                sent.agent,
-                Option(sent.action, sent.resource.type, sent.resource.id, sent.arguments),
-                sent.context,
-                sent.purpose,
-                sent.trace_parent,
-                sent.idempotency_key,
-                sent.last_receipt,
-                tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in sent.alternatives),
-                sent.executor,
-                sent.approval_of,
-                tuple(Given(d.text, d.key, d.signature) for d in sent.delegations),
-            )
-            .digest()
-            .hex()
-        )
+        return request_digest(self.request).hex()
+
+
+def request_digest(sent: pb.DecideRequest) -> bytes:
+    """The request digest (`proto/LEDGER.md`) of a message as it is sent."""
+    return Request(
+        sent.agent,
+        Option(sent.action, sent.resource.type, sent.resource.id, sent.arguments),
+        sent.context,
+        sent.purpose,
+        sent.trace_parent,
+        sent.idempotency_key,
+        sent.last_receipt,
+        tuple(Option(a.action, a.resource.type, a.resource.id, a.arguments) for a in sent.alternatives),
+        sent.executor,
+        sent.approval_of,
+        tuple(Given(d.text, d.key, d.signature) for d in sent.delegations),
+    ).digest()
 
 
 def encode_json(field: str, value: object) -> bytes:

@@ -7,6 +7,7 @@ names the custodian at fault. What a share is bound to, and how seeds are split,
 from sidecar.custody.disclosing import disclose
 from sidecar.custody.kems import PrivateKey
 from sidecar.custody.keys import (
+    generate_agent,
     generate_authority,
     generate_custodian,
     load_authority,
@@ -20,6 +21,7 @@ from sidecar.custody.shares import open_seed, seal_shares
 __all__ = [
     "PrivateKey",
     "disclose",
+    "generate_agent",
     "generate_authority",
     "generate_custodian",
     "load_authority",

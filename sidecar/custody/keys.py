@@ -9,7 +9,7 @@ import re
 from typing import Final
 
 from cryptography.exceptions import UnsupportedAlgorithm
-from cryptography.hazmat.primitives.asymmetric import ed25519, rsa, x25519
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa, x25519
 from cryptography.hazmat.primitives.serialization import (
     Encoding,
     NoEncryption,
@@ -103,6 +103,19 @@ def generate_authority() -> tuple[bytes, bytes]:
     return _pair(ed25519.Ed25519PrivateKey.generate())
 
 
+def generate_agent(kind: str) -> tuple[bytes, bytes]:
+    """A new key pair for a principal that signs (private PEM, public PEM). ``kind``: ``ed25519`` or ``p256``.
+
+    Raises:
+        UsageError: another kind.
+    """
+    if kind == "ed25519":
+        return _pair(ed25519.Ed25519PrivateKey.generate())
+    if kind == "p256":
+        return _pair(ec.generate_private_key(ec.SECP256R1()))
+    raise UsageError("an agent's key is of kind ed25519 or p256")
+
+
 def public_pem(key: PrivateKey) -> bytes:
     """The key's public half as PEM, for `sidecar init --custodian`."""
     return load_der_public_key(key.spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
@@ -114,7 +127,9 @@ def refuse_weak(key: rsa.RSAPublicKey, whose: str) -> None:
         raise UsageError(f"{whose}: the RSA key has {key.key_size} bits; {LEAST_RSA_BITS} or more are required")
 
 
-def _pair(key: x25519.X25519PrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey) -> tuple[bytes, bytes]:
+def _pair(
+    key: x25519.X25519PrivateKey | rsa.RSAPrivateKey | ed25519.Ed25519PrivateKey | ec.EllipticCurvePrivateKey,
+) -> tuple[bytes, bytes]:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 

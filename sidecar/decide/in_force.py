@@ -61,6 +61,7 @@ class InForce:
         self._admitted: set[Identity] = set()
         self._current: PolicyVersion | None = None
         self._registry: Registered | None = None
+        self._recent: list[str] = []  # digests that the last two REGISTRY entries handed to the ledger name
         self._pairs: dict[Identity, str] = {}  # policies that came with a registry: its digest
         self._synced = monotonic()
         self._one_at_a_time = asyncio.Lock()
@@ -76,15 +77,26 @@ class InForce:
         return self._registry
 
     def goes_with(self, version: PolicyVersion, registry: Registered | None) -> bool:
-        """Whether a decision by this policy may be about who this registry says: not where the two came apart."""
+        """Whether a decision by this policy, recorded now, may be about who this registry says.
+
+        Not where the two came apart, and not by a registry before the last two: verifiers know no older one.
+        """
         due = self._pairs.get(_identity(version))
-        return due is None or (registry is not None and registry.read.digest == due)
+        if registry is None:
+            return due is None
+        return registry.read.digest in self._recent and due in (None, registry.read.digest)
 
     async def put_registry(self, registry: Registered) -> None:
         """Let ``registry`` say who the principals are from now on. Raises LedgerError: it could not be recorded."""
         async with self._one_at_a_time:
+            self._note(registry)
             await self._ledger.record(registry.draft(self._registry))
             self._registry = registry
+
+    def _note(self, registry: Registered) -> None:
+        """It is handed to the ledger now."""
+        kept = [digest for digest in self._recent if digest != registry.read.digest]
+        self._recent = [*kept, registry.read.digest][-2:]
 
     async def refuse_registry(self, kind: str, place: str, cause: str) -> None:
         """Put on record that a registry was found and not put in force. Raises LedgerError."""
@@ -154,6 +166,7 @@ class InForce:
                 payload = entries.policy(event, version, self._current, origin)
                 drafts = [Draft(EntryType.POLICY, payload, attachment=bundle)]
                 if registry is not None:
+                    self._note(registry)
                     drafts.insert(0, registry.draft(self._registry, resumed=resumed))
                 recorded = [asyncio.wrap_future(self._ledger.append(draft)) for draft in drafts]  # side by side
                 await asyncio.gather(*recorded)

@@ -16,8 +16,8 @@ from typing import Any, Final
 
 from sidecar.chain.payload import policy_time
 from sidecar.chain.registry import Principal, Registry
-from sidecar.chain.signing import PublicKey, key_id
-from sidecar.chain.statement import Statement
+from sidecar.chain.signing import PublicKey
+from sidecar.chain.statement import Statement, key_id
 from sidecar.errors import CallerUnproved, Malformed, NotPermitted, OtherEpoch, SignatureInvalid
 from sidecar.identity.nonces import Nonces
 from sidecar.identity.transport import Certificate, Transport

@@ -10,7 +10,7 @@ from typing import Any, Final
 from sidecar.chain import registry
 from sidecar.chain.entry import EntryType
 from sidecar.chain.registry import Registry
-from sidecar.chain.signing import key_id
+from sidecar.chain.statement import key_id
 from sidecar.errors import Malformed
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict

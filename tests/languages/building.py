@@ -47,8 +47,8 @@ def node_example(into: Path) -> list[str]:
     source = into / "node"
     shutil.copytree(HERE / "node", source)
     (source / "node_modules").symlink_to(_node_modules(), target_is_directory=True)
-    # The program is told its proto last, after the address.
-    script = f'exec "{node}" ask.js "$1" "{PROTO / "sidecar/v1/decision.proto"}"'
+    # The program is told its proto between the address and the key, which may be missing.
+    script = f'exec "{node}" ask.js "$1" "{PROTO / "sidecar/v1/decision.proto"}" "$2"'
     return ["sh", "-c", f'cd "{source}" && {script}', "sh"]
 
 

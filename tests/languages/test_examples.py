@@ -42,6 +42,26 @@ def test_the_example_asks_acts_and_reports(build: Build, tmp_path: Path) -> None
     assert report["verdict"] == "UNANCHORED", report["findings"]
 
 
+@pytest.mark.parametrize("kind", ["ed25519", "p256"])
+def test_the_node_example_signs(kind: str, tmp_path: Path) -> None:
+    """From proto/SIGNING.md alone: a sidecar that believes signatures alone answers, and anybody can check them."""
+    command = node_example(tmp_path)
+    ledger, _ = made(tmp_path)
+    registry = tmp_path / "registry.json"
+    key = tmp_path / "agent.pem"
+    assert sidecar("keys", "agent", "--type", kind, "--out", key).returncode == 0
+    public = tmp_path / "agent.pub.pem"
+    assert sidecar("agents", "add", "--registry", registry, "--key", public, "billing-agent").returncode == 0
+    with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server:
+        unsigned = run(command, server.address)
+        assert unsigned.returncode != 0 and "ALLOW" not in unsigned.stdout
+        done = subprocess.run([*command, server.address, str(key)], capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        assert server.stop() == 0
+    report = json.loads(sidecar("verify", ledger, "--json").stdout)
+    assert (report["verdict"], report["decisions"]["signed"]) == ("UNANCHORED", 1), report["findings"]
+
+
 def entry(ledger: Path, seq: str) -> dict:
     payload = json.loads(sidecar("show", ledger, "--seq", seq, "--json").stdout)["payload"]
     assert isinstance(payload, dict)
