@@ -15,16 +15,21 @@ from sidecar.client.refusals import NoDecision
 from sidecar.client.retry import QUESTION_AGAIN, REPORT_AGAIN, Patience, Tries
 from sidecar.client.signing import HEAD, Signed, Signing
 from sidecar.client.target import CHANNEL_OPTIONS
+from sidecar.client.waiting import Wait
 from sidecar.client.wire import Asked
-from sidecar.errors import UsageError
+from sidecar.errors import SidecarError, UsageError
 from sidecar.v1 import decision_pb2 as pb
 
 _SERVICE: Final = "/sidecar.v1.DecisionService/"
-_READERS: Final = {
-    "Decide": pb.DecideResponse.FromString,
-    "DecideBatch": pb.DecideBatchResponse.FromString,
-    "ReportOutcome": pb.ReportOutcomeResponse.FromString,
+_APPROVALS: Final = "/sidecar.v1.ApprovalService/"
+_METHODS: Final = {
+    "Decide": (_SERVICE, pb.DecideResponse.FromString),
+    "DecideBatch": (_SERVICE, pb.DecideBatchResponse.FromString),
+    "ReportOutcome": (_SERVICE, pb.ReportOutcomeResponse.FromString),
+    "ListApprovals": (_APPROVALS, pb.ListApprovalsResponse.FromString),
+    "Approve": (_APPROVALS, pb.ApproveResponse.FromString),
 }
+_WATCH: Final = _APPROVALS + "WatchApproval"
 
 StreamCall = grpc.aio.StreamStreamCall[bytes, pb.DecideStreamResponse]
 
@@ -38,9 +43,10 @@ class Calls:
         if channel is None:
             channel = self._own = grpc.insecure_channel(patience.address, options=CHANNEL_OPTIONS)
         self._methods: dict[str, Any] = {
-            name: channel.unary_unary(_SERVICE + name, response_deserializer=reader)
-            for name, reader in _READERS.items()
+            name: channel.unary_unary(service + name, response_deserializer=reader)
+            for name, (service, reader) in _METHODS.items()
         }
+        self._channel = channel
         self._head: Any = channel.unary_unary(HEAD, response_deserializer=pb.HeadResponse.FromString)
 
     def close(self) -> None:
@@ -62,6 +68,39 @@ class Calls:
         """Where it was recorded. NoDecision when it was not taken."""
         taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience, REPORT_AGAIN))
         return taken
+
+    def list_approvals(self, request: pb.ListApprovalsRequest) -> pb.ListApprovalsResponse:
+        """What waits. NoDecision when there is no answer."""
+        listed: pb.ListApprovalsResponse = self._tried("ListApprovals", request, self._question(b""))
+        return listed
+
+    def approve(self, request: pb.ApproveRequest) -> pb.ApproveResponse:
+        """Where it was recorded. NoDecision when it was not taken, or not known to be."""
+        taken: pb.ApproveResponse = self._tried("Approve", request, Tries(self._patience, REPORT_AGAIN))
+        return taken
+
+    def wait(self, by: str, wait: Wait) -> None:
+        """Return once it is approved. NotApproved when it will not be; NoDecision when it cannot be watched."""
+        request = pb.WatchApprovalRequest(by=by, decision_id=wait.decision.decision_id)
+        watch: Any = self._channel.unary_stream(_WATCH, response_deserializer=pb.ApprovalState.FromString)
+        signing = self._signing
+        while True:
+            failed: Exception | None = None
+            try:
+                if signing is not None:
+                    if not signing.ready:
+                        signing.learn(self._head(b"", timeout=wait.seconds, wait_for_ready=True))
+                    signing.sign(request)
+                for state in watch(request.SerializeToString(), timeout=wait.seconds, wait_for_ready=True):
+                    if wait.over(state):
+                        return
+            except SidecarError:
+                raise
+            except Exception as error:
+                if signing is not None and signing.outdated_by(error):
+                    continue
+                failed = error
+            self._patience.pace.sleep(wait.pause_after(failed))
 
     def _question(self, receipt: bytes) -> Tries:
         return Tries(self._patience, QUESTION_AGAIN, receipt)
@@ -120,6 +159,25 @@ class AsyncCalls:
         taken: pb.ReportOutcomeResponse = await self._tried("ReportOutcome", request, tries)
         return taken
 
+    async def wait(self, by: str, wait: Wait) -> None:
+        """As `Calls.wait`."""
+        request = pb.WatchApprovalRequest(by=by, decision_id=wait.decision.decision_id)
+        watch: Any = self._open().unary_stream(_WATCH, response_deserializer=pb.ApprovalState.FromString)
+        while True:
+            failed: Exception | None = None
+            try:
+                raw = await self.signed(request, wait.seconds, waits=True)
+                async for state in watch(raw, timeout=wait.seconds, wait_for_ready=True):
+                    if wait.over(state):
+                        return
+            except SidecarError:
+                raise
+            except Exception as error:
+                if self._signing is not None and self._signing.outdated_by(error):
+                    continue
+                failed = error
+            await self._patience.pace.sleep_async(wait.pause_after(failed))
+
     def stream(self, *, waits: bool) -> StreamCall:
         """A new DecideStream; each question on it has its own deadline. ``waits``: for a sidecar to be there."""
         method: Any = self._open().stream_stream(
@@ -142,7 +200,8 @@ class AsyncCalls:
 
     async def _tried(self, method: str, request: Any, tries: Tries) -> Any:
         raw = request.SerializeToString()
-        call: Any = self._open().unary_unary(_SERVICE + method, response_deserializer=_READERS[method])
+        service, reader = _METHODS[method]
+        call: Any = self._open().unary_unary(service + method, response_deserializer=reader)
         signing, renewed = self._signing, False
         while True:
             try:

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sidecar.client.wire import Ask
 
 
 class Effect(StrEnum):
@@ -62,12 +65,22 @@ class PolicyVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalTerms:
+    """What an approval takes: so many approvers, each with one of these roles if there are any, and until when."""
+
+    count: int
+    roles: tuple[str, ...]
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One answer of the sidecar.
 
     ``receipt`` is the signed head that names this decision (`proto/LEDGER.md`): with it anybody can show that this
     answer was given. ``seq`` is the entry's place in the chain, from 0. ``agent_proof`` is how the agent was proved;
     "asserted" means not at all. ``enforced`` False: the sidecar runs in shadow; `may_go_on` says what follows.
+    ``approval``: with REQUIRE_APPROVAL, what that takes. ``asked``: the question, for asking it again once approved.
     """
 
     action: str
@@ -81,6 +94,8 @@ class Decision:
     receipt: bytes
     agent_proof: str
     enforced: bool = True
+    approval: ApprovalTerms | None = None
+    asked: Ask | None = field(default=None, repr=False, compare=False)
 
     def may_go_on(self, *, shadow: bool) -> bool:
         """Whether the action may run: on ALLOW; always, where sidecar and guard are both configured for shadow."""

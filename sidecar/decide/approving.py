@@ -65,6 +65,11 @@ class Approvals:
     def __len__(self) -> int:
         return len(self._waiting)
 
+    @property
+    def watched(self) -> int:
+        """How many watch."""
+        return self._waiting.watchers
+
     def end_watches(self) -> None:
         """The sidecar stops: those who watch are let go."""
         self._waiting.end()

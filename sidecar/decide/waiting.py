@@ -29,7 +29,7 @@ class Waiting:
         self._ledger, self._now = ledger, now
         self._pending: dict[str, Pending] = {}
         self._events: dict[str, set[asyncio.Event]] = {}
-        self._watchers = 0
+        self.watchers = 0
         self._ended = False
         for seq in ledger.waiting(IN_ALL):
             self._resume(seq)
@@ -102,15 +102,15 @@ class Waiting:
 
     @contextmanager
     def _watching(self, decision_id: str) -> Iterator[asyncio.Event]:
-        if self._watchers >= WATCHERS:
+        if self.watchers >= WATCHERS:
             raise TooMany(f"approval: {WATCHERS} watch already; ask again now and then instead")
         event = asyncio.Event()
-        self._watchers += 1
+        self.watchers += 1
         self._events.setdefault(decision_id, set()).add(event)
         try:
             yield event
         finally:
-            self._watchers -= 1
+            self.watchers -= 1
             self._events[decision_id].discard(event)
             if not self._events[decision_id]:
                 del self._events[decision_id]

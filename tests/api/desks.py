@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -74,7 +74,7 @@ class Desk:
 
     async def know(self, *people: dict[str, Any]) -> None:
         """Put a registry in force."""
-        await self.up.in_force.put_registry(Registered(parse(registry_text(*people)), "file", "/registry.json"))
+        await self.up.in_force.put_registry(_registered(people))
 
     def sign(self, kind: str, by: str, digest: bytes, **changes: Any) -> pb.Signature:
         return self.signing.sign(kind, by, digest, **{"time_ns": self.clock(), **changes})
@@ -169,6 +169,10 @@ class Desk:
 VERDICTS = {"approve": pb.APPROVAL_VERDICT_APPROVE, "reject": pb.APPROVAL_VERDICT_REJECT}
 
 
+def _registered(people: Iterable[dict[str, Any]]) -> Registered:
+    return Registered(parse(registry_text(*people)), "file", "/registry.json")
+
+
 @contextlib.asynccontextmanager
 async def desk(
     place: Path, policy: Policy | None = None, clock: Clock | None = None,
@@ -178,9 +182,8 @@ async def desk(
     policy, clock, metrics = policy or Policy(), clock or Clock(), Metrics("test")
     engine = ScriptedEngine(policy)
     settings = {"development": False, **settings}
-    async with running(place, engine, metrics=metrics, wall_ns=clock, **settings) as up:
+    async with running(place, engine, metrics=metrics, wall_ns=clock, registry=_registered(PEOPLE), **settings) as up:
         at = up.ledger.position()
         approvals = grpc_stubs.ApprovalServiceStub(up.channel)
         made = Desk(up, policy, engine, clock, metrics, Signing(at.chain_id, at.epoch), approvals)
-        await made.know(*PEOPLE)
         yield made
