@@ -12,7 +12,7 @@ import click
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import AgentKey, Effect, Guard, Status
+from sidecar.client import AgentKey, Effect, Guard, Status, load_delegation
 from sidecar.config import read_file
 from sidecar.errors import Malformed, UsageError
 
@@ -27,6 +27,15 @@ _STATUSES = [status.value.lower() for status in Status]
 @click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
 @click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
 @click.option("--purpose", default="", help="Why.")
+@click.option(
+    "--delegation",
+    "delegations",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="On whose behalf: a file of `sidecar keys delegate`. Repeatable, the first given first.",
+)
+@click.option("--approval-of", default="", metavar="ID", help="The decision that was approved.")
 @click.option("--receipt-out", type=click.Path(path_type=Path), help="File to keep the receipt in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def decide(
@@ -37,6 +46,8 @@ def decide(
     resource: str,
     arguments: str,
     purpose: str,
+    delegations: tuple[Path, ...],
+    approval_of: str,
     receipt_out: Path | None,
     as_json: bool,
 ) -> None:
@@ -51,7 +62,10 @@ def decide(
     if not colon:
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
     with Guard(server, agent=agent, attempts=1, key=_key(key)) as guard:
-        decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
+        given = [load_delegation(read_file(each, "delegation")) for each in delegations]
+        decision = guard.ask(
+            action, (kind, name), _object(arguments), purpose=purpose, delegations=given, approval_of=approval_of
+        )
     if as_json:
         click.echo(dumps(decision_object(decision)))
     else:
