@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Any
 
 import click
 
 from sidecar.chain.payload import policy_time
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.custodian_key import KEY_METAVAR, key_source
+from sidecar.cli.signer_key import signer
 from sidecar.cli.words import plain
-from sidecar.client import AgentKey, Approver, Pending
+from sidecar.client import Approver, Pending
 from sidecar.errors import UsageError
 
 _Command = Callable[..., None]
@@ -22,9 +23,7 @@ def _approver(command: _Command) -> _Command:
     """The options that say who speaks, and to whom."""
     for option in (
         click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option(
-            "--key", required=True, metavar="FILE", type=click.Path(path_type=Path), help="Their private key."
-        ),
+        click.option("--key", required=True, metavar=KEY_METAVAR, type=key_source, help="Its private key."),
         click.option("--by", required=True, metavar="ID", help="The approver."),
         click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port."),
     ):
@@ -50,7 +49,7 @@ def approvals() -> None:
 
 @approvals.command(name="list")
 @_approver
-def list_(server: str, by: str, key: Path, as_json: bool) -> None:
+def list_(server: str, by: str, key: str, as_json: bool) -> None:
     """Print what waits for this approver's word.
 
     \b
@@ -69,7 +68,7 @@ def list_(server: str, by: str, key: Path, as_json: bool) -> None:
 
 @approvals.command()
 @_word
-def approve(server: str, by: str, key: Path, decision_id: str, comment: str, yes: bool, as_json: bool) -> None:
+def approve(server: str, by: str, key: str, decision_id: str, comment: str, yes: bool, as_json: bool) -> None:
     """Approve what a decision asks for, once it was shown whole.
 
     \b
@@ -82,7 +81,7 @@ def approve(server: str, by: str, key: Path, decision_id: str, comment: str, yes
 
 @approvals.command()
 @_word
-def reject(server: str, by: str, key: Path, decision_id: str, comment: str, yes: bool, as_json: bool) -> None:
+def reject(server: str, by: str, key: str, decision_id: str, comment: str, yes: bool, as_json: bool) -> None:
     """Reject what a decision asks for: nobody can approve it any more.
 
     \b
@@ -94,7 +93,7 @@ def reject(server: str, by: str, key: Path, decision_id: str, comment: str, yes:
 
 
 def _say(
-    verdict: str, server: str, by: str, key: Path, decision_id: str, comment: str, *, yes: bool, as_json: bool
+    verdict: str, server: str, by: str, key: str, decision_id: str, comment: str, *, yes: bool, as_json: bool
 ) -> None:
     with _open(server, by, key) as approver:
         pending = next((each for each in approver.list()[0] if each.decision_id == decision_id), None)
@@ -111,8 +110,8 @@ def _say(
     click.echo(dumps(told) if as_json else f"recorded: {verdict} by {by}; it is {state} now")
 
 
-def _open(server: str, by: str, key: Path) -> Approver:
-    return Approver(server, by=by, key=AgentKey.from_file(key))
+def _open(server: str, by: str, key: str) -> Approver:
+    return Approver(server, by=by, key=signer(key))
 
 
 def _lines(pending: Pending) -> Iterator[str]:

@@ -11,8 +11,10 @@ import click
 
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.custodian_key import KEY_METAVAR, key_source
+from sidecar.cli.signer_key import signer
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import AgentKey, Effect, Guard, Status, load_delegation
+from sidecar.client import Effect, Guard, Signer, Status, load_delegation
 from sidecar.config import read_file
 from sidecar.errors import Malformed, UsageError
 
@@ -22,7 +24,7 @@ _STATUSES = [status.value.lower() for status in Status]
 @click.command()
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who asks.")
-@click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="The agent's private key, to sign with.")
+@click.option("--key", metavar=KEY_METAVAR, type=key_source, help="The agent's private key, to sign with.")
 @click.option("--action", required=True, metavar="A", help="What it would do.")
 @click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
 @click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
@@ -41,7 +43,7 @@ _STATUSES = [status.value.lower() for status in Status]
 def decide(
     server: str,
     agent: str,
-    key: Path | None,
+    key: str | None,
     action: str,
     resource: str,
     arguments: str,
@@ -79,10 +81,10 @@ def decide(
 @click.argument("decision_id")
 @click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port.")
 @click.option("--agent", required=True, metavar="ID", help="Who reports: the agent the decision was made for.")
-@click.option("--key", metavar="FILE", type=click.Path(path_type=Path), help="The agent's private key, to sign with.")
+@click.option("--key", metavar=KEY_METAVAR, type=key_source, help="The agent's private key, to sign with.")
 @click.option("--status", required=True, type=click.Choice(_STATUSES), help="What became of it.")
 @click.option("--response", metavar="JSON|@FILE", help="What the downstream system answered: any JSON value.")
-def outcome(decision_id: str, server: str, agent: str, key: Path | None, status: str, response: str | None) -> None:
+def outcome(decision_id: str, server: str, agent: str, key: str | None, status: str, response: str | None) -> None:
     """Report what became of an allowed action.
 
     \b
@@ -96,8 +98,8 @@ def outcome(decision_id: str, server: str, agent: str, key: Path | None, status:
     click.echo(f"recorded at seq {seq}")
 
 
-def _key(file: Path | None) -> AgentKey | None:
-    return None if file is None else AgentKey.from_file(file)
+def _key(source: str | None) -> Signer | None:
+    return None if source is None else signer(source)
 
 
 def _object(text: str) -> dict[str, Any]:

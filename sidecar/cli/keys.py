@@ -64,7 +64,7 @@ def agent(out: Path, kind: str) -> None:
 
 
 @keys.command()
-@click.option("--key", required=True, type=click.Path(path_type=Path), help="Private key of who gives leave.")
+@click.option("--key", required=True, metavar=KEY_METAVAR, type=key_source, help="Private key of who gives leave.")
 @click.option("--from", "giver", required=True, metavar="ID", help="Who gives leave.")
 @click.option("--to", required=True, metavar="ID", help="Who may then act for them.")
 @click.option("--action", "actions", multiple=True, required=True, help="An action, or a prefix and *. Repeatable.")
@@ -75,7 +75,7 @@ def agent(out: Path, kind: str) -> None:
 @click.option("--parent", type=click.Path(path_type=Path), help="The delegation under which this one is given.")
 @click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the delegation.")
 def delegate(
-    key: Path, giver: str, to: str, actions: tuple[str, ...], resources: tuple[str, ...], hours: float, further: int,
+    key: str, giver: str, to: str, actions: tuple[str, ...], resources: tuple[str, ...], hours: float, further: int,
     chain: str, parent: Path | None, out: Path,
 ) -> None:  # fmt: skip
     """Sign leave that somebody gives an agent to act for them, from now on.
@@ -85,12 +85,13 @@ def delegate(
       sidecar keys delegate --key ursula.pem --from ursula --to billing-agent --action 'payments.*' \\
         --resource 'account:*' --hours 8 --out leave.json
     """
-    from sidecar.client import AgentKey, dump_delegation, load_delegation
+    from sidecar.cli.signer_key import signer
     from sidecar.client import delegate as signed
+    from sidecar.client import dump_delegation, load_delegation
 
     before = None if parent is None else load_delegation(read_file(parent, "delegation"))
     given = signed(
-        AgentKey.from_file(key), giver, to, actions, resources, seconds=hours * 3600, chain=chain, further=further,
+        signer(key), giver, to, actions, resources, seconds=hours * 3600, chain=chain, further=further,
         parent=before,
     )  # fmt: skip
     out.write_bytes(dump_delegation(given))

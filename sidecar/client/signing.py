@@ -106,7 +106,7 @@ class Signing:
             raise NoDecision(
                 "refused", f"the sidecar keeps another chain, {head.chain_id.hex()}; nothing is signed for it"
             )
-        self._chain, self._epoch = head.chain_id, head.epoch
+        self._chain, self._epoch, self._stale = head.chain_id, head.epoch, False
 
     def outdated(self, code: int, message: str) -> bool:
         """Whether a refusal says that the sidecar has begun another epoch; then it must be asked for it."""

@@ -16,6 +16,7 @@ from sidecar.custody.keys import (
     public_pem,
 )
 from sidecar.custody.pkcs11 import load_pkcs11
+from sidecar.custody.pkcs11_agent import load_agent_token
 from sidecar.custody.shares import open_seed, seal_shares
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "generate_agent",
     "generate_authority",
     "generate_custodian",
+    "load_agent_token",
     "load_authority",
     "load_custodian",
     "load_pkcs11",

@@ -80,7 +80,7 @@ class TokenKey:
             if self._opens(self._open):
                 return None
             raise UsageError(
-                f"{self._whose}: the token no longer works ({_name(error)}); see to it, then retry"
+                f"{self._whose}: the token no longer works ({kind_of(error)}); see to it, then retry"
             ) from None
 
     def _opens(self, way: Callable[[bytes], bytes | None]) -> bool:
@@ -117,25 +117,32 @@ def load_pkcs11(uri: str) -> TokenKey:
             a key that is not RSA, too weak, or not for decryption; python-pkcs11 is not installed.
     """
     where = TokenUri.parse(uri)
+    _, private, whose = open_token(where)
+    import pkcs11
+
     try:
-        import pkcs11
+        public = _public_key(private, whose)
+        decrypts = _flag(private, pkcs11.Attribute.DECRYPT)
+        asks_each_time = _flag(private, pkcs11.Attribute.ALWAYS_AUTHENTICATE)
+    except pkcs11.PKCS11Error as error:
+        raise UsageError(f"{whose}: the token does not give its public part ({kind_of(error)})") from None
+    if not decrypts:
+        raise UsageError(f"{whose} is not for decryption (CKA_DECRYPT); make one that is")
+    return TokenKey(private, public, _read_pin(where.pin_file) if asks_each_time else None, whose)
+
+
+def open_token(where: TokenUri) -> tuple[Any, Any, str]:
+    """A session of python-pkcs11, the private key in it, and a name for it. Raises UsageError."""
+    try:
+        import pkcs11  # noqa: F401  here it is missed first
     except ImportError:
         raise UsageError(
             "a key in a token takes python-pkcs11; install the extra: pip install 'decision-sidecar[pkcs11]'"
         ) from None
     pin = _read_pin(where.pin_file)
     token = _token(_module(where.module), where)
-    private = _private_key(_session(token, pin), where, token.label)
-    whose = f"key {_key_name(where)} in token {token.label}"
-    try:
-        public = _public_key(private, whose)
-        decrypts = _flag(private, pkcs11.Attribute.DECRYPT)
-        asks_each_time = _flag(private, pkcs11.Attribute.ALWAYS_AUTHENTICATE)
-    except pkcs11.PKCS11Error as error:
-        raise UsageError(f"{whose}: the token does not give its public part ({_name(error)})") from None
-    if not decrypts:
-        raise UsageError(f"{whose} is not for decryption (CKA_DECRYPT); make one that is")
-    return TokenKey(private, public, pin if asks_each_time else None, whose)
+    session = _session(token, pin)
+    return session, _private_key(session, where, token.label), f"key {_key_name(where)} in token {token.label}"
 
 
 def _read_pin(path: Path) -> str:
@@ -161,7 +168,7 @@ def _module(path: Path) -> Any:
     try:
         return pkcs11.lib(str(path))
     except pkcs11.PKCS11Error as error:
-        raise UsageError(f"{path} does not load as a PKCS #11 module ({_name(error)}); check module-path") from None
+        raise UsageError(f"{path} does not load as a PKCS #11 module ({kind_of(error)}); check module-path") from None
 
 
 def _token(module: Any, where: TokenUri) -> Any:
@@ -170,7 +177,7 @@ def _token(module: Any, where: TokenUri) -> Any:
     try:
         found = [t for t in module.get_tokens() if _fits(t, where)]
     except pkcs11.PKCS11Error as error:
-        raise UsageError(f"{where.module} does not list its tokens ({_name(error)}); check its configuration") from None
+        raise UsageError(f"{where.module} does not list its tokens ({kind_of(error)}); check its settings") from None
     named = where.token if where.token is not None else f"with serial {where.serial}"
     if not found:
         raise UsageError(f"no token {named} in {where.module}; plug it in, or correct token= in the URI")
@@ -203,7 +210,7 @@ def _session(token: Any, pin: str) -> Any:
     except pkcs11.PinLocked:
         raise UsageError(f"token {token.label}: the PIN is locked; its security officer can unlock it") from None
     except pkcs11.PKCS11Error as error:
-        raise UsageError(f"token {token.label}: cannot log in ({_name(error)})") from None
+        raise UsageError(f"token {token.label}: cannot log in ({kind_of(error)})") from None
 
 
 def _private_key(session: Any, where: TokenUri, token: str) -> Any:
@@ -217,7 +224,7 @@ def _private_key(session: Any, where: TokenUri, token: str) -> Any:
     try:
         found = list(session.get_objects(wanted))
     except pkcs11.PKCS11Error as error:
-        raise UsageError(f"token {token}: cannot look for keys ({_name(error)})") from None
+        raise UsageError(f"token {token}: cannot look for keys ({kind_of(error)})") from None
     if not found:
         raise UsageError(f"token {token} has no private key {_key_name(where)}; correct object= or id= in the URI")
     if len(found) > 1:
@@ -255,6 +262,6 @@ def _key_name(where: TokenUri) -> str:
     return ", ".join(parts)
 
 
-def _name(error: Exception) -> str:
+def kind_of(error: Exception) -> str:
     """The error's kind alone: what a module writes into its messages is not ours to vouch for."""
     return type(error).__name__

@@ -17,11 +17,12 @@ import pkcs11
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import load_der_public_key
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from sidecar.chain.seeds import Custodian, Custody
-from sidecar.custody import load_custodian, load_pkcs11, open_seed, public_pem, seal_shares
+from sidecar.chain.signing import PublicKey
+from sidecar.custody import load_agent_token, load_custodian, load_pkcs11, open_seed, public_pem, seal_shares
 from sidecar.custody.kems import seal
 from sidecar.custody.pkcs11 import TokenKey
 from sidecar.errors import CustodianMissing, CustodyError, UsageError
@@ -375,3 +376,25 @@ def test_without_python_pkcs11_the_extra_is_named(tmp_path: Path) -> None:
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "pip install 'decision-sidecar[pkcs11]'" in done.stderr
     assert sidecar("keys", "custodian", "--out", tmp_path / "k.pem", PYTHONPATH=str(tmp_path)).returncode == 0
+
+
+def test_an_agents_key_in_a_token_signs_what_it_asks(tokens: Tokens, tmp_path: Path) -> None:
+    signer = load_agent_token(tokens.uri(key="object=elliptic"))
+    PublicKey(signer.spki).verify(signer.sign(b"message"), b"message")
+    public = tmp_path / "token.pub.pem"
+    public.write_bytes(load_der_public_key(signer.spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
+    ledger, registry = tmp_path / "ledger", tmp_path / "registry.json"
+    assert tokens.sidecar("agents", "add", "--registry", registry, "--key", public, "billing-agent").returncode == 0
+    assert tokens.sidecar("init", "--data-dir", ledger).returncode == 0
+    asked = ("--agent", "billing-agent", "--action", "crm.read", "--resource", "customer:acme-42", "--json")
+    with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server:
+        key = ("--key", tokens.uri(key="object=elliptic"))
+        done = tokens.sidecar("decide", "--server", server.address, *asked, *key)
+        assert done.returncode == 0, done.stderr
+        assert '"agent_proof":"signature"' in done.stdout
+        assert server.stop() == 0
+
+
+def test_a_key_in_a_token_that_agents_cannot_sign_with(tokens: Tokens) -> None:
+    with pytest.raises(UsageError, match="not an elliptic curve key"):
+        load_agent_token(tokens.uri(key="object=signer"))
