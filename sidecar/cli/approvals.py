@@ -103,7 +103,9 @@ def _say(
         if not yes:
             if not sys.stdin.isatty():
                 raise UsageError("nobody can be asked here: give --yes once the request was looked at")
-            click.confirm(f"{verdict} this as {by}?", abort=True, err=as_json)
+            if not click.confirm(f"{verdict} this as {by}?", err=as_json):
+                click.echo("nothing was signed", err=True)
+                sys.exit(1)
         said = approver.approve if verdict == "approve" else approver.reject
         state = said(pending, comment)
     told = {"decision_id": decision_id, "verdict": verdict, "by": by, "state": state}
