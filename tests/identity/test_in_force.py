@@ -13,7 +13,7 @@ from sidecar.decide import Registered
 from sidecar.errors import NotPermitted
 from sidecar.policy import Evaluation
 from tests.api.running import judged
-from tests.decide.test_in_force import ASKED, ORIGIN, UNPROVED, Place, Versioned, bundle, run
+from tests.decide.test_in_force import ORIGIN, Place, Versioned, bundle, run
 from tests.faults.load import recorded
 from tests.identity.agents import BILLING, registry_of
 
@@ -41,6 +41,20 @@ async def put(place: Place, engine: Versioned, registry: Registered) -> None:
     await place.in_force.put_in_force(engine, packed, ORIGIN, registry=registry)
 
 
+async def changed(
+    place: Place, first: Telling, second: Telling, registry: Registered
+) -> tuple[asyncio.Task[Any], asyncio.Task[None]]:
+    """A decision under way by the first, and the change to the second, whose entries are durable."""
+    await put(place, first, of("r1"))
+    first.open.clear()
+    under_way = asyncio.create_task(place.decide())
+    await first.asked.wait()
+    changing = asyncio.create_task(put(place, second, registry))
+    while place.in_force.current != second.version:  # noqa: ASYNC110
+        await asyncio.sleep(0)
+    return under_way, changing
+
+
 def decisions(place: Place) -> list[tuple[str, str, list[str]]]:
     """Policy's revision, registry's revision, and the agent's roles, of each."""
     found = [v for h, v in recorded(place.directory) if h.type is EntryType.DECISION]
@@ -55,13 +69,7 @@ def sound(place: Place) -> None:
 def test_both_change_in_one_moment(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
         first, second = Telling("r1"), Telling("r2")
-        await put(place, first, of("r1"))
-        first.open.clear()
-        under_way = asyncio.create_task(place.decide())
-        await first.asked.wait()
-        changing = asyncio.create_task(put(place, second, of("r2")))
-        while place.in_force.current != second.version:  # noqa: ASYNC110  until its entries are durable
-            await asyncio.sleep(0)
+        under_way, changing = await changed(place, first, second, of("r2"))
         assert await place.decide() == ("ALLOW", "policy", "r2")
         first.open.set()
         assert await under_way == ("ALLOW", "policy", "r1")
@@ -80,13 +88,7 @@ def test_an_answer_by_the_new_policy_about_the_old_registry_is_asked_again(tmp_p
 
     async def story(place: Place) -> None:
         first, second = Telling("r1"), Telling("r2")
-        await put(place, first, of("r1"))
-        first.open.clear()
-        under_way = asyncio.create_task(place.decide())
-        await first.asked.wait()
-        changing = asyncio.create_task(put(place, second, of("r2")))
-        while place.in_force.current != second.version:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        under_way, changing = await changed(place, first, second, of("r2"))
         first.reported = second.version
         first.open.set()
         assert await under_way == ("ALLOW", "policy", "r2")
@@ -101,13 +103,7 @@ def test_an_answer_by_the_new_policy_about_the_old_registry_is_asked_again(tmp_p
 def test_who_was_revoked_meanwhile_gets_no_decision_by_the_new_policy(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
         first, second = Telling("r1"), Telling("r2")
-        await put(place, first, of("r1"))
-        first.open.clear()
-        under_way = asyncio.create_task(place.path.decide(ASKED, UNPROVED))
-        await first.asked.wait()
-        changing = asyncio.create_task(put(place, second, of("r2", status="revoked")))
-        while place.in_force.current != second.version:  # noqa: ASYNC110
-            await asyncio.sleep(0)
+        under_way, changing = await changed(place, first, second, of("r2", status="revoked"))
         first.reported = second.version
         first.open.set()
         with pytest.raises(NotPermitted):
