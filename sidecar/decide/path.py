@@ -254,6 +254,8 @@ class DecisionPath:
             documents = [entries.policy_input(asking, request, option, at) for option in options]
             first, *others = await self._judged(documents, timeout)
             versions = [first.version, *(other.version for other in others)]
+            if pending is not None and first.verdict.effect != "DENY":
+                versions.append(pending.policy)  # by another policy, what was approved is stale
             if same(versions) and self._in_force.goes_with(first.version, asking.caller.registry):
                 return asking, first, others
             asking = self._asking(request, self._again(asking.caller), at)

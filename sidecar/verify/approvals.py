@@ -114,8 +114,10 @@ class Approvals:
         waiting = self._found(value["approval"])
         if not isinstance(waiting, _Waiting):
             return waiting
-        if (value["agent"]["id"], asked["action"], _policy(value)) != (waiting.agent, waiting.action, waiting.policy):
-            return "it is another question, or by another policy, than the one that was approved"
+        if (value["agent"]["id"], asked["action"]) != (waiting.agent, waiting.action):
+            return "it is another question than the one that was approved"
+        if value["effect"] != "DENY" and _policy(value) != waiting.policy:
+            return "it is by another policy than the one that asked for the approvals"
         if waiting.over or value["time"] >= waiting.terms["expires"]:
             return waiting.over or "what it was asked under had expired"
         if value["effect"] == "ALLOW":

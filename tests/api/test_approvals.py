@@ -17,6 +17,7 @@ from sidecar.chain.digests import arguments_digest
 from sidecar.decide import policy_inputs
 from sidecar.ledger.batch import Batch, Wait, about_key
 from sidecar.ledger.store import LmdbStore
+from sidecar.policy import Evaluation, PolicyVersion
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.desks import PEOPLE, Desk, Policy, desk
 from tests.api.running import judged
@@ -264,7 +265,7 @@ def test_what_has_expired_or_lost_its_policy_is_asked_anew(tmp_path: Path) -> No
         await d.approve("ann", asked)
         assert await d.state("ann", asked.decision_id) == State.WHAT_APPROVED
         about = {"decision_id": asked.decision_id}
-        d.up.in_force.deciding = VERSION.__class__("wasm", "test 1", "agents/decision", "revision-2", "cd" * 32)  # type: ignore[attr-defined]
+        d.up.in_force.deciding = PolicyVersion("wasm", "test 1", "agents/decision", "revision-2", "cd" * 32)  # type: ignore[attr-defined]
         told = await d.refused(d.ask(approval_of=asked.decision_id), "FAILED_PRECONDITION", **about)
         assert "not in force any more" in told
         await d.refused(d.approve("bob", asked), "FAILED_PRECONDITION", principal="bob", **about)
@@ -366,6 +367,25 @@ def test_a_caller_that_goes_away_does_not_leave_a_second_allow(tmp_path: Path) -
         go.set()
         await d.refused(d.ask(approval_of=asked.decision_id), "FAILED_PRECONDITION", decision_id=asked.decision_id)
         assert [e["effect"] for e in d.entries("DECISION")] == ["REQUIRE_APPROVAL", "ALLOW"]
+
+    run(tmp_path, story)
+
+
+def test_a_policy_that_changes_meanwhile_allows_nothing(tmp_path: Path) -> None:
+    async def story(d: Desk) -> None:
+        asked = await d.ask()
+        await d.approve("ann", asked)
+        other = PolicyVersion("wasm", "test 1", "agents/decision", "revision-2", "cd" * 32)
+
+        async def changed(document: Any, timeout: float) -> Evaluation:
+            d.up.in_force.deciding = other  # type: ignore[attr-defined]
+            return Evaluation(d.policy(document), other)
+
+        d.engine.evaluate = changed  # type: ignore[method-assign]
+        about = {"decision_id": asked.decision_id}
+        told = await d.refused(d.ask(approval_of=asked.decision_id), "FAILED_PRECONDITION", **about)
+        assert "not in force any more" in told
+        assert len(d.entries("DECISION")) == 1
 
     run(tmp_path, story)
 
