@@ -56,6 +56,18 @@ def test_everything_it_tells_one_to_type_works(tmp_path: Path) -> None:
         assert "OUTCOME   executed" in said
 
 
+def test_the_walk_through_an_approval(tmp_path: Path) -> None:
+    start, ask = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    *preparation, serving = start.strip().splitlines()
+    setting, command = serving.removesuffix(" &").split(" ", 1)
+    shell("\n".join(preparation), tmp_path)
+    with in_background(f"env {setting} {command}", tmp_path):
+        said = shell(ask, tmp_path)
+    assert "takes 1 of the approvers with the role finance-lead" in said
+    assert "it is approved now" in said
+    assert "ALLOW  payments.transfer\n  because approved by ann (approved)" in said
+
+
 def test_the_integration_is_five_lines() -> None:
     code = next(text for kind, text in BLOCK.findall(README) if kind == "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 5

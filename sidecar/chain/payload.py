@@ -345,6 +345,15 @@ def policy_time(wall_ns: int) -> str:
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
 
 
+def wall_ns_of(time: str) -> int:
+    """The nanoseconds since 1970 of a time as payloads have it. Raises Malformed for a day that is none."""
+    try:
+        seconds = datetime.strptime(time[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise Malformed("a time that is none") from None
+    return int(seconds.timestamp()) * 1_000_000_000 + int(time[20:29])
+
+
 def custody_of(genesis: Mapping[str, Any]) -> Custody:
     """The custodian set of a checked GENESIS payload.
 

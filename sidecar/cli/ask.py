@@ -13,11 +13,11 @@ import click
 
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
-from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
+from sidecar.cli.custodian_key import KEY_METAVAR, key_source
+from sidecar.cli.signer_key import signer
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import AgentKey, Effect, Guard, Signer, Status, TlsFiles
+from sidecar.client import Effect, Guard, Signer, Status, TlsFiles, load_delegation
 from sidecar.config import read_file
-from sidecar.custody import load_agent_token
 from sidecar.errors import Malformed, UsageError
 
 _STATUSES = [status.value.lower() for status in Status]
@@ -50,6 +50,15 @@ def _over_tls(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
 @click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
 @click.option("--purpose", default="", help="Why.")
+@click.option(
+    "--delegation",
+    "delegations",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="On whose behalf: a file of `sidecar keys delegate`. Repeatable, the first given first.",
+)
+@click.option("--approval-of", default="", metavar="ID", help="The decision that was approved.")
 @click.option("--receipt-out", type=click.Path(path_type=Path), help="File to keep the receipt in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 @_over_tls
@@ -61,6 +70,8 @@ def decide(
     resource: str,
     arguments: str,
     purpose: str,
+    delegations: tuple[Path, ...],
+    approval_of: str,
     receipt_out: Path | None,
     as_json: bool,
     tls: TlsFiles | None,
@@ -76,7 +87,10 @@ def decide(
     if not colon:
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
     with Guard(server, agent=agent, attempts=1, key=_key(key), tls=tls) as guard:
-        decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
+        given = [load_delegation(read_file(each, "delegation")) for each in delegations]
+        decision = guard.ask(
+            action, (kind, name), _object(arguments), purpose=purpose, delegations=given, approval_of=approval_of
+        )
     if as_json:
         click.echo(dumps(decision_object(decision)))
     else:
@@ -117,9 +131,7 @@ def outcome(
 
 
 def _key(source: str | None) -> Signer | None:
-    if source is None:
-        return None
-    return load_agent_token(source) if is_uri(source) else AgentKey.from_file(source)
+    return None if source is None else signer(source)
 
 
 def _object(text: str) -> dict[str, Any]:
