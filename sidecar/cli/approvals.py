@@ -11,9 +11,10 @@ import click
 from sidecar.chain.payload import policy_time
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source
+from sidecar.cli.over_tls import over_tls
 from sidecar.cli.signer_key import signer
 from sidecar.cli.words import plain
-from sidecar.client import Approver, Pending
+from sidecar.client import Approver, Pending, TlsFiles
 from sidecar.errors import UsageError
 
 _Command = Callable[..., None]
@@ -28,7 +29,7 @@ def _approver(command: _Command) -> _Command:
         click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port."),
     ):
         command = option(command)
-    return command
+    return over_tls(command)
 
 
 def _word(command: _Command) -> _Command:
@@ -49,14 +50,14 @@ def approvals() -> None:
 
 @approvals.command(name="list")
 @_approver
-def list_(server: str, by: str, key: str, as_json: bool) -> None:
+def list_(server: str, by: str, key: str, as_json: bool, tls: TlsFiles | None) -> None:
     """Print what waits for this approver's word.
 
     \b
     Example:
       sidecar approvals list --server unix:ledger/sidecar.sock --by ann --key ann.pem
     """
-    with _open(server, by, key) as approver:
+    with _open(server, by, key, tls) as approver:
         pending, more = approver.list()
     if as_json:
         click.echo(dumps({"pending": [_object(each) for each in pending], "more": more}))
@@ -68,7 +69,7 @@ def list_(server: str, by: str, key: str, as_json: bool) -> None:
 
 @approvals.command()
 @_word
-def approve(server: str, by: str, key: str, decision_id: str, comment: str, yes: bool, as_json: bool) -> None:
+def approve(decision_id: str, **how: Any) -> None:
     """Approve what a decision asks for, once it was shown whole.
 
     \b
@@ -76,12 +77,12 @@ def approve(server: str, by: str, key: str, decision_id: str, comment: str, yes:
       sidecar approvals approve --server unix:ledger/sidecar.sock --by ann --key ann.pem \\
         019ab4a0-7c3e-7f11-8a55-0242ac120002
     """
-    _say("approve", server, by, key, decision_id, comment, yes=yes, as_json=as_json)
+    _say("approve", decision_id, **how)
 
 
 @approvals.command()
 @_word
-def reject(server: str, by: str, key: str, decision_id: str, comment: str, yes: bool, as_json: bool) -> None:
+def reject(decision_id: str, **how: Any) -> None:
     """Reject what a decision asks for: nobody can approve it any more.
 
     \b
@@ -89,13 +90,14 @@ def reject(server: str, by: str, key: str, decision_id: str, comment: str, yes: 
       sidecar approvals reject --server unix:ledger/sidecar.sock --by ann --key ann.pem \\
         --comment 'not this supplier' 019ab4a0-7c3e-7f11-8a55-0242ac120002
     """
-    _say("reject", server, by, key, decision_id, comment, yes=yes, as_json=as_json)
+    _say("reject", decision_id, **how)
 
 
 def _say(
-    verdict: str, server: str, by: str, key: str, decision_id: str, comment: str, *, yes: bool, as_json: bool
-) -> None:
-    with _open(server, by, key) as approver:
+    verdict: str, decision_id: str, *, server: str, by: str, key: str, comment: str, yes: bool, as_json: bool,
+    tls: TlsFiles | None,
+) -> None:  # fmt: skip
+    with _open(server, by, key, tls) as approver:
         pending = next((each for each in approver.list()[0] if each.decision_id == decision_id), None)
         if pending is None:
             raise UsageError(f"decision {plain(decision_id)[:64]} does not wait for {by}: see `sidecar approvals list`")
@@ -112,8 +114,8 @@ def _say(
     click.echo(dumps(told) if as_json else f"recorded: {verdict} by {by}; it is {state} now")
 
 
-def _open(server: str, by: str, key: str) -> Approver:
-    return Approver(server, by=by, key=signer(key))
+def _open(server: str, by: str, key: str, tls: TlsFiles | None) -> Approver:
+    return Approver(server, by=by, key=signer(key), tls=tls)
 
 
 def _lines(pending: Pending) -> Iterator[str]:

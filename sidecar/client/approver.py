@@ -16,6 +16,7 @@ from sidecar.client.guard import ATTEMPTS
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
+from sidecar.client.tls import Tls
 from sidecar.client.wire import request_in
 from sidecar.errors import Malformed, RequestError
 from sidecar.v1 import decision_pb2 as pb
@@ -61,13 +62,16 @@ class Approver:
         by: str,
         key: Signer,
         chain: str | None = None,
+        tls: Tls | None = None,
         timeout: float = 5.0,
         attempts: int = ATTEMPTS,
         pace: Pace = REAL,
     ) -> None:
+        given = None if isinstance(address, str) else address
         where = check_address(address) if isinstance(address, str) else "the channel given"
-        patience = Patience(where, check_timeout(timeout), attempts, pace)
-        self._calls = Calls(patience, None if isinstance(address, str) else address, Signing(by, key, chain))
+        self._calls = Calls(
+            Patience(where, check_timeout(timeout), attempts, pace), given, Signing(by, key, chain), tls
+        )  # fmt: skip
         self._by = by
 
     def close(self) -> None:

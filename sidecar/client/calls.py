@@ -40,7 +40,10 @@ StreamCall = grpc.aio.StreamStreamCall[bytes, pb.DecideStreamResponse]
 
 
 class Calls:
-    """For threads. ``channel`` is one that somebody else closes; without it, one to the address is opened here."""
+    """For threads. ``channel`` is one that somebody else closes; without it, one to the address is opened here.
+
+    Raises UsageError for a channel with ``tls`` besides, and as `Channels`.
+    """
 
     def __init__(
         self,
@@ -49,6 +52,8 @@ class Calls:
         signing: Signing | None = None,
         tls: Tls | None = None,
     ) -> None:
+        if tls is not None and channel is not None:
+            raise UsageError("tls is for an address; a channel given has credentials of its own")
         self._patience, self._signing = patience, signing
         self._given = Line(channel, None) if channel is not None else None
         self._channels = Channels(patience, tls, grpc.secure_channel, grpc.insecure_channel)

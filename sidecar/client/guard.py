@@ -23,7 +23,6 @@ from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
 from sidecar.client.waiting import Wait
 from sidecar.client.wire import About, Ask, asked, batch
-from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
 
 Handler = Callable[[Obligation, Decision], object]
@@ -70,8 +69,6 @@ class Guard:
         tls: Tls | None = None,
         pace: Pace = REAL,
     ) -> None:
-        if tls is not None and not isinstance(address, str):
-            raise UsageError("tls is for an address; a channel given has credentials of its own")
         where = check_address(address) if isinstance(address, str) else "the channel given"
         self._patience = Patience(where, check_timeout(timeout), attempts, pace)
         signing = None if key is None else Signing(agent, key, chain)

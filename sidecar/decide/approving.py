@@ -7,6 +7,7 @@ ask again (approval_of) ─► granted(): counted anew ─► the path decides �
 from __future__ import annotations
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from sidecar.decide.entries import Caller, Terms
 from sidecar.decide.in_force import InForce
 from sidecar.decide.observer import Observer
 from sidecar.decide.registered import Registered
+from sidecar.decide.repeats import recorded_at
 from sidecar.decide.waiting import Waiting
 from sidecar.errors import CallerUnproved, NotPermitted, RequestError, SidecarError
 from sidecar.identity import ANYBODY, Claim, Shown
@@ -93,7 +95,7 @@ class Approvals:
         return listed, False
 
     async def approve(self, said: Approval, shown: Shown) -> tuple[Recorded, State]:
-        """Take an approver's word, recorded.
+        """Take an approver's word, recorded; or give the answer that this very one got before.
 
         Raises:
             RequestError, CallerUnproved, NotPermitted, NotFound, WrongState: not taken. LedgerError: not recorded.
@@ -173,6 +175,9 @@ class Approvals:
                 raise CallerUnproved("signature: is missing; an approval is always signed", "no signature")
             pending = self._waiting.find(said.decision_id)
             async with pending.one_at_a_time:
+                before = self._before(pending, said)
+                if before is not None:
+                    return before, self.state(pending)
                 self._refuse(approvals.approval_fault(pending, said, self._by(caller.registry)))
                 recorded = await self._record(pending, said, caller)
         if said.verdict == "reject":
@@ -183,10 +188,18 @@ class Approvals:
         self._waiting.changed(pending)
         return recorded, self.state(pending)
 
+    def _before(self, pending: Pending, said: Approval) -> Recorded | None:
+        """Where these very words were recorded: their answer was lost, and they were signed again."""
+        for place, kind in self._ledger.about(pending.seq):
+            if kind is EntryType.APPROVAL and Approval.of(self._ledger.payload(place)) == said:
+                return recorded_at(self._ledger, place, _repeat_key(said))
+        return None
+
     async def _record(self, pending: Pending, said: Approval, caller: Caller) -> Recorded:
         tagged = None if pending.agent["proof"] == "asserted" else pending.agent["id"]
         payload = entries.approval(caller, said, pending.seq, pending.agent)
-        return await self._ledger.record(Draft(EntryType.APPROVAL, payload, ref_seq=pending.seq, agent=tagged))
+        draft = Draft(EntryType.APPROVAL, payload, ref_seq=pending.seq, agent=tagged, repeat_key=_repeat_key(said))
+        return await self._ledger.record(draft)
 
     def _reader(self, by: str, what: str, parameter: str, shown: Shown) -> Principal:
         caller = self._proved(Claim("read", by, read_digest(by, what, parameter), ANYBODY), shown)
@@ -234,6 +247,10 @@ class Approvals:
         self._under_way.discard(task)
         if not task.cancelled():
             task.exception()  # looked at, should nobody be waiting any more
+
+
+def _repeat_key(said: Approval) -> bytes:
+    return hashlib.sha256(b"sidecar/v1/approval-repeat\0" + said.digest()).digest()[:16]
 
 
 def _check(said: Approval) -> None:

@@ -17,6 +17,7 @@ from sidecar.chain.digests import Outcome, arguments_digest
 from sidecar.chain.entry import EntryType, Header
 from sidecar.decide import entries
 from sidecar.decide.entries import Caller
+from sidecar.decide.repeats import recorded_at
 from sidecar.errors import CallerUnproved, NotFound, NotPermitted, OutcomeRefused, RequestError, SidecarError
 from sidecar.ledger import Draft, Ledger, Recorded
 
@@ -103,11 +104,7 @@ class Outcomes:
         """The answer to the outcome at ``place``, if it is this very one."""
         if Outcome.of(self._ledger.payload(place)).digest() != said.digest():
             raise OutcomeRefused("outcome: the decision has another one already", "second")
-        recalled = self._ledger.recall(_repeat_key(said))
-        if recalled is not None and recalled.seq == place:
-            return recalled
-        entry = self._ledger.entry(place)
-        return Recorded(place, entry.segment, b"", b"")  # its receipt is forgotten
+        return recorded_at(self._ledger, place, _repeat_key(said))
 
 
 def why(error: SidecarError) -> str:

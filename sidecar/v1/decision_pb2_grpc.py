@@ -279,7 +279,8 @@ class ApprovalServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def Approve(self, request, context):
-        """Approve or reject. Recorded durably before it is answered.
+        """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+        answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

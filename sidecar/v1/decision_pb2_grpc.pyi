@@ -134,7 +134,9 @@ class ApprovalServiceStub:
     approvers.
     """
     Approve: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ApproveRequest, _decision_pb2.ApproveResponse]
-    """Approve or reject. Recorded durably before it is answered."""
+    """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+    answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
+    """
     WatchApproval: _grpc.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]
     """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
     Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
@@ -152,7 +154,9 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     approvers.
     """
     Approve: _aio.UnaryUnaryMultiCallable[_decision_pb2.ApproveRequest, _decision_pb2.ApproveResponse]  # type: ignore[assignment]
-    """Approve or reject. Recorded durably before it is answered."""
+    """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+    answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
+    """
     WatchApproval: _aio.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]  # type: ignore[assignment]
     """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
     Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
@@ -179,7 +183,9 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decision_pb2.ApproveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decision_pb2.ApproveResponse, _abc.Awaitable[_decision_pb2.ApproveResponse]]:
-        """Approve or reject. Recorded durably before it is answered."""
+        """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+        answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
+        """
 
     @_abc_1.abstractmethod
     def WatchApproval(

@@ -94,17 +94,19 @@ class Desk:
         sent.MergeFrom(pb.ApproveRequest(**(altered or {})))
         return sent
 
-    def signed_for(self, by: str, of: pb.DecideResponse, named: str, verdict: str = "approve") -> pb.ApproveRequest:
+    def signed_for(
+        self, by: str, of: pb.DecideResponse, named: str, verdict: str = "approve", comment: str = "seen"
+    ) -> pb.ApproveRequest:
         """Properly signed: what is decision ``of``'s, said of the decision ``named``."""
         payload, asked = self.payload(of.seq), recorded(self.payload(of.seq))
         said = Approval(
             by, named, verdict, asked.action_digest(), arguments_digest(asked.wanted.arguments),
-            payload["policy"]["bundle_digest"], payload["policy"]["revision"], "seen",
+            payload["policy"]["bundle_digest"], payload["policy"]["revision"], comment,
         )  # fmt: skip
         return pb.ApproveRequest(
             by=by, decision_id=named, verdict=VERDICTS[verdict], action_digest=said.action_digest,
             arguments_digest=said.arguments_digest, policy_revision=said.policy_revision,
-            bundle_digest=said.bundle_digest, comment="seen", signature=self.sign("approval", by, said.digest()),
+            bundle_digest=said.bundle_digest, comment=comment, signature=self.sign("approval", by, said.digest()),
         )  # fmt: skip
 
     async def approve(self, by: str, of: pb.DecideResponse, verdict: str = "approve") -> pb.ApproveResponse:

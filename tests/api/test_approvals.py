@@ -241,7 +241,8 @@ def test_an_approval_is_taken_once(tmp_path: Path) -> None:
         await d.approvals.Approve(word)
         await d.refused(d.approvals.Approve(word), "UNAUTHENTICATED")  # its nonce
         about = {"principal": "ann", "decision_id": asked.decision_id}
-        await d.refused(d.approve("ann", asked), "FAILED_PRECONDITION", **about)
+        other = d.signed_for("ann", asked, asked.decision_id, comment="seen again")
+        await d.refused(d.approvals.Approve(other), "FAILED_PRECONDITION", **about)
         assert d.count('sidecar_approvals_total{what="repeated"}') == 1
         assert len(d.entries("APPROVAL")) == 1
         assert await d.state("ann", asked.decision_id) == State.WHAT_PENDING
@@ -252,11 +253,38 @@ def test_an_approval_is_taken_once(tmp_path: Path) -> None:
 def test_two_at_once_by_one_approver_are_one(tmp_path: Path) -> None:
     async def story(d: Desk) -> None:
         asked = await d.ask()
-        both = await asyncio.gather(d.approve("ann", asked), d.approve("ann", asked), return_exceptions=True)
+        words = [d.signed_for("ann", asked, asked.decision_id, comment=each) for each in ("one", "other")]
+        both = await asyncio.gather(*map(d.approvals.Approve, words), return_exceptions=True)
         assert sorted(isinstance(each, grpc.aio.AioRpcError) for each in both) == [False, True]
         assert len(d.entries("APPROVAL")) == 1
 
     run(tmp_path, story, policy=Policy({"count": 2}, enough=2))
+
+
+@pytest.mark.parametrize("verdict", ["approve", "reject"])
+def test_the_same_words_again_get_the_answer_that_was_lost(tmp_path: Path, verdict: str) -> None:
+    """Signed anew each time, also at once, after a restart, and once it is over; by nobody else."""
+
+    async def main() -> None:
+        async with desk(tmp_path) as d:
+            asked = await d.ask()
+            first, at_once = await asyncio.gather(*(d.approve("ann", asked, verdict) for _ in range(2)))
+            assert first == at_once and first.receipt
+            assert await d.approve("ann", asked, verdict) == first
+            await d.know(*(p | {"status": "suspended"} if p["id"] == "ann" else p for p in PEOPLE))
+            await d.refused(d.approve("ann", asked, verdict), "PERMISSION_DENIED", principal="ann")
+        async with desk(tmp_path) as d:
+            again = await d.approve("ann", asked, verdict)
+            assert (again.seq, again.receipt) == (first.seq, first.receipt)
+            if verdict == "approve":
+                assert (await d.ask(approval_of=asked.decision_id)).effect == ALLOW
+                used = await d.approve("ann", asked)
+                assert (used.seq, used.state.what) == (first.seq, State.WHAT_USED)
+            await d.refused(d.approve("bob", asked, verdict), "FAILED_PRECONDITION", principal="bob")
+            assert len(d.entries("APPROVAL")) == 1
+
+    asyncio.run(main())
+    assert judged(tmp_path / "ledger").verdict.name == "UNANCHORED"
 
 
 def test_what_has_expired_or_lost_its_policy_is_asked_anew(tmp_path: Path) -> None:
@@ -405,7 +433,8 @@ def test_after_a_restart_what_waits_waits_and_what_is_used_is_used(tmp_path: Pat
             assert [p.decision_id for p in (await d.listed("bob")).pending] == [waits.decision_id]
             assert list((await d.listed("bob")).pending[0].approved_by) == ["ann"]
             await d.refused(d.approvals.Approve(old), "UNAUTHENTICATED")  # of the epoch before
-            await d.refused(d.approve("ann", waits), "FAILED_PRECONDITION", decision_id=waits.decision_id)
+            more = d.signed_for("ann", waits, waits.decision_id, comment="once more")
+            await d.refused(d.approvals.Approve(more), "FAILED_PRECONDITION", decision_id=waits.decision_id)
             for each, state in ((used, State.WHAT_USED), (rejected, State.WHAT_REJECTED)):
                 assert await d.state("ann", each.decision_id) == state
                 about = {"decision_id": each.decision_id}
