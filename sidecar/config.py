@@ -13,14 +13,15 @@ import json
 import os
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sidecar.errors import UsageError
 
 MIB = 1024 * 1024
+Settings = TypeVar("Settings")
 
 _FLAGS = {"policy_source_path": "--policy"}
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
@@ -82,32 +83,53 @@ class Config:
     policy_gate_allow_builtins: tuple[str, ...] = ()  # not pure: decisions cannot be re-run exactly
     policy_max_staleness: float = 0.0  # without a successful look at the source; 0: for ever
     policy_stale: str = "warn"  # or "deny": every decision, once it is stale
+    collector_address: str = ""  # host:port of the collector; empty: nothing is shipped
+    collector_log_key: str = ""  # the log's verifier key, as `sidecar collector status` prints it
+    collector_token_file: str = ""  # holds the one-time token, where no certificate lets this chain in
+    collector_tls_ca_file: str = ""  # the collector's CA; empty, and no SPIFFE: in the clear, on loopback or with dev
+    collector_tls_cert_file: str = ""
+    collector_tls_key_file: str = ""
+    collector_server_name: str = ""  # DNS name in the collector's certificate; empty: the host of its address
+    collector_spiffe_socket: str = ""  # the Workload API, in place of the three files
+    collector_spiffe_trust_domain: str = ""
+    collector_period: float = 0.5  # seconds between two looks at what is to be shipped
+    collector_max_unshipped_entries: int = 0  # 0: any
+    collector_max_unshipped_seconds: float = 0.0
+    collector_unshipped: str = "warn"  # or "deny": every decision, beyond these bounds
+    collector_unconfirmed_start: bool = False  # whether to start with the collector out of reach; OPEN records it
+    collector_linger: float = 5.0  # seconds at the end for the last seal's receipt
 
     def __post_init__(self) -> None:
         if not self.data_dir:
             raise UsageError("data_dir is not set: name the ledger's directory with --data-dir or in the file")
         if not self.require or not set(self.require) <= {"signature", "mtls"}:
             raise UsageError("require must name signature, mtls or both")
-        _range("approval_seconds", self.approval_seconds, 1, 7 * 86_400)
-        _range("signature_window", self.signature_window, 1, 300)
-        _range("permit_seconds", self.permit_seconds, 1, 3_600)
+        in_range("approval_seconds", self.approval_seconds, 1, 7 * 86_400)
+        in_range("signature_window", self.signature_window, 1, 300)
+        in_range("permit_seconds", self.permit_seconds, 1, 3_600)
         _choice("engine", self.engine, ("opa", "wasm"))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
-        _range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)
-        _range("max_request_bytes", self.max_request_bytes, 1024, 2 * MIB)
-        _range("idempotency_seconds", self.idempotency_seconds, 1, 7 * 86_400)
-        _range("segment_entries", self.segment_entries, 1, 10_000)
-        _range("segment_seconds", self.segment_seconds, 0.05, 60)
-        _range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
+        in_range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)
+        in_range("max_request_bytes", self.max_request_bytes, 1024, 2 * MIB)
+        in_range("idempotency_seconds", self.idempotency_seconds, 1, 7 * 86_400)
+        in_range("segment_entries", self.segment_entries, 1, 10_000)
+        in_range("segment_seconds", self.segment_seconds, 0.05, 60)
+        in_range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
         _choice("enforcement", self.enforcement, ("enforce", "shadow"))
         _choice("policy_stale", self.policy_stale, ("warn", "deny"))
-        _range("policy_source_git_timeout", self.policy_source_git_timeout, 1, 3600)
-        _range("policy_source_git_depth", self.policy_source_git_depth, 0, 1_000_000)
-        _range("policy_source_period", self.policy_source_period, 0.05, 86_400)
-        _range("policy_gate_min_coverage", self.policy_gate_min_coverage, 0, 100)
-        _range("policy_max_staleness", self.policy_max_staleness, 0, 366 * 86_400)
+        in_range("policy_source_git_timeout", self.policy_source_git_timeout, 1, 3600)
+        in_range("policy_source_git_depth", self.policy_source_git_depth, 0, 1_000_000)
+        in_range("policy_source_period", self.policy_source_period, 0.05, 86_400)
+        in_range("policy_gate_min_coverage", self.policy_gate_min_coverage, 0, 100)
+        in_range("policy_max_staleness", self.policy_max_staleness, 0, 366 * 86_400)
+        _choice("collector_unshipped", self.collector_unshipped, ("warn", "deny"))
+        in_range("collector_period", self.collector_period, 0.01, 1)
+        in_range("collector_max_unshipped_entries", self.collector_max_unshipped_entries, 0, 2**53)
+        in_range("collector_max_unshipped_seconds", self.collector_max_unshipped_seconds, 0, 366 * 86_400)
+        in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()
+        self._check_collector()
         if self.metrics:
             host_and_port("metrics", self.metrics)
         if not self.listen:
@@ -140,11 +162,25 @@ class Config:
         host, _ = host_and_port("listen", self.listen)
         if self.listen.startswith(":"):  # which gRPC would take for every address of this machine
             object.__setattr__(self, "listen", host + self.listen)
-        if not (self.tls or self.dev or _is_loopback(host)):
+        if not (self.tls or self.dev or is_loopback(host)):
             raise UsageError(
                 f"listen {self.listen} can be reached from elsewhere without TLS; set tls.cert_file or spiffe.socket, "
                 "listen on loopback or a unix socket, or ask for --dev"
             )
+
+    def _check_collector(self) -> None:
+        if not self.collector_address:
+            return
+        if not self.collector_log_key:
+            raise UsageError("collector.log_key is not set: without the log's key anybody could be the collector")
+        host, _ = host_and_port("collector.address", self.collector_address)
+        if self.collector_spiffe_socket and self.collector_tls_ca_file:
+            raise UsageError("collector.spiffe_socket and collector.tls_ca_file are both set; leave one of the two out")
+        if bool(self.collector_tls_cert_file) != bool(self.collector_tls_key_file):
+            raise UsageError("collector.tls_cert_file and collector.tls_key_file go together; set both or neither")
+        tls = self.collector_tls_ca_file or self.collector_spiffe_socket
+        if not (tls or self.dev or is_loopback(host)):
+            raise UsageError("collector.address is elsewhere, without TLS; set collector.tls_ca_file")
 
     def _check_source(self) -> None:
         """Whatever is set has an effect, or is refused: a policy must not decide because a setting was passed over."""
@@ -192,16 +228,24 @@ def load(
     Raises:
         UsageError: a file that cannot be read, an unknown name, a value of the wrong form or out of range.
     """
-    sources = {f.name: Source(f.default, "default") for f in fields(Config)}
-    for name, value in (_read(file) if file else {}).items():
-        sources[name] = Source(_typed(name, value, f"{file}"), str(file))
+    return load_settings(Config, "SIDECAR_", file, environment, flags)
+
+
+def load_settings(
+    kind: type[Settings], prefix: str, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
+) -> tuple[Settings, dict[str, Source]]:
+    """As :func:`load`, of any dataclass whose fields have defaults; ``prefix``: of its variables."""
+    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    sources = {name: Source(default, "default") for name, default in defaults.items()}
+    for name, value in (_read(file, defaults.keys()) if file else {}).items():
+        sources[name] = Source(_typed(name, value, f"{file}", type(defaults[name])), str(file))
     for variable, text in environment.items():
-        name = variable.removeprefix("SIDECAR_").lower()
-        if variable.startswith("SIDECAR_") and name in sources:
-            sources[name] = Source(_from_text(name, text, variable), variable)
+        name = variable.removeprefix(prefix).lower()
+        if variable.startswith(prefix) and name in sources:
+            sources[name] = Source(_from_text(text, variable, type(defaults[name])), variable)
     for name, value in flags.items():
         sources[name] = Source(value, _FLAGS.get(name, "--" + name.replace("_", "-")))
-    return Config(**{name: source.value for name, source in sources.items()}), sources
+    return kind(**{name: source.value for name, source in sources.items()}), sources
 
 
 def host_and_port(name: str, text: str) -> tuple[str, int]:
@@ -216,7 +260,8 @@ def host_and_port(name: str, text: str) -> tuple[str, int]:
     return parts["v6"] or parts["host"] or "127.0.0.1", int(parts["port"])
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether an address or name is this machine's own."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -248,14 +293,13 @@ def write_secret(path: Path, data: bytes) -> None:
         os.close(parent)
 
 
-def _read(file: Path) -> dict[str, Any]:
+def _read(file: Path, known: Collection[str]) -> dict[str, Any]:
     try:
         values = tomllib.loads(file.read_text())
     except OSError as error:
         raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise UsageError(f"the configuration {file} is not TOML: {error}") from None
-    known = {f.name for f in fields(Config)}
     values = _flat(values)
     for name in values:
         if name not in known:
@@ -273,8 +317,7 @@ def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     return flat
 
 
-def _typed(name: str, value: Any, origin: str) -> Any:
-    wanted = _kind(name)
+def _typed(name: str, value: Any, origin: str, wanted: type) -> Any:
     if wanted is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
         return tuple(value)
     if wanted is float and isinstance(value, int) and not isinstance(value, bool):
@@ -284,8 +327,7 @@ def _typed(name: str, value: Any, origin: str) -> Any:
     return value
 
 
-def _from_text(name: str, text: str, origin: str) -> Any:
-    wanted = _kind(name)
+def _from_text(text: str, origin: str, wanted: type) -> Any:
     if wanted is tuple:
         return tuple(part for part in text.split(",") if part)
     if wanted is bool:
@@ -296,10 +338,6 @@ def _from_text(name: str, text: str, origin: str) -> Any:
         return wanted(text)
     except ValueError:
         raise UsageError(f"{origin}: must be {_described(wanted)}") from None
-
-
-def _kind(name: str) -> type:
-    return next(type(f.default) for f in fields(Config) if f.name == name)
 
 
 def _described(kind: type) -> str:
@@ -313,6 +351,7 @@ def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
         raise UsageError(f"{name} must be one of {', '.join(allowed)}")
 
 
-def _range(name: str, value: float, low: float, high: float) -> None:
+def in_range(name: str, value: float, low: float, high: float) -> None:
+    """Raises UsageError naming the setting."""
     if not low <= value <= high:
         raise UsageError(f"{name} must be from {low} to {high}")

@@ -128,6 +128,12 @@ class PolicyStale(EngineError):
     cause = "policy_stale"
 
 
+class Unshipped(EngineError):
+    """More is recorded than the collector may be behind, and the configuration says deny."""
+
+    cause = "unshipped"
+
+
 class PolicyLoadError(UsageError):
     """A bundle that cannot be loaded: not a bundle, no Wasm, no such entry point."""
 
@@ -160,6 +166,10 @@ class LedgerDamaged(LedgerError):
     """What is stored contradicts itself: somebody changed it from outside, or the disk did."""
 
 
+class LedgerBehind(LedgerError):
+    """The collector acknowledged more of this chain than the ledger holds, or something else: it is an old copy."""
+
+
 class StorageError(SidecarError):
     """The collector's store or index cannot be read or written; whether a write persisted is not known. UNAVAILABLE."""
 
@@ -178,6 +188,22 @@ class AnchorRefused(SidecarError):
 
 class Malformed(SidecarError):
     """Bytes that are not what their place requires. The producer's fault; never ours to repair."""
+
+
+class Oversize(Malformed):
+    """Bytes beyond the limit of their place; nothing beyond it was looked at."""
+
+
+class CollectorUnavailable(SidecarError):
+    """The collector's: it could not be reached, or its answer is none. Asked again later."""
+
+
+class CollectorRefused(SidecarError):
+    """The collector answered, and refuses. ``code``: as in collector.proto, without its prefix."""
+
+    def __init__(self, code: str, message: str) -> None:
+        super().__init__(f"the collector refuses ({code}): {message}")
+        self.code, self.cause = code, message
 
 
 class CustodyError(SidecarError):

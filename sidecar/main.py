@@ -24,6 +24,7 @@ from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
+from sidecar.shipping import Shipping
 
 log = logging.getLogger("sidecar")
 
@@ -127,13 +128,15 @@ class Sidecar:
             SidecarError: it could not start, or the ledger failed.
         """
         async with contextlib.AsyncExitStack() as stack:
-            ledger = self._open_ledger()
+            shipping = await asyncio.to_thread(Shipping, self._config)
+            ledger = await asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
             stack.callback(ledger.close)
+            self._ship(stack, ledger, shipping)
             switch = Switch(self._config.engine, self._config.entrypoint)
             stack.push_async_callback(switch.close)
             self._metrics.attach(ledger, switch)
             await self._show_metrics(stack)
-            in_force = in_force_of(self._config, switch, ledger)
+            in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
             following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
             if following is not None:
@@ -146,9 +149,18 @@ class Sidecar:
         if self.failure is not None:
             raise self.failure
 
-    def _open_ledger(self) -> Ledger:
+    def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
         loop = asyncio.get_running_loop()
 
+        def on_failure(error: LedgerError) -> None:
+            loop.call_soon_threadsafe(self._failed, error)
+
+        shipping.begin(ledger, on_failure)
+        stack.callback(lambda: shipping.end(ledger, failed=self.failure is not None))
+        if shipping.watched:
+            self._metrics.watch_shipping(shipping)
+
+    def _open_ledger(self, loop: asyncio.AbstractEventLoop, shipping: Shipping) -> Ledger:
         def on_failure(error: LedgerError) -> None:
             loop.call_soon_threadsafe(self._failed, error)
 
@@ -159,6 +171,7 @@ class Sidecar:
             clock=SystemClock(),
             on_failure=on_failure,
             on_commit=self._metrics.committed,
+            confirm=shipping.confirm,
         )
 
     async def _show_metrics(self, stack: contextlib.AsyncExitStack) -> None:

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -74,12 +75,15 @@ def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
     return WasmEngine(bundle.packed, config.entrypoint)
 
 
-def in_force_of(config: Config, switch: Switch, ledger: Ledger) -> InForce:
+def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callable[[], None]) -> InForce:
     """What may decide, under the configured rules."""
     observing = Origin("opa", config.opa) if config.opa else None
     staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
     mark = Path(config.data_dir, _SYNCED)
-    return InForce(switch, ledger, staleness, observing=observing, age=_age(mark), on_sync=lambda: _touch(mark))
+    return InForce(
+        switch, ledger, staleness,
+        observing=observing, age=_age(mark), on_sync=lambda: _touch(mark), further=further,
+    )  # fmt: skip
 
 
 def _age(mark: Path) -> float:

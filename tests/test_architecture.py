@@ -23,14 +23,16 @@ FLOORS = [
     {"errors"},
     {"v1", "chain"},
     {"verify"},
-    {"client", "custody", "ledger", "policy", "identity", "anchor"},
+    {"client", "custody", "ledger", "policy", "identity", "anchor", "web"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
-    {"config", "main", "parts"},
+    {"config", "main", "parts", "shipping", "collecting"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ONE_ROOM = [{"config", "main", "parts"}]  # three files, one place: what builds the concrete parts
+ONE_ROOM = [
+    {"config", "main", "parts", "shipping", "collecting"}
+]  # five files, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUB_FILES = {"sidecar/ship/grpc.py", "sidecar/collector/grpc.py"}

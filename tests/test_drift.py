@@ -14,6 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from sidecar.collecting import load_collecting
 from sidecar.config import load
 from tests.needs import needs_program
 
@@ -155,8 +156,14 @@ def test_every_configuration_quoted_is_one(page, tmp_path):
     for number, block in enumerate(blocks):
         file = tmp_path / f"{number}.toml"
         file.write_text(block)
+        if block.startswith("# collector\n"):
+            assert load_collecting(file, {}, {}).retention_days > 0
+            continue
         told |= {name for name, source in load(file, {}, {})[1].items() if source.origin != "default"}
-    assert page != "README.md" or {"policy_source_git_url", "policy_stale", "tls_client_ca_file"} <= told
+    assert (
+        page != "README.md"
+        or {"policy_source_git_url", "policy_stale", "tls_client_ca_file", "collector_log_key"} <= told
+    )
 
 
 @pytest.mark.parametrize("halves", _HOSTS)

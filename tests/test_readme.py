@@ -6,15 +6,19 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-WALK, _, AFTER = README.partition("## Executors\n")
-EXECUTORS, _, _ = AFTER.partition("\n## ")
+PAGE = (Path(__file__).parent.parent / "README.md").read_text()
+BEFORE, TITLE, REST = PAGE.partition("\n## A collector\n")
+COLLECTOR, NEXT, AFTER = REST.partition("\n## ")
+README = BEFORE + NEXT + AFTER
+WALK, _, LATER = README.partition("## Executors\n")
+EXECUTORS, _, _ = LATER.partition("\n## ")
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -66,6 +70,30 @@ def test_the_walk_through_an_approval(tmp_path: Path) -> None:
     assert "takes 1 of the approvers with the role finance-lead" in said
     assert "it is approved now" in said
     assert "ALLOW  payments.transfer\n  because approved by ann (approved)" in said
+
+
+def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
+    assert TITLE and NEXT
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    collect, start, check = [
+        text.replace("127.0.0.1:7473", address).replace(
+            "serve --data-dir collector --dev", f"{{}} --listen {address} --web :0"
+        )
+        for kind, text in BLOCK.findall(COLLECTOR)
+    ]
+    collect = collect.replace("{}", "serve --data-dir collector --dev").strip()
+    exports, *preparation, serving = start.strip().splitlines()
+    assert collect.endswith(f" --listen {address} --web :0 &") and serving.endswith(" &")
+    with in_background(collect.removesuffix(" &"), tmp_path):
+        shell("\n".join(preparation), tmp_path)
+        serve = tmp_path / "serve"
+        serve.write_text(f"{exports}\nexec {serving.removesuffix(' &')}\n")
+        with in_background(f"bash {serve}", tmp_path):
+            said = shell(check, tmp_path)
+    for each in ("ALLOW", "log key sidecar.dev/log+", "1 chains", "UNANCHORED", "all that is held is as it was taken"):
+        assert each in said, said
 
 
 def test_the_integration_is_five_lines() -> None:

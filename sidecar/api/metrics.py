@@ -6,9 +6,10 @@ Every label is from a fixed set, so that no caller can make series: a value outs
 
 from __future__ import annotations
 
+import functools
 import time
 from collections.abc import Callable, Iterator
-from typing import Final
+from typing import Final, Protocol
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
@@ -39,6 +40,13 @@ OTHER: Final = "other"
 
 _SECONDS: Final = (0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 _ENTRIES: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024, 4096)
+
+
+class Shipping(Protocol):
+    """How shipping stands, now: see `Metrics.watch_shipping`. ``anchored``: the first entry that no receipt covers."""
+
+    @property
+    def anchored(self) -> int: ...
 
 
 class Metrics:
@@ -97,6 +105,7 @@ class Metrics:
         )
         self._ready = Gauge("sidecar_ready", "1 when decisions can be made.", registry=registry)
         self._software, self._wall_ns = software, wall_ns
+        self._anchored: Callable[[], int] = lambda: 0
         self._begin()
 
     def _begin(self) -> None:
@@ -123,7 +132,7 @@ class Metrics:
 
     def attach(self, ledger: Ledger, engine: Engine) -> None:
         """From now on a scrape looks at these too. Once."""
-        self._registry.register(_Looked(self._software, ledger, engine, self._wall_ns))
+        self._registry.register(_Looked(self._software, ledger, engine, self._wall_ns, lambda: self._anchored()))
 
     def page(self) -> bytes:
         """Everything, in the text format of `CONTENT_TYPE`."""
@@ -135,6 +144,23 @@ class Metrics:
         Gauge("sidecar_policy_age_seconds", told, registry=self._registry).set_function(age)
         late = Gauge("sidecar_policy_stale", "1 when that is too long.", registry=self._registry)
         late.set_function(lambda: float(stale()))
+
+    def watch_shipping(self, shipping: Shipping) -> None:
+        """From now on a scrape shows how far the collector is behind, and what is unanchored is counted by receipts."""
+        self._anchored = lambda: shipping.anchored
+        told = {
+            "unshipped_entries": "Entries that the collector has not acknowledged.",
+            "unshipped_age_seconds": "Age at most of the oldest of them.",
+            "unshipped_exceeded": "1 when that is more than may be.",
+            "acknowledged_entries": "Entries that the collector acknowledged.",
+            "shipped_bytes": "Bytes of parcels sent in this run.",
+            "ship_failures": "Attempts in a row to reach the collector that failed.",
+            "ship_refused": "Parcels and questions that it refused in this run.",
+            "unreceipted_age_seconds": "Since the oldest note was shipped that has no receipt.",
+        }
+        for name, text in told.items():
+            gauge = Gauge(f"sidecar_{name}", text, registry=self._registry)
+            gauge.set_function(functools.partial(getattr, shipping, name))
 
     def watch_tls(self, not_after: Callable[[], float]) -> None:
         """From now on a scrape shows when the sidecar's own certificate ends."""
@@ -213,8 +239,11 @@ class Metrics:
 class _Looked:
     """What is looked at when scraped. A ledger that cannot be looked at is left out of the page."""
 
-    def __init__(self, software: str, ledger: Ledger, engine: Engine, wall_ns: Callable[[], int]) -> None:
+    def __init__(
+        self, software: str, ledger: Ledger, engine: Engine, wall_ns: Callable[[], int], anchored: Callable[[], int]
+    ) -> None:
         self._software, self._ledger, self._engine, self._wall_ns = software, ledger, engine, wall_ns
+        self._anchored = anchored
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not look."""
@@ -238,6 +267,7 @@ class _Looked:
 
     def _usage(self) -> list[Metric]:
         usage = self._ledger.usage()
+        unanchored = max(0, usage.entries - self._anchored())
         return [
             GaugeMetricFamily("sidecar_queue_depth", "Entries waiting to be written.", usage.queue_depth),
             GaugeMetricFamily("sidecar_ledger_used_bytes", "Size of the ledger.", usage.bytes_used),
@@ -245,12 +275,14 @@ class _Looked:
             GaugeMetricFamily("sidecar_ledger_headroom_bytes", "Bytes until refusal.", usage.bytes_left),
             GaugeMetricFamily("sidecar_ledger_disk_free_bytes", "Free on its disk.", usage.bytes_free_on_disk),
             CounterMetricFamily("sidecar_ledger_entries", "Entries in the chain.", usage.entries),
-            GaugeMetricFamily("sidecar_unanchored_entries", "Entries no outsider vouches for.", usage.entries),
+            GaugeMetricFamily("sidecar_unanchored_entries", "Entries no outsider vouches for.", unanchored),
         ]
 
     def _age(self) -> list[Metric]:
-        """Nothing is anchored in this version: the oldest unanchored entry is the chain's first."""
-        age = max(0, self._wall_ns() - self._ledger.began()) / 1e9
+        """By the wall clock of the first entry that no receipt covers."""
+        anchored = self._anchored()
+        some = anchored < self._ledger.position().next_seq
+        age = max(0, self._wall_ns() - self._ledger.began(anchored)) / 1e9 if some else 0.0
         return [GaugeMetricFamily("sidecar_unanchored_age_seconds", "Age of the oldest unanchored entry.", age)]
 
 

@@ -56,6 +56,11 @@ class Tree:
         """How many leaves were appended."""
         return self._size
 
+    @property
+    def peaks(self) -> tuple[bytes, ...]:
+        """The roots of its perfect subtrees, largest first: what another tree goes on from."""
+        return tuple(self._peaks)
+
     def append(self, leaf: bytes) -> None:
         """Add one leaf by its hash (32 bytes, of :func:`leaf_hash`). Raises :class:`Malformed` on another
         length."""

@@ -32,6 +32,7 @@ CAUSES = frozenset(
     {
         *("policy", "engine_error", "engine_timeout", "engine_unavailable"),
         *("policy_undefined", "policy_misshaped", "policy_not_active", "policy_stale"),
+        "unshipped",
     }
 )
 _DECISION, _POLICY = EntryType.DECISION, EntryType.POLICY  # Python 3.11 takes long to look them up
@@ -173,6 +174,15 @@ _approval = _object(
 )
 _terms = _object({"count": _count, "roles": _array(_text), "expires": _matches(_TIME)})
 _names = _array(_text)
+_opening: dict[str, Check] = {
+    "type": _text,
+    "epoch_note": _hex32,
+    "seeds": _array(_object({"commit": _hex32, "sealed": _base64}, closed=True), MAX_CUSTODIANS),
+    "software": _text,
+    "development": _boolean,
+}
+_open = _object(_opening, closed=True)
+_unconfirmed = _object({**_opening, "unconfirmed": lambda value: value is True}, closed=True)
 _MEMBERS: dict[EntryType, Check] = {
     EntryType.GENESIS: _object(
         {
@@ -190,16 +200,7 @@ _MEMBERS: dict[EntryType, Check] = {
         },
         closed=True,
     ),
-    EntryType.OPEN: _object(
-        {
-            "type": _text,
-            "epoch_note": _hex32,
-            "seeds": _array(_object({"commit": _hex32, "sealed": _base64}, closed=True), MAX_CUSTODIANS),
-            "software": _text,
-            "development": _boolean,
-        },
-        closed=True,
-    ),
+    EntryType.OPEN: lambda value: _open(value) or _unconfirmed(value),
     EntryType.DECISION: _object(
         {
             "decision_id": _matches(_UUID7),

@@ -88,6 +88,12 @@ def _policy() -> click.Command:
     return policy
 
 
+def _collector() -> click.Command:
+    from sidecar.cli.collector import collector
+
+    return collector
+
+
 def _bench() -> click.Command:
     from sidecar.cli.bench import bench
 
@@ -107,6 +113,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "approvals": _approvals,
     "policy": _policy,
     "bench": _bench,
+    "collector": _collector,
 }
 
 

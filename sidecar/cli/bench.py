@@ -12,16 +12,25 @@ from typing import Final
 import click
 
 from sidecar.chain.strictjson import dumps
-from sidecar.cli import bench_engines, bench_ledger, bench_policy, bench_start, bench_tls, bench_verify
+from sidecar.cli import (
+    bench_collector,
+    bench_engines,
+    bench_ledger,
+    bench_policy,
+    bench_start,
+    bench_tls,
+    bench_verify,
+)
 from sidecar.cli.bench_figures import Findings
 from sidecar.cli.bench_programs import machine
 from sidecar.cli.bench_work import Work, prepare
 from sidecar.policy import OpaProgram, find_opa
 
-PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "start", "memory", "policy")
+PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "collector", "start", "memory", "policy")
 _NEEDS: Final[Mapping[str, Sequence[str]]] = {
     "disk": (), "engines": ("opa", "h2load"), "sizes": ("opa", "h2load"), "verify": ("opa", "openssl"),
     "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",), "policy": ("opa", "h2load", "git"),
+    "collector": ("opa", "openssl"),
 }  # fmt: skip
 _NO_OPA: Final = OpaProgram("", "")  # no part that is run needs one
 _ROUNDS: Final = 7
@@ -124,6 +133,13 @@ def _verify(findings: Findings, run: Run) -> None:
     bench_verify.measure_verify(findings, run.work, run.place / "verify", entries, run.rounds)
 
 
+def _collector(findings: Findings, run: Run) -> None:
+    entries = max(100, int(_VERIFIED * run.seconds))
+    bench_collector.measure_ingest(findings, run.work, run.place / "ingest", entries, run.rounds)
+    bench_collector.measure_receipts(findings, run.place / "receipts", run.seconds)
+    bench_collector.measure_added(findings, run.work, run.place / "shipping", run.rounds, run.seconds)
+
+
 def _start(findings: Findings, run: Run) -> None:
     bench_start.measure_start(findings, run.work, run.place / "start", run.rounds)
 
@@ -141,6 +157,5 @@ def _policy(findings: Findings, run: Run) -> None:
 
 _MEASURE: Final[Mapping[str, Callable[[Findings, Run], None]]] = {
     "disk": _disk, "engines": _engines, "sizes": _sizes, "verify": _verify, "start": _start, "memory": _memory,
-    "tls": _tls,
-    "policy": _policy,
+    "tls": _tls, "collector": _collector, "policy": _policy,
 }  # fmt: skip

@@ -70,6 +70,19 @@ def serving(ledger: Path, *flags: str | Path, settings: Mapping[str, str] = _UNT
 
 
 @contextlib.contextmanager
+def collecting(place: Path) -> Iterator[tuple[str, str]]:
+    """`sidecar collector serve --dev` in a new directory; gives its address and its log's key."""
+    log = place.with_name(place.name + ".log")
+    where = ("--data-dir", str(place), "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0")
+    with log.open("wb") as said:
+        command = [sys.executable, "-m", "sidecar", "collector", "serve", "--dev", *where]
+        with _process(command, said, {}) as process:
+            _await("sidecar collector serve", process, log, lambda: b"log key" in log.read_bytes())
+            address = log.read_text().partition("is ready on ")[2].partition(",")[0]
+            yield address, (place / "log.vkey").read_text().strip()
+
+
+@contextlib.contextmanager
 def opa_server(opa: str, bundle: Path, place: Path, *flags: str) -> Iterator[Path]:
     """A bare `opa run --server` on a unix socket; what it logs goes to a file. Gives the socket."""
     place.mkdir()

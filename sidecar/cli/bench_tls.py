@@ -45,13 +45,14 @@ def measure_tls(findings: Findings, work: Work, place: Path, rounds: int, second
                 ask_once(guard)
         p50s: dict[str, list[float]] = {name: [] for name in guards}
         for _ in range(rounds):
-            for name, p50 in _turns(guards, seconds / rounds).items():
+            for name, p50 in turns(guards, seconds / rounds).items():
                 p50s[name].append(p50)
     without, over = (findings.add(f"p50 at 1 by the SDK: {name}", "s", found) for name, found in p50s.items())
     findings.hold("mutual TLS adds to p50 at 1", over.median - without.median, _ALLOWED, at_most=True, unit="s")
 
 
-def _turns(guards: dict[str, Guard], seconds: float) -> dict[str, float]:
+def turns(guards: dict[str, Guard], seconds: float) -> dict[str, float]:
+    """The median time of a question to each, seconds, asked by turns."""
     took: dict[str, list[float]] = {name: [] for name in guards}
     end = time.perf_counter() + seconds
     while not all(took.values()) or time.perf_counter() < end:

@@ -17,12 +17,13 @@ import click
 
 from sidecar.cli import demo_story as story
 from sidecar.cli.demo_tampering import TAMPERINGS
+from sidecar.cli.log_receipts import held
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.client import Alternative, Decision, Denied, Guard, Obligation, Refused
 from sidecar.custody import load_private, open_seed
 from sidecar.errors import UsageError
-from sidecar.verify import Evidence, Report, SeedOpener, verify_stream
+from sidecar.verify import Evidence, Report, SeedOpener, parse_trust, verify_stream
 
 _START_SECONDS = 30.0
 
@@ -30,7 +31,7 @@ _START_SECONDS = 30.0
 @click.command()
 @click.option("--keep", type=click.Path(path_type=Path), metavar="DIR", help="Keep ledger and keys in a new DIR.")
 def demo(keep: Path | None) -> None:
-    """Watch an agent being judged, the record being verified, and three forgeries being found.
+    """Watch an agent being judged, the record being shipped and verified, and three forgeries being found.
 
     \b
     Example:
@@ -58,17 +59,21 @@ def _workplace(keep: Path | None) -> Iterator[Path]:
 
 def run(place: Path) -> None:
     """The whole demo in an empty directory. Raises SidecarError where something is not as it should be."""
-    _title("1. A sidecar beside an agent")
+    _title("1. A sidecar beside an agent, and a collector elsewhere")
     ledger, key, socket = place / "ledger", place / "auditor.pem", place / "sidecar.sock"
+    collector, trust = place / "collector", place / "trust.json"
     _program("keys", "custodian", "--out", str(key))
     _program("init", "--data-dir", str(ledger), "--custodian", str(place / "auditor.pub.pem"))
     click.echo("  A new ledger, an auditor's key that can check it, and the starter policy compiled to Wasm.")
-    with _serving(ledger, socket):
-        receipt = _agent_at_work(f"unix:{socket}")
+    with _collecting(collector) as shipping:
+        click.echo("  A collector with a log of its own: what it has taken, nobody can change unseen.")
+        with _serving(ledger, socket, shipping):
+            receipt = _agent_at_work(f"unix:{socket}")
+        _program("collector", "trust", "--data-dir", str(collector), "--dev", "--out", str(trust))
     (place / "receipt.txt").write_bytes(receipt)
     _title("3. Is the record true?")
     opener = _opener(key)
-    report = _verified(ledger, opener, receipt)
+    report = _verified(ledger, opener, receipt, trust)
     _print_verdict(report)
     _title("4. Three forgeries, on copies")
     stream = _copy(ledger)
@@ -121,22 +126,30 @@ def _verdict(word: str, colour: str, decision: Decision) -> None:
         click.echo(f"      instead, {plain(dict(other.alternative.arguments))}: {other.effect.value}")
 
 
-def _verified(ledger: Path, opener: SeedOpener, receipt: bytes) -> Report:
+def _verified(ledger: Path, opener: SeedOpener, receipt: bytes, trust: Path) -> Report:
+    logs = held(ledger, [])
+    evidence = Evidence(
+        open_seed=opener,
+        receipts=[receipt],
+        trust=parse_trust(trust.read_bytes()),
+        logged=logs.logged,
+        consistency=logs.consistency,
+    )
     with opened(ledger) as read:
-        return verify_stream(read, Evidence(open_seed=opener, receipts=[receipt]))
+        return verify_stream(read, evidence)
 
 
 def _print_verdict(report: Report) -> None:
-    if report.verdict.name != "UNANCHORED":
+    if report.verdict.name != "OK":
         raise UsageError(f"the demo's ledger is {report.verdict.name}; please report this")
-    click.echo(f"  {click.style(report.verdict.name, fg='yellow', bold=True)}: {report.entries} entries, all intact.")
+    click.echo(f"  {click.style(report.verdict.name, fg='green', bold=True)}: {report.entries} entries, all intact.")
     for line in report.checked:
         click.echo(f"  checked: {line}")
     click.echo(
-        "\n  UNANCHORED is the honest word: every hash, HMAC and signature holds, and the caller's receipt is in its\n"
-        "  place. But so far only this machine vouches. Someone who has its disk and its identity key could make\n"
-        "  a whole new ledger, or cut off an end that nobody holds a receipt for. A collector's log, which this\n"
-        "  version does not have yet, closes that."
+        "\n  OK: every hash, HMAC and signature holds, the caller's receipt is in its place, and the collector's log,\n"
+        "  whose key the auditor pinned, has each seal and says where the ledger ends. Whoever has this disk and\n"
+        "  the identity key can neither rewrite that nor cut its end off. Here the collector runs on the same machine\n"
+        "  for the demo's sake: it belongs where neither the agent nor the sidecar can reach its key."
     )
 
 
@@ -169,23 +182,31 @@ def _opener(key: Path) -> SeedOpener:
 
 
 @contextlib.contextmanager
-def _serving(ledger: Path, socket: Path) -> Iterator[None]:
-    command = [
-        sys.executable,
-        "-m",
-        "sidecar",
-        "serve",
-        "--data-dir",
-        str(ledger),
-        "--listen",
-        f"unix:{socket}",
-        "--dev",
-    ]
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("SIDECAR_")}
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=clean) as process:
+def _collecting(place: Path) -> Iterator[dict[str, str]]:
+    """Gives the settings of a sidecar that ships there."""
+    anywhere = ["--listen", "127.0.0.1:0", "--web", "127.0.0.1:0"]
+    quick = {"COLLECTOR_ROLL_CALL_SECONDS": "0.3"}
+    with _running(["collector", "serve", "--data-dir", str(place), "--dev", *anywhere], quick) as ready:
+        address = ready.partition("is ready on ")[2].partition(",")[0]
+        key = (place / "log.vkey").read_text().strip()
+        yield {"COLLECTOR_ADDRESS": address, "COLLECTOR_LOG_KEY": key, "COLLECTOR_PERIOD": "0.1"}
+
+
+@contextlib.contextmanager
+def _serving(ledger: Path, socket: Path, shipping: dict[str, str]) -> Iterator[None]:
+    settings = {f"SIDECAR_{name}": value for name, value in shipping.items()}
+    with _running(["serve", "--data-dir", str(ledger), "--listen", f"unix:{socket}", "--dev"], settings):
+        yield
+
+
+@contextlib.contextmanager
+def _running(arguments: list[str], settings: dict[str, str]) -> Iterator[str]:
+    """One of our programs that serves; gives the line in which it said that it is ready."""
+    command = [sys.executable, "-m", "sidecar", *arguments]
+    clean = {name: value for name, value in os.environ.items() if not name.startswith(("SIDECAR_", "COLLECTOR_"))}
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**clean, **settings}) as process:
         try:
-            _wait_until_ready(process)
-            yield
+            yield _wait_until_ready(process)
         finally:
             process.send_signal(signal.SIGTERM)
             with contextlib.suppress(subprocess.TimeoutExpired):
@@ -193,13 +214,13 @@ def _serving(ledger: Path, socket: Path) -> Iterator[None]:
             process.kill()
 
 
-def _wait_until_ready(process: subprocess.Popen[str]) -> None:
+def _wait_until_ready(process: subprocess.Popen[str]) -> str:
     said = ""
     for line in process.stderr or ():
         if "is ready" in line:
-            return
+            return line
         said = line.strip()
-    raise UsageError(f"the demo's sidecar did not start: {said or 'it said nothing'}")
+    raise UsageError(f"the demo's sidecar or collector did not start: {said or 'it said nothing'}")
 
 
 def _program(*arguments: str) -> None:
@@ -220,7 +241,8 @@ def _next_steps(place: Path | None) -> None:
         click.echo("  README.md                       five lines for your own agent")
         return
     for line in (
-        f"sidecar verify {place}/ledger --custodian-key {place}/auditor.pem --receipt {place}/receipt.txt",
+        f"sidecar verify {place}/ledger --trust {place}/trust.json --custodian-key {place}/auditor.pem",
+        f"sidecar collector verify --data-dir {place}/collector --dev",
         f"sidecar show {place}/ledger --agent {story.AGENT}",
         f"sidecar serve --data-dir {place}/ledger --dev",
     ):

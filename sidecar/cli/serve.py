@@ -51,7 +51,7 @@ def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> No
         return
     if init and not config.dev and not config.custodians and not has_ledger(Path(config.data_dir)):
         raise UsageError("--init needs custodians in the configuration (or --dev, which makes a key beside the ledger)")
-    _log(config.log_level)
+    start_log(config.log_level)
     run(config, init=init, started=lambda address: click.echo(f"sidecar is ready on {address}", err=True))
 
 
@@ -80,7 +80,8 @@ def _said(record: logging.LogRecord) -> dict[str, Any]:
     return {"message": "a library's message, withheld: it may quote content", "place": place, "fault": fault}
 
 
-def _log(level: str) -> None:
+def start_log(level: str) -> None:
+    """Log to stderr, one JSON object a line, what is of this level or above."""
     logging.raiseExceptions = False  # what could not be written would be shown on stderr with its arguments
     handler = logging.StreamHandler()
     handler.setFormatter(Lines())

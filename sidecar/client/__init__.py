@@ -34,7 +34,7 @@ from sidecar.client.outcome import Permit, Status, UnreportedOutcome
 from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, NotApproved, Refused, UnmetObligation
 from sidecar.client.signing import AgentKey, Signer
 from sidecar.client.stream import DecisionStream
-from sidecar.client.tls import TlsFiles, TlsSpiffe
+from sidecar.client.tls import Tls, TlsFiles, TlsSpiffe, open_source
 from sidecar.client.wire import Ask
 from sidecar.client.workload import WorkloadSource
 
@@ -73,6 +73,7 @@ __all__ = [
     "Signer",
     "Source",
     "Status",
+    "Tls",
     "TlsFiles",
     "TlsSpiffe",
     "UnmetObligation",
@@ -81,6 +82,7 @@ __all__ = [
     "delegate",
     "dump_delegation",
     "load_delegation",
+    "open_source",
     "pem_of",
 ]
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from sidecar.chain.rollcall import Roll
 from sidecar.collector.index import Index
 from sidecar.collector.objects import roll_call_name
@@ -9,13 +11,15 @@ from sidecar.collector.storage import Storage
 from sidecar.collector.storage.port import create_same
 
 
-def call_roll(storage: Storage, index: Index, origin: str, time: int) -> Roll:
-    """The roll-call at ``time`` (ns), its lines durable; its text is then to be logged.
+def call_roll(storage: Storage, index: Index, origin: str, now: Callable[[], int]) -> Roll:
+    """The roll-call, its lines durable; its text is then to be logged. ``now`` (ns) is asked once the lines are read:
+    nothing that was acknowledged later is among them.
 
     Raises:
         StorageError: the index cannot be read, or the lines not stored.
     """
-    roll = Roll(origin, time, list(index.standings()))
+    standings = list(index.standings())
+    roll = Roll(origin, now(), standings)
     if roll.standings:
         create_same(storage, roll_call_name(roll.call.root), roll.body())
     return roll

@@ -56,10 +56,13 @@ class InForce:
         monotonic: Callable[[], float] = time.monotonic,
         age: float = 0.0,
         on_sync: Callable[[], object] = lambda: None,
+        further: Callable[[], None] = lambda: None,
     ) -> None:
         """``observing``: somebody else feeds the engine; what it reports is put on record with this origin. ``age``:
         seconds since the source was asked with success by a run before this one; ``on_sync`` hears when it is now.
+        ``further``: raises EngineError where no decision may be made for another reason than the policy's age.
         """
+        self._further = further
         self._switch, self._ledger, self._staleness = switch, ledger, staleness
         self._observing, self._monotonic, self._on_sync = observing, monotonic, on_sync
         self._admitted: dict[Identity, Sequence[str]] = {}  # and the built-ins that are not pure
@@ -117,7 +120,8 @@ class InForce:
         self._on_sync()
 
     def check_fresh(self) -> None:
-        """Raises PolicyStale where no decision may be made for want of a look at the source."""
+        """Raises EngineError where no decision may be made, for want of a look at the source or another."""
+        self._further()
         if self._staleness.deny and self.stale:
             raise PolicyStale("the policy's source could not be asked for too long; mend its reachability")
 

@@ -46,6 +46,7 @@ class Start:
     """Where an epoch begins, and what it says of itself.
 
     ``wall_before``: wall_ns of the last entry before it. ``recovered``: the segment closed by a recovery seal with it.
+    ``unconfirmed``: no collector said that the ledger is the newest.
     """
 
     epoch: int = 0
@@ -60,6 +61,7 @@ class Start:
     software: str = ""
     development: bool = False
     config: bytes = ZERO32
+    unconfirmed: bool = False
 
 
 @dataclass(slots=True)
@@ -172,4 +174,5 @@ def _opening(start: Start, epoch_note: bytes, shares: list[SealedShare]) -> dict
         "seeds": [{"commit": s.commit.hex(), "sealed": base64.b64encode(s.sealed).decode()} for s in shares],
         "software": start.software,
         "development": start.development,
+        **({"unconfirmed": True} if start.unconfirmed else {}),
     }

@@ -31,10 +31,13 @@ from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
+from sidecar.ledger.shipping import Left, Shipment, first_of, shipment
 from sidecar.ledger.store import LmdbStore, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
+Confirm = Callable[[Left], bool]
+"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +83,9 @@ class Ledger:
 
     def __init__(
         self, lock: Lock, store: Store, room: Room, options: Options, writer: Writer, clock: Clock, memory: Memory,
-        grants: Grants,
+        grants: Grants, left: Left,
     ) -> None:  # fmt: skip
+        self.left = left
         self._memory, self._grants = memory, grants
         self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
@@ -91,7 +95,7 @@ class Ledger:
     def open(
         cls, directory: Path, *, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy = os.urandom,
         on_failure: Callable[[LedgerError], None], open_store: OpenStore = LmdbStore.open,
-        on_commit: OnCommit = lambda *_: None,
+        on_commit: OnCommit = lambda *_: None, confirm: Confirm = lambda _: True,
     ) -> Ledger:  # fmt: skip
         """Open a ledger and start its next epoch.
 
@@ -107,15 +111,15 @@ class Ledger:
         try:
             store = open_store(directory, options.max_bytes)
             try:
-                started = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit)
+                started = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit, confirm)
             except BaseException:
                 store.close()
                 raise
         except BaseException:
             lock.release()
             raise
-        writer, room, memory, grants = started
-        return cls(lock, store, room, options, writer, clock, memory, grants)
+        writer, room, memory, grants, left = started
+        return cls(lock, store, room, options, writer, clock, memory, grants, left)
 
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
@@ -301,6 +305,29 @@ class Ledger:
             raise LedgerDamaged(f"segment {entry.segment} does not fit its seal; run `sidecar verify`") from None
         return Proof(entry.header + entry.tag, index, path, signed)
 
+    def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
+        """The records from a place on, up to about ``limit`` bytes of them. Raises LedgerDamaged, LedgerError."""
+        at = self.position()
+        try:
+            return shipment(self._store, at.head, at.segment, segment, seq, limit)
+        except Malformed as error:
+            raise LedgerDamaged(f"segment {segment} cannot be shipped: {error}; run `sidecar verify`") from None
+
+    def first(self, segment: int) -> int:
+        """The number of the entry that a segment starts with, up to the open one."""
+        return first_of(self._store, segment)
+
+    def notes(self, segment: int) -> list[bytes]:
+        """A segment's epoch note, if it has one, and its seal; none of a segment that is open."""
+        found = (self._store.note(segment, kind) for kind in (NoteKind.SEAL, NoteKind.EPOCH))
+        seal, epoch = found
+        return [] if seal is None else [each for each in (epoch, seal) if each is not None]
+
+    def end(self) -> None:
+        """Write what waits, CLOSE and the last seal. What is there can still be read, up to :meth:`close`."""
+        with self._closing:
+            self._writer.stop()
+
     def usage(self) -> Usage:
         """How much is taken and how far the ledger is."""
         at = self.position()
@@ -309,9 +336,9 @@ class Ledger:
             at.segment, self._writer.depth,
         )  # fmt: skip
 
-    def began(self) -> int:
-        """The wall clock of the chain's first entry, ns since 1970. Raises as :meth:`entry`."""
-        return Header.decode(self.entry(0).header).wall_ns
+    def began(self, seq: int = 0) -> int:
+        """The wall clock of an entry, of the chain's first unless told, ns since 1970. Raises as :meth:`entry`."""
+        return Header.decode(self.entry(seq).header).wall_ns
 
     @property
     def failure(self) -> LedgerError | None:
@@ -357,18 +384,21 @@ def _misled() -> LedgerDamaged:
 
 def _start(
     directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
-    on_failure: Callable[[LedgerError], None], on_commit: OnCommit,
-) -> tuple[Writer, Room, Memory, Grants]:  # fmt: skip
+    on_failure: Callable[[LedgerError], None], on_commit: OnCommit, confirm: Confirm,
+) -> tuple[Writer, Room, Memory, Grants, Left]:  # fmt: skip
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
+    left = Left(chain, identity, store)
+    confirmed = confirm(left)
     room, memory = Room(directory, store, options), Memory(identity)
     if room.left() < 0:
         raise room.refusal()
     now = clock.now()
     ended = find_end(store, chain, identity, now.wall_ns)
     start = dataclasses.replace(
-        ended.start, software=options.software, development=options.development, config=options.config
-    )
+        ended.start, software=options.software, development=options.development, config=options.config,
+        unconfirmed=not confirmed,
+    )  # fmt: skip
     batch = Batch()
     if ended.crashed:
         batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
@@ -379,4 +409,4 @@ def _start(
     position = Position(chain.chain_id, start.epoch, epoch.open.next_seq, start.segment, head, ended.seal)
     writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
     writer.start()
-    return writer, room, memory, Grants(chain.chain_id, identity)
+    return writer, room, memory, Grants(chain.chain_id, identity), left

@@ -63,6 +63,10 @@ class Store(Protocol):
         """What was attached under this SHA-256, by the store's word."""
         ...
 
+    def attached(self, seq: int) -> bytes | None:
+        """What is attached to an entry, by the store's word."""
+        ...
+
     def last_attached(self) -> int | None:
         """The greatest number of an entry with an attachment."""
         ...

@@ -170,6 +170,11 @@ class LmdbStore:
         """As :meth:`Store.attachment`."""
         return self._get(self._attachments, digest)
 
+    def attached(self, seq: int) -> bytes | None:
+        """As :meth:`Store.attached`."""
+        digest = self._get(self._attached, seq_key(seq))
+        return None if digest is None else self.attachment(digest)
+
     def last_attached(self) -> int | None:
         """As :meth:`Store.last_attached`."""
         key = self._last(self._attached)

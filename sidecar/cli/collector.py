@@ -1,0 +1,191 @@
+"""`sidecar collector`: run a collector, and look after what it holds."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from sidecar.chain.strictjson import dumps
+from sidecar.cli.serve import start_log
+from sidecar.collecting import (
+    Collecting,
+    Collector,
+    collect,
+    load_collecting,
+    log_key,
+    open_index,
+    open_storage,
+    trust,
+    verifier_key,
+)
+from sidecar.collector import reindex
+from sidecar.collector.runs import Runs
+from sidecar.config import write_secret
+from sidecar.errors import UsageError
+
+_DAY = 86_400
+
+
+def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    dev = click.option("--dev", is_flag=True, help="For development: any sidecar is let in; nothing need be set.")
+    where = click.option("--data-dir", help="The collector's directory.")
+    return click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file.")(where(dev(command)))
+
+
+def _load(file: Path | None, **flags: Any) -> Collecting:
+    return load_collecting(file, os.environ, {n: v for n, v in flags.items() if v not in (None, False)})
+
+
+@click.group()
+def collector() -> None:
+    """Run a collector: it takes what sidecars record, logs it for all to see, and hands back receipts."""
+
+
+@collector.command()
+@_settings
+@click.option("--listen", metavar="ADDR", help="host:port for sidecars. Default: 127.0.0.1:7473.")
+@click.option("--web", metavar="ADDR", help="host:port for the log and /metrics. Default: 127.0.0.1:7474.")
+def serve(file: Path | None, **flags: Any) -> None:
+    """Take what sidecars ship until SIGTERM or SIGINT.
+
+    \b
+    Example:
+      sidecar collector serve --data-dir ./collector --dev
+    """
+    config = _load(file, **flags)
+    start_log(config.log_level)
+
+    def started(running: Collector) -> None:
+        click.echo(f"the collector is ready on {running.address}, its log on {running.url}", err=True)
+        click.echo(f"log key {verifier_key(config)}", err=True)
+
+    collect(config, started)
+
+
+@collector.command()
+@_settings
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def status(file: Path | None, as_json: bool, **flags: Any) -> None:
+    """Each chain's last head, lag and last seal in the log; alarms; the log's key."""
+    config = _load(file, **flags)
+    _present(config)
+    index = open_index(config)
+    try:
+        now = time.time_ns()
+        chains = [
+            {
+                "chain": s.chain_id.hex(),
+                "epoch": s.epoch,
+                "seq": s.seq,
+                "lag_seconds": None if s.time is None else round(max(0, now - s.time) / 1e9, 1),
+                "sealed": s.sealed,
+            }
+            for s in index.standings()
+        ]
+        alarms = [
+            {"time": str(a.time), "chain": a.chain_id.hex(), "kind": a.kind, "detail": a.detail, "evidence": a.evidence}
+            for a in index.alarms()
+        ]
+        tip = index.tip()
+    finally:
+        index.close()
+    found = {"log_key": verifier_key(config), "log_size": tip.size if tip else 0, "chains": chains, "alarms": alarms}
+    if as_json:
+        click.echo(dumps(found))
+        return
+    click.echo(f"log key {found['log_key']}\nlog {found['log_size']} entries, {len(chains)} chains")
+    for each in chains:
+        said = "nothing yet" if each["seq"] is None else f"entry {each['seq']}, {each['lag_seconds']} s ago"
+        sealed = "no seal yet" if each["sealed"] is None else f"segment {each['sealed']}"
+        click.echo(f"chain {each['chain']}  epoch {each['epoch']}  last {said}  in the log up to {sealed}")
+    for alarm in alarms:
+        click.echo(f"ALARM {alarm['kind']}  chain {alarm['chain']}: {alarm['detail']}")
+
+
+@collector.command("trust")
+@_settings
+@click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: standard output.")
+def write_trust(file: Path | None, out: Path | None, **flags: Any) -> None:
+    """Write trust.json, what an auditor needs: chains and their keys, this log's key, witnesses, authorities' roots.
+
+    \b
+    Example:
+      sidecar collector trust --data-dir ./collector --dev --out trust.json
+    """
+    config = _load(file, **flags)
+    _present(config)
+    found = trust(config, open_storage(config))
+    if out is None:
+        click.echo(found, nl=False)
+    else:
+        out.write_bytes(found)
+
+
+@collector.command()
+@_settings
+@click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long it is good.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New file to write the token to.")
+def register(file: Path | None, days: int, out: Path, **flags: Any) -> None:
+    """Make a one-time token that lets one new chain in."""
+    config = _load(file, **flags)
+    _present(config)
+    token = secrets.token_urlsafe(32).encode()
+    Runs(open_storage(config)).register(token, int(time.time()) + days * _DAY)
+    write_secret(out, token + b"\n")
+
+
+@collector.command("reindex")
+@_settings
+def rebuild(file: Path | None, **flags: Any) -> None:
+    """Make the index anew from the objects. The collector must not run meanwhile."""
+    config = _load(file, **flags)
+    _present(config)
+    index = open_index(config)
+    try:
+        size = reindex(open_storage(config), index, _key(config))
+    finally:
+        index.close()
+    click.echo(f"{size} entries of the log are indexed")
+
+
+@collector.command("verify")
+@_settings
+@click.option("--workers", type=click.IntRange(1, 64), help="Processes. Default: one a core.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def verify_all(file: Path | None, workers: int | None, as_json: bool, **flags: Any) -> None:
+    """Verify again everything that is held: chains, log, index. Exit: 0 all good, 1 something is not."""
+    from sidecar.cli.collector_verify import verify_everything
+
+    config = _load(file, **flags)
+    _present(config)
+
+    def progress(done: int, of: int) -> None:
+        click.echo(f"{done} of {of} chains verified", err=True)
+
+    chains, wrong = verify_everything(config, _key(config), workers or os.cpu_count() or 1, progress)
+    if as_json:
+        click.echo(dumps({"chains": chains, "wrong": wrong}))
+    else:
+        click.echo(f"{len(chains)} chains, {sum(int(each['entries']) for each in chains)} entries")
+        for line in wrong:
+            click.echo(f"WRONG: {line}")
+        click.echo("something is wrong" if wrong else "all that is held is as it was taken")
+    sys.exit(1 if wrong else 0)
+
+
+def _key(config: Collecting) -> Any:
+    from sidecar.chain.note import VerifierKey
+
+    return VerifierKey(config.name, log_key(config).public_key().public_bytes_raw())
+
+
+def _present(config: Collecting) -> None:
+    if not Path(config.data_dir).is_dir():
+        raise UsageError(f"no collector in {config.data_dir}; start one: sidecar collector serve")

@@ -1,0 +1,396 @@
+"""Putting a collector together: its configuration and its parts. Belongs to `main.py`: see there."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import contextlib
+import functools
+import json
+import logging
+import signal
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
+
+from sidecar.anchor import Chaser, Door, Pauses, Witness
+from sidecar.api import ServerTls, Transports, half
+from sidecar.chain import cosignature, note
+from sidecar.client import FileSource, WorkloadSource
+from sidecar.collector import FleetLog, published
+from sidecar.collector.alarms import Alarms
+from sidecar.collector.grpc import Server, Service
+from sidecar.collector.index import open_sqlite
+from sidecar.collector.index.sql import SqlIndex
+from sidecar.collector.ingest import Ingest, Rules
+from sidecar.collector.proofs import Proofs
+from sidecar.collector.runs import Runs
+from sidecar.collector.sequencer import Sequencer
+from sidecar.collector.storage import FileStorage, Storage
+from sidecar.collector.watch import METRICS_TYPE, find_silent, metrics
+from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
+from sidecar.errors import LogRefused, Malformed, SidecarError, StorageError, UsageError
+from sidecar.web import Found, browsed
+
+log = logging.getLogger("sidecar.collector")
+
+PREFIX = "COLLECTOR_"
+_VKEY = "log.vkey"  # the log's verifier key, for those who pin it
+_TICK = 1.0  # seconds between two looks for silence
+_BROWSERS = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Collecting:
+    """Every setting of a collector. Times are seconds."""
+
+    data_dir: str = ""
+    listen: str = "127.0.0.1:7473"
+    web: str = "127.0.0.1:7474"  # the log's tiles and /metrics, over HTTP
+    origin: str = ""  # the log's name; empty with dev: sidecar.dev/log
+    key_file: str = ""  # the log's Ed25519 key, PEM; empty: log-key.pem in data_dir, made when it is not there
+    dev: bool = False
+    storage: str = "files"  # or s3
+    s3_bucket: str = ""
+    s3_prefix: str = ""
+    s3_endpoint: str = ""
+    s3_region: str = ""
+    retention_days: int = 0  # Object Lock, COMPLIANCE mode; 0: none
+    index: str = "sqlite"  # or postgres
+    postgres_file: str = ""  # holds libpq's connection string
+    enrol_spiffe: tuple[str, ...] = ()  # rules for SPIFFE ids that may enrol a chain
+    tls_cert_file: str = ""
+    tls_key_file: str = ""
+    tls_client_ca_file: str = ""
+    spiffe_socket: str = ""
+    webhook: str = ""
+    roll_call_seconds: float = 60.0
+    silence_seconds: float = 300.0
+    timestamp_urls: tuple[str, ...] = ()
+    timestamp_roots: tuple[str, ...] = ()  # PEM files
+    witnesses: tuple[str, ...] = ()  # "<vkey> <url>"; all must cosign what receipts rest on
+    log_level: str = "info"
+
+    def __post_init__(self) -> None:
+        if not self.data_dir:
+            raise UsageError("data_dir is not set: name the collector's directory with --data-dir or in the file")
+        if not self.origin and not self.dev:
+            raise UsageError("origin is not set: name the log, such as log.example.org/fleet, or start with --dev")
+        for name, value, allowed in (
+            ("storage", self.storage, ("files", "s3")),
+            ("index", self.index, ("sqlite", "postgres")),
+            ("log_level", self.log_level, ("debug", "info", "warning", "error")),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}")
+        if self.storage == "s3" and not self.s3_bucket:
+            raise UsageError("s3.bucket is not set: name the bucket, which must have Object Lock")
+        if self.index == "postgres" and not self.postgres_file:
+            raise UsageError("postgres_file is not set: name the file with the connection string")
+        in_range("roll_call_seconds", self.roll_call_seconds, 0.05, 3600)
+        in_range("silence_seconds", self.silence_seconds, 0.05, 7 * 86_400)
+        in_range("retention_days", self.retention_days, 0, 36_500)
+        host_and_port("web", self.web)
+        host, _ = host_and_port("listen", self.listen)
+        if not (self.tls_cert_file or self.spiffe_socket or self.dev or is_loopback(host)):
+            raise UsageError(
+                f"listen {self.listen} can be reached from elsewhere without TLS; set tls.cert_file or spiffe.socket"
+            )
+        if bool(self.tls_cert_file) != bool(self.tls_key_file):
+            raise UsageError("tls.cert_file and tls.key_file go together; set both or neither")
+        if self.enrol_spiffe and not (self.tls_client_ca_file or self.spiffe_socket):
+            raise UsageError("enrol_spiffe needs callers' certificates: set tls.client_ca_file or spiffe.socket")
+
+    @property
+    def name(self) -> str:
+        """The log's origin."""
+        return self.origin or "sidecar.dev/log"
+
+
+def load_collecting(file: Path | None, environment: Any, flags: dict[str, Any]) -> Collecting:
+    """A collector's configuration: file < environment (`COLLECTOR_…`) < flag. Raises UsageError."""
+    return load_settings(Collecting, PREFIX, file, environment, flags)[0]
+
+
+# --- parts
+
+
+def log_key(config: Collecting) -> Ed25519PrivateKey:
+    """The log's key; made in the data directory where none is named and none is there. Raises UsageError."""
+    path = Path(config.key_file) if config.key_file else Path(config.data_dir) / "log-key.pem"
+    if not config.key_file and not path.exists():
+        if (path.parent / _VKEY).exists():
+            raise UsageError(f"{path} is gone, and there is a log signed by it: put it back")
+        key = Ed25519PrivateKey.generate()
+        write_secret(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+        return key
+    try:
+        found = load_pem_private_key(read_file(path, "the log's key"), None)
+    except (ValueError, TypeError):
+        found = None
+    if not isinstance(found, Ed25519PrivateKey):
+        raise UsageError(f"{path} holds no Ed25519 private key in PEM")
+    return found
+
+
+def open_storage(config: Collecting) -> Storage:
+    """Where objects come to rest. Raises UsageError, StorageError."""
+    if config.storage == "files":
+        return FileStorage(Path(config.data_dir) / "store")
+    try:
+        from sidecar.collector.storage.s3 import Bucket, S3Storage
+    except ImportError:
+        raise UsageError("storage s3 needs the extra s3: pip install 'decision-sidecar[s3]'") from None
+    where = Bucket(config.s3_bucket, config.s3_endpoint or None, config.s3_region or None, config.s3_prefix)
+    return S3Storage(where)
+
+
+def open_index(config: Collecting) -> SqlIndex:
+    """The index. Raises UsageError, StorageError."""
+    if config.index == "sqlite":
+        return open_sqlite(Path(config.data_dir) / "index.db")
+    try:
+        from sidecar.collector.index.postgres import open_postgres
+    except ImportError:
+        raise UsageError("index postgres needs the extra postgres: pip install 'decision-sidecar[postgres]'") from None
+    return open_postgres(read_file(Path(config.postgres_file), "the connection string").decode().strip())
+
+
+def keep_until(config: Collecting) -> int | None:
+    """Until when what is stored now cannot be removed; None: it can."""
+    return int(time.time()) + config.retention_days * 86_400 if config.retention_days else None
+
+
+def verifier_key(config: Collecting) -> str:
+    """The log's public key as a verifier pins it."""
+    return str(note.VerifierKey(config.name, log_key(config).public_key().public_bytes_raw()))
+
+
+def witness_keys(config: Collecting) -> list[tuple[note.VerifierKey, str]]:
+    """Each witness's key and URL. Raises UsageError."""
+    found = []
+    for line in config.witnesses:
+        vkey, _, url = line.partition(" ")
+        try:
+            found.append((note.parse_vkey(vkey, cosignature.COSIGNATURE), url.strip()))
+        except Malformed as error:
+            raise UsageError(f"witnesses: {error}; each is a verifier key, a space and a URL") from None
+    return found
+
+
+def timestamp_roots(config: Collecting) -> list[bytes]:
+    """Roots of the timestamp authorities, DER. Raises UsageError."""
+    from cryptography.x509 import load_pem_x509_certificates
+
+    try:
+        return [
+            each.public_bytes(Encoding.DER)
+            for path in config.timestamp_roots
+            for each in load_pem_x509_certificates(read_file(Path(path), "timestamp root"))
+        ]
+    except ValueError:
+        raise UsageError("timestamp_roots: a file holds no certificate in PEM") from None
+
+
+def trust(config: Collecting, storage: Storage) -> bytes:
+    """What an auditor needs (proto/LOG.md, "Trust file"): chains, log, witnesses, roots."""
+    runs = Runs(storage)
+    chains, custodians = [], set()
+    for chain_id in sorted(runs.chains()):
+        chain = runs.chain(chain_id)
+        assert chain is not None
+        chains.append({"chain": chain_id.hex(), "identity": chain.identity.hex()})
+        spkis = (base64.b64decode(each["spki"]) for each in json.loads(chain.genesis)["custodians"])
+        custodians |= {_fingerprint(spki) for spki in spkis}
+    lines = [f"log {verifier_key(config)}"]
+    names = [f"w{number}" for number, _ in enumerate(config.witnesses, 1)]
+    lines += [f"witness {name} {key} {url}" for name, (key, url) in zip(names, witness_keys(config), strict=True)]
+    lines += [f"group witnesses all {' '.join(names)}", "quorum witnesses"] if names else ["quorum none"]
+    value = {
+        "format": "sidecar/v1/trust",
+        "chains": chains,
+        "policy": "".join(f"{line}\n" for line in lines),
+        "tsa_roots": [base64.b64encode(root).decode() for root in timestamp_roots(config)],
+        "custodians": sorted(custodians),
+    }
+    return json.dumps(value, indent=2).encode() + b"\n"
+
+
+def _fingerprint(spki: bytes) -> str:
+    from hashlib import sha256
+
+    return sha256(spki).hexdigest()
+
+
+# --- running
+
+
+class Collector:
+    """A running collector. ``address`` and ``url`` are where it listens; ``failure`` why it had to stop."""
+
+    def __init__(self, config: Collecting) -> None:
+        self._config = config
+        self._stop = asyncio.Event()
+        self.address = self.url = ""
+        self.failure: SidecarError | None = None
+
+    def stop(self) -> None:
+        """Ask for an orderly end."""
+        self._stop.set()
+
+    async def run(self, started: Callable[[Collector], None]) -> None:
+        """Serve until stopped. Raises SidecarError."""
+        loop = asyncio.get_running_loop()
+        async with contextlib.AsyncExitStack() as stack:
+            parts = await asyncio.to_thread(self._build, loop, stack)
+            stack.callback(parts.close)
+            tls = await asyncio.to_thread(_tls, self._config)
+            if tls is not None:
+                stack.callback(tls.close)
+            transports = Transports(tls.bundles) if tls is not None else None
+            server = Server(
+                Service(parts.ingest, parts.proofs, functools.partial(_who, transports)),
+                self._config.listen,
+                tls.credentials if tls is not None else None,
+            )
+            host, port = host_and_port("web", self._config.web)
+            self.url = await stack.enter_async_context(browsed(parts.look, host, port, "the log", _BROWSERS))
+            self.address = await server.start()
+            stack.push_async_callback(server.stop)
+            opening = asyncio.create_task(asyncio.to_thread(parts.open_all))
+            started(self)
+            await self._watch(parts)
+            await opening
+        if self.failure is not None:
+            raise self.failure
+
+    async def _watch(self, parts: _Parts) -> None:
+        silence = int(self._config.silence_seconds * 1e9)
+        while not self._stop.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(min(_TICK, self._config.silence_seconds)):
+                    await self._stop.wait()
+            await asyncio.to_thread(find_silent, parts.ingest, parts.alarms, time.time_ns(), silence)
+
+    def _failed(self, loop: asyncio.AbstractEventLoop, error: LogRefused) -> None:
+        self.failure = error
+        loop.call_soon_threadsafe(self._stop.set)
+
+    def _build(self, loop: asyncio.AbstractEventLoop, stack: contextlib.AsyncExitStack) -> _Parts:
+        config = self._config
+        Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = log_key(config)
+        storage, index = open_storage(config), open_index(config)
+        (Path(config.data_dir) / _VKEY).write_text(f"{verifier_key(config)}\n")
+        stack.callback(index.close)
+        kept = functools.partial(keep_until, config)
+        fleet = FleetLog(storage, index, config.name, key, keep_until=kept)
+        chasers: list[Chaser[Any]] = []
+
+        def offer(signed: bytes) -> None:
+            for chaser in chasers:
+                chaser.offer(signed)
+
+        sequencer = Sequencer(
+            fleet,
+            storage,
+            index,
+            roll_seconds=config.roll_call_seconds,
+            now=time.time_ns,
+            on_refused=functools.partial(self._failed, loop),
+            on_signed=offer,
+        )
+        proofs = Proofs(sequencer, index, len(config.witnesses))
+        chasers += list(_chasers(config, fleet, proofs))
+        if fleet.signed:
+            offer(fleet.signed)
+        webhook = Door(config.webhook) if config.webhook else None
+        alarms = Alarms(index, config.name, key, webhook, time.time_ns)
+        rules = Rules(config.enrol_spiffe, config.dev)
+        runs = Runs(storage, kept)
+        ingest = Ingest(runs, index, sequencer, alarms, rules, config.name, key, time.time_ns)
+        return _Parts(storage, sequencer, proofs, alarms, ingest, chasers)
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    storage: Storage
+    sequencer: Sequencer
+    proofs: Proofs
+    alarms: Alarms
+    ingest: Ingest
+    chasers: list[Chaser[Any]]
+
+    async def look(self, path: str) -> Found | None:
+        """What is shown over HTTP: the log as tlog-tiles says, and /metrics."""
+        if path == "/metrics":
+            ages = {chaser.name: chaser.age() for chaser in self.chasers}
+            return metrics(self.ingest, self.sequencer, self.alarms, ages, time.time_ns()), METRICS_TYPE
+        signed = self.sequencer.fleet.signed
+        with contextlib.suppress(StorageError):
+            return await asyncio.to_thread(published, self.storage, signed, path.removeprefix("/"))
+        return None
+
+    def open_all(self) -> None:
+        """See `Ingest.open_all`; what cannot be read is said, and read again when its sidecar calls."""
+        try:
+            self.ingest.open_all()
+        except SidecarError as error:
+            log.error("cannot look at every chain: %s", error)
+
+    def close(self) -> None:
+        """Log what waits, then let go."""
+        self.sequencer.close()
+        for chaser in self.chasers:
+            chaser.close()
+        self.alarms.close()
+
+
+def _chasers(config: Collecting, fleet: FleetLog, proofs: Proofs) -> Iterator[Chaser[Any]]:
+    for key, url in witness_keys(config):
+        yield Chaser(Witness(key, Door(url), fleet.consistency), proofs.cosigned)
+    if config.timestamp_urls:
+        try:
+            from sidecar.anchor.authority import Authority
+        except ImportError:
+            raise UsageError("timestamp_urls needs the extra anchor: pip install 'decision-sidecar[anchor]'") from None
+        roots = tuple(timestamp_roots(config))
+        for url in config.timestamp_urls:
+            yield Chaser(Authority(Door(url), roots), proofs.stamped, pauses=Pauses(between=1.0))
+
+
+def _tls(config: Collecting) -> ServerTls | None:
+    def trouble(cause: str) -> None:
+        log.error("%s", cause)
+
+    if config.spiffe_socket:
+        return ServerTls(WorkloadSource(config.spiffe_socket, half(mutual=True), trouble))
+    if config.tls_cert_file:
+        files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
+        return ServerTls(FileSource(files, half(mutual=bool(config.tls_client_ca_file)), trouble))
+    return None
+
+
+def _who(transports: Transports | None, context: Any) -> str:
+    if transports is None:
+        return ""
+    certificate = transports.of(context).certificate
+    return certificate.spiffe_id if certificate is not None else ""
+
+
+def collect(config: Collecting, started: Callable[[Collector], None]) -> None:
+    """Run a collector until SIGTERM or SIGINT. Raises SidecarError."""
+    asyncio.run(_run(config, started))
+
+
+async def _run(config: Collecting, started: Callable[[Collector], None]) -> None:
+    collector = Collector(config)
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, collector.stop)
+    await collector.run(started)

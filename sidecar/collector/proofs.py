@@ -1,0 +1,87 @@
+"""What the collector proves: entries of the log and a chain's line in the roll-call, all under one checkpoint."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from sidecar.chain import note
+from sidecar.chain.logged import Logged
+from sidecar.chain.merkle import leaf_hash
+from sidecar.chain.note import Signature
+from sidecar.chain.parcel import MAX_ASKED
+from sidecar.chain.timestamp import Timestamp
+from sidecar.collector.index import Index
+from sidecar.collector.sequencer import Sequencer, size_of
+from sidecar.errors import CollectorRefused, Malformed
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """As `ReceiptsResponse`."""
+
+    proofs: list[bytes]
+    roll_call: bytes = b""
+    consistency: bytes = b""
+    timestamps: tuple[bytes, ...] = ()
+
+
+class Proofs:
+    """``witnesses``: how many must have cosigned a checkpoint before receipts rest on it; 0: none."""
+
+    def __init__(self, sequencer: Sequencer, index: Index, witnesses: int = 0) -> None:
+        self._sequencer, self._index, self._witnesses = sequencer, index, witnesses
+        self._lock = threading.Lock()
+        self._cosigned = b""
+        self._stamped: tuple[bytes, tuple[bytes, ...]] = (b"", ())
+
+    def cosigned(self, signed: bytes, line: Signature) -> None:
+        """A witness cosigned a checkpoint. Raises LogRefused, StorageError."""
+        with_line = self._sequencer.fleet.cosigned(signed, line)
+        lines = len(note.parse(with_line).signatures) - 1
+        with self._lock:
+            if lines >= self._witnesses and size_of(with_line) >= size_of(self._cosigned):
+                self._cosigned = with_line
+
+    def stamped(self, signed: bytes, stamp: Timestamp) -> None:
+        """An authority put a time on a checkpoint."""
+        with self._lock:
+            before = self._stamped[1] if self._stamped[0] == stamp.checkpoint.encode() else ()
+            self._stamped = stamp.checkpoint.encode(), (*before, stamp.encode())
+
+    def shown(self) -> bytes:
+        """The checkpoint that receipts rest on now; empty: there is none."""
+        return self._cosigned if self._witnesses else self._sequencer.fleet.signed
+
+    def of(self, chain_id: bytes, entries: list[bytes], since: int) -> Proved:
+        """Proofs of entries (their texts) and of the chain's line. Raises CollectorRefused, StorageError."""
+        if len(entries) > MAX_ASKED:
+            raise CollectorRefused("OVERSIZE", f"at most {MAX_ASKED} entries are asked for at once")
+        under, fleet = self.shown(), self._sequencer.fleet
+        size = size_of(under)
+        if size == 0 or since > size:
+            return Proved([b""] * len(entries))
+        logged = self._logged(chain_id, entries)
+        places = self._index.positions(list(logged))
+        proofs = []
+        for leaf, each in logged.items():
+            position = places.get(leaf, size)
+            proofs.append(fleet.receipt(position, each, under) if position < size else b"")
+        called = self._sequencer.roll_call(chain_id, size)
+        roll = fleet.receipt(called[0], called[1], under) if called else b""
+        joined = fleet.consistency(since, under) if 0 < since < size else b""
+        return Proved(proofs, roll, joined, self._stamps(under))
+
+    def _logged(self, chain_id: bytes, entries: list[bytes]) -> Mapping[bytes, Logged]:
+        try:
+            found = {leaf_hash(text): Logged.parse(text) for text in entries if len(text) <= note.MAX_SIZE}
+            if len(found) != len(entries) or any(each.chain_id != chain_id for each in found.values()):
+                raise Malformed("an entry twice, of another chain, or too long")
+        except Malformed as error:
+            raise CollectorRefused("MALFORMED", str(error)) from None
+        return found
+
+    def _stamps(self, under: bytes) -> tuple[bytes, ...]:
+        text, stamps = self._stamped
+        return stamps if text and note.parse(under).text.encode() == text else ()

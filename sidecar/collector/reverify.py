@@ -1,0 +1,127 @@
+"""Verifying again everything that is held: each chain's runs by the judge, the index against the log's objects."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from sidecar.chain import merkle, note
+from sidecar.chain.note import VerifierKey
+from sidecar.chain.parcel import Record, parcel_message
+from sidecar.chain.stream import MAGIC, Kind, record
+from sidecar.collector import objects
+from sidecar.collector.held import Held, Taking, named_by
+from sidecar.collector.index import Index
+from sidecar.collector.rebuild import reindex
+from sidecar.collector.runs import Chain, Runs
+from sidecar.collector.storage import Storage
+from sidecar.errors import CollectorRefused, SignatureInvalid, StorageError
+from sidecar.verify import Evidence, Report, verify_stream
+
+_FOLLOWED = (Kind.EPOCH, Kind.ENTRY, Kind.SEAL)
+
+
+def verify_chain(runs: Runs, chain: Chain, evidence: Evidence, progress: Callable[[int], None] | None) -> Report:
+    """The judge's report on what is held of a chain.
+
+    Raises:
+        StorageError: a run is missing, damaged, or was never signed by the chain's identity key.
+    """
+    return verify_stream(_reader(_stream(runs, chain)), evidence, progress=progress)
+
+
+def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
+    """A ledger's stream (proto/LEDGER.md, "Stream"): attachments first, then the chain's records."""
+    yield MAGIC
+    for digest in sorted(_attachments(runs, chain)):
+        body = runs.attachment(digest)
+        if body is None:
+            raise StorageError(f"attachment {digest.hex()} is gone")
+        yield record(Kind.ATTACHMENT, body)
+    held, number = Held(chain.chain_id, chain.identity), 0
+    open_segment: list[Record] = []
+    while (run := runs.read(chain, number)) is not None:
+        if run.before != held:
+            raise StorageError(f"run {number} of chain {chain.chain_id.hex()} does not go on from the one before")
+        try:
+            note.verify_signature(chain.identity, run.signature, parcel_message(chain.chain_id, run.parcel))
+            records = runs.records(run)
+            held = replace(Taking(held).take(records), run=number + 1)
+        except (SignatureInvalid, CollectorRefused) as error:
+            raise StorageError(f"run {number} of chain {chain.chain_id.hex()}: {error}") from None
+        for each in records:
+            open_segment.append(each)
+            if each[0] is Kind.SEAL:
+                yield from _framed(open_segment, headed=b"\nreason crash\n" in each[1])
+                open_segment = []
+        number += 1
+    heads = [at for at, (kind, _) in enumerate(open_segment) if kind is Kind.HEAD]
+    # What no head covers yet was vouched for by the identity key alone.
+    yield from _framed(open_segment[: heads[-1] + 1] if heads else [], headed=True)
+
+
+def _framed(segment: list[Record], *, headed: bool) -> Iterator[bytes]:
+    """A segment's records as a ledger has them: the last head, where it has one, after all entries."""
+    heads = [body for kind, body in segment if kind is Kind.HEAD]
+    for kind, body in segment:
+        if kind is Kind.SEAL and headed and heads:
+            yield record(Kind.HEAD, heads[-1])
+        if kind in _FOLLOWED:
+            yield record(kind, body)
+    if headed and heads and segment[-1][0] is not Kind.SEAL:
+        yield record(Kind.HEAD, heads[-1])
+
+
+def _attachments(runs: Runs, chain: Chain) -> set[bytes]:
+    found: set[bytes] = set()
+    number = 0
+    while (run := runs.read(chain, number)) is not None:
+        for kind, body in runs.records(run):
+            if kind is Kind.ENTRY:
+                found |= named_by(body)
+        number += 1
+    return found
+
+
+def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
+    held = bytearray()
+
+    def read(size: int) -> bytes:
+        while not held:
+            piece = next(pieces, None)
+            if piece is None:
+                return b""
+            held.extend(piece)
+        data = bytes(held[:size])
+        del held[:size]
+        return data
+
+    return read
+
+
+def verify_log(storage: Storage, index: Index, fresh: Index, key: VerifierKey) -> list[str]:
+    """What is wrong with the index, by what an index rebuilt into ``fresh`` says; the log itself is checked on the way.
+
+    The index may be behind, after a power cut, or ahead, where the collector runs meanwhile.
+
+    Raises:
+        LogRefused, StorageError: the log's objects are not what its checkpoints say.
+    """
+    reindex(storage, fresh, key)
+    told, true = index.tip(), fresh.tip()
+    if told is None or true is None:
+        return []
+    wrong = []
+    if told.number <= true.number and objects.read_checkpoint(storage, told.number) != told.checkpoint:
+        wrong.append(f"the index has another checkpoint {told.number} than the objects")
+    for number in range(min(told.number, true.number) + 1):
+        held = objects.read_batch(storage, number, key)
+        leaves = [merkle.leaf_hash(each) for each in held.entries()] if held is not None else []
+        if index.positions(leaves) != fresh.positions(leaves):
+            wrong.append(f"the index has other places for what batch {number} logged")
+    for standing in fresh.standings():
+        found = index.standing(standing.chain_id)
+        seal = None if found is None or found[0].sealed != standing.sealed else found[0].seal
+        if seal not in (None, standing.seal) or (found is None and told.number == true.number):
+            wrong.append(f"the index has another last seal of chain {standing.chain_id.hex()}")
+    return wrong

@@ -1,0 +1,123 @@
+"""What is shipped: the chain's records from a place on, out of what is durable (proto/SHIPPING.md, "Place")."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from sidecar.chain import note
+from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf
+from sidecar.chain.head import Head
+from sidecar.chain.parcel import Record
+from sidecar.chain.seal import Seal
+from sidecar.chain.stream import Kind
+from sidecar.ledger.batch import NoteKind
+from sidecar.ledger.epoch import Chain
+from sidecar.ledger.port import Store
+
+_TYPE_AT = 8  # of an entry's header
+_WITH_ATTACHMENT = (EntryType.POLICY, EntryType.REGISTRY)
+
+
+class Left:
+    """A ledger as its last epoch left it: who it is, and what its entries are."""
+
+    def __init__(self, chain: Chain, identity: Ed25519PrivateKey, store: Store) -> None:
+        self._store, self._identity = store, identity
+        self.chain_id, self.log = chain.chain_id, chain.log
+
+    def genesis(self) -> bytes:
+        """The payload of GENESIS."""
+        stored = StoredEntry.parse(self._store.entry(0) or b"")
+        return stored.payload(Header.decode(stored.header).payload_len)
+
+    def leaf(self, seq: int) -> bytes | None:
+        """The leaf of an entry; None if there is none. Raises Malformed, LedgerError."""
+        body = self._store.entry(seq)
+        if body is None:
+            return None
+        stored = StoredEntry.parse(body)
+        return leaf(stored.header, stored.tag)
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes by the identity key."""
+        return self._identity.sign(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Shipment:
+    """Records in the chain's order, and the place after them."""
+
+    records: tuple[Record, ...]
+    segment: int
+    seq: int
+
+
+def shipment(store: Store, head: bytes, open_segment: int, segment: int, seq: int, limit: int) -> Shipment:
+    """The records from a place on, up to ``limit`` bytes of them, give or take one; ``head`` is of the open segment.
+
+    Raises:
+        Malformed, LedgerError: what is stored cannot be read.
+    """
+    run: list[Record] = []
+    room = limit
+    while room > 0 and segment <= open_segment:
+        sealed = store.note(segment, NoteKind.SEAL)
+        ends = _Ends.of(sealed, head)
+        if ends.segment != segment:
+            break  # the open segment is empty so far, and its head is about the one before
+        epoch = store.note(segment, NoteKind.EPOCH)
+        if epoch is not None and seq == first_of(store, segment):
+            run.append((Kind.EPOCH, epoch))
+        for record in _entries(store, seq, ends.after - seq):
+            run.append(record)
+            room -= len(record[1])
+            seq += record[0] is Kind.ENTRY
+            if room <= 0:
+                break
+        if seq < ends.after:
+            break
+        if sealed is None:
+            run.append((Kind.HEAD, head))
+            break
+        recovered = store.note(segment, NoteKind.HEAD)  # what a crash left, and the seal names
+        run += [(Kind.HEAD, recovered)] if recovered is not None else []
+        run.append((Kind.SEAL, sealed))
+        room -= len(sealed)
+        segment += 1
+    return Shipment(tuple(run), segment, seq)
+
+
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    segment: int
+    after: int
+
+    @classmethod
+    def of(cls, sealed: bytes | None, head: bytes) -> _Ends:
+        if sealed is None:
+            at = Head.parse(note.parse(head).text)
+            return cls(at.segment, at.seq + 1)
+        seal = Seal.parse(note.parse(sealed).text)
+        return cls(seal.segment, seal.first + seal.count)
+
+
+def first_of(store: Store, segment: int) -> int:
+    """The number of the entry that a segment starts with."""
+    if segment == 0:
+        return 0
+    before = store.note(segment - 1, NoteKind.SEAL)
+    assert before is not None  # a segment is opened in the commit that seals the one before
+    seal = Seal.parse(note.parse(before).text)
+    return seal.first + seal.count
+
+
+def _entries(store: Store, first: int, count: int) -> Iterator[Record]:
+    for seq, body in enumerate(store.entries(first, count), first):
+        if body[_TYPE_AT] in _WITH_ATTACHMENT:
+            attached = store.attached(seq)
+            if attached is not None:
+                yield Kind.ATTACHMENT, attached
+        yield Kind.ENTRY, bytes(body)

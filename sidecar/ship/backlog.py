@@ -1,0 +1,57 @@
+"""How much is recorded and not yet with the collector, and whether that is too much."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from sidecar.errors import Unshipped
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """What may be unshipped: entries and seconds (0: any). ``deny``: beyond it every decision is a DENY."""
+
+    entries: int = 0
+    seconds: float = 0.0
+    deny: bool = False
+
+
+class Backlog:
+    """``recorded`` gives the number of the entry to come. Read by the decision path: no lock, no I/O."""
+
+    def __init__(self, recorded: Callable[[], int], bounds: Bounds, now: Callable[[], float] = time.monotonic) -> None:
+        self._recorded, self._bounds, self._now = recorded, bounds, now
+        self.acknowledged = 0
+        """The number of the entry after the last one acknowledged."""
+        self._since = now()
+
+    def shipped(self, acknowledged: int, all_before: float | None) -> None:
+        """All before entry ``acknowledged`` is there; so is all that was recorded before ``all_before``."""
+        self.acknowledged = max(acknowledged, self.acknowledged)
+        if all_before is not None:
+            self._since = all_before
+
+    @property
+    def entries(self) -> int:
+        """How many entries are not acknowledged."""
+        return max(0, self._recorded() - self.acknowledged)
+
+    @property
+    def age(self) -> float:
+        """For how many seconds at most the oldest of them waits; 0: none does."""
+        return max(0.0, self._now() - self._since) if self.entries else 0.0
+
+    @property
+    def exceeded(self) -> bool:
+        """Whether that is more than may be."""
+        bounds = self._bounds
+        return bool(bounds.entries and self.entries > bounds.entries) or bool(
+            bounds.seconds and self.age > bounds.seconds
+        )
+
+    def check(self) -> None:
+        """Raises Unshipped where no decision may be made."""
+        if self._bounds.deny and self.exceeded:
+            raise Unshipped("too much is recorded that the collector does not hold; mend its reachability")

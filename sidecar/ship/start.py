@@ -1,0 +1,130 @@
+"""Before a sidecar starts an epoch: does the collector hold more of this chain than the ledger does?"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+from sidecar.chain import note
+from sidecar.chain.ack import Ack
+from sidecar.chain.note import VerifierKey
+from sidecar.chain.parcel import enrol_message
+from sidecar.errors import CollectorRefused, CollectorUnavailable, LedgerBehind, Malformed, SignatureInvalid, UsageError
+from sidecar.ship.link import Link, Where
+
+log = logging.getLogger("sidecar.ship")
+
+_ATTEMPTS, _PAUSE = 3, 0.5
+
+
+class Left(Protocol):
+    """The ledger as it was left: `ledger.Left`."""
+
+    chain_id: bytes
+
+    def genesis(self) -> bytes:
+        """The payload of GENESIS."""
+
+    def leaf(self, seq: int) -> bytes | None:
+        """The leaf of an entry, or None."""
+
+    def sign(self, message: bytes) -> bytes:
+        """64 bytes by the identity key."""
+
+
+class Confirmation:
+    """Asks the collector; ``token`` reads the enrolment token (b"": none). Raises from :meth:`__call__`:
+
+    LedgerBehind: the collector holds what the ledger does not.
+    UsageError: out of reach or refused, and that is not allowed.
+    """
+
+    def __init__(
+        self,
+        link: Link,
+        key: VerifierKey,
+        token: Callable[[], bytes],
+        *,
+        unconfirmed: bool,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        self._link, self._key, self._token = link, key, token
+        self._unconfirmed, self._sleep = unconfirmed, sleep
+
+    def __call__(self, left: Left) -> bool:
+        """Whether the collector said that the ledger is the newest."""
+        try:
+            found = self._ask(left)
+        except CollectorUnavailable as error:
+            if not self._unconfirmed:
+                raise UsageError(
+                    f"{error}, so nobody can say that this ledger is the newest; mend that, or set "
+                    "collector.unconfirmed_start"
+                ) from None
+            log.warning("%s: this start is unconfirmed, and OPEN says so", error)
+            return False
+        except CollectorRefused as error:
+            if error.code in ("FORK", "ROLLBACK", "CLONE"):
+                raise LedgerBehind(str(error)) from None
+            raise UsageError(str(error)) from None
+        check(found, left, self._key)
+        return True
+
+    def _ask(self, left: Left) -> Where:
+        for attempt in range(_ATTEMPTS):
+            try:
+                return self._where(left)
+            except CollectorUnavailable:
+                if attempt == _ATTEMPTS - 1:
+                    raise
+                self._sleep(_PAUSE)
+        raise AssertionError("unreachable")
+
+    def _where(self, left: Left) -> Where:
+        try:
+            return self._link.where(left.chain_id)
+        except CollectorRefused as error:
+            if error.code != "UNKNOWN_CHAIN":
+                raise
+        enrol(self._link, left, self._token())
+        return self._link.where(left.chain_id)
+
+
+def enrol(link: Link, left: Left, token: bytes) -> None:
+    """Make the chain known. Raises CollectorUnavailable, CollectorRefused."""
+    genesis = left.genesis()
+    link.enrol(genesis, token, left.sign(enrol_message(genesis, token)))
+
+
+def acknowledged(found: Where, chain_id: bytes, key: VerifierKey) -> Ack:
+    """What the collector's log says it holds. Raises CollectorUnavailable: not signed by the pinned log."""
+    try:
+        ack = Ack.parse(note.verify_single(found.acknowledgement, key.name, key.public_key))
+    except (Malformed, SignatureInvalid) as error:
+        raise CollectorUnavailable(f"what answers is not the collector of the pinned log ({error})") from None
+    if ack.chain_id != chain_id:
+        raise CollectorUnavailable("the collector answers about another chain")
+    return ack
+
+
+def check(found: Where, left: Left, key: VerifierKey) -> None:
+    """Hold the collector's word against the ledger. Raises LedgerBehind, UsageError."""
+    try:
+        ack = acknowledged(found, left.chain_id, key)
+    except CollectorUnavailable as error:
+        raise UsageError(str(error)) from None
+    if ack.seq is None:
+        return
+    ours = left.leaf(ack.seq)
+    if ours is None:
+        raise LedgerBehind(
+            f"the collector holds entry {ack.seq} of this chain, and the ledger does not: it was restored from an old "
+            "copy; bring back the newest, or start a new chain"
+        )
+    if ours != ack.leaf:
+        raise LedgerBehind(
+            f"the collector holds another entry {ack.seq} of this chain than the ledger: it was cloned, or two "
+            "sidecars ran on it; keep both, and start a new chain"
+        )
