@@ -43,7 +43,7 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     for who in ("sidecar, opa, stream", "sidecar, wasm, stream"):
         assert {1, 16, 64} == {n for n in (1, 16, 64) if f"decisions a second at {n}: {who}" in figures}
     targets = {target["name"]: target for target in found["targets"]}
-    assert len(targets) == 22
+    assert len(targets) == 26
     plain, tls = (figures[f"p50 at 1 by the SDK: {how}"]["median"] for how in ("plain TCP", "mutual TLS"))
     assert targets["mutual TLS adds to p50 at 1"]["found"] == pytest.approx(tls - plain)
     for engine in ("opa", "wasm"):
