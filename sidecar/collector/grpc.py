@@ -13,7 +13,7 @@ import grpc.aio
 from sidecar.chain.parcel import MAX_PACKED
 from sidecar.collector.ingest import Ingest, Where
 from sidecar.collector.proofs import Proofs
-from sidecar.errors import CallerUnproved, CollectorRefused, StorageError, UsageError
+from sidecar.errors import CallerUnproved, CollectorRefused, SidecarError, UsageError
 from sidecar.v1 import collector_pb2 as pb
 from sidecar.v1 import collector_pb2_grpc
 
@@ -80,7 +80,7 @@ class Service(collector_pb2_grpc.CollectorServicer):
         except CollectorRefused as refusal:
             log.warning("refused: %s", refusal)
             empty.refusal.CopyFrom(_refusal(refusal))
-        except StorageError as error:
+        except SidecarError as error:
             log.error("cannot answer: %s", error)
             await context.abort(grpc.StatusCode.UNAVAILABLE, "the collector's storage cannot be used now")
         return empty

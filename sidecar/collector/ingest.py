@@ -32,6 +32,7 @@ from sidecar.collector.sequencer import Sequencer, raise_standing
 from sidecar.errors import CollectorRefused, Malformed, Oversize, SignatureInvalid, StorageError
 
 _ALARMING = ("FORK", "ROLLBACK")
+_KEPT = 64  # contradictions of one chain that are kept, in one run of the collector
 _COMPARED = (Kind.EPOCH, Kind.ENTRY, Kind.SEAL)
 
 
@@ -64,6 +65,7 @@ class Book:
     held: Held
     heard: int
     silent: bool = False
+    contradictions: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -158,9 +160,12 @@ class Ingest:
             try:
                 self._take(book, records, Run(book.held, signature, packed))
             except CollectorRefused as refusal:
-                if refusal.code in _ALARMING:
+                if refusal.code in _ALARMING and book.contradictions < _KEPT:
+                    book.contradictions += 1
                     self._alarm(refusal.code, chain_id, refusal.cause, signature + packed)
                 raise
+            except Malformed as error:
+                raise CollectorRefused("MALFORMED", str(error)) from None
             return self._answer(book.held)
 
     def _take(self, book: Book, records: list[Record], run: Run) -> None:
@@ -193,7 +198,7 @@ class Ingest:
 
     def _compare(self, book: Book, records: list[Record], first: tuple[int, int]) -> None:
         """Records of before: known, or in contradiction to what is held. Raises CollectorRefused."""
-        theirs = [same_form(each) for each in records if each[0] in _COMPARED]
+        theirs = [each for each in records if each[0] in _COMPARED]
         ours = (same_form(each) for each in self._runs.from_place(book.chain, first, book.held.run - 1))
         for record in theirs:
             held = next(ours, None)
@@ -201,7 +206,7 @@ class Ingest:
                 held = next(ours, None)
             if held is None:
                 return
-            if held != record:
+            if held != same_form(record):
                 self._check_signed(book, record)
                 code = "FORK" if record[0] is Kind.ENTRY or _orderly(record) else "ROLLBACK"
                 raise CollectorRefused(
@@ -214,10 +219,10 @@ class Ingest:
     def _check_signed(self, book: Book, record: Record) -> None:
         """Whether a note that contradicts what is held is signed as it must be: else anybody could raise an alarm."""
         kind, body = record
+        segment = (place_of(record) or (0, 0))[0]
         if kind is Kind.ENTRY:
             return  # the identity key vouches for the parcel
         chain_id = book.chain.chain_id
-        segment = (place_of(record) or (0, 0))[0]
         name, key = lines.identity_name(chain_id), book.chain.identity
         if kind is Kind.HEAD or _orderly(record):
             name, key = lines.segment_name(chain_id, segment), self._key_of(book, segment)

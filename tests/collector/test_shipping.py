@@ -28,6 +28,18 @@ def decide(server: Serving, number: int) -> None:
     assert done.returncode == 0, done.stderr
 
 
+def shipped(metrics: str) -> bool:
+    """Whether the sidecar says that all but the open segment is anchored."""
+    with urllib.request.urlopen(f"http://{metrics}/metrics", timeout=20) as page:
+        rows = dict(row.rsplit(" ", 1) for row in page.read().decode().splitlines() if not row.startswith("#"))
+    assert float(rows["sidecar_ship_refused"]) == 0 and float(rows["sidecar_unshipped_exceeded"]) == 0
+    if float(rows["sidecar_unshipped_entries"]) or float(rows["sidecar_unanchored_entries"]) > 2:
+        return False
+    assert float(rows["sidecar_shipped_bytes"]) > 0
+    assert float(rows["sidecar_acknowledged_entries"]) == float(rows["sidecar_ledger_entries_total"])
+    return float(rows["sidecar_unreceipted_age_seconds"]) == 0
+
+
 def verdict(ledger: Path, trust: Path, *more: str | Path) -> dict[str, Any]:
     return json.loads(sidecar("verify", ledger, "--trust", trust, "--json", *more).stdout)
 
@@ -36,11 +48,13 @@ def test_a_ledger_ends_ok_and_the_collector_holds_all_of_it(tmp_path: Path) -> N
     ledger, key = made(tmp_path)
     with collecting(tmp_path / "collector") as collector:
         config = tmp_path / "c.toml"
-        config.write_text("segment_entries = 3\n" + collector.settings())
+        metrics = free_port()
+        config.write_text(f'segment_entries = 3\nmetrics = "{metrics}"\n' + collector.settings())
         for run in range(2):
             with serving(ledger, "--config", config) as server:
                 for number in range(4):
                     decide(server, number)
+                until(lambda: shipped(metrics))
                 assert server.stop() == 0, run
         trust = collector.trust(tmp_path / "trust.json")
         with urllib.request.urlopen(f"{collector.url}/checkpoint", timeout=20) as answer:
