@@ -31,9 +31,7 @@ from sidecar.ledger import ledger_stream
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--seq", type=click.IntRange(0), help="One entry by its number, whole.")
-@click.option(
-    "--decision", metavar="ID", help="A decision, its approvals, and what became of it."
-)
+@click.option("--decision", metavar="ID", help="A decision, its approvals, and what became of it.")
 @click.option("--agent", metavar="ID", help="Only entries of this agent.")
 @click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
