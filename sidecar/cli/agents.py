@@ -19,11 +19,15 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from sidecar.chain import registry as registries
 from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
 from sidecar.chain.signing import PublicKey
+from sidecar.cli.reading import entries_of
+from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import read_file
 from sidecar.errors import Malformed, UsageError
+from sidecar.verify.trust import FORMAT as TRUST
 
 Principals = list[dict[str, Any]]
 _DURATION: Final = re.compile(r"\A([0-9]{1,9})([smhd])\Z")
@@ -149,6 +153,30 @@ def rotate(file: Path, name: str, key_file: Path, overlap: str) -> None:
             if key["status"] == "active":
                 key["not_after"] = min(end, key.get("not_after", end))
         principal["keys"].append({"spki": _spki(key_file), "status": "active"})
+
+
+@agents.command()
+@_registry
+@click.argument("ledger", type=click.Path(path_type=Path, exists=True))
+def trust(file: Path, ledger: Path) -> None:
+    """Print a trust file: the ledger's chain and identity key, and whose the keys are that are registered now.
+
+    It says what you found, not that it is true: look at it, and keep it where the sidecar's host cannot write.
+
+    \b
+    Example:
+      sidecar agents trust --registry registry.json /var/lib/sidecar > trust.json
+    """
+    with opened(ledger) as read:
+        header, genesis = next(entries_of(read, EntryType.GENESIS), (None, None))
+    if header is None or genesis is None:
+        raise UsageError(f"{ledger} does not begin with its chain's first entry; name a ledger's directory")
+    known = [
+        {"id": each["id"], "keys": [_id_of(key) for key in each["keys"] if key["status"] == "active"]}
+        for each in _read(file)
+    ]
+    chains = [{"chain": header.chain_id.hex(), "identity": genesis["identity"]}]
+    click.echo(strictjson.dumps({"format": TRUST, "chains": chains, "principals": known}))
 
 
 def _read(file: Path) -> Principals:

@@ -82,9 +82,10 @@ def _decision(p: Mapping[str, Any]) -> str:
     approved = ", ".join(each["by"]["id"] for each in p["approval"]["approvals"]) if p["approval"] else ""
     under = f", approved by {approved} (decision at seq {p['approval']['decision_seq']})" if approved else ""
     behalf = "".join(f" for {giver['id']}" for giver in reversed(p["delegators"]))
+    by = f" through {p['executor']['id']}" if p["executor"] else ""
     impure = p.get("impure_builtins")
     exact = f" (not exactly re-runnable: uses {', '.join(impure)})" if impure else ""
-    return f"{_MARKS[p['effect']]}{shadow} {agent}{behalf} {request['action']} {target}: {because}{under}{exact}"
+    return f"{_MARKS[p['effect']]}{shadow} {agent}{behalf} {request['action']} {target}{by}: {because}{under}{exact}"
 
 
 def _proved(who: Mapping[str, Any]) -> str:

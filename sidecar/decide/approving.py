@@ -6,7 +6,6 @@ ask again (approval_of) ─► granted(): counted anew ─► the path decides �
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +25,7 @@ from sidecar.decide.observer import Observer
 from sidecar.decide.registered import Registered
 from sidecar.decide.repeats import recorded_at
 from sidecar.decide.waiting import Waiting
+from sidecar.decide.whole import Whole
 from sidecar.errors import CallerUnproved, NotPermitted, RequestError, SidecarError
 from sidecar.identity import ANYBODY, Claim, Shown
 from sidecar.ledger import Draft, Ledger, Recorded
@@ -62,7 +62,7 @@ class Approvals:
         self._ledger, self._in_force, self._proved = ledger, in_force, proved
         self._observer, self._wall_ns, self._default = observer, wall_ns, default_seconds
         self._waiting = Waiting(ledger, self._now)
-        self._under_way: set[asyncio.Task[Any]] = set()
+        self._whole = Whole()
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -100,7 +100,7 @@ class Approvals:
         Raises:
             RequestError, CallerUnproved, NotPermitted, NotFound, WrongState: not taken. LedgerError: not recorded.
         """
-        return await self._whole(self._approve(said, shown))
+        return await self._whole.done(self._approve(said, shown))
 
     async def watch(self, by: str, decision_id: str, shown: Shown) -> AsyncIterator[State]:
         """How it stands, now and at each change, until it is over.
@@ -158,7 +158,7 @@ class Approvals:
                 async with pending.one_at_a_time:
                     return await decide(pending)
 
-        return await self._whole(alone())
+        return await self._whole.done(alone())
 
     def granted(self, pending: Pending, request: Request, registry: Registered | None) -> Granted:
         """The approvals under which this request may be decided. Raises WrongState, NotPermitted or RequestError."""
@@ -235,18 +235,6 @@ class Approvals:
             error.principal = error.principal or principal
             error.decision_id = decision_id if self._ledger.find(decision_id) is not None else ""
             raise
-
-    async def _whole(self, work: Coroutine[Any, Any, T]) -> T:
-        """Done to its end, whoever stops waiting: what is recorded and what is remembered of it stay one."""
-        task = asyncio.create_task(work)
-        self._under_way.add(task)
-        task.add_done_callback(self._done)
-        return await asyncio.shield(task)
-
-    def _done(self, task: asyncio.Task[Any]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, should nobody be waiting any more
 
 
 def _repeat_key(said: Approval) -> bytes:

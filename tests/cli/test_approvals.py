@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 from pathlib import Path
 
@@ -86,6 +87,42 @@ def test_two_leads_approve_a_large_transfer(tmp_path: Path) -> None:
     assert "approve by ann (signature, key " in told
     assert "approved by ann, bob (decision at seq " in told
     assert verified(ledger, auditor)["signed"] == 3
+
+
+def test_an_auditor_reads_who_asked_for_whom_who_approved_and_who_was_to_do_it(tmp_path: Path) -> None:
+    ledger, _ = made(tmp_path)
+    registry = people(tmp_path)
+    key_of(tmp_path, "bank")
+    agents(registry, "add", "--kind", "executor", "--key", tmp_path / "bank.pub.pem", "bank")
+    leave = tmp_path / "leave.json"
+    given = ("--from", "ursula", "--to", "billing-agent", "--action", "payments.*", "--resource", "account:*")
+    assert sidecar("keys", "delegate", "--key", tmp_path / "ursula.pem", *given, "--out", leave).returncode == 0
+    with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server:
+        who = ("--server", server.address, "--agent", "billing-agent", "--key", tmp_path / "billing-agent.pem")
+        ask = ("decide", *who, *LARGE, "--delegation", leave, "--executor", "bank", "--json")
+        name = json.loads(sidecar(*ask).stdout)["decision_id"]
+        for by in ("ann", "bob"):
+            about = ("--server", server.address, "--by", by, "--key", tmp_path / f"{by}.pem", "--yes")
+            assert sidecar("approvals", "approve", *about, name).returncode == 0
+        assert sidecar(*ask, "--approval-of", name).returncode == 0
+        assert server.stop() == 0
+    time, some_key = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", "[0-9a-f]{16}…"
+    told = sidecar("show", ledger, "--decision", name).stdout  # and what was asked under its approvals
+    asked, _, final = told.partition("  DECISION  ALLOW ")
+    for part in (asked, final):
+        for said in (
+            f"asked by billing-agent with the role finance, who signed it at {time} with key {some_key}",
+            r"on behalf of ursula \(user with the role finance\), who gave billing-agent leave for "
+            rf"payments\.\* on account:\* until {time}, with key {some_key}",
+        ):
+            assert re.search(f"^          {said}$", part, re.MULTILINE), (said, part)
+    assert "to be carried out by bank had it been allowed\n" in asked
+    assert re.search(rf"waits for 2 of the approvers with the role finance-lead, until {time}\n", asked)
+    assert re.search(rf"to be carried out by bank under a permit for what begins before {time}\n", final)
+    assert re.search(r"asked again under the decision at seq \d+\n", final)
+    for by in ("ann", "bob"):
+        assert re.search(rf"approved by {by} with the role finance-lead, who signed it at {time} \(seq \d+\)\n", final)
+    assert "payments.transfer account:acct-17 through bank: approved by ann and bob" in told
 
 
 def test_a_person_at_a_terminal_is_asked(tmp_path: Path) -> None:
