@@ -80,10 +80,8 @@ def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callabl
     observing = Origin("opa", config.opa) if config.opa else None
     staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
     mark = Path(config.data_dir, _SYNCED)
-    return InForce(
-        switch, ledger, staleness,
-        observing=observing, age=_age(mark), on_sync=lambda: _touch(mark), further=further,
-    )  # fmt: skip
+    age, on_sync = _age(mark), lambda: _touch(mark)
+    return InForce(switch, ledger, staleness, observing=observing, age=age, on_sync=on_sync, further=further)
 
 
 def _age(mark: Path) -> float:

@@ -59,7 +59,7 @@ class Shipping:
         )
         self.backlog = Backlog(lambda: ledger.position().next_seq, bounds)
         self._shipper = Shipper(
-            ledger,
+            ledger.book(),
             ledger.left,
             self._link,
             self._key,

@@ -11,7 +11,7 @@ from sidecar.ledger.founding import create
 from sidecar.ledger.ledger import Entry, Ledger, Proof, Usage
 from sidecar.ledger.options import Options
 from sidecar.ledger.reader import ledger_stream
-from sidecar.ledger.shipping import Left, Shipment
+from sidecar.ledger.shipping import Left
 from sidecar.ledger.store import has_ledger
 from sidecar.ledger.writer import Position
 
@@ -26,7 +26,6 @@ __all__ = [
     "Position",
     "Proof",
     "Recorded",
-    "Shipment",
     "SystemClock",
     "Usage",
     "WrapSeed",

@@ -31,7 +31,7 @@ from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
-from sidecar.ledger.shipping import Left, Shipment, first_of, shipment
+from sidecar.ledger.shipping import Book, Left
 from sidecar.ledger.store import LmdbStore, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
@@ -305,23 +305,9 @@ class Ledger:
             raise LedgerDamaged(f"segment {entry.segment} does not fit its seal; run `sidecar verify`") from None
         return Proof(entry.header + entry.tag, index, path, signed)
 
-    def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
-        """The records from a place on, up to about ``limit`` bytes of them. Raises LedgerDamaged, LedgerError."""
-        at = self.position()
-        try:
-            return shipment(self._store, at.head, at.segment, segment, seq, limit)
-        except Malformed as error:
-            raise LedgerDamaged(f"segment {segment} cannot be shipped: {error}; run `sidecar verify`") from None
-
-    def first(self, segment: int) -> int:
-        """The number of the entry that a segment starts with, up to the open one."""
-        return first_of(self._store, segment)
-
-    def notes(self, segment: int) -> list[bytes]:
-        """A segment's epoch note, if it has one, and its seal; none of a segment that is open."""
-        found = (self._store.note(segment, kind) for kind in (NoteKind.SEAL, NoteKind.EPOCH))
-        seal, epoch = found
-        return [] if seal is None else [each for each in (epoch, seal) if each is not None]
+    def book(self) -> Book:
+        """What is shipped of it."""
+        return Book(self._store, self.position)
 
     def end(self) -> None:
         """Write what waits, CLOSE and the last seal. What is there can still be read, up to :meth:`close`."""

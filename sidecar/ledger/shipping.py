@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -13,12 +13,13 @@ from sidecar.chain.head import Head
 from sidecar.chain.parcel import Record
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
+from sidecar.errors import LedgerDamaged, Malformed
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.epoch import Chain
 from sidecar.ledger.port import Store
+from sidecar.ledger.writer import Position
 
 _TYPE_AT = 8  # of an entry's header
-_WITH_ATTACHMENT = (EntryType.POLICY, EntryType.REGISTRY)
 
 
 class Left:
@@ -53,6 +54,30 @@ class Shipment:
     records: tuple[Record, ...]
     segment: int
     seq: int
+
+
+class Book:
+    """An open ledger, as a shipper reads it. Raises LedgerDamaged and LedgerError where it cannot be read."""
+
+    def __init__(self, store: Store, position: Callable[[], Position]) -> None:
+        self._store, self.position = store, position
+
+    def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
+        """The records from a place on, up to about ``limit`` bytes of them."""
+        at = self.position()
+        try:
+            return shipment(self._store, at.head, at.segment, segment, seq, limit)
+        except Malformed as error:
+            raise LedgerDamaged(f"segment {segment} cannot be shipped: {error}; run `sidecar verify`") from None
+
+    def first(self, segment: int) -> int:
+        """The number of the entry that a segment starts with, up to the open one."""
+        return first_of(self._store, segment)
+
+    def notes(self, segment: int) -> list[bytes]:
+        """A segment's epoch note, if it has one, and its seal; none of a segment that is open."""
+        seal, epoch = (self._store.note(segment, kind) for kind in (NoteKind.SEAL, NoteKind.EPOCH))
+        return [] if seal is None else [each for each in (epoch, seal) if each is not None]
 
 
 def shipment(store: Store, head: bytes, open_segment: int, segment: int, seq: int, limit: int) -> Shipment:
@@ -116,7 +141,7 @@ def first_of(store: Store, segment: int) -> int:
 
 def _entries(store: Store, first: int, count: int) -> Iterator[Record]:
     for seq, body in enumerate(store.entries(first, count), first):
-        if body[_TYPE_AT] in _WITH_ATTACHMENT:
+        if body[_TYPE_AT] == EntryType.POLICY:
             attached = store.attached(seq)
             if attached is not None:
                 yield Kind.ATTACHMENT, attached

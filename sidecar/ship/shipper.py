@@ -32,7 +32,7 @@ FATAL = ("FORK", "ROLLBACK", "CLONE")
 
 
 class Shipment(Protocol):
-    """`ledger.Shipment`."""
+    """what `ledger.Ledger.book` gives for a place."""
 
     @property
     def records(self) -> tuple[Record, ...]: ...
@@ -50,7 +50,7 @@ class Position(Protocol):
 
 
 class Book(Protocol):
-    """What is read of a ledger: `ledger.Ledger`."""
+    """What is read of a ledger: `ledger.Ledger.book`."""
 
     def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
         """The records from a place on. Raises LedgerError."""
