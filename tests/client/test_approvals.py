@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from sidecar.client import (
@@ -192,3 +193,48 @@ def test_a_chain_of_delegations_is_made_narrower_at_each_step(tmp_path: Path) ->
             await asking.check(*ASK, delegations=[second])
 
     run(tmp_path, story, policy=Policy(enough=0))
+
+
+class _Gone(grpc.RpcError):
+    """The connection, with the answer on it."""
+
+    def code(self) -> grpc.StatusCode:
+        return grpc.StatusCode.UNAVAILABLE
+
+    def details(self) -> str:
+        return "gone"
+
+
+class _LosesFirst(grpc.UnaryUnaryClientInterceptor):  # type: ignore[type-arg]  # of any message
+    """Passes every call on, and loses the first answer to an approval."""
+
+    def __init__(self) -> None:
+        self.approved = 0
+
+    def intercept_unary_unary(self, continuation: Any, client_call_details: Any, request: Any) -> Any:
+        answered = continuation(client_call_details, request)
+        if not client_call_details.method.endswith("/Approve"):
+            return answered
+        self.approved += 1
+        if self.approved == 1:
+            answered.result()
+            raise _Gone
+        return answered
+
+
+def test_an_approval_whose_answer_was_lost_is_taken_once_and_answered(tmp_path: Path) -> None:
+    async def story(d: Desk, asking: AsyncGuard) -> None:
+        await required(asking)
+        losing = _LosesFirst()
+
+        def work() -> str:
+            with grpc.insecure_channel(f"unix:{tmp_path}/s.sock") as plain:
+                one = Approver(grpc.intercept_channel(plain, losing), by="ann", key=AgentKey(key("ann")))
+                return one.approve(one.list()[0][0])
+
+        assert await asyncio.to_thread(work) == "approved"
+        assert losing.approved == 2
+        assert len(d.entries("APPROVAL")) == 1
+        assert not d.entries("REJECTED")
+
+    run(tmp_path, story)
