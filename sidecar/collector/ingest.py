@@ -86,7 +86,6 @@ class Ingest:
         self._runs, self._index, self._sequencer, self._alarms, self._rules = runs, index, sequencer, alarms, rules
         self._signer, self._now = note.Signer(origin, key), now
         self._books: dict[bytes, Book] = {}
-        self._opening = threading.Lock()
         self.entries = self.bytes = 0
 
     # --- enrolment
@@ -259,10 +258,8 @@ class Ingest:
         if len(chain_id) != 32:
             raise CollectorRefused("MALFORMED", "a chain id has 32 bytes")
         book = self._books.get(chain_id)
-        if book is None:
-            with self._opening:
-                book = self._books.get(chain_id) or self._load(chain_id)
-                self._books[chain_id] = book
+        if book is None:  # two that load one chain at once find the same
+            book = self._books.setdefault(chain_id, self._load(chain_id))
         if book.chain.spiffe is not None and book.chain.spiffe != spiffe_id:
             raise CollectorRefused("NOT_ALLOWED", "this chain was enrolled by another certificate")
         return book

@@ -368,6 +368,13 @@ def test_words_that_are_not_in_the_table_share_a_series() -> None:
     assert now["sidecar_rejected_total", "other"] == now["sidecar_errors_total", "other", "other"] == 100.0
 
 
+class Still:
+    """Shipping of which nothing was sent yet."""
+
+    def __getattr__(self, name: str) -> int:
+        return 0
+
+
 def test_the_readme_says_what_each_metric_means(tmp_path: Path) -> None:
     metrics = Metrics("test")
     readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
@@ -377,6 +384,7 @@ def test_the_readme_says_what_each_metric_means(tmp_path: Path) -> None:
         metrics.watch_policy(lambda: 0.0, lambda: False)
         metrics.watch_tls(lambda: 0.0)
         metrics.watch_approvals(lambda: 0)
+        metrics.watch_shipping(Still())
         async with running(tmp_path, metrics=metrics):
             assert sorted(said) == sorted(families(metrics.page()))
 

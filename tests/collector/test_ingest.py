@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import socket
+import subprocess
+import time
 import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import closing
@@ -14,15 +17,21 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import note
 from sidecar.chain.ack import Ack
+from sidecar.chain.logged import Logged
 from sidecar.chain.parcel import MAX_RECORDS_BYTES, enrol_message, pack, parcel_message
 from sidecar.chain.stream import MAGIC, Kind
+from sidecar.chain.tlog_proof import TlogProof
 from sidecar.errors import CollectorRefused, CollectorUnavailable
 from sidecar.ship import GrpcLink
 from sidecar.ship.link import Where
 from sidecar.v1 import collector_pb2 as pb
 from sidecar.v1 import collector_pb2_grpc
+from sidecar.verify import Evidence, Report, Verdict, parse_trust
 from tests.collecting import Collecting, collecting, status
-from tests.scribe import Record, Scribe, flip, signing_key, story
+from tests.program import sidecar
+from tests.scribe import Record, Scribe, flip, judge, signing_key, story
+from tests.servers.building import CLIENT, built
+from tests.servers.running import PATIENCE
 
 
 @pytest.fixture(scope="module")
@@ -275,8 +284,90 @@ def test_a_thousand_connections_that_say_nothing(collector: Collecting) -> None:
                 pass
 
 
-def test_the_store_is_as_it_was_taken(collector: Collecting, tmp_path: Path) -> None:
-    from tests.program import sidecar
+def rolled(sender: Sender) -> bytes:
+    """The receipt of a roll-call that names all that is held."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        found = sender.link.receipts(sender.scribe.chain_id, [], 0).roll_call
+        answer = Logged.parse(TlogProof.parse(found).extra or b"").answer if found else None
+        if answer is not None and answer.standing.seq == sender.held().seq:
+            return found
+        time.sleep(0.05)
+    raise AssertionError("no roll-call names it")
 
+
+def offline(sender: Sender, records: Sequence[Record], *logged: bytes) -> Report:
+    """What an auditor finds, who has trust.json and these receipts."""
+    done = sidecar("collector", "trust", "--data-dir", sender.collector.place, "--dev")
+    return judge(records, Evidence(trust=parse_trust(done.stdout.encode()), logged=list(logged)))
+
+
+def test_attack_4_an_open_tail_cut_whose_head_was_shipped(collector: Collecting) -> None:
+    whole, shorter = two("tail")
+    shorter.head()
+    for _ in range(2):
+        whole.decision()
+    whole.head()
+    sender = Sender(whole, collector)
+    sender.ship(whole.records)
+    receipt = rolled(sender)
+    report = offline(sender, shorter.records, receipt)
+    assert report.verdict is Verdict.INCOMPLETE, report.findings
+    bad = report.first_bad()
+    assert bad is not None and bad.seq == whole.seq - 1  # which the collector had
+    # What is after the last seal is under no receipt yet, and the report says so.
+    report = offline(sender, whole.records, receipt)
+    assert report.verdict is Verdict.UNANCHORED, report.findings
+
+
+def test_attack_5_an_open_tail_cut_that_nobody_has_seen(collector: Collecting) -> None:
+    seen, lost = two("unseen")
+    seen.head()
+    sender = Sender(seen, collector)
+    sender.ship(seen.records)
+    lost.decision()
+    lost.head()
+    report = offline(sender, seen.records, rolled(sender))
+    assert report.verdict is Verdict.UNANCHORED, report.findings
+
+
+def test_attack_6_a_tail_cut_and_the_sidecar_started_again(collector: Collecting) -> None:
+    """Where the collector held the tail it is a ROLLBACK; where nobody did, the chain goes on without an alarm."""
+    ours, _ = two("restarted")
+    sender = Sender(ours, collector)
+    ours.head()
+    sender.ship(ours.records)
+    mark = len(ours.records)
+    ours.seal("crash")  # at the very entry that the collector holds
+    ours.open()
+    ours.head()
+    sender.ship(ours.records[mark - 1 :])
+    assert sender.alarms() == [] and sender.held().leaf == ours.leaf
+    cut = Scribe("restarted")
+    cut.open()
+    cut.decision()
+    cut.seal("count")
+    cut.decision()
+    mark = len(cut.records)
+    cut.crash()
+    assert sender.refused(cut.records[mark:]) == "ROLLBACK"
+    assert sender.alarms() == ["ROLLBACK"]
+
+
+def test_a_public_client_follows_the_log(collector: Collecting) -> None:
+    s, _ = two("public")
+    s.close()
+    sender = Sender(s, collector)
+    sender.ship(s.records)
+    rolled(sender)
+    command = [built(CLIENT), collector.url, collector.key]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 0, done.stderr
+    entries = json.loads(done.stdout)["entries"]
+    notes = [note.parse(each.body).text for each in s.records if each.kind in (Kind.EPOCH, Kind.SEAL)]
+    assert set(notes) <= set(entries) and len(set(entries)) == len(entries)
+
+
+def test_the_store_is_as_it_was_taken(collector: Collecting, tmp_path: Path) -> None:
     done = sidecar("collector", "verify", "--data-dir", collector.place, "--dev", "--workers", "2")
     assert done.returncode == 0, done.stdout + done.stderr
