@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sidecar.anchor import Door, Pauses
 from sidecar.chain import lines, note
 from sidecar.collector.index import Alarm, Index
-from sidecar.errors import AnchorUnavailable, Malformed, StorageError
+from sidecar.errors import AnchorUnavailable, Malformed, SidecarError, StorageError
 
 log = logging.getLogger("sidecar.collector")
 
@@ -88,7 +88,7 @@ class Alarms:
                 status, _ = self._webhook.post(signed, "text/plain; charset=utf-8")
                 if not 200 <= status < 300:
                     raise AnchorUnavailable(f"it answers with status {status}")
-            except AnchorUnavailable as error:
+            except SidecarError as error:
                 failures += 1
                 log.warning("the webhook does not take an alarm: %s", error)
                 with self._wake:

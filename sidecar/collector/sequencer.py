@@ -105,9 +105,10 @@ class Sequencer:
                 log.critical("the log will not sign: %s", error)
                 self._on_refused(error)
                 return
-            except SidecarError as error:
+            except Exception as error:  # also a defect must not end the log's growth unseen
                 self.failures += 1
-                log.error("the log does not grow: %s", error)
+                said = str(error) if isinstance(error, SidecarError) else f"defect {type(error).__name__}"
+                log.error("the log does not grow: %s", said)
                 if ended:
                     return
                 with self._wake:

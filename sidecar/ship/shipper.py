@@ -17,7 +17,7 @@ from sidecar.chain.note import VerifierKey
 from sidecar.chain.parcel import MAX_ASKED, Record, pack, parcel_message
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
-from sidecar.errors import CollectorRefused, CollectorUnavailable, LedgerBehind, LedgerError
+from sidecar.errors import CollectorRefused, CollectorUnavailable, LedgerBehind, LedgerError, SidecarError
 from sidecar.ship.backlog import Backlog
 from sidecar.ship.link import Link, Where
 from sidecar.ship.receipts import Receipts
@@ -132,7 +132,7 @@ class Shipper:
                 self._round(lambda: time.monotonic() < end)
                 if not self._wanted and self._rolled():
                     return True
-            except (CollectorUnavailable, CollectorRefused, LedgerError) as error:
+            except SidecarError as error:
                 log.warning("the end of the ledger is not with the collector yet: %s", error)
                 self._place = None
             if time.monotonic() + _LOOK > end:
@@ -157,7 +157,7 @@ class Shipper:
                     self._on_failure(LedgerBehind(str(error)))
                     return
                 pause = self._failed(error)
-            except (CollectorUnavailable, LedgerError) as error:
+            except Exception as error:  # also a defect must not end shipping unseen
                 pause = self._failed(error)
             self._stop.wait(pause)
 
@@ -165,7 +165,8 @@ class Shipper:
         self.failures += 1
         self._place = None  # what arrived is not known: ask
         if not self._stop.is_set():
-            log.warning("not shipped: %s", error)
+            said = str(error) if isinstance(error, SidecarError) else f"a defect, {type(error).__name__}"
+            log.warning("not shipped: %s", said)
         longest = min(_LONGEST_PAUSE, max(0.1, self._period) * 2.0 ** min(self.failures, 12))
         return longest * (0.5 + random.random() / 2)  # noqa: S311  spreads load, guards nothing
 
