@@ -1,19 +1,22 @@
 # The decision: every rule is heard, one refusal is enough, an approval is next, and only what a scope grants is allowed.
 #
 #   {"effect": "ALLOW" | "DENY" | "REQUIRE_APPROVAL",
-#    "reasons": [{"code", "message"}], "obligations": [{"kind", "parameters"}], "granted_by": [{"role", "action", "resource"}]}
+#    "reasons": [{"code", "message"}], "obligations": [{"kind", "parameters"}], "granted_by": [{"role", "action", "resource"}],
+#    "approval": {"count", "roles", "expires_seconds"}}, the last with REQUIRE_APPROVAL alone.
 #
 # Reasons and obligations are sorted, so that the same request always gets the same bytes.
 package agents
 
+import data.agents.approval
 import data.agents.changes
+import data.agents.delegation
 import data.agents.hours
 import data.agents.payments
 import data.agents.request
 import data.agents.scopes
 import data.agents.sensitive
 
-denials := ((((request.deny | scopes.deny) | payments.deny) | hours.deny) | sensitive.deny) | changes.deny
+denials := (((((request.deny | scopes.deny) | payments.deny) | hours.deny) | sensitive.deny) | changes.deny) | delegation.deny
 
 approvals := ((payments.approve | hours.approve) | sensitive.approve) | changes.approve
 
@@ -42,8 +45,18 @@ decision := {
 	"reasons": sort(approvals),
 	"obligations": sort(duties),
 	"granted_by": sort(scopes.granted),
+	"approval": approval.terms,
 } if {
 	count(approvals) > 0
+	not approval.approved
+} else := {
+	"effect": "ALLOW",
+	"reasons": [{"code": "approved", "message": sprintf("approved by %s", [concat(" and ", sort(approval.given))])}],
+	"obligations": sort(duties),
+	"granted_by": sort(scopes.granted),
+} if {
+	count(approvals) > 0
+	count(scopes.granted) > 0
 } else := {
 	"effect": "ALLOW",
 	"reasons": [{"code": "granted", "message": "a role of this agent grants this action on this resource"}],

@@ -278,3 +278,55 @@ test_unnamed_environment_is_production if codes(ask("ops-agent", "infra.resize",
 test_rollout_on_friday_needs_approval if {
 	codes(at(rollout({"environment": "test"}), "2026-11-27T12:00:00Z")) == ["outside_hours"]
 }
+
+# --- approvals and delegations ---
+
+approver(name, role) := {"id": name, "roles": [role], "attributes": {}, "time": monday_noon}
+
+approved_by(request, approvers) := object.union(request, {"approvals": approvers})
+
+test_what_an_approval_takes if {
+	decide(pay(1200, "EUR")).approval == {"count": 1, "roles": ["finance-lead"], "expires_seconds": 14400}
+	decide(pay(12000, "EUR")).approval.count == 2
+	rollout := ask("ops-agent", "deploy.rollout", "service", "payments", {"rollback_to": "v1"})
+	decide(rollout).approval == {"count": 1, "roles": ["release-manager"], "expires_seconds": 14400}
+	decide(approved_by(rollout, [approver("ann", "release-manager")])).effect == "ALLOW"
+	not decide(pay(10, "EUR")).approval
+}
+
+test_two_look_at_large_amounts if {
+	lead := approver("ann", "finance-lead")
+	effect(approved_by(pay(1200, "EUR"), [lead])) == "ALLOW"
+	codes(approved_by(pay(1200, "EUR"), [lead])) == ["approved"]
+	effect(approved_by(pay(12000, "EUR"), [lead])) == "REQUIRE_APPROVAL"
+	effect(approved_by(pay(12000, "EUR"), [lead, lead])) == "REQUIRE_APPROVAL"
+	effect(approved_by(pay(12000, "EUR"), [lead, approver("bob", "finance-lead")])) == "ALLOW"
+	effect(approved_by(pay(12000, "EUR"), [lead, approver("bob", "intern")])) == "REQUIRE_APPROVAL"
+}
+
+test_nobody_approves_what_is_denied if {
+	both := [approver("ann", "finance-lead"), approver("bob", "finance-lead")]
+	effect(approved_by(pay(60000, "EUR"), both)) == "DENY"
+}
+
+test_what_has_no_role_of_its_own_any_approver_may_approve if {
+	asked := at(ask("research-agent", "db.query", "table", "crm.customers", {"columns": ["email"]}), monday_noon)
+	agents.approval.roles == set() with input as asked
+	agents.approval.approved with input as approved_by(asked, [approver("cleo", "anything")])
+	not agents.approval.approved with input as asked
+}
+
+test_roles_of_the_registry_count if {
+	new := ask("new-agent", "invoices.read", "invoice", "i-1", {})
+	codes(new) == ["unknown_agent"]
+	effect(object.union(new, {"agent": {"id": "new-agent", "roles": ["finance"]}})) == "ALLOW"
+	codes(object.union(new, {"agent": {"id": "new-agent", "roles": ["nothing"]}})) == ["no_scope"]
+}
+
+on_behalf_of(request, roles) := object.union(request, {"delegation": [{"from": {"id": "ursula", "kind": "user", "roles": roles}}]})
+
+test_leave_only_for_what_one_may_do_oneself if {
+	effect(on_behalf_of(pay(10, "EUR"), ["finance"])) == "ALLOW"
+	codes(on_behalf_of(pay(10, "EUR"), ["support"])) == ["delegator_no_scope"]
+	effect(on_behalf_of(pay(10, "EUR"), [])) == "DENY"
+}

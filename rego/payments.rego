@@ -47,6 +47,12 @@ approve contains {"code": "amount_over_limit", "message": message} if {
 	message := sprintf("amounts above %d %s need an approval", [approval_above, currency])
 }
 
+# Above it two people look.
+four_eyes if {
+	applies
+	amount > max({limit.four_eyes_above | some limit in limits})
+}
+
 obligations contains {"kind": "log_level", "parameters": {"level": "full"}} if applies
 
 obligations contains {"kind": "notify", "parameters": {"channel": "finance-controls"}} if {

@@ -50,9 +50,19 @@ days := {
 	"07": 31, "08": 31, "09": 30, "10": 31, "11": 30, "12": 31,
 }
 
+# Of the sidecar's registry of principals, which the agent cannot influence, and of data.json.
+roles contains role if {
+	is_array(input.agent.roles)
+	some role in input.agent.roles
+}
+
 roles contains role if {
 	some role in data.registry.agents[agent].roles
 }
+
+known if count(roles) > 0
+
+known if data.registry.agents[agent]
 
 # Patterns are plain names, or a service with all its actions: "payments.*".
 matches(pattern, name) if pattern == name

@@ -3,8 +3,10 @@ package agents.scopes
 
 import data.agents.request
 
-granted contains {"role": role, "action": scope.action, "resource": scope.resource} if {
-	some role in request.roles
+granted := granted_to(request.roles)
+
+granted_to(roles) := {{"role": role, "action": scope.action, "resource": scope.resource} |
+	some role in roles
 	some scope in data.registry.roles[role].scopes
 	request.matches(scope.action, request.action)
 	resource_covered(scope)
@@ -34,10 +36,10 @@ clearances contains clearance if {
 }
 
 deny contains {"code": "unknown_agent", "message": "this agent is not in the registry"} if {
-	not data.registry.agents[request.agent]
+	not request.known
 }
 
 deny contains {"code": "no_scope", "message": "no role of this agent grants this action on this resource"} if {
-	data.registry.agents[request.agent]
+	request.known
 	count(granted) == 0
 }

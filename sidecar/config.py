@@ -37,6 +37,7 @@ class Config:
     dev: bool = False
     require: tuple[str, ...] = ("signature",)  # signature, mtls or both: what callers are proved by without dev
     registry: str = ""  # file of principals, watched; empty: registry.json beside the policy
+    approval_seconds: int = 3600  # within which a decision must be approved, where the policy does not say
     signature_window: float = 60.0  # seconds that a signature's time may be from the clock, either way
     permit_seconds: int = 60  # how long an executor may begin what it was given a permit for
     engine: str = "wasm"
@@ -103,6 +104,7 @@ class Config:
             raise UsageError("data_dir is not set: name the ledger's directory with --data-dir or in the file")
         if not self.require or not set(self.require) <= {"signature", "mtls"}:
             raise UsageError("require must name signature, mtls or both")
+        in_range("approval_seconds", self.approval_seconds, 1, 7 * 86_400)
         in_range("signature_window", self.signature_window, 1, 300)
         in_range("permit_seconds", self.permit_seconds, 1, 3_600)
         _choice("engine", self.engine, ("opa", "wasm"))

@@ -79,6 +79,10 @@ class OutcomeRefused(WrongState):
         self.why = why
 
 
+class TooMany(SidecarError):
+    """The callers': more at a time than is held for them. RESOURCE_EXHAUSTED."""
+
+
 class EngineError(SidecarError):
     """The policy engine's or the policy's: no usable decision came back. Always answered with DENY.
 

@@ -142,6 +142,7 @@ class Sidecar:
             if following is not None:
                 stack.push_async_callback(_ended, following)
             path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
+            self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             server = await stack.enter_async_context(self._listening(path, ledger))
             await self._watch(server, switch, in_force, ledger, path, started)
@@ -199,6 +200,7 @@ class Sidecar:
             require=self._config.require,
             signature_window=self._config.signature_window,
             permit_seconds=self._config.permit_seconds,
+            approval_seconds=self._config.approval_seconds,
         )
 
     @contextlib.asynccontextmanager
@@ -216,6 +218,7 @@ class Sidecar:
             try:
                 yield server
             finally:
+                path.approvals.end_watches()
                 await server.stop(STOP_GRACE)
         finally:
             if tls:

@@ -10,15 +10,16 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
-PAGE = (Path(__file__).parent.parent / "README.md").read_text()
-BEFORE, TITLE, REST = PAGE.partition("\n## A collector\n")
-COLLECTOR, NEXT, BEHIND = REST.partition("\n## ")
-README = f"{BEFORE}\n## {BEHIND}"
-WALK, _, AFTER = README.partition("## Executors\n")
-EXECUTORS, _, _ = AFTER.partition("\n## ")
+from tests.needs import needs_program
+
+README = (Path(__file__).parent.parent / "README.md").read_text()
+PATH, EXECUTORS, COLLECTOR = (
+    README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
+    for title in ("In fifteen minutes", "Executors", "A collector")
+)
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
 ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
@@ -43,25 +44,48 @@ def shell(text: str, place: Path) -> str:
     return done.stdout
 
 
-def test_everything_it_tells_one_to_type_works(tmp_path: Path) -> None:
-    blocks = BLOCK.findall(WALK)
-    assert [kind for kind, _ in blocks] == ["sh", "python", "sh", "sh"]
-    (_, start), (_, integration), (_, ask), (_, check) = blocks
+def served(command: str, place: Path) -> AbstractContextManager[None]:
+    """A line `VARIABLE=value sidecar serve … &` of the text."""
+    variable, _, rest = command.removesuffix(" &").partition(" ")
+    return in_background(f"env {variable} {rest}", place)
+
+
+def test_the_fifteen_minute_path(tmp_path: Path) -> None:
+    """Register an agent, write a policy, guard a function, see it proved: each block in its order, as it stands."""
+    needs_program("opa")
+    blocks = BLOCK.findall(PATH)
+    assert [kind for kind, _ in blocks] == ["sh", "sh", "sh", "python", "sh", "sh"]
+    (_, register), (_, policy), (_, start), (_, function), (_, act), (_, prove) = blocks
+    shell(register, tmp_path)
+    assert shell(policy, tmp_path).endswith("passed\n")
     *preparation, serving = start.strip().splitlines()
-    assert serving.endswith(" &")
     shell("\n".join(preparation), tmp_path)
-    with in_background(serving.removesuffix(" &"), tmp_path):
-        subprocess.run([BIN / "python", "-c", integration], cwd=tmp_path, check=True)
-        assert shell(ask, tmp_path).startswith("ALLOW")
-        while_writing = shell(check, tmp_path)
-    for said in (while_writing, shell(check, tmp_path)):
+    (tmp_path / "agent.py").write_text(function)
+    with served(serving, tmp_path):
+        ran, _, denied = shell(act, tmp_path).partition("\n")
+        assert ran == "{'name': 'Acme GmbH'}"
+        assert denied.startswith("DENY  crm.delete\n  because no rule allows this (not_granted)")
+        while_writing = shell(prove, tmp_path)
+    for said in (while_writing, shell(prove, tmp_path)):
         assert said.startswith("UNANCHORED\n")
-        assert "DECISION  ALLOW billing-agent (asserted) crm.read customer:acme-42" in said
+        assert "decisions: 2 non-repudiable (signed by a key you pinned)" in said
+        assert "DECISION  ALLOW billing-agent (signature, key " in said and "crm.read customer:acme-42" in said
+        assert "DECISION  DENY billing-agent (signature, key " in said and "crm.delete customer:acme-42" in said
         assert "OUTCOME   executed" in said
 
 
+def test_the_walk_through_an_approval(tmp_path: Path) -> None:
+    start, ask = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    *preparation, serving = start.strip().splitlines()
+    shell("\n".join(preparation), tmp_path)
+    with served(serving, tmp_path):
+        said = shell(ask, tmp_path)
+    assert "takes 1 of the approvers with the role finance-lead" in said
+    assert "it is approved now" in said
+    assert "ALLOW  payments.transfer\n  because approved by ann (approved)" in said
+
+
 def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
-    assert TITLE and NEXT
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
@@ -85,7 +109,7 @@ def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
 
 
 def test_the_integration_is_five_lines() -> None:
-    code = next(text for kind, text in BLOCK.findall(README) if kind == "python")
+    code = next(text for kind, text in BLOCK.findall(PATH) if kind == "python")
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
 
 
@@ -97,8 +121,7 @@ def test_the_executors_section_works(tmp_path: Path) -> None:
     genesis = json.loads(shell("sidecar show ledger --seq 0 --json", tmp_path))["payload"]
     chain = shell("sidecar show ledger --segment 0 --out s && grep -aom1 'chain [0-9a-f]*' s", tmp_path).split()[1]
     pinned = f"CHAIN, IDENTITY = {chain!r}, {genesis['identity']!r}\n"
-    variable, _, command = serving.removesuffix(" &").partition(" ")
-    with in_background(f"env {variable} {command}", tmp_path):
+    with served(serving, tmp_path):
         subprocess.run([BIN / "python", "-c", pinned + executor + agent], cwd=tmp_path, check=True)
     said = shell("sidecar show ledger", tmp_path)
     assert "OUTCOME   executed" in said and "reported by crm-api" in said

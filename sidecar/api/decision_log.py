@@ -63,6 +63,11 @@ class DecisionLog:
         self._then.outcome_refused(why)
         self._trouble("outcome refused", why, "", {"why": why})
 
+    def approval(self, what: str) -> None:
+        """As `Observer.approval`; it has a line of its own: there are few."""
+        log.info("approval: %s", what)
+        self._then.approval(what)
+
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`. A caller that went away is a line at `debug`."""
         self._then.unanswered(method, code, fault)

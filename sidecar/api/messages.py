@@ -6,8 +6,9 @@ from collections.abc import Sequence
 
 from sidecar.chain import strictjson
 from sidecar.chain.digests import Outcome
+from sidecar.chain.payload import wall_ns_of
 from sidecar.chain.request import Given, Option, Request
-from sidecar.decide import Answer
+from sidecar.decide import Answer, Terms
 from sidecar.policy import Obligation, PolicyVersion, Reason
 from sidecar.v1 import decision_pb2 as pb
 
@@ -61,13 +62,43 @@ def answer_message(answer: Answer) -> pb.DecideResponse:
             pb.AlternativeVerdict(effect=_EFFECTS[o.verdict.effect], reasons=_reasons(o.verdict.reasons))
             for o in answer.alternatives
         ],
-        policy=_policy(judged.version),
+        policy=policy_message(judged.version),
         seq=answer.recorded.seq,
         receipt=answer.recorded.receipt,
         agent_proof=answer.caller.proof,
         enforced=answer.enforced,
         permit=answer.permit,
+        approval=None if answer.terms is None else terms_message(answer.terms),
     )
+
+
+def request_message(request: Request) -> pb.DecideRequest:
+    """A request as it was sent, without its signature."""
+    return pb.DecideRequest(
+        agent=request.agent,
+        action=request.wanted.action,
+        resource=pb.Resource(type=request.wanted.resource_type, id=request.wanted.resource_id),
+        arguments=request.wanted.arguments,
+        context=request.context,
+        purpose=request.purpose,
+        alternatives=[
+            pb.Alternative(
+                action=o.action, resource=pb.Resource(type=o.resource_type, id=o.resource_id), arguments=o.arguments
+            )
+            for o in request.alternatives
+        ],
+        trace_parent=request.trace_parent,
+        idempotency_key=request.idempotency_key,
+        last_receipt=request.last_receipt,
+        executor=request.executor,
+        delegations=[pb.Delegation(text=d.text, key=d.key, signature=d.signature) for d in request.delegations],
+        approval_of=request.approval_of,
+    )
+
+
+def terms_message(terms: Terms) -> pb.ApprovalTerms:
+    """What an approval takes, on the wire."""
+    return pb.ApprovalTerms(count=terms.count, roles=terms.roles, expires_ns=wall_ns_of(terms.expires))
 
 
 def _reasons(reasons: Sequence[Reason]) -> list[pb.Reason]:
@@ -78,7 +109,8 @@ def _obligation(obligation: Obligation) -> pb.Obligation:
     return pb.Obligation(kind=obligation.kind, parameters=strictjson.dumps(obligation.parameters))
 
 
-def _policy(version: PolicyVersion) -> pb.PolicyVersion:
+def policy_message(version: PolicyVersion) -> pb.PolicyVersion:
+    """A policy's version on the wire."""
     return pb.PolicyVersion(
         engine=version.engine,
         engine_version=version.engine_version,

@@ -18,14 +18,20 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_late
 
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.payload import CAUSES
-from sidecar.decide import OUTCOME_WHYS, Answer, Stages
+from sidecar.decide import APPROVAL_CAUSES, OUTCOME_WHYS, Answer, Stages
 from sidecar.errors import SidecarError
 from sidecar.identity import WHYS
 from sidecar.ledger import Ledger
 from sidecar.policy import Engine
 
 CONTENT_TYPE: Final = CONTENT_TYPE_PLAIN_0_0_4
-METHODS: Final = frozenset({"Decide", "DecideBatch", "DecideStream", "ReportOutcome", "Head", "GetEntry", "Prove"})
+METHODS: Final = frozenset(
+    {
+        *("Decide", "DecideBatch", "DecideStream", "ReportOutcome", "Head", "GetEntry", "Prove"),
+        *("ListApprovals", "Approve", "WatchApproval"),
+    }
+)
+APPROVALS: Final = APPROVAL_CAUSES | {"approve", "reject", "allowed"}
 CODES: Final = frozenset(code.name for code in grpc.StatusCode)
 POLICY_EVENTS: Final = frozenset({"activated", "refused", "unreachable", "failed"})
 REGISTRY_EVENTS: Final = frozenset({"activated", "refused", "unreachable", "failed"})
@@ -85,6 +91,9 @@ class Metrics:
         self._registries = Counter(
             "sidecar_registry_events", "What came of looking at the registry's file.", ("event",), registry=registry
         )
+        self._approvals = Counter(
+            "sidecar_approvals", "Approvals taken, used and refused, by what.", ("what",), registry=registry
+        )
         self._shadow = Counter(
             "sidecar_not_enforced", "Decisions other than ALLOW that were answered in shadow.", registry=registry
         )
@@ -108,7 +117,9 @@ class Metrics:
             self._closed.labels(cause)
         for event in POLICY_EVENTS:
             self._policies.labels(event)
-        for code in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "FAILED_PRECONDITION"):
+        for code in ("INVALID_ARGUMENT", "UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_FOUND", "FAILED_PRECONDITION",
+            "RESOURCE_EXHAUSTED",
+        ):  # fmt: skip
             self._refused.labels(code)
         for why in WHYS:
             self._unproved.labels(why)
@@ -116,6 +127,8 @@ class Metrics:
             self._outcomes.labels(why)
         for event in REGISTRY_EVENTS:
             self._registries.labels(event)
+        for what in APPROVALS:
+            self._approvals.labels(what)
 
     def attach(self, ledger: Ledger, engine: Engine) -> None:
         """From now on a scrape looks at these too. Once."""
@@ -170,6 +183,11 @@ class Metrics:
         """As `RegistryFollower`'s: activated, refused, unreachable or failed."""
         self._registries.labels(_of(REGISTRY_EVENTS, event)).inc()
 
+    def watch_approvals(self, waiting: Callable[[], int]) -> None:
+        """From now on a scrape shows how many decisions wait for approvals."""
+        told = "Decisions that wait for approvals."
+        Gauge("sidecar_approvals_waiting", told, registry=self._registry).set_function(waiting)
+
     def set_ready(self, ready: bool) -> None:
         """Whether decisions can be made now."""
         self._ready.set(ready)
@@ -208,6 +226,10 @@ class Metrics:
     def outcome_refused(self, why: str) -> None:
         """As `Observer.outcome_refused`."""
         self._outcomes.labels(_of(OUTCOME_WHYS, why)).inc()
+
+    def approval(self, what: str) -> None:
+        """As `Observer.approval`."""
+        self._approvals.labels(_of(APPROVALS, what)).inc()
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`; the fault is no label."""

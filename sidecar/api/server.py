@@ -12,6 +12,7 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from sidecar.api.approvals import APPROVALS
 from sidecar.api.services import DECISIONS, LEDGER, Services
 from sidecar.errors import UsageError
 
@@ -45,7 +46,7 @@ class Server:
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (DECISIONS, LEDGER, health.SERVICE_NAME, reflection.SERVICE_NAME)
+        names = (DECISIONS, APPROVALS, LEDGER, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
         self._server.add_generic_rpc_handlers(tuple(services.handlers()))
 
@@ -82,7 +83,7 @@ class Server:
     async def set_ready(self, ready: bool) -> None:
         """What the health service answers, for the whole server and for each service."""
         state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", DECISIONS, LEDGER):
+        for name in ("", DECISIONS, APPROVALS, LEDGER):
             await self._health.set(name, state)
 
     async def stop(self, grace: float) -> None:

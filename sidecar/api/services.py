@@ -11,19 +11,18 @@ import grpc.aio
 from google.protobuf.message import Message
 
 from sidecar.api import messages, wire
+from sidecar.api.approvals import APPROVALS, ApprovalMethods
 from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
-from sidecar.api.transports import Transports, peer_of
+from sidecar.api.transports import Context, Transports, peer_of
 from sidecar.decide import Answer, DecisionPath, Observer, Refusal, Unobserved, check_size, named_in
 from sidecar.errors import CallerUnproved, NotPermitted, OtherEpoch, RequestError, SidecarError
-from sidecar.identity import Shown
 from sidecar.ledger import Entry, Ledger
 from sidecar.v1 import decision_pb2 as pb
 
 DECISIONS = "sidecar.v1.DecisionService"
 LEDGER = "sidecar.v1.LedgerService"
 
-Context = grpc.aio.ServicerContext[bytes, Message]
 MAX_BATCH = 64
 EPOCH = "sidecar-epoch"
 FAILED = "the sidecar failed; there is no permission"
@@ -37,7 +36,7 @@ def _serialized(message: Message) -> bytes:
 
 
 class Services:
-    """The methods of both services over one path and one ledger."""
+    """The methods of all services over one path and one ledger."""
 
     def __init__(
         self,
@@ -48,6 +47,7 @@ class Services:
     ) -> None:
         self._path = path
         self._transports = transports or Transports()
+        self._approvals = ApprovalMethods(path.approvals, self._transports)
         self._ledger = ledger
         self._observer: Observer = observer or Unobserved()
 
@@ -63,7 +63,16 @@ class Services:
         stream: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_stream_rpc_method_handler(
             self._stream, response_serializer=_serialized
         )
+        watch: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_stream_rpc_method_handler(
+            self._watch, response_serializer=_serialized
+        )
+        approvals = {
+            "ListApprovals": self._unary("ListApprovals", self._approvals.list, self._answered),
+            "Approve": self._unary("Approve", self._approvals.approve, self._recorded),
+            "WatchApproval": watch,
+        }
         return [
+            grpc.method_handlers_generic_handler(APPROVALS, approvals),
             grpc.method_handlers_generic_handler(DECISIONS, {**methods, "DecideStream": stream}),
             grpc.method_handlers_generic_handler(
                 LEDGER, {name: self._unary(name, method, self._answered) for name, method in ledger.items()}
@@ -134,12 +143,8 @@ class Services:
     async def _decide(self, raw: bytes, context: Context) -> pb.DecideResponse:
         return messages.answer_message(await self._made(wire.parse(pb.DecideRequest, raw), context))
 
-    def _shown(self, context: Context, signature: pb.Signature) -> Shown:
-        """What comes with a message besides itself. Raises CallerUnproved."""
-        return Shown(self._transports.of(context), signature.statement, signature.signature)
-
     async def _made(self, asked: pb.DecideRequest, context: Context) -> Answer:
-        request, with_it = messages.request_of(asked), self._shown(context, asked.signature)
+        request, with_it = messages.request_of(asked), self._transports.shown(context, asked.signature)
         return await self._path.decide(request, with_it, context.time_remaining())
 
     async def _batch(self, raw: bytes, context: Context) -> pb.DecideBatchResponse:
@@ -166,6 +171,17 @@ class Services:
                 code, said = await self._no_answer("DecideStream", error, self._recorded, context)
             await context.abort(code, said)
 
+    async def _watch(self, raw: bytes, context: Context) -> AsyncIterator[pb.ApprovalState]:
+        with self._waited_for("WatchApproval"):
+            try:
+                check_size(len(raw), self._path.limits)
+                async for each in self._approvals.watch(raw, context):
+                    yield each
+                return
+            except Exception as error:
+                code, said = await self._no_answer("WatchApproval", error, self._answered, context)
+            await context.abort(code, said)
+
     async def _answer(self, name: str, request: pb.DecideRequest, size: int, context: Context) -> pb.Answer:
         """One of several: its decision, or why there is none. ``size``: of its own message, bytes."""
         try:
@@ -177,7 +193,9 @@ class Services:
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
         report = wire.parse(pb.ReportOutcomeRequest, raw)
-        recorded = await self._path.report(messages.outcome_of(report), self._shown(context, report.signature))
+        recorded = await self._path.report(
+            messages.outcome_of(report), self._transports.shown(context, report.signature)
+        )
         return pb.ReportOutcomeResponse(seq=recorded.seq, receipt=recorded.receipt)
 
     async def _head(self, raw: bytes, context: Context) -> pb.HeadResponse:
@@ -195,7 +213,7 @@ class Services:
         if which is None:
             raise RequestError("which", "is not given: name a seq or a decision_id")
         parameter = str(request.seq) if which == "seq" else request.decision_id
-        reader = self._path.reader(request.by, "entry", parameter, self._shown(context, request.signature))
+        reader = self._path.reader(request.by, "entry", parameter, self._transports.shown(context, request.signature))
         entry = self._readable(request.seq if which == "seq" else self._ledger.seq_of(request.decision_id), reader)
         return pb.GetEntryResponse(
             seq=entry.seq,
@@ -215,7 +233,9 @@ class Services:
 
     async def _prove(self, raw: bytes, context: Context) -> pb.ProveResponse:
         request = wire.parse(pb.ProveRequest, raw)
-        reader = self._path.reader(request.by, "entry", str(request.seq), self._shown(context, request.signature))
+        reader = self._path.reader(
+            request.by, "entry", str(request.seq), self._transports.shown(context, request.signature)
+        )
         self._readable(request.seq, reader)
         proof = await asyncio.to_thread(self._ledger.prove, request.seq)  # it reads a whole segment
         return pb.ProveResponse(leaf_input=proof.leaf_input, index=proof.index, path=proof.path, seal=proof.seal)

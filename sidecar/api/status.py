@@ -12,6 +12,7 @@ from sidecar.errors import (
     NotPermitted,
     RequestError,
     SidecarError,
+    TooMany,
     WrongState,
 )
 
@@ -21,11 +22,12 @@ _CODES: tuple[tuple[type[SidecarError], grpc.StatusCode], ...] = (
     (NotPermitted, grpc.StatusCode.PERMISSION_DENIED),
     (NotFound, grpc.StatusCode.NOT_FOUND),
     (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
+    (TooMany, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (LedgerFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (LedgerError, grpc.StatusCode.UNAVAILABLE),
 )
 
-REFUSALS = (RequestError, CallerUnproved, NotPermitted, NotFound, WrongState)
+REFUSALS = (RequestError, CallerUnproved, NotPermitted, NotFound, WrongState, TooMany)
 """Errors that are the caller's: the request was refused, and the ledger says so."""
 
 

@@ -7,8 +7,14 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
+import grpc.aio
+from google.protobuf.message import Message
+
 from sidecar.errors import CallerUnproved
-from sidecar.identity import Bundles, Transport, Verified, verify_chain
+from sidecar.identity import Bundles, Shown, Transport, Verified, verify_chain
+from sidecar.v1 import decision_pb2 as pb
+
+Context = grpc.aio.ServicerContext[bytes, Message]
 
 _REMEMBERED = 256  # certificates; 32 KiB each at the very most
 
@@ -39,6 +45,10 @@ class Transports:
         if not leaf:
             raise CallerUnproved("certificate: is missing; connect with a client certificate", "no certificate")
         return Transport(peer_of(context), self._judged(leaf, rest, bundles).certificate)
+
+    def shown(self, context: Any, signature: pb.Signature) -> Shown:
+        """What comes with a message besides itself. Raises CallerUnproved."""
+        return Shown(self.of(context), signature.statement, signature.signature)
 
     def _judged(self, leaf: bytes, rest: bytes, bundles: Bundles) -> Verified:
         now = self._now()

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from sidecar.chain import strictjson
 from sidecar.chain.request import Given
-from sidecar.chain.signing import PublicKey
 from sidecar.chain.statement import is_principal
 from sidecar.errors import Malformed, NotPermitted, SignatureInvalid
 
@@ -56,6 +55,8 @@ def opened(given: Given) -> Delegation:
     Raises:
         Malformed: a text or key that is not as it must be, or not the key named. SignatureInvalid: not signed by it.
     """
+    from sidecar.chain.signing import PublicKey  # cryptography is slow to import, and only this needs it
+
     delegation, key = parse(given.text), PublicKey(given.key)
     if key.id != delegation.key:
         raise SignatureInvalid("delegation: not with the key that it names")
@@ -93,14 +94,15 @@ def check_chain(
     if chain[0].parent is not None:
         raise NotPermitted("delegations: the first one has a parent, which is not here")
     for before, after in itertools.pairwise(chain):
-        _check_narrows(before, after)
+        check_narrows(before, after)
     if chain[-1].to != agent:
         raise NotPermitted("delegations: the last one is given to another than the requesting agent")
     for each in chain:
         _check_covers(each, chain_id, at, asked)
 
 
-def _check_narrows(before: Delegation, after: Delegation) -> None:
+def check_narrows(before: Delegation, after: Delegation) -> None:
+    """Return if ``after`` may follow ``before`` in a chain. Raises NotPermitted, and why it may not."""
     faults = {
         "is given by another than the one before was given to": after.giver != before.to,
         "does not name the one before as its parent": after.parent != before.name,

@@ -81,6 +81,16 @@ class Approval:
     policy_revision: str
     comment: str = ""
 
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> Approval:
+        """The words in a checked APPROVAL payload."""
+        policy = payload["policy"]
+        action, arguments = bytes.fromhex(payload["action_digest"]), bytes.fromhex(payload["arguments_digest"])
+        return cls(
+            payload["by"]["id"], payload["decision_id"], payload["verdict"], action, arguments,
+            policy["bundle_digest"], policy["revision"], payload["comment"],
+        )  # fmt: skip
+
     def digest(self) -> bytes:
         """The 32-byte digest that a statement of kind ``approval`` names."""
         texts = (self.by.encode(), self.decision_id.encode(), self.verdict.encode())

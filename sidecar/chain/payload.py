@@ -173,6 +173,7 @@ _approval = _object(
     }
 )
 _terms = _object({"count": _count, "roles": _array(_text), "expires": _matches(_TIME)})
+_names = _array(_text)
 _opening: dict[str, Check] = {
     "type": _text,
     "epoch_note": _hex32,
@@ -182,7 +183,6 @@ _opening: dict[str, Check] = {
 }
 _open = _object(_opening, closed=True)
 _unconfirmed = _object({**_opening, "unconfirmed": lambda value: value is True}, closed=True)
-_names = _array(_text)
 _MEMBERS: dict[EntryType, Check] = {
     EntryType.GENESIS: _object(
         {
@@ -344,6 +344,15 @@ def policy_time(wall_ns: int) -> str:
     """``YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`` from nanoseconds since 1970 (years 1970 to 9999)."""
     seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
     return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{nanoseconds:09d}Z"
+
+
+def wall_ns_of(time: str) -> int:
+    """The nanoseconds since 1970 of a time as payloads have it. Raises Malformed for a day that is none."""
+    try:
+        seconds = datetime.strptime(time[:19], "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
+    except ValueError:
+        raise Malformed("a time that is none") from None
+    return int(seconds.timestamp()) * 1_000_000_000 + int(time[20:29])
 
 
 def custody_of(genesis: Mapping[str, Any]) -> Custody:

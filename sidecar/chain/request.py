@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import base64
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sidecar.chain.digests import framed
 
@@ -65,6 +67,25 @@ class Request:
         yield from (self.executor.encode(), self.approval_of.encode(), _count(self.delegations))
         for given in self.delegations:
             yield from (given.text, given.key, given.signature)
+
+
+def recorded(payload: Mapping[str, Any]) -> Request:
+    """The request in a checked DECISION payload."""
+    r = payload["request"]
+    others = tuple(_recorded_option(each) for each in r["alternatives"])
+    given = tuple(
+        Given(d["text"].encode(), base64.b64decode(d["key"]), base64.b64decode(d["signature"]))
+        for d in r["delegations"]
+    )
+    return Request(
+        payload["agent"]["id"], _recorded_option(r), r["context"].encode(), r["purpose"], r["trace_parent"],
+        r["idempotency_key"], base64.b64decode(r["last_receipt"]), others, r["executor"], r["approval_of"], given,
+    )  # fmt: skip
+
+
+def _recorded_option(value: Mapping[str, Any]) -> Option:
+    resource = value["resource"]
+    return Option(value["action"], resource["type"], resource["id"], value["arguments"].encode())
 
 
 def _option(option: Option) -> tuple[bytes, ...]:

@@ -76,6 +76,12 @@ def _agents() -> click.Command:
     return agents
 
 
+def _approvals() -> click.Command:
+    from sidecar.cli.approvals import approvals
+
+    return approvals
+
+
 def _policy() -> click.Command:
     from sidecar.cli.policy import policy
 
@@ -104,6 +110,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "show": _show,
     "keys": _keys,
     "agents": _agents,
+    "approvals": _approvals,
     "policy": _policy,
     "bench": _bench,
     "collector": _collector,

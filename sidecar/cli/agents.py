@@ -19,11 +19,16 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from sidecar.chain import registry as registries
 from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
 from sidecar.chain.signing import PublicKey
+from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
+from sidecar.cli.reading import entries_of
+from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import read_file
 from sidecar.errors import Malformed, UsageError
+from sidecar.verify.trust import FORMAT as TRUST
 
 Principals = list[dict[str, Any]]
 _DURATION: Final = re.compile(r"\A([0-9]{1,9})([smhd])\Z")
@@ -64,7 +69,12 @@ def list_(file: Path, as_json: bool) -> None:
 @_registry
 @click.argument("name", metavar="ID")
 @click.option("--kind", type=click.Choice(sorted(registries.KINDS)), default="agent", show_default=True)
-@click.option("--key", "key_file", type=click.Path(path_type=Path), help="Its public key: PEM, Ed25519 or P-256.")
+@click.option(
+    "--key",
+    type=key_source,
+    metavar=KEY_METAVAR,
+    help="Its public key: PEM, Ed25519 or P-256; or a key in a token.",
+)
 @click.option("--spiffe-id", multiple=True, help="A SPIFFE id of it. Repeatable.")
 @click.option("--owner", default="", help="Who answers for it.")
 @click.option("--purpose", default="", help="What it is for.")
@@ -74,7 +84,7 @@ def add(
     file: Path,
     name: str,
     kind: str,
-    key_file: Path | None,
+    key: str | None,
     spiffe_id: tuple[str, ...],
     owner: str,
     purpose: str,
@@ -87,7 +97,7 @@ def add(
     Example:
       sidecar agents add --registry registry.json --key billing.pub.pem --role billing billing-agent
     """
-    if key_file is None and not spiffe_id:
+    if key is None and not spiffe_id:
         raise UsageError("a principal without --key and --spiffe-id could prove nothing; give one of them")
     with _changed(file, create=True) as principals:
         if any(each["id"] == name for each in principals):
@@ -99,7 +109,7 @@ def add(
                 "owner": owner,
                 "purpose": purpose,
                 "status": "active",
-                "keys": [] if key_file is None else [{"spki": _spki(key_file), "status": "active"}],
+                "keys": [] if key is None else [{"spki": _spki(key), "status": "active"}],
                 "spiffe_ids": [{"id": each} for each in spiffe_id],
                 "roles": list(roles),
                 "attributes": dict(map(_attribute, attributes)),
@@ -133,9 +143,9 @@ def revoke(file: Path, name: str, key_id: str | None, suspend: bool) -> None:
 @agents.command()
 @_registry
 @click.argument("name", metavar="ID")
-@click.option("--key", "key_file", required=True, type=click.Path(path_type=Path), help="The new public key: PEM.")
+@click.option("--key", required=True, type=key_source, metavar=KEY_METAVAR, help="The new public key, as for `add`.")
 @click.option("--overlap", default="24h", show_default=True, help="How long the old keys stay: 90s, 15m, 24h, 7d.")
-def rotate(file: Path, name: str, key_file: Path, overlap: str) -> None:
+def rotate(file: Path, name: str, key: str, overlap: str) -> None:
     """Give a principal a new key; its old ones end after the overlap.
 
     \b
@@ -145,10 +155,34 @@ def rotate(file: Path, name: str, key_file: Path, overlap: str) -> None:
     end = policy_time(time.time_ns() + _seconds(overlap) * 1_000_000_000)
     with _changed(file) as principals:
         principal = _find(principals, name)
-        for key in principal["keys"]:
-            if key["status"] == "active":
-                key["not_after"] = min(end, key.get("not_after", end))
-        principal["keys"].append({"spki": _spki(key_file), "status": "active"})
+        for old in principal["keys"]:
+            if old["status"] == "active":
+                old["not_after"] = min(end, old.get("not_after", end))
+        principal["keys"].append({"spki": _spki(key), "status": "active"})
+
+
+@agents.command()
+@_registry
+@click.argument("ledger", type=click.Path(path_type=Path, exists=True))
+def trust(file: Path, ledger: Path) -> None:
+    """Print a trust file: the ledger's chain and identity key, and whose the keys are that are registered now.
+
+    It says what you found, not that it is true: look at it, and keep it where the sidecar's host cannot write.
+
+    \b
+    Example:
+      sidecar agents trust --registry registry.json /var/lib/sidecar > trust.json
+    """
+    with opened(ledger) as read:
+        header, genesis = next(entries_of(read, EntryType.GENESIS), (None, None))
+    if header is None or genesis is None:
+        raise UsageError(f"{ledger} does not begin with its chain's first entry; name a ledger's directory")
+    known = [
+        {"id": each["id"], "keys": [_id_of(key) for key in each["keys"] if key["status"] == "active"]}
+        for each in _read(file)
+    ]
+    chains = [{"chain": header.chain_id.hex(), "identity": genesis["identity"]}]
+    click.echo(strictjson.dumps({"format": TRUST, "chains": chains, "principals": known}))
 
 
 def _read(file: Path) -> Principals:
@@ -197,16 +231,20 @@ def _find(principals: Principals, name: str) -> dict[str, Any]:
     raise UsageError(f"{name} is not registered; see `sidecar agents list`")
 
 
-def _spki(file: Path) -> str:
-    pem = read_file(file, "public key")
+def _spki(source: str) -> str:
+    if is_uri(source):
+        from sidecar.custody import load_agent_token
+
+        return base64.b64encode(load_agent_token(source).spki).decode()
+    pem = read_file(Path(source), "public key")
     if b"PRIVATE KEY-----" in pem:
-        raise UsageError(f"{file} is a private key; give its public half, and keep the private one with the agent")
+        raise UsageError(f"{source} is a private key; give its public half, and keep the private one with the agent")
     try:
         key = load_pem_public_key(pem)
         spki = key.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
         return base64.b64encode(PublicKey(spki).spki).decode()
     except (ValueError, UnsupportedAlgorithm, Malformed):
-        raise UsageError(f"{file}: no Ed25519 or P-256 public key in PEM; make one: sidecar keys agent") from None
+        raise UsageError(f"{source}: no Ed25519 or P-256 public key in PEM; make one: sidecar keys agent") from None
 
 
 def _id_of(key: dict[str, Any]) -> str:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,33 +11,15 @@ import click
 
 from sidecar.chain import strictjson
 from sidecar.chain.strictjson import dumps
-from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
+from sidecar.cli.custodian_key import KEY_METAVAR, key_source
+from sidecar.cli.over_tls import over_tls
+from sidecar.cli.signer_key import signer
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import AgentKey, Effect, Guard, Signer, Status, TlsFiles
+from sidecar.client import Effect, Guard, Signer, Status, TlsFiles, load_delegation
 from sidecar.config import read_file
-from sidecar.custody import load_agent_token
 from sidecar.errors import Malformed, UsageError
 
 _STATUSES = [status.value.lower() for status in Status]
-
-
-def _over_tls(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that make ``tls`` of a command."""
-
-    @functools.wraps(command)
-    def run(tls_ca: str, tls_cert: str, tls_key: str, tls_server_name: str, **rest: Any) -> None:
-        if not tls_ca and (tls_cert or tls_key or tls_server_name):
-            raise UsageError("--tls-ca is missing: name the CA under which the sidecar's certificate is")
-        command(tls=TlsFiles(tls_cert, tls_key, tls_ca, tls_server_name) if tls_ca else None, **rest)
-
-    for name, metavar, told in (
-        ("--tls-server-name", "NAME", "What the sidecar's certificate must be for. Default: the host in ADDR."),
-        ("--tls-key", "FILE", "Its private key."),
-        ("--tls-cert", "FILE", "Certificate to show."),
-        ("--tls-ca", "FILE", "Ask over TLS; the sidecar's certificate is under this CA."),
-    ):
-        run = click.option(name, metavar=metavar, default="", help=told)(run)
-    return run
 
 
 @click.command()
@@ -50,9 +30,20 @@ def _over_tls(command: Callable[..., None]) -> Callable[..., None]:
 @click.option("--resource", required=True, metavar="TYPE:ID", help="On what.")
 @click.option("--arguments", default="{}", metavar="JSON|@FILE", help="With what: a JSON object.")
 @click.option("--purpose", default="", help="Why.")
+@click.option(
+    "--delegation",
+    "delegations",
+    multiple=True,
+    metavar="FILE",
+    type=click.Path(path_type=Path),
+    help="On whose behalf: a file of `sidecar keys delegate`. Repeatable, the first given first.",
+)
+@click.option("--approval-of", default="", metavar="ID", help="The decision that was approved.")
+@click.option("--executor", default="", metavar="ID", help="Who would carry it out: an ALLOW then has a permit for it.")
+@click.option("--permit-out", type=click.Path(path_type=Path), help="File to keep the permit in, if there is one.")
 @click.option("--receipt-out", type=click.Path(path_type=Path), help="File to keep the receipt in.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-@_over_tls
+@over_tls
 def decide(
     server: str,
     agent: str,
@@ -61,6 +52,10 @@ def decide(
     resource: str,
     arguments: str,
     purpose: str,
+    delegations: tuple[Path, ...],
+    approval_of: str,
+    executor: str,
+    permit_out: Path | None,
     receipt_out: Path | None,
     as_json: bool,
     tls: TlsFiles | None,
@@ -76,13 +71,19 @@ def decide(
     if not colon:
         raise UsageError("--resource is TYPE:ID, for instance account:acme-42")
     with Guard(server, agent=agent, attempts=1, key=_key(key), tls=tls) as guard:
-        decision = guard.ask(action, (kind, name), _object(arguments), purpose=purpose)
+        given = [load_delegation(read_file(each, "delegation")) for each in delegations]
+        decision = guard.ask(
+            action, (kind, name), _object(arguments),
+            purpose=purpose, delegations=given, approval_of=approval_of, executor=executor,
+        )  # fmt: skip
     if as_json:
         click.echo(dumps(decision_object(decision)))
     else:
         click.echo("\n".join(decision_lines(decision)))
     if receipt_out:
         receipt_out.write_bytes(decision.receipt)
+    if permit_out and decision.permit:
+        permit_out.write_bytes(decision.permit)
     sys.exit(0 if decision.effect is Effect.ALLOW else 1)
 
 
@@ -93,7 +94,7 @@ def decide(
 @click.option("--key", metavar=KEY_METAVAR, type=key_source, help="The agent's private key, to sign with.")
 @click.option("--status", required=True, type=click.Choice(_STATUSES), help="What became of it.")
 @click.option("--response", metavar="JSON|@FILE", help="What the downstream system answered: any JSON value.")
-@_over_tls
+@over_tls
 def outcome(
     decision_id: str,
     server: str,
@@ -117,9 +118,7 @@ def outcome(
 
 
 def _key(source: str | None) -> Signer | None:
-    if source is None:
-        return None
-    return load_agent_token(source) if is_uri(source) else AgentKey.from_file(source)
+    return None if source is None else signer(source)
 
 
 def _object(text: str) -> dict[str, Any]:

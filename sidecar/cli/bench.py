@@ -17,6 +17,7 @@ from sidecar.cli import (
     bench_engines,
     bench_ledger,
     bench_policy,
+    bench_signed,
     bench_start,
     bench_tls,
     bench_verify,
@@ -26,11 +27,11 @@ from sidecar.cli.bench_programs import machine
 from sidecar.cli.bench_work import Work, prepare
 from sidecar.policy import OpaProgram, find_opa
 
-PARTS: Final = ("disk", "engines", "sizes", "tls", "verify", "collector", "start", "memory", "policy")
+PARTS: Final = ("disk", "engines", "sizes", "signed", "tls", "verify", "collector", "start", "memory", "policy")
 _NEEDS: Final[Mapping[str, Sequence[str]]] = {
     "disk": (), "engines": ("opa", "h2load"), "sizes": ("opa", "h2load"), "verify": ("opa", "openssl"),
     "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",), "policy": ("opa", "h2load", "git"),
-    "collector": ("opa", "openssl"),
+    "signed": ("opa",), "collector": ("opa", "openssl"),
 }  # fmt: skip
 _NO_OPA: Final = OpaProgram("", "")  # no part that is run needs one
 _ROUNDS: Final = 7
@@ -124,6 +125,10 @@ def _sizes(findings: Findings, run: Run) -> None:
     bench_ledger.measure_sizes(findings, run.work, run.place / "sizes", run.entries, run.rounds, run.seconds)
 
 
+def _signed(findings: Findings, run: Run) -> None:
+    bench_signed.measure_signed(findings, run.work, run.place / "signed", run.rounds, run.seconds)
+
+
 def _tls(findings: Findings, run: Run) -> None:
     bench_tls.measure_tls(findings, run.work, run.place / "tls", run.rounds, run.seconds)
 
@@ -157,5 +162,5 @@ def _policy(findings: Findings, run: Run) -> None:
 
 _MEASURE: Final[Mapping[str, Callable[[Findings, Run], None]]] = {
     "disk": _disk, "engines": _engines, "sizes": _sizes, "verify": _verify, "start": _start, "memory": _memory,
-    "tls": _tls, "collector": _collector, "policy": _policy,
+    "signed": _signed, "tls": _tls, "collector": _collector, "policy": _policy,
 }  # fmt: skip

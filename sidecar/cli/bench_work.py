@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -71,6 +72,14 @@ def ask_once(guard: Guard) -> int:
     if decision.effect.value != "ALLOW":
         raise UsageError(f"the bench's question was answered {decision.effect.value}; see the sidecar's log")
     return decision.seq
+
+
+def registry_of(spki: bytes) -> str:
+    """A registry of the one agent that asks. ``spki``: its public key, DER."""
+    agent = {"id": AGENT, "kind": "agent", "owner": "bench", "purpose": "bench", "status": "active", "attributes": {}}
+    keys = [{"spki": base64.b64encode(spki).decode(), "status": "active"}]
+    principals = [{**agent, "keys": keys, "spiffe_ids": [], "roles": []}]
+    return json.dumps({"format": "sidecar/v1/registry", "principals": principals})
 
 
 def prepare(place: Path, opa: OpaProgram | None) -> Work:

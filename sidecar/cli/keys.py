@@ -9,7 +9,7 @@ import click
 
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.sources import opened
-from sidecar.config import write_secret
+from sidecar.config import read_file, write_secret
 from sidecar.custody import disclose, generate_agent, generate_authority, generate_custodian, public_pem
 from sidecar.errors import UsageError
 
@@ -61,6 +61,41 @@ def agent(out: Path, kind: str) -> None:
       sidecar keys agent --out billing.pem
     """
     _write_pair(out, *generate_agent(kind), then="Register the public key with `sidecar agents add`.")
+
+
+@keys.command()
+@click.option("--key", required=True, metavar=KEY_METAVAR, type=key_source, help="Private key of who gives leave.")
+@click.option("--from", "giver", required=True, metavar="ID", help="Who gives leave.")
+@click.option("--to", required=True, metavar="ID", help="Who may then act for them.")
+@click.option("--action", "actions", multiple=True, required=True, help="An action, or a prefix and *. Repeatable.")
+@click.option("--resource", "resources", multiple=True, required=True, metavar="TYPE:ID", help="Likewise. Repeatable.")
+@click.option("--hours", type=click.FloatRange(0, 24 * 366, min_open=True), default=8.0, show_default=True)
+@click.option("--further", type=click.IntRange(0, 7), default=0, show_default=True, help="How many more may follow.")
+@click.option("--chain", default="*", help="Id of the only chain that it is for.")
+@click.option("--parent", type=click.Path(path_type=Path), help="The delegation under which this one is given.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the delegation.")
+def delegate(
+    key: str, giver: str, to: str, actions: tuple[str, ...], resources: tuple[str, ...], hours: float, further: int,
+    chain: str, parent: Path | None, out: Path,
+) -> None:  # fmt: skip
+    """Sign leave that somebody gives an agent to act for them, from now on.
+
+    \b
+    Example:
+      sidecar keys delegate --key ursula.pem --from ursula --to billing-agent --action 'payments.*' \\
+        --resource 'account:*' --hours 8 --out leave.json
+    """
+    from sidecar.cli.signer_key import signer
+    from sidecar.client import delegate as signed
+    from sidecar.client import dump_delegation, load_delegation
+
+    before = None if parent is None else load_delegation(read_file(parent, "delegation"))
+    given = signed(
+        signer(key), giver, to, actions, resources, seconds=hours * 3600, chain=chain, further=further,
+        parent=before,
+    )  # fmt: skip
+    out.write_bytes(dump_delegation(given))
+    click.echo(str(out))
 
 
 @keys.command(name="public")

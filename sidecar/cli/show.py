@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from sidecar.chain.entry import Header
+from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
@@ -22,6 +22,7 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.reading import entry
 from sidecar.cli.sources import opened, with_progress
+from sidecar.cli.story import story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
@@ -30,7 +31,7 @@ from sidecar.ledger import ledger_stream
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--seq", type=click.IntRange(0), help="One entry by its number, whole.")
-@click.option("--decision", metavar="ID", help="A decision and what became of it.")
+@click.option("--decision", metavar="ID", help="A decision, its approvals, and what became of it.")
 @click.option("--agent", metavar="ID", help="Only entries of this agent.")
 @click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
@@ -99,10 +100,15 @@ def _outcomes(path: Path, *, as_json: bool) -> None:
 def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:
     if seq is not None and header.seq != seq:
         return False
-    if decision is not None and payload.get("decision_id") != decision:
+    if decision is not None and decision not in (payload.get("decision_id"), _approval_of(payload)):
         return False
     named = payload.get("agent")
     return agent is None or (isinstance(named, dict) and named.get("id") == agent)
+
+
+def _approval_of(payload: dict[str, Any]) -> object:
+    """The decision that a DECISION was asked again under."""
+    return payload["request"]["approval_of"] if payload["type"] == "DECISION" else None
 
 
 def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
@@ -114,6 +120,8 @@ def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: boo
     at = policy_time(header.wall_ns)[:23] + "Z"
     click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
+        for sentence in story(payload) if header.type is EntryType.DECISION else ():
+            click.echo(f"          {plain(sentence)}")
         for name, value in _flat(payload, ""):
             click.echo(f"          {plain(name)}: {plain(value)}")
 

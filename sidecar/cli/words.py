@@ -7,6 +7,7 @@ import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sidecar.chain.payload import policy_time
 from sidecar.chain.statement import key_id
 
 if TYPE_CHECKING:  # gRPC is slow to import, and most commands do not need it
@@ -31,6 +32,10 @@ def decision_lines(decision: Decision) -> Iterable[str]:
         yield f"  obliged to {plain(obligation.kind)} {plain(dict(obligation.parameters))}"
     for other in decision.alternatives:
         yield f"  instead {plain(other.alternative.action)}: {_MARKS[other.effect]}"
+    if decision.approval is not None:
+        roles = f" with the role {plain(' or '.join(decision.approval.roles))}" if decision.approval.roles else ""
+        until = policy_time(decision.approval.expires_ns)[:19]
+        yield f"  takes {decision.approval.count} of the approvers{roles}, until {until}Z"
     yield f"  decision {decision.decision_id}, entry {decision.seq}, agent {decision.agent_proof}"
     yield f"  policy {policy.engine} {policy.entrypoint} revision {plain(policy.revision) or 'unknown'}"
 
@@ -48,6 +53,13 @@ def decision_object(decision: Decision) -> dict[str, Any]:
             "engine": decision.policy.engine,
             "revision": decision.policy.revision,
             "bundle_digest": decision.policy.bundle_digest,
+        },
+        "approval": None
+        if decision.approval is None
+        else {
+            "count": decision.approval.count,
+            "roles": list(decision.approval.roles),
+            "expires": policy_time(decision.approval.expires_ns),
         },
         "seq": decision.seq,
         "agent_proof": decision.agent_proof,
@@ -67,9 +79,13 @@ def _decision(p: Mapping[str, Any]) -> str:
     target = f"{request['resource']['type']}:{request['resource']['id']}"
     shadow = "" if p["enforced"] else " (not enforced: shadow)"
     agent = _proved(p["agent"])
+    approved = ", ".join(each["by"]["id"] for each in p["approval"]["approvals"]) if p["approval"] else ""
+    under = f", approved by {approved} (decision at seq {p['approval']['decision_seq']})" if approved else ""
+    behalf = "".join(f" for {giver['id']}" for giver in reversed(p["delegators"]))
+    by = f" through {p['executor']['id']}" if p["executor"] else ""
     impure = p.get("impure_builtins")
     exact = f" (not exactly re-runnable: uses {', '.join(impure)})" if impure else ""
-    return f"{_MARKS[p['effect']]}{shadow} {agent} {request['action']} {target}: {because}{exact}"
+    return f"{_MARKS[p['effect']]}{shadow} {agent}{behalf} {request['action']} {target}{by}: {because}{under}{exact}"
 
 
 def _proved(who: Mapping[str, Any]) -> str:

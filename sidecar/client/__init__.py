@@ -14,10 +14,13 @@ agent passes as arguments is never written to a log or an error.
     def transfer(amount: int, to: str) -> str: ...
 """
 
+from typing import TYPE_CHECKING
+
 from sidecar.client.aio import AsyncGuard, AsyncHandler
 from sidecar.client.decision import (
     Alternative,
     AlternativeVerdict,
+    ApprovalTerms,
     Decision,
     Effect,
     Obligation,
@@ -28,18 +31,24 @@ from sidecar.client.guard import Guard, Handler
 from sidecar.client.guarded import AsyncGuarded, Guarded
 from sidecar.client.material import FileSource, Material, Source, pem_of
 from sidecar.client.outcome import Permit, Status, UnreportedOutcome
-from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, Refused, UnmetObligation
+from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, NotApproved, Refused, UnmetObligation
 from sidecar.client.signing import AgentKey, Signer
 from sidecar.client.stream import DecisionStream
 from sidecar.client.tls import Tls, TlsFiles, TlsSpiffe, open_source
 from sidecar.client.wire import Ask
 from sidecar.client.workload import WorkloadSource
 
+if TYPE_CHECKING:
+    from sidecar.client.approver import Approver, Pending
+    from sidecar.client.delegating import delegate, dump_delegation, load_delegation
+
 __all__ = [
     "AgentKey",
     "Alternative",
     "AlternativeVerdict",
     "ApprovalRequired",
+    "ApprovalTerms",
+    "Approver",
     "Ask",
     "AsyncGuard",
     "AsyncGuarded",
@@ -54,7 +63,9 @@ __all__ = [
     "Handler",
     "Material",
     "NoDecision",
+    "NotApproved",
     "Obligation",
+    "Pending",
     "Permit",
     "PolicyVersion",
     "Reason",
@@ -68,6 +79,22 @@ __all__ = [
     "UnmetObligation",
     "UnreportedOutcome",
     "WorkloadSource",
+    "delegate",
+    "dump_delegation",
+    "load_delegation",
     "open_source",
     "pem_of",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What approvers and delegators use is imported when used: it reads JSON strictly, and that is not cheap."""
+    if name in ("Approver", "Pending"):
+        from sidecar.client import approver
+
+        return getattr(approver, name)
+    if name in ("delegate", "dump_delegation", "load_delegation"):
+        from sidecar.client import delegating
+
+        return getattr(delegating, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -16,12 +16,13 @@ from sidecar.client.obligations import check_known, unmet
 from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
-from sidecar.client.refusals import NoDecision, raise_unless_permitted
+from sidecar.client.refusals import ApprovalRequired, NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
+from sidecar.client.waiting import Wait
 from sidecar.client.wire import About, Ask, asked, batch
 from sidecar.v1 import decision_pb2 as pb
 
@@ -77,7 +78,9 @@ class AsyncGuard:
         self, action: str, resource: Resource, arguments: Arguments | None = None, **about: Unpack[About]
     ) -> Decision:
         """As `Guard.check`. A cancelled question raises CancelledError: no permission."""
-        decision = await self.ask(action, resource, arguments, **about)
+        return await self._permitted(await self.ask(action, resource, arguments, **about))
+
+    async def _permitted(self, decision: Decision) -> Decision:
         raise_unless_permitted(decision, shadow=self._shadow)
         if decision.effect is Effect.ALLOW:
             await self._meet(decision)
@@ -101,6 +104,16 @@ class AsyncGuard:
         answers = read_batch(await self._calls.decide_batch(batch(whole), last), whole, self._patience)
         self._last.take_all(answers)
         return answers
+
+    async def wait_for_approval(self, what: ApprovalRequired | Decision, timeout: float) -> Decision:
+        """As `Guard.wait_for_approval`."""
+        wait = Wait(what, check_timeout(timeout), self._patience)
+        again = wait.again()
+        await self._calls.wait(self._agent, wait)
+        question = asked(self._agent, b"", again)
+        decision = read_answer(await self._calls.decide(question), question)
+        self._last.take(decision.receipt)
+        return await self._permitted(decision)
 
     def stream(self) -> DecisionStream:
         """`async with guard.stream() as stream`: many questions over one call. See DecisionStream."""

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from sidecar.client.decision import (
     Alternative,
     AlternativeVerdict,
+    ApprovalTerms,
     Decision,
     Effect,
     Obligation,
@@ -49,10 +50,10 @@ def read_answer(response: pb.DecideResponse, asked: Asked) -> Decision:
         action=asked.ask.action,
         decision_id=response.decision_id,
         effect=effect,
-        reasons=_reasons(response.reasons),
+        reasons=reasons_of(response.reasons),
         obligations=tuple(_obligation(o) for o in response.obligations),
         alternatives=tuple(map(_verdict, offered, response.alternatives)),
-        policy=_policy(response.policy),
+        policy=policy_of(response.policy),
         seq=response.seq,
         receipt=response.receipt,
         agent_proof=response.agent_proof,
@@ -60,6 +61,8 @@ def read_answer(response: pb.DecideResponse, asked: Asked) -> Decision:
         arguments=asked.request.arguments,
         executor=asked.ask.executor,
         permit=response.permit,
+        approval=terms_of(response.approval) if response.HasField("approval") else None,
+        asked=asked.ask,
     )
 
 
@@ -101,7 +104,8 @@ def _check_receipt(response: pb.DecideResponse, effect: Effect, asked: Asked) ->
         raise misshaped("answer and receipt disagree", response.receipt)
 
 
-def _reasons(reasons: Sequence[pb.Reason]) -> tuple[Reason, ...]:
+def reasons_of(reasons: Sequence[pb.Reason]) -> tuple[Reason, ...]:
+    """Reasons, in their order."""
     return tuple(Reason(r.code, r.message) for r in reasons)
 
 
@@ -117,8 +121,14 @@ def _obligation(obligation: pb.Obligation) -> Obligation:
 
 def _verdict(alternative: Alternative, verdict: pb.AlternativeVerdict) -> AlternativeVerdict:
     # An effect this client does not know is a DENY.
-    return AlternativeVerdict(alternative, _EFFECTS.get(verdict.effect, Effect.DENY), _reasons(verdict.reasons))
+    return AlternativeVerdict(alternative, _EFFECTS.get(verdict.effect, Effect.DENY), reasons_of(verdict.reasons))
 
 
-def _policy(policy: pb.PolicyVersion) -> PolicyVersion:
+def policy_of(policy: pb.PolicyVersion) -> PolicyVersion:
+    """Which policy it was."""
     return PolicyVersion(policy.engine, policy.engine_version, policy.entrypoint, policy.revision, policy.bundle_digest)
+
+
+def terms_of(terms: pb.ApprovalTerms) -> ApprovalTerms:
+    """What an approval takes."""
+    return ApprovalTerms(terms.count, tuple(terms.roles), terms.expires_ns)

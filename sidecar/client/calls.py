@@ -1,4 +1,4 @@
-"""The calls of DecisionService, each tried until it is answered, refused or out of time.
+"""The calls of DecisionService and ApprovalService, each tried until it is answered, refused or out of time.
 
 A request is turned into bytes once and every attempt sends those; where the guard signs, each attempt is signed anew.
 """
@@ -19,23 +19,31 @@ from sidecar.client.refusals import NoDecision
 from sidecar.client.retry import Patience, Tries
 from sidecar.client.signing import HEAD, Signed, Signing
 from sidecar.client.tls import Tls
+from sidecar.client.waiting import Wait
 from sidecar.client.wire import Asked
-from sidecar.errors import UsageError
+from sidecar.errors import SidecarError, UsageError
 from sidecar.v1 import decision_pb2 as pb
 
 _SERVICE: Final = "/sidecar.v1.DecisionService/"
+_APPROVALS: Final = "/sidecar.v1.ApprovalService/"
 _READERS: Final[dict[str, Any]] = {
     _SERVICE + "Decide": pb.DecideResponse.FromString,
     _SERVICE + "DecideBatch": pb.DecideBatchResponse.FromString,
     _SERVICE + "ReportOutcome": pb.ReportOutcomeResponse.FromString,
+    _APPROVALS + "ListApprovals": pb.ListApprovalsResponse.FromString,
+    _APPROVALS + "Approve": pb.ApproveResponse.FromString,
     HEAD: pb.HeadResponse.FromString,
 }
+_WATCH: Final = _APPROVALS + "WatchApproval"
 
 StreamCall = grpc.aio.StreamStreamCall[bytes, pb.DecideStreamResponse]
 
 
 class Calls:
-    """For threads. ``channel`` is one that somebody else closes; without it, one to the address is opened here."""
+    """For threads. ``channel`` is one that somebody else closes; without it, one to the address is opened here.
+
+    Raises UsageError for a channel with ``tls`` besides, and as `Channels`.
+    """
 
     def __init__(
         self,
@@ -44,6 +52,8 @@ class Calls:
         signing: Signing | None = None,
         tls: Tls | None = None,
     ) -> None:
+        if tls is not None and channel is not None:
+            raise UsageError("tls is for an address; a channel given has credentials of its own")
         self._patience, self._signing = patience, signing
         self._given = Line(channel, None) if channel is not None else None
         self._channels = Channels(patience, tls, grpc.secure_channel, grpc.insecure_channel)
@@ -57,18 +67,51 @@ class Calls:
 
     def decide(self, asked: Asked) -> pb.DecideResponse:
         """The answer. NoDecision when there is none."""
-        answer: pb.DecideResponse = self._tried("Decide", asked.request, self._question(asked.last_receipt))
+        answer: pb.DecideResponse = self._tried(_SERVICE + "Decide", asked.request, self._question(asked.last_receipt))
         return answer
 
     def decide_batch(self, request: pb.DecideBatchRequest, receipt: bytes) -> pb.DecideBatchResponse:
         """The answers. NoDecision when there are none; ``receipt`` is the last receipt that was sent."""
-        answers: pb.DecideBatchResponse = self._tried("DecideBatch", request, self._question(receipt))
+        answers: pb.DecideBatchResponse = self._tried(_SERVICE + "DecideBatch", request, self._question(receipt))
         return answers
 
     def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
-        taken: pb.ReportOutcomeResponse = self._tried("ReportOutcome", request, Tries(self._patience))
+        taken: pb.ReportOutcomeResponse = self._tried(_SERVICE + "ReportOutcome", request, Tries(self._patience))
         return taken
+
+    def list_approvals(self, request: pb.ListApprovalsRequest) -> pb.ListApprovalsResponse:
+        """What waits. NoDecision when there is no answer."""
+        listed: pb.ListApprovalsResponse = self._tried(_APPROVALS + "ListApprovals", request, self._question(b""))
+        return listed
+
+    def approve(self, request: pb.ApproveRequest) -> pb.ApproveResponse:
+        """Where it was recorded. NoDecision when it was not taken, or not known to be."""
+        taken: pb.ApproveResponse = self._tried(_APPROVALS + "Approve", request, Tries(self._patience))
+        return taken
+
+    def wait(self, by: str, wait: Wait) -> None:
+        """Return once it is approved. NotApproved when it will not be; NoDecision when it cannot be watched."""
+        request = pb.WatchApprovalRequest(by=by, decision_id=wait.decision.decision_id)
+        signing = self._signing
+        while True:
+            failed: Exception | None = None
+            with self._line() as line:
+                try:
+                    if signing is not None:
+                        if not signing.ready:
+                            signing.learn(_method(line, HEAD)(b"", timeout=wait.seconds, wait_for_ready=True))
+                        signing.sign(request)
+                    for state in _watch(line)(request.SerializeToString(), timeout=wait.seconds, wait_for_ready=True):
+                        if wait.over(state):
+                            return
+                except SidecarError:
+                    raise
+                except Exception as error:
+                    if signing is not None and signing.outdated_by(error):
+                        continue
+                    failed = error
+            self._patience.pace.sleep(wait.pause_after(failed))
 
     def _question(self, receipt: bytes) -> Tries:
         return Tries(self._patience, receipt)
@@ -85,7 +128,7 @@ class Calls:
                             signing.learn(head)
                         signing.sign(request)
                         raw = request.SerializeToString()
-                    call = _method(line, _SERVICE + method)
+                    call = _method(line, method)
                     answer = call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
                     if renewed or not _any_outdated(answer, signing):
                         return answer
@@ -130,19 +173,40 @@ class AsyncCalls:
 
     async def decide(self, asked: Asked) -> pb.DecideResponse:
         """The answer. NoDecision when there is none."""
-        answer: pb.DecideResponse = await self._tried("Decide", asked.request, self._question(asked.last_receipt))
+        answer: pb.DecideResponse = await self._tried(
+            _SERVICE + "Decide", asked.request, self._question(asked.last_receipt)
+        )
         return answer
 
     async def decide_batch(self, request: pb.DecideBatchRequest, receipt: bytes) -> pb.DecideBatchResponse:
         """The answers. NoDecision when there are none; ``receipt`` is the last receipt that was sent."""
-        answers: pb.DecideBatchResponse = await self._tried("DecideBatch", request, self._question(receipt))
+        answers: pb.DecideBatchResponse = await self._tried(_SERVICE + "DecideBatch", request, self._question(receipt))
         return answers
 
     async def report(self, request: pb.ReportOutcomeRequest) -> pb.ReportOutcomeResponse:
         """Where it was recorded. NoDecision when it was not taken."""
         tries = Tries(self._patience)
-        taken: pb.ReportOutcomeResponse = await self._tried("ReportOutcome", request, tries)
+        taken: pb.ReportOutcomeResponse = await self._tried(_SERVICE + "ReportOutcome", request, tries)
         return taken
+
+    async def wait(self, by: str, wait: Wait) -> None:
+        """As `Calls.wait`."""
+        request = pb.WatchApprovalRequest(by=by, decision_id=wait.decision.decision_id)
+        while True:
+            failed: Exception | None = None
+            async with self._line() as line:
+                try:
+                    raw = await self._signed(line, request, wait.seconds, waits=True)
+                    async for state in _watch(line)(raw, timeout=wait.seconds, wait_for_ready=True):
+                        if wait.over(state):
+                            return
+                except SidecarError:
+                    raise
+                except Exception as error:
+                    if self._signing is not None and self._signing.outdated_by(error):
+                        continue
+                    failed = error
+            await self._patience.pace.sleep_async(wait.pause_after(failed))
 
     @asynccontextmanager
     async def stream(self, *, waits: bool) -> AsyncIterator[tuple[StreamCall, Callable[[], bool]]]:
@@ -183,7 +247,7 @@ class AsyncCalls:
                 try:
                     if signing is not None:
                         raw = await self._signed(line, request, tries.seconds, waits=tries.waits)
-                    call = _method(line, _SERVICE + method)
+                    call = _method(line, method)
                     answer = await call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
                     if renewed or not _any_outdated(answer, signing):
                         return answer
@@ -232,3 +296,7 @@ def _method(line: Line[Any], path: str) -> Any:
     if found is None:
         found = line.methods[path] = line.channel.unary_unary(path, response_deserializer=_READERS[path])
     return found
+
+
+def _watch(line: Line[Any]) -> Any:
+    return line.channel.unary_stream(_WATCH, response_deserializer=pb.ApprovalState.FromString)

@@ -5,7 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sidecar.client.wire import Ask
 
 
 class Effect(StrEnum):
@@ -62,6 +65,15 @@ class PolicyVersion:
 
 
 @dataclass(frozen=True, slots=True)
+class ApprovalTerms:
+    """What an approval takes: so many approvers, each with one of these roles if there are any, and until when."""
+
+    count: int
+    roles: tuple[str, ...]
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """One answer of the sidecar.
 
@@ -70,6 +82,7 @@ class Decision:
     "asserted" means not at all. ``enforced`` False: the sidecar runs in shadow; `may_go_on` says what follows.
     ``arguments`` are the bytes that were asked about. Where an ``executor`` was named, an ALLOW has its ``permit``:
     hand it over with the arguments, byte for byte. It acts at most once, and reports.
+    ``approval``: with REQUIRE_APPROVAL, what that takes. ``asked``: the question, for asking it again once approved.
     """
 
     action: str
@@ -86,6 +99,8 @@ class Decision:
     arguments: bytes = b"{}"
     executor: str = ""
     permit: bytes = b""
+    approval: ApprovalTerms | None = None
+    asked: Ask | None = field(default=None, repr=False, compare=False)
 
     def may_go_on(self, *, shadow: bool) -> bool:
         """Whether the action may run: on ALLOW; always, where sidecar and guard are both configured for shadow."""

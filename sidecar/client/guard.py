@@ -16,13 +16,13 @@ from sidecar.client.obligations import check_known, unmet
 from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
-from sidecar.client.refusals import NoDecision, raise_unless_permitted
+from sidecar.client.refusals import ApprovalRequired, NoDecision, raise_unless_permitted
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
+from sidecar.client.waiting import Wait
 from sidecar.client.wire import About, Ask, asked, batch
-from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
 
 Handler = Callable[[Obligation, Decision], object]
@@ -69,8 +69,6 @@ class Guard:
         tls: Tls | None = None,
         pace: Pace = REAL,
     ) -> None:
-        if tls is not None and not isinstance(address, str):
-            raise UsageError("tls is for an address; a channel given has credentials of its own")
         where = check_address(address) if isinstance(address, str) else "the channel given"
         self._patience = Patience(where, check_timeout(timeout), attempts, pace)
         signing = None if key is None else Signing(agent, key, chain)
@@ -105,7 +103,9 @@ class Guard:
         UnmetObligation (all Refused), NoDecision when no usable answer came, RequestError when the question cannot be
         sent.
         """
-        decision = self.ask(action, resource, arguments, **about)
+        return self._permitted(self.ask(action, resource, arguments, **about))
+
+    def _permitted(self, decision: Decision) -> Decision:
         raise_unless_permitted(decision, shadow=self._shadow)
         if decision.effect is Effect.ALLOW:
             self._meet(decision)
@@ -136,6 +136,21 @@ class Guard:
         answers = read_batch(self._calls.decide_batch(batch(whole), last), whole, self._patience)
         self._last.take_all(answers)
         return answers
+
+    def wait_for_approval(self, what: ApprovalRequired | Decision, timeout: float) -> Decision:
+        """Waits until it is approved, asks again under the approvals, and returns what `check` would.
+
+        ``what`` is what this guard raised or returned; ``timeout``: seconds to wait for approvers. The policy has the
+        last word, so it raises as `check` does; NotApproved when it was rejected, has expired, or nobody came in time.
+        Asked again for the same decision, also by another process of the agent, it gets the same answer.
+        """
+        wait = Wait(what, check_timeout(timeout), self._patience)
+        again = wait.again()
+        self._calls.wait(self._agent, wait)
+        question = asked(self._agent, b"", again)
+        decision = read_answer(self._calls.decide(question), question)
+        self._last.take(decision.receipt)
+        return self._permitted(decision)
 
     def report(self, decision_id: str, status: Status, response: object = NOTHING) -> int:
         """Reports what became of an action that was run elsewhere; returns the seq of its OUTCOME entry.

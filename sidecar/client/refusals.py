@@ -42,9 +42,18 @@ class ApprovalRequired(Refused):
     def __init__(self, decision: Decision) -> None:
         super().__init__(
             f"approval required: {one_line(decision.action)}{_because(decision.reasons)}; "
-            "ask an approver, then ask again",
+            "ask an approver, then wait for it with the guard's `wait_for_approval`",
             decision,
         )
+
+
+class NotApproved(Refused):
+    """Nobody approved. ``state``: "rejected", "expired" (or the policy changed: ask anew), "pending" (not in time)."""
+
+    def __init__(self, decision: Decision, state: str) -> None:
+        told = {"rejected": "it was rejected", "pending": "not approved in time"}.get(state, "it has expired; ask anew")
+        super().__init__(f"not approved: {one_line(decision.action)}: {told}", decision)
+        self.state = state
 
 
 class UnmetObligation(Refused):

@@ -21,6 +21,7 @@ from sidecar.client.outcome import Status, Unreported, UnreportedOutcome
 from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
+from sidecar.client.tls import Tls
 
 Tell = Callable[[UnreportedOutcome], object]
 
@@ -30,16 +31,18 @@ class Reporter:
 
     ``key``: `AgentKey.from_file(path)` or any other `Signer`; None where the transport alone proves it, or nothing
     (`--dev`). ``chain``: hex, as in the trust file. ``timeout`` in seconds, ``attempts`` 1 to 100: a report that is
-    repeated is recorded once. UsageError for a bad address or chain.
+    repeated is recorded once. ``tls``: as the guard's, with the executor's certificate. UsageError for a bad address or
+    chain.
     """
 
     def __init__(
         self, address: str, *, executor: str, key: Signer | None, chain: str, timeout: float = 2.0,
-        attempts: int = ATTEMPTS, on_unreported: Tell | None = None, pace: Pace = REAL,
+        attempts: int = ATTEMPTS, on_unreported: Tell | None = None, pace: Pace = REAL, tls: Tls | None = None,
     ) -> None:  # fmt: skip
         self._executor = executor
         signing = None if key is None else Signing(executor, key, chain)
-        self._calls = Calls(Patience(check_address(address), check_timeout(timeout), attempts, pace), None, signing)
+        patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
+        self._calls = Calls(patience, None, signing, tls)
         self._unreported = Unreported(on_unreported)
 
     @property
@@ -95,11 +98,12 @@ class AsyncReporter:
 
     def __init__(
         self, address: str, *, executor: str, key: Signer | None, chain: str, timeout: float = 2.0,
-        attempts: int = ATTEMPTS, on_unreported: Tell | None = None, pace: Pace = REAL,
+        attempts: int = ATTEMPTS, on_unreported: Tell | None = None, pace: Pace = REAL, tls: Tls | None = None,
     ) -> None:  # fmt: skip
         self._executor = executor
         signing = None if key is None else Signing(executor, key, chain)
-        self._calls = AsyncCalls(Patience(check_address(address), check_timeout(timeout), attempts, pace), signing)
+        patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
+        self._calls = AsyncCalls(patience, signing, tls)
         self._unreported = Unreported(on_unreported)
 
     @property

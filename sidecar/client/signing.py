@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final, Protocol
 
 import grpc
 
-from sidecar.chain.digests import Outcome
+from sidecar.chain.digests import Approval, Outcome, read_digest
 from sidecar.chain.statement import Statement, key_id
 from sidecar.client.failure import code_of
 from sidecar.client.refusals import NoDecision, one_line
@@ -28,7 +29,12 @@ _STATUSES: Final = {
     pb.OUTCOME_STATUS_FAILED: "failed",
 }
 
-Signed = pb.DecideRequest | pb.DecideBatchRequest | pb.DecideStreamRequest | pb.ReportOutcomeRequest
+_VERDICTS: Final = {pb.APPROVAL_VERDICT_APPROVE: "approve", pb.APPROVAL_VERDICT_REJECT: "reject"}
+
+Single = (
+    pb.DecideRequest | pb.ReportOutcomeRequest | pb.ListApprovalsRequest | pb.ApproveRequest | pb.WatchApprovalRequest
+)
+Signed = Single | pb.DecideBatchRequest | pb.DecideStreamRequest
 
 
 class Signer(Protocol):
@@ -131,16 +137,25 @@ class Signing:
         return said.encode()
 
 
-def _parts(message: Signed) -> list[pb.DecideRequest | pb.ReportOutcomeRequest]:
+def _parts(message: Signed) -> Sequence[Single]:
     if isinstance(message, pb.DecideBatchRequest):
         return list(message.requests)
     return [message.request] if isinstance(message, pb.DecideStreamRequest) else [message]
 
 
-def _said(message: pb.DecideRequest | pb.ReportOutcomeRequest) -> tuple[str, bytes]:
+def _said(message: Single) -> tuple[str, bytes]:
     """The statement's kind, and the message's digest."""
     if isinstance(message, pb.DecideRequest):
         return "request", request_digest(message)
+    if isinstance(message, pb.ListApprovalsRequest):
+        return "read", read_digest(message.by, "approvals", "")
+    if isinstance(message, pb.WatchApprovalRequest):
+        return "read", read_digest(message.by, "watch", message.decision_id)
+    if isinstance(message, pb.ApproveRequest):
+        return "approval", Approval(
+            message.by, message.decision_id, _VERDICTS[message.verdict], message.action_digest,
+            message.arguments_digest, message.bundle_digest, message.policy_revision, message.comment,
+        ).digest()  # fmt: skip
     m = message
     return "outcome", Outcome(
         m.agent, m.decision_id, _STATUSES[m.status], m.response, m.response_digest, m.permit, m.arguments_digest,

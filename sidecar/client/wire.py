@@ -27,6 +27,9 @@ class About(TypedDict, total=False):
     ``idempotency_key``: 1 to 128 characters, to get the decision made before, also after the agent itself was
     restarted. It stands for the same request byte for byte, so a question with the caller's own key carries no last
     receipt. Without one, each question gets a fresh key.
+
+    ``delegations``: on whose behalf, as `delegate` makes them, the first given by whom it all starts from.
+    ``approval_of``: the id of the decision under whose approvals this is asked; `wait_for_approval` does it.
     """
 
     context: Mapping[str, Any]
@@ -35,6 +38,8 @@ class About(TypedDict, total=False):
     idempotency_key: str
     trace_parent: str
     executor: str
+    delegations: Sequence[Given]
+    approval_of: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +55,8 @@ class Ask:
     idempotency_key: str = ""
     trace_parent: str = ""
     executor: str = ""
+    delegations: Sequence[Given] = ()
+    approval_of: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +78,11 @@ class Asked:
 
 def request_digest(sent: pb.DecideRequest) -> bytes:
     """The request digest (`proto/LEDGER.md`) of a message as it is sent."""
+    return request_in(sent).digest()
+
+
+def request_in(sent: pb.DecideRequest) -> Request:
+    """What a message asks."""
     return Request(
         sent.agent,
         Option(sent.action, sent.resource.type, sent.resource.id, sent.arguments),
@@ -83,7 +95,7 @@ def request_digest(sent: pb.DecideRequest) -> bytes:
         sent.executor,
         sent.approval_of,
         tuple(Given(d.text, d.key, d.signature) for d in sent.delegations),
-    ).digest()
+    )
 
 
 def encode_json(field: str, value: object) -> bytes:
@@ -118,6 +130,8 @@ def asked(agent: str, last_receipt: bytes, ask: Ask) -> Asked:
             alternatives=[_alternative(f"alternatives[{i}]", a) for i, a in enumerate(ask.alternatives)],
             idempotency_key=own_key or uuid4().hex,
             trace_parent=ask.trace_parent,
+            delegations=[pb.Delegation(text=d.text, key=d.key, signature=d.signature) for d in ask.delegations],
+            approval_of=ask.approval_of,
             last_receipt=b"" if own_key else last_receipt,
             executor=ask.executor,
         )

@@ -4,8 +4,11 @@ Rules: no grpc, protobuf or lmdb here; whoever comes through a door is served by
 before it is durable, and whatever goes wrong is a DENY that is recorded or an error that permits nothing.
 """
 
+from sidecar.decide.approvals import CAUSES as APPROVAL_CAUSES
+from sidecar.decide.approvals import Pending
+from sidecar.decide.approving import Approvals, State
 from sidecar.decide.ask import Limits, check_size
-from sidecar.decide.entries import Answer, Caller, Judgement, Origin, Refusal, named_in, policy_inputs
+from sidecar.decide.entries import Answer, Caller, Judgement, Origin, Refusal, Terms, named_in, policy_inputs
 from sidecar.decide.follow import Follower, Period
 from sidecar.decide.follow_registry import RegistryFollower
 from sidecar.decide.ids import new_decision_id
@@ -16,8 +19,10 @@ from sidecar.decide.path import DecisionPath, Settings
 from sidecar.decide.registered import Registered
 
 __all__ = [
+    "APPROVAL_CAUSES",
     "OUTCOME_WHYS",
     "Answer",
+    "Approvals",
     "Caller",
     "DecisionPath",
     "Follower",
@@ -26,6 +31,7 @@ __all__ = [
     "Limits",
     "Observer",
     "Origin",
+    "Pending",
     "Period",
     "Refusal",
     "Registered",
@@ -33,6 +39,8 @@ __all__ = [
     "Settings",
     "Stages",
     "Staleness",
+    "State",
+    "Terms",
     "Unobserved",
     "check_size",
     "named_in",

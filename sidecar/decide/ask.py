@@ -71,17 +71,8 @@ def check_request(request: Request) -> Documents:
         raise RequestError("alternatives", f"has {len(request.alternatives)} members; the limit is {MAX_ALTERNATIVES}")
     for index, option in enumerate(request.alternatives):
         arguments.append(_option(f"alternatives[{index}].", option))
+    _text("approval_of", request.approval_of, KEY)
     return Documents(context, tuple(arguments))
-
-
-def check_supported(request: Request) -> None:
-    """Raises RequestError for what the protocol has and this version does not do yet."""
-    for field, given in (
-        ("delegations", request.delegations),
-        ("approval_of", request.approval_of),
-    ):
-        if given:
-            raise RequestError(field, "is not supported yet")
 
 
 def check_outcome(outcome: Outcome) -> None:
@@ -97,6 +88,11 @@ def check_outcome(outcome: Outcome) -> None:
     for field, value in (("started_ns", outcome.started_ns), ("duration_ns", outcome.duration_ns)):
         if value < 0:
             raise RequestError(field, "is below 0")
+
+
+def check_text(field: str, value: str) -> None:
+    """Up to 1,024 characters without control characters. Raises RequestError."""
+    _text(field, value, TEXT)
 
 
 def check_name(field: str, value: str) -> None:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.chain import strictjson
-from sidecar.chain.digests import Outcome
-from sidecar.chain.request import Option, Request
+from sidecar.chain.digests import Approval, Outcome
+from sidecar.chain.request import Given, Option, Request
+from sidecar.decide import delegations
 from sidecar.decide.registered import Registered, executor_of
 from sidecar.identity import Proved
 from sidecar.ledger import Recorded
@@ -38,6 +39,16 @@ class Caller:
     def tagged(self) -> str | None:
         """The id by which the entry is tagged: a proved one."""
         return None if self.proof == "asserted" else self.agent
+
+
+@dataclass(frozen=True, slots=True)
+class Asking:
+    """What one registry says of a request: who asks, and as payloads have them, who gave its delegations, and the
+    approvals that it is asked under."""
+
+    caller: Caller
+    delegators: tuple[Mapping[str, Any], ...] = ()
+    approval: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +102,24 @@ class Origin:
 
 
 @dataclass(frozen=True, slots=True)
+class Terms:
+    """Who must approve, and until when: the ``terms`` of a DECISION."""
+
+    count: int
+    roles: tuple[str, ...]
+    expires: str
+
+    def member(self) -> dict[str, Any]:
+        """As payloads have it."""
+        return {"count": self.count, "roles": list(self.roles), "expires": self.expires}
+
+    @classmethod
+    def of(cls, said: Mapping[str, Any] | None) -> Terms | None:
+        """The terms in a checked payload."""
+        return None if said is None else cls(said["count"], tuple(said["roles"]), said["expires"])
+
+
+@dataclass(frozen=True, slots=True)
 class Judgement:
     """One option judged: the verdict, why (``policy`` or an engine error's cause), and the whole result.
 
@@ -115,6 +144,7 @@ class Answer:
     recorded: Recorded
     enforced: bool
     permit: bytes = b""
+    terms: Terms | None = None
 
 
 def answer_again(payload: Mapping[str, Any], caller: Caller, recorded: Recorded, permit: bytes) -> Answer:
@@ -122,7 +152,8 @@ def answer_again(payload: Mapping[str, Any], caller: Caller, recorded: Recorded,
     version = PolicyVersion(**payload["policy"])
     judged = Judgement(_verdict(payload), payload["cause"], payload["result"], version)
     others = tuple(Judgement(_verdict(o), payload["cause"], None, version) for o in payload["alternatives"])
-    return Answer(payload["decision_id"], judged, others, caller, recorded, payload["enforced"], permit)
+    terms = Terms.of(payload["terms"])
+    return Answer(payload["decision_id"], judged, others, caller, recorded, payload["enforced"], permit, terms)
 
 
 def _verdict(said: Mapping[str, Any]) -> Verdict:
@@ -132,13 +163,13 @@ def _verdict(said: Mapping[str, Any]) -> Verdict:
 
 
 def policy_input(
-    caller: Caller, request: Request, option: Option, arguments: dict[str, Any], context: dict[str, Any], at: str
+    asking: Asking, request: Request, option: Option, arguments: dict[str, Any], context: dict[str, Any], at: str
 ) -> dict[str, Any]:
     """The document the policy sees, with the option's arguments and the context as read from the request's bytes.
 
     It can be rebuilt from the entry alone. Raises RequestError as `executor_of`.
     """
-    who = caller.proved
+    who = asking.caller.proved
     return {
         "agent": {"id": who.id, "proof": who.proof, "roles": list(who.roles), "attributes": dict(who.attributes)},
         "action": option.action,
@@ -147,9 +178,9 @@ def policy_input(
         "context": context,
         "purpose": request.purpose,
         "time": at,
-        "executor": executor_of(caller.registry, request),
-        "delegation": [],
-        "approvals": [],
+        "executor": executor_of(asking.caller.registry, request),
+        "delegation": delegations.seen([given.text for given in request.delegations], asking.delegators),
+        "approvals": _approvals(asking.approval),
     }
 
 
@@ -166,16 +197,23 @@ def policy_inputs(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
             "purpose": request["purpose"],
             "time": payload["time"],
             "executor": payload["executor"],
-            "delegation": [],
-            "approvals": [],
+            "delegation": delegations.seen([d["text"].encode() for d in request["delegations"]], payload["delegators"]),
+            "approvals": _approvals(payload["approval"]),
         }
         for option in (request, *request["alternatives"])
     ]
 
 
+def _approvals(approval: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    given = () if approval is None else approval["approvals"]
+    return [{**each["by"], "time": each["time"]} for each in given]
+
+
 def named_in(payload: Mapping[str, Any]) -> set[str]:
     """The ids of the principals that an entry is about."""
     about = [payload.get(member) for member in ("agent", "by", "executor")]
+    approval = payload.get("approval")
+    about += [each["by"] for each in approval["approvals"]] if isinstance(approval, dict) else []
     return {each["id"] for each in about if isinstance(each, dict)} | {payload.get("principal", "")} - {""}
 
 
@@ -193,7 +231,7 @@ def version_member(version: PolicyVersion) -> dict[str, str]:
 def decision(
     decision_id: str,
     at: str,
-    caller: Caller,
+    asking: Asking,
     request: Request,
     digest: bytes,
     judged: Judgement,
@@ -201,15 +239,17 @@ def decision(
     ns: int,
     enforced: bool,
     until: int,
+    terms: Terms | None,
 ) -> dict[str, Any]:
     """A DECISION's payload.
 
     ``digest``: of the request; ``ns``: how long the policy took; ``enforced``: not in shadow; ``until``: ns since 1970
-    when a permit ends, if it gives one.
+    when a permit ends, if it gives one; ``terms``: what it waits for, with REQUIRE_APPROVAL.
 
     Raises:
         RequestError: as `executor_of`.
     """
+    caller = asking.caller
     impure = sorted({name for judgement in (judged, *others) for name in judgement.impure})
     executor = executor_of(caller.registry, request)
     return {
@@ -230,9 +270,9 @@ def decision(
         "policy": version_member(judged.version),
         "peer": caller.peer,
         "executor": executor,
-        "delegators": [],
-        "approval": None,
-        "terms": None,
+        "delegators": [dict(giver) for giver in asking.delegators],
+        "approval": None if asking.approval is None else dict(asking.approval),
+        "terms": None if terms is None else terms.member(),
         "permit": {"not_after": str(until)} if executor and judged.verdict.effect == "ALLOW" else None,
         "timings": {"evaluate_ns": str(ns)},
         **({"impure_builtins": impure} if impure else {}),
@@ -255,6 +295,22 @@ def outcome(caller: Caller, said: Outcome, seq: int, agent: Mapping[str, Any]) -
         "downstream_status": said.downstream_status,
         "started_ns": str(said.started_ns or ""),
         "duration_ns": str(said.duration_ns or ""),
+    }
+
+
+def approval(caller: Caller, said: Approval, seq: int, agent: Mapping[str, Any]) -> dict[str, Any]:
+    """An APPROVAL's payload, about the DECISION at ``seq``, whose ``agent`` it names."""
+    return {
+        "type": "APPROVAL",
+        "decision_id": said.decision_id,
+        "decision_seq": seq,
+        "agent": {"id": agent["id"], "proof": agent["proof"]},
+        "by": caller.proved.member(),
+        "verdict": said.verdict,
+        "action_digest": said.action_digest.hex(),
+        "arguments_digest": said.arguments_digest.hex(),
+        "policy": {"revision": said.policy_revision, "bundle_digest": said.bundle_digest},
+        "comment": said.comment,
     }
 
 
@@ -289,9 +345,14 @@ def _request(request: Request) -> dict[str, Any]:
         "idempotency_key": request.idempotency_key,
         "last_receipt": base64.b64encode(request.last_receipt).decode(),
         "executor": request.executor,
-        "delegations": [],
+        "delegations": [_given(each) for each in request.delegations],
         "approval_of": request.approval_of,
     }
+
+
+def _given(given: Given) -> dict[str, str]:
+    key, signature = (base64.b64encode(each).decode() for each in (given.key, given.signature))
+    return {"text": given.text.decode(), "key": key, "signature": signature}
 
 
 def _option(option: Option) -> dict[str, Any]:

@@ -48,6 +48,10 @@ class Observer(Protocol):
         """An outcome was not taken; ``why`` is one of `OUTCOME_WHYS`. As a request it is refused besides."""
         ...
 
+    def approval(self, what: str) -> None:
+        """An approval was taken (approve, reject), used for an ALLOW (allowed), or refused (one of `CAUSES`)."""
+        ...
+
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """A call, or one question of a batch or stream, ended in an error: no permission was given.
 
@@ -69,6 +73,9 @@ class Unobserved:
         """Nothing."""
 
     def outcome_refused(self, why: str) -> None:
+        """Nothing."""
+
+    def approval(self, what: str) -> None:
         """Nothing."""
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:

@@ -17,6 +17,8 @@ from sidecar.chain.digests import Outcome, arguments_digest
 from sidecar.chain.entry import EntryType, Header
 from sidecar.decide import entries
 from sidecar.decide.entries import Caller
+from sidecar.decide.repeats import recorded_at
+from sidecar.decide.whole import Whole
 from sidecar.errors import CallerUnproved, NotFound, NotPermitted, OutcomeRefused, RequestError, SidecarError
 from sidecar.ledger import Draft, Ledger, Recorded
 
@@ -40,7 +42,7 @@ class Outcomes:
     def __init__(self, ledger: Ledger, window: int, wall_ns: Callable[[], int]) -> None:
         self._ledger, self._window, self._wall_ns = ledger, window, wall_ns
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
-        self._under_way: set[asyncio.Task[Recorded]] = set()
+        self._whole = Whole()
 
     async def take(self, said: Outcome, caller: Caller) -> Recorded:
         """Record an outcome, or give the answer that this very one got before.
@@ -52,15 +54,7 @@ class Outcomes:
         seq = self._ledger.seq_of(said.decision_id)
         decision = self._ledger.payload(seq)
         self._check(said, caller, seq, decision)
-        task = asyncio.create_task(self._once(said, caller, seq, decision))
-        self._under_way.add(task)
-        task.add_done_callback(self._ended)
-        return await asyncio.shield(task)
-
-    def _ended(self, task: asyncio.Task[Recorded]) -> None:
-        self._under_way.discard(task)
-        if not task.cancelled():
-            task.exception()  # looked at, should nobody be waiting any more
+        return await self._whole.done(self._once(said, caller, seq, decision))
 
     def _check(self, said: Outcome, caller: Caller, seq: int, decision: Mapping[str, Any]) -> None:
         permitted = decision["permit"] is not None
@@ -103,11 +97,7 @@ class Outcomes:
         """The answer to the outcome at ``place``, if it is this very one."""
         if Outcome.of(self._ledger.payload(place)).digest() != said.digest():
             raise OutcomeRefused("outcome: the decision has another one already", "second")
-        recalled = self._ledger.recall(_repeat_key(said))
-        if recalled is not None and recalled.seq == place:
-            return recalled
-        entry = self._ledger.entry(place)
-        return Recorded(place, entry.segment, b"", b"")  # its receipt is forgotten
+        return recorded_at(self._ledger, place, _repeat_key(said))
 
 
 def why(error: SidecarError) -> str:

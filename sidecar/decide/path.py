@@ -9,6 +9,7 @@ error raised here has left no permission anywhere.
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import time
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
@@ -18,9 +19,12 @@ from sidecar.chain import payload as payloads
 from sidecar.chain.digests import Outcome, read_digest
 from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
+from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.request import Request
-from sidecar.decide import ask, entries
-from sidecar.decide.entries import Answer, Caller, Judgement, Refusal
+from sidecar.decide import ask, delegations, entries
+from sidecar.decide.approvals import Pending
+from sidecar.decide.approving import Approvals
+from sidecar.decide.entries import Answer, Asking, Caller, Judgement, Refusal
 from sidecar.decide.in_force import InForce, same
 from sidecar.decide.judge import denied, judge
 from sidecar.decide.observer import Observer, Stages, Unobserved
@@ -28,7 +32,7 @@ from sidecar.decide.outcomes import REFUSED, Outcomes, id_in, why
 from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
-from sidecar.errors import EngineError
+from sidecar.errors import EngineError, NotPermitted
 from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
@@ -42,7 +46,8 @@ class Settings:
 
     ``enforced`` False is shadow enforcement: a guard configured for it may go on whatever the effect. ``require``: of
     signature and mtls, what callers must be proved by otherwise; ``signature_window``: seconds, 1 to 300;
-    ``permit_seconds``: how long a permit is good, 1 to 3,600.
+    ``permit_seconds``: how long a permit is good, 1 to 3,600; ``approval_seconds``: how long an approval may take where
+    the policy does not say.
     """
 
     development: bool
@@ -52,6 +57,7 @@ class Settings:
     require: tuple[str, ...] = ("signature",)
     signature_window: float = 60.0
     permit_seconds: int = 60
+    approval_seconds: int = 3600
 
     @property
     def proof(self) -> Terms:
@@ -93,6 +99,9 @@ class DecisionPath:
         self._repeats = Repeats(ledger)
         self._receipts = Receipts(ledger)
         self._outcomes = Outcomes(ledger, int(settings.signature_window * 1e9), wall_ns)
+        self.approvals = Approvals(
+            ledger, in_force, self._caller, self._observer, wall_ns, settings.approval_seconds
+        )  # fmt: skip
 
     @property
     def limits(self) -> ask.Limits:
@@ -108,9 +117,10 @@ class DecisionPath:
         """
         arrived = time.monotonic_ns()
         read = ask.check_request(request)
-        ask.check_supported(request)
         digest = request.digest()
         caller = self._caller(Claim("request", request.agent, digest), shown)  # before the answer to its key is sought
+        at = payloads.policy_time(self._wall_ns())
+        asking = self._asking(request, caller, at)  # this too
         foreign = self._receipts.is_foreign(request.last_receipt)
 
         key = repeat_key(request) if request.idempotency_key else None
@@ -120,12 +130,24 @@ class DecisionPath:
             nonlocal made_now
             made_now = True
             budget = self._budget(remaining)
-            return self._fresh(request, read, digest, key, caller, foreign=foreign, budget=budget, arrived=arrived)
+            return self._under(
+                request, asking, lambda asking, pending: self._fresh(
+                    request, read, digest, key, asking, pending, at, foreign=foreign, budget=budget, arrived=arrived
+                )
+            )  # fmt: skip
 
         answer = await (fresh() if key is None else self._repeats.once(request, key, digest, caller, fresh))
         if not made_now:
             self._observer.repeated(answer)
         return answer
+
+    def _under(
+        self, request: Request, asking: Asking, fresh: Callable[[Asking, Pending | None], Coroutine[Any, Any, Answer]]
+    ) -> Coroutine[Any, Any, Answer]:
+        """As it is, or under the approvals of the decision that the request names, one at a time."""
+        if not request.approval_of:
+            return fresh(asking, None)
+        return self.approvals.under(request, asking.caller, lambda pending: fresh(asking, pending))
 
     async def _fresh(
         self,
@@ -133,34 +155,40 @@ class DecisionPath:
         read: ask.Documents,
         digest: bytes,
         key: bytes | None,
-        caller: Caller,
+        asking: Asking,
+        pending: Pending | None,
+        at: str,
         *,
         foreign: bool,
         budget: float,
         arrived: int,
     ) -> Answer:
-        at = payloads.policy_time(self._wall_ns())
         started = time.monotonic_ns()
-        caller, judged, others = await self._judge_all(caller, request, read, at, budget)
+        asking, judged, others = await self._judge_all(asking, pending, request, read, at, budget)
         took = time.monotonic_ns() - started
         decision_id = self._new_id()
-        enforced = self._settings.enforced
+        enforced, caller = self._settings.enforced, asking.caller
         until = self._wall_ns() + self._settings.permit_seconds * 1_000_000_000
-        payload = entries.decision(decision_id, at, caller, request, digest, judged, others, took, enforced, until)
+        terms = self.approvals.terms(judged.verdict, request.agent)
+        payload = entries.decision(
+            decision_id, at, asking, request, digest, judged, others, took, enforced, until, terms
+        )  # fmt: skip
         if foreign:
             payload["receipt_check"] = "foreign"
         draft = Draft(
             EntryType.DECISION,
             payload,
+            ref_seq=NO_SEQ if pending is None else pending.seq,
             agent=caller.tagged,
             decided=Decided(decision_id, judged.verdict.effect, digest),
             repeat_key=key,
         )
         handed_over = time.monotonic_ns()
         recorded = await self._ledger.record(draft)
+        self.approvals.recorded(recorded.seq, payload, pending)
         self._receipts.give(recorded.receipt)
         permit = self._ledger.permit(recorded.seq, payload)
-        answer = Answer(decision_id, judged, tuple(others), caller, recorded, enforced, permit)
+        answer = Answer(decision_id, judged, tuple(others), caller, recorded, enforced, permit, terms)
         now = time.monotonic_ns()
         self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
         return answer
@@ -218,27 +246,42 @@ class DecisionPath:
         proved = self._prover.again(caller.proved, None if registry is None else registry.read)
         return Caller(proved, caller.peer, registry)
 
+    def _asking(self, request: Request, caller: Caller, at: str) -> Asking:
+        """What the caller's registry says of who gave its delegations. Raises RequestError or NotPermitted."""
+        read, chain = None if caller.registry is None else caller.registry.read, self._ledger.position().chain_id.hex()
+        try:
+            givers = delegations.delegators(request, read, chain_id=chain, at=at)
+        except NotPermitted as error:
+            error.principal = caller.tagged or ""
+            raise
+        return Asking(caller, tuple(delegations.member(giver) for giver in givers))
+
     def _budget(self, remaining: float | None) -> float:
         own = self._settings.evaluate_timeout
         return own if remaining is None else max(0.001, min(own, remaining * 0.8))
 
     async def _judge_all(
-        self, caller: Caller, request: Request, read: ask.Documents, at: str, timeout: float
-    ) -> tuple[Caller, Judgement, list[Judgement]]:
+        self, asking: Asking, pending: Pending | None, request: Request, read: ask.Documents, at: str, timeout: float
+    ) -> tuple[Asking, Judgement, list[Judgement]]:
         """All options, by one policy and the registry that goes with it: where it changed meanwhile, all over again."""
         options = (request.wanted, *request.alternatives)
         for _ in range(_MIXED):
+            if pending is not None:
+                granted = self.approvals.granted(pending, request, asking.caller.registry)
+                asking = dataclasses.replace(asking, approval=granted.member())
             documents = [
-                entries.policy_input(caller, request, option, arguments, read.context, at)
+                entries.policy_input(asking, request, option, arguments, read.context, at)
                 for option, arguments in zip(options, read.arguments, strict=True)
             ]
             first, *others = await self._judged(documents, timeout)
             versions = [first.version, *(other.version for other in others)]
-            if same(versions) and self._in_force.goes_with(first.version, caller.registry):
-                return caller, first, others
-            caller = self._again(caller)
+            if pending is not None and first.verdict.effect != "DENY":
+                versions.append(pending.policy)  # by another policy, what was approved is stale
+            if same(versions) and self._in_force.goes_with(first.version, asking.caller.registry):
+                return asking, first, others
+            asking = self._asking(request, self._again(asking.caller), at)
         mixed = EngineError("the policy changed again and again while the options were judged")
-        return caller, denied(mixed, first.version), [denied(mixed, first.version) for _ in others]
+        return asking, denied(mixed, first.version), [denied(mixed, first.version) for _ in others]
 
     async def _judged(self, documents: list[dict[str, Any]], timeout: float) -> list[Judgement]:
         if len(documents) == 1:  # without a task of its own

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.chain.entry import EntryType
-from sidecar.chain.registry import Registry
+from sidecar.chain.registry import Principal, Registry
 from sidecar.chain.request import Request
 from sidecar.chain.statement import is_principal
 from sidecar.errors import RequestError
@@ -62,3 +62,8 @@ def refused(kind: str, place: str, cause: str, before: Registered | None) -> Dra
     source, was = {"kind": kind, "place": place}, None if before is None else before.read.digest
     payload: dict[str, Any] = {"type": "REGISTRY", "event": "refused", "digest": "", "revision": "", "source": source}
     return Draft(EntryType.REGISTRY, {**payload, "from": was, "cause": cause[:1024], "registry": ""})
+
+
+def known(principal: Principal) -> dict[str, Any]:
+    """What a policy is told of a principal, and payloads keep: the registry's word."""
+    return {"id": principal.id, "roles": list(principal.roles), "attributes": dict(principal.attributes)}

@@ -15,7 +15,7 @@ from typing import Any
 from sidecar.chain.request import Request
 from sidecar.decide.entries import Answer, Caller, answer_again
 from sidecar.errors import LedgerDamaged, RequestError
-from sidecar.ledger import Ledger
+from sidecar.ledger import Ledger, Recorded
 
 Fresh = Callable[[], Coroutine[Any, Any, Answer]]
 
@@ -26,6 +26,14 @@ def repeat_key(request: Request) -> bytes:
     """16 bytes that stand for this agent and its key."""
     agent, key = request.agent.encode(), request.idempotency_key.encode()
     return hashlib.sha256(b"sidecar/v1/repeat\0" + len(agent).to_bytes(4, "big") + agent + key).digest()[:16]
+
+
+def recorded_at(ledger: Ledger, place: int, key: bytes) -> Recorded:
+    """What was recorded at ``place`` under a repeat key; without its receipt once that is forgotten."""
+    recalled = ledger.recall(key)
+    if recalled is not None and recalled.seq == place:
+        return recalled
+    return Recorded(place, ledger.entry(place).segment, b"", b"")
 
 
 class Repeats:

@@ -27,7 +27,18 @@ MTLS: Final = "mtls"
 WHYS: Final = frozenset(
     {
         *("unproved", "no signature", "no certificate", "statement", "epoch", "window", "replayed", "too many"),
-        *("unknown", "key", "signature", "certificate", "name", "suspended", "revoked", "kind", "delegation"),
+        *(
+            "unknown",
+            "key",
+            "signature",
+            "certificate",
+            "name",
+            "suspended",
+            "revoked",
+            "kind",
+            "delegation",
+            "approval",
+        ),
     }
 )
 AGENTS: Final = frozenset({"agent"})

@@ -16,6 +16,18 @@ class NoteKind(enum.IntEnum):
     SEAL = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """That the decision at ``seq`` waits for approvals until ``expires``, wall clock in ns."""
+
+    expires: int
+    seq: int
+
+    def key(self) -> bytes:
+        """Its key: those that expire first come first."""
+        return self.expires.to_bytes(8, "big") + seq_key(self.seq)
+
+
 @dataclass(slots=True)
 class Batch:
     """What one commit writes, all of it or nothing. Entries in the order of their numbers."""
@@ -24,6 +36,9 @@ class Batch:
     notes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
     index: list[tuple[bytes, bytes]] = field(default_factory=list)
     abouts: list[tuple[bytes, bytes]] = field(default_factory=list)
+    waits: list[bytes] = field(default_factory=list)
+    settled: list[bytes] = field(default_factory=list)
+    waited_before: int = 0
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     attachments: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     forget_before: int = 0
@@ -43,6 +58,15 @@ class Batch:
     def about(self, ref_seq: int, seq: int, kind: int) -> None:
         """That the entry ``seq``, of type ``kind``, refers to another."""
         self.abouts.append((about_key(ref_seq, seq), bytes((kind,))))
+
+    def wait(self, wait: Wait, now: int) -> None:
+        """That a decision waits; waits that ended before ``now``, the wall clock in ns, are forgotten."""
+        self.waits.append(wait.key())
+        self.waited_before = max(self.waited_before, now)
+
+    def settle(self, wait: Wait) -> None:
+        """That a decision waits no more."""
+        self.settled.append(wait.key())
 
     def attach(self, seq: int, digest: bytes, attachment: bytes) -> None:
         """What the entry names by its SHA-256; kept once."""

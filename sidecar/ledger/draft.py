@@ -13,6 +13,7 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
 from sidecar.chain.limits import MAX_ATTACHMENT, NO_SEQ
 from sidecar.errors import Malformed
+from sidecar.ledger.batch import Wait
 
 WRITABLE: Final = frozenset(
     {
@@ -66,6 +67,8 @@ class Prepared:
     decided: Decided | None = None
     repeat_key: bytes | None = None
     attachment: tuple[bytes, bytes] | None = None  # its SHA-256, and itself
+    expires: int | None = None  # until when it waits for approvals, wall clock in ns
+    settles: Wait | None = None  # the wait that it ends
 
 
 def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -> Prepared:
@@ -82,10 +85,13 @@ def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -
     payload = payloads.parse(draft.type, data)
     _check_agent(draft, payload)
     _check_decided(draft, payload)
-    _check_reference(draft, payload, decision_at)
+    about = _check_reference(draft, payload, decision_at)
     _check_registry(draft, payload)
     attachment = _attached(draft, payload)
-    return Prepared(draft.type, data, draft.ref_seq, draft.agent, draft.decided, draft.repeat_key, attachment)
+    return Prepared(
+        draft.type, data, draft.ref_seq, draft.agent, draft.decided, draft.repeat_key, attachment,
+        _expires(payload), None if about is None else _settles(draft, payload, about),
+    )  # fmt: skip
 
 
 def own(kind: EntryType, payload: dict[str, Any]) -> Prepared:
@@ -134,14 +140,27 @@ def _attached(draft: Draft, payload: dict[str, Any]) -> tuple[bytes, bytes] | No
     return digest, given
 
 
+def _expires(payload: dict[str, Any]) -> int | None:
+    terms = payload.get("terms")
+    return None if terms is None else payloads.wall_ns_of(terms["expires"])
+
+
+def _settles(draft: Draft, payload: dict[str, Any], decision: dict[str, Any]) -> Wait | None:
+    """A decision waits until it is rejected, or used for an ALLOW."""
+    expires = _expires(decision)
+    ends = payload["effect"] == "ALLOW" if draft.type is EntryType.DECISION else payload.get("verdict") == "reject"
+    return Wait(expires, draft.ref_seq) if ends and expires is not None else None
+
+
 def _check_reference(
     draft: Draft, payload: dict[str, Any], decision_at: Callable[[int], dict[str, Any] | None]
-) -> None:
+) -> dict[str, Any] | None:
+    """The decision that it refers to, if it does."""
     about = payload if draft.type in _REFERRING else payload.get("approval")
     if about is None:
         if draft.ref_seq != NO_SEQ:
             raise Malformed(f"an entry of type {draft.type.name} refers to no other")
-        return
+        return None
     decision = decision_at(draft.ref_seq)
     if decision is None or about["decision_seq"] != draft.ref_seq:
         raise Malformed("it must refer to a recorded decision, in header and payload alike")
@@ -149,3 +168,4 @@ def _check_reference(
         raise Malformed("it names another decision than the one it refers to")
     if any(decision["agent"][name] != payload["agent"][name] for name in ("id", "proof") if draft.type in _REFERRING):
         raise Malformed("it names another agent than the decision it refers to")
+    return decision

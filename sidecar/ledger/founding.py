@@ -20,7 +20,8 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import LOCK, founded, save_identity
 from sidecar.ledger.epoch import Chain, Entropy, Start, WrapSeed, begin, close_entry
 from sidecar.ledger.options import Options
-from sidecar.ledger.store import FILE, LmdbStore, Store
+from sidecar.ledger.port import Store
+from sidecar.ledger.store import FILE, LmdbStore
 
 CreateStore = Callable[[Path, int], Store]
 

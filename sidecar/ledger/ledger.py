@@ -29,9 +29,10 @@ from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
+from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.shipping import Book, Left
-from sidecar.ledger.store import LmdbStore, Store, refuse_absent
+from sidecar.ledger.store import LmdbStore, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
@@ -229,6 +230,13 @@ class Ledger:
                 raise _misled()
             found.append((place, header.type))
         return found
+
+    def waiting(self, limit: int) -> list[int]:
+        """Numbers of the decisions that wait for approvals now, the first to expire first, at most ``limit``.
+
+        The index is only a hint: what it points to is for the caller to look at. Raises LedgerDamaged.
+        """
+        return self._store.waiting(self._clock.now().wall_ns, limit)
 
     def seq_of(self, decision_id: str) -> int:
         """As :meth:`find`. Raises NotFound where there is none."""

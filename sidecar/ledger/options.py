@@ -10,7 +10,7 @@ from typing import Final
 from sidecar.chain.limits import SEGMENT_ENTRIES, SEGMENT_NS, ZERO32
 from sidecar.errors import LedgerFull, UsageError
 from sidecar.ledger.draft import Prepared
-from sidecar.ledger.store import Store
+from sidecar.ledger.port import Store
 
 MIB: Final = 1024 * 1024
 _PAGE: Final = 4096

@@ -21,7 +21,7 @@ from sidecar.chain.seal import Seal, Span, seal_hash
 from sidecar.errors import LedgerDamaged, Malformed, SignatureInvalid
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.epoch import Chain, Start
-from sidecar.ledger.store import Store
+from sidecar.ledger.port import Store
 
 _MEND = "keep this ledger as it is, run `sidecar verify` on it, and start a new one beside it"
 

@@ -16,7 +16,7 @@ from sidecar.chain.stream import Kind
 from sidecar.errors import LedgerDamaged, Malformed
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.epoch import Chain
-from sidecar.ledger.store import Store
+from sidecar.ledger.port import Store
 from sidecar.ledger.writer import Position
 
 _TYPE_AT = 8  # of an entry's header

@@ -1,4 +1,4 @@
-"""Where the ledger lies: a port of few methods, and LMDB behind it (proto/LEDGER.md, "LMDB").
+"""Where the ledger lies: LMDB behind the port `Store` (proto/LEDGER.md, "LMDB").
 
 Nothing here knows what an entry or a note says. `lmdb` is imported nowhere else.
 """
@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Protocol
+from typing import Any, Final
 
 import lmdb
 
@@ -22,79 +22,8 @@ from sidecar.ledger.batch import Batch, NoteKind, about_key, note_key, note_of, 
 
 FILE: Final = "ledger.mdb"
 _FORMAT_KEY: Final = b"format"
-_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about")
-_FORGET_AT_ONCE: Final = 512  # the most old repeat keys that one commit takes away
-
-
-class Store(Protocol):
-    """What the ledger asks of storage. Reads see only what is committed, and may run on any thread."""
-
-    def commit(self, batch: Batch) -> None:
-        """Write a batch. Fully persisted, as a whole, when it returns; on any exception the state is unknown.
-
-        An entry is only ever added after the last one: none is overwritten.
-        """
-        ...
-
-    def entry(self, seq: int) -> bytes | None:
-        """The entry's stored form, as it was written."""
-        ...
-
-    def entries(self, first: int, count: int) -> Iterator[bytes]:
-        """Up to ``count`` entries from ``first`` on, without a gap, from one snapshot."""
-        ...
-
-    def last_seq(self) -> int | None:
-        """The greatest number of an entry."""
-        ...
-
-    def note(self, segment: int, kind: NoteKind) -> bytes | None:
-        """A signed note."""
-        ...
-
-    def last_note(self) -> tuple[int, NoteKind] | None:
-        """The greatest key of a note."""
-        ...
-
-    def last_epoch_segment(self, segment: int) -> int | None:
-        """The greatest segment up to this one that has an epoch note."""
-        ...
-
-    def find(self, decision_id: bytes) -> int | None:
-        """The number of the decision's entry, by an index that nothing vouches for."""
-        ...
-
-    def about(self, seq: int) -> list[tuple[int, int]]:
-        """Number and type of each entry that refers to this one, rising, by an index that nothing vouches for."""
-        ...
-
-    def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
-        """The entry's number and receipt under a repeat key, by an index that nothing vouches for."""
-        ...
-
-    def attachment(self, digest: bytes) -> bytes | None:
-        """What was attached under this SHA-256, by the store's word."""
-        ...
-
-    def attached(self, seq: int) -> bytes | None:
-        """What is attached to an entry, by the store's word."""
-        ...
-
-    def last_attached(self) -> int | None:
-        """The greatest number of an entry with an attachment."""
-        ...
-
-    def used(self) -> int:
-        """Bytes taken, at most."""
-        ...
-
-    def tidy(self) -> None:
-        """Let go of space that was held for readers that are gone."""
-        ...
-
-    def close(self) -> None:
-        """Let go of everything. May be called twice."""
-        ...
+_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about", b"waiting")
+_FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 
 
 class LmdbStore:
@@ -104,6 +33,7 @@ class LmdbStore:
         self._env = environment
         (
             self._entries, self._notes, self._index, self._requests, self._attachments, self._attached, self._about,
+            self._waiting,
         ) = (environment.open_db(name) for name in _DATABASES)  # fmt: skip
         self._page = int(environment.stat()["psize"])
 
@@ -160,10 +90,16 @@ class LmdbStore:
                 txn.put(key, place, db=self._index, overwrite=False)
             for key, kind in batch.abouts:
                 txn.put(key, kind, db=self._about, overwrite=False)
+            for key in batch.waits:
+                txn.put(key, b"", db=self._waiting)
+            for key in batch.settled:
+                txn.delete(key, db=self._waiting)
+            if batch.waits:
+                self._forget(txn, self._waiting, seq_key(max(batch.waited_before, 0)))
             for key, recalled in batch.requests:
                 txn.put(key, recalled, db=self._requests)
             if batch.requests:
-                self._forget(txn, request_key(max(batch.forget_before, 0), b""))
+                self._forget(txn, self._requests, request_key(max(batch.forget_before, 0), b""))
 
     def entry(self, seq: int) -> bytes | None:
         """As :meth:`Store.entry`."""
@@ -215,6 +151,16 @@ class LmdbStore:
                 found = cursor.next()
         return rows
 
+    def waiting(self, now: int, limit: int) -> list[int]:
+        """As :meth:`Store.waiting`. Raises LedgerDamaged for a row of another shape."""
+        found: list[int] = []
+        with _translated(), self._env.begin() as txn, txn.cursor(self._waiting) as cursor:
+            more = cursor.set_range(seq_key(max(now, 0)))
+            while more and len(found) < limit:
+                found.append(seq_of(cursor.key()[8:]))
+                more = cursor.next()
+        return found
+
     def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
         """As :meth:`Store.recall`."""
         value = self._get(self._requests, request_key(period, repeat_key))
@@ -248,8 +194,8 @@ class LmdbStore:
         """As :meth:`Store.close`."""
         self._env.close()
 
-    def _forget(self, txn: lmdb.Transaction, before: bytes) -> None:
-        with txn.cursor(self._requests) as cursor:
+    def _forget(self, txn: lmdb.Transaction, database: Any, before: bytes) -> None:
+        with txn.cursor(database) as cursor:
             for _ in range(_FORGET_AT_ONCE):
                 if not cursor.first() or bytes(cursor.key()) >= before:
                     return

@@ -14,15 +14,15 @@ from uuid import UUID
 from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import NO_SEQ
 from sidecar.errors import LedgerError
-from sidecar.ledger.batch import Batch, NoteKind
+from sidecar.ledger.batch import Batch, NoteKind, Wait
 from sidecar.ledger.clock import Clock, Moment
 from sidecar.ledger.draft import Recorded
 from sidecar.ledger.epoch import Epoch, clock_entry, close_entry
 from sidecar.ledger.inbox import Inbox, Item, Waiter, refuse, release
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room, cost
+from sidecar.ledger.port import Store
 from sidecar.ledger.segment import Made, OpenSegment
-from sidecar.ledger.store import Store
 
 OnCommit = Callable[[int, float], None]
 """Told of each commit that is durable: how many entries it holds (0: a seal alone), and its seconds."""
@@ -171,6 +171,10 @@ class Writer:
             batch.entry(entry.seq, entry.body)
             if item.entry.ref_seq != NO_SEQ:
                 batch.about(item.entry.ref_seq, entry.seq, item.entry.type)
+            if item.entry.expires is not None:
+                batch.wait(Wait(item.entry.expires, entry.seq), now.wall_ns)
+            if item.entry.settles is not None:
+                batch.settle(item.entry.settles)
             if item.entry.attachment is not None:
                 batch.attach(entry.seq, *item.entry.attachment)
             if entry.decided is not None:

@@ -32,7 +32,7 @@ from .source import Candidate, Commit, Source
 from .supervised import Pace, SupervisedOpa
 from .switch import Retired, Switch
 from .tree import TreeLimits
-from .verdict import Effect, Obligation, Reason, Verdict, interpret
+from .verdict import Approval, Effect, Obligation, Reason, Verdict, interpret
 from .versions import Policy, deciding, read_bundle, read_policy
 from .wasm import WasmEngine
 
@@ -45,6 +45,7 @@ __all__ = [
     "STARTER_ENTRYPOINT",
     "STARTER_SOURCE",
     "AllowedSigners",
+    "Approval",
     "Bounds",
     "BuiltPolicy",
     "Bundle",

@@ -10,8 +10,9 @@
           time: 2026-11-23T12:00:00Z
         expect: {effect: ALLOW, reasons: [granted], obligations: [log_level]}
 
-`context`, `purpose`, the agent's `proof` ("asserted"), `roles` and `attributes` may be left out; of `expect` only
-`effect` must be there. `reasons` are all the codes and `obligations` all the kinds, in any order.
+`context`, `purpose`, the agent's `proof` ("asserted"), `roles` and `attributes`, `delegation` and `approvals` may be
+left out; of `expect` only `effect` must be there. `reasons` are all the codes and `obligations` all the kinds, in any
+order.
 """
 
 from __future__ import annotations
@@ -30,6 +31,9 @@ from .tree import EXPECTATIONS
 MOST: Final = 10_000
 _EFFECTS: Final = ("ALLOW", "DENY", "REQUIRE_APPROVAL")
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?Z", re.ASCII)
+_LEFT_OUT: Final = frozenset({"arguments", "context", "purpose", "delegation", "approvals"})
+_EARLY: Final = "2000-01-01T00:00:00.000000000Z"
+_LATE: Final = "2099-12-31T00:00:00.000000000Z"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +110,7 @@ def _expectation(item: Lined) -> Expectation:
 
 def _document(given: Lined) -> dict[str, Any]:
     """The whole input document, as the decision path would write it."""
-    fields = _fields(given, {"agent", "action", "resource", "time"}, {"arguments", "context", "purpose"})
+    fields = _fields(given, {"agent", "action", "resource", "time"}, _LEFT_OUT)
     agent = _fields(fields["agent"], {"id"}, {"proof", "roles", "attributes"})
     resource = _fields(fields["resource"], {"type", "id"}, set())
     return {
@@ -123,12 +127,47 @@ def _document(given: Lined) -> dict[str, Any]:
         "purpose": _or(fields.get("purpose"), _any_text, ""),
         "time": _time(fields["time"]),
         "executor": None,
-        "delegation": [],
-        "approvals": [],
+        "delegation": _each(fields.get("delegation"), "delegation", lambda each: _leave(each, agent["id"])),
+        "approvals": _each(fields.get("approvals"), "approvals", _approval),
     }
 
 
-def _fields(of: Lined, needed: set[str], allowed: set[str]) -> dict[str, Lined]:
+def _each(given: Lined | None, name: str, read: Callable[[Lined], dict[str, Any]]) -> list[dict[str, Any]]:
+    if given is not None and not isinstance(given.value, list):
+        raise _Odd(given.line, f"{name} must be a list")
+    return [] if given is None else [read(each) for each in given.value]
+
+
+def _approval(given: Lined) -> dict[str, Any]:
+    fields = _fields(given, {"id"}, {"roles", "attributes", "time"})
+    return {**_known(fields, "approvals"), "time": _or(fields.get("time"), _time, _EARLY)}
+
+
+def _leave(given: Lined, to: Lined) -> dict[str, Any]:
+    """One delegation, by default of everything, to the agent, for long."""
+    fields = _fields(given, {"from"}, {"to", "actions", "resources", "not_before", "not_after"})
+    giver = _fields(fields["from"], {"id"}, {"kind", "roles", "attributes"})
+    kind = _or(giver.get("kind"), lambda value: _text(value, "delegation.from.kind"), "user")
+    return {
+        "from": {**_known(giver, "delegation.from"), "kind": kind},
+        "to": _text(fields.get("to", to), "delegation.to"),
+        "actions": list(_names(fields.get("actions"), "delegation.actions") or ("*",)),
+        "resources": list(_names(fields.get("resources"), "delegation.resources") or ("*",)),
+        "not_before": _or(fields.get("not_before"), _time, _EARLY),
+        "not_after": _or(fields.get("not_after"), _time, _LATE),
+    }
+
+
+def _known(fields: dict[str, Lined], name: str) -> dict[str, Any]:
+    """What a registry says of somebody."""
+    return {
+        "id": _text(fields["id"], f"{name}.id"),
+        "roles": _or(fields.get("roles"), lambda value: list(_names(value, f"{name}.roles") or ()), []),
+        "attributes": _or(fields.get("attributes"), lambda value: _object(value, f"{name}.attributes"), {}),
+    }
+
+
+def _fields(of: Lined, needed: set[str], allowed: set[str] | frozenset[str]) -> dict[str, Lined]:
     if not isinstance(of.value, dict):
         raise _Odd(of.line, f"must be a mapping with {', '.join(sorted(needed))}")
     if missing := sorted(needed - of.value.keys()):

@@ -4,10 +4,12 @@ The shape a policy answers in, further members allowed::
 
     {"effect": "ALLOW" | "DENY" | "REQUIRE_APPROVAL",
      "reasons": [{"code": "amount_over_limit", "message": "1200 EUR is above the limit of 1000"}],
-     "obligations": [{"kind": "mask_fields", "parameters": {"fields": ["email"]}}]}
+     "obligations": [{"kind": "mask_fields", "parameters": {"fields": ["email"]}}],
+     "approval": {"count": 2, "roles": ["finance-lead"], "expires_seconds": 3600}}
 
-`effect` and `reasons` must be there; a DENY or REQUIRE_APPROVAL says why. Whatever is odd raises `PolicyMisshaped`,
-which the caller answers with DENY: nothing here ever becomes ALLOW by default.
+`effect` and `reasons` must be there; a DENY or REQUIRE_APPROVAL says why. `approval` goes with REQUIRE_APPROVAL alone.
+Whatever is odd raises `PolicyMisshaped`, which the caller answers with DENY: nothing here ever becomes ALLOW by
+default.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ MAX_OBLIGATIONS: Final = 32
 MAX_NAME: Final = 128  # characters, of a reason's code and an obligation's kind
 MAX_MESSAGE: Final = 1024  # characters
 MAX_PARAMETERS: Final = 16 * 1024  # bytes of JSON, of one obligation
+MAX_APPROVERS: Final = 8
+MAX_ROLES: Final = 16
+MAX_WAIT: Final = 7 * 86_400  # seconds that an approval may take
 
 _EFFECTS: Final[dict[str, Effect]] = {"ALLOW": "ALLOW", "DENY": "DENY", "REQUIRE_APPROVAL": "REQUIRE_APPROVAL"}
 _Part = TypeVar("_Part")
@@ -60,16 +65,44 @@ class Obligation:
 
 
 @dataclass(frozen=True, slots=True)
+class Approval:
+    """What an approval takes: ``count`` approvers, each with one of ``roles`` if there are any.
+
+    ``expires_seconds``: within which, 1 to 604,800; None: the sidecar's own setting.
+    """
+
+    count: int = 1
+    roles: tuple[str, ...] = ()
+    expires_seconds: int | None = None
+
+    def __post_init__(self) -> None:
+        if not _whole(self.count, MAX_APPROVERS):
+            raise PolicyMisshaped(f"count is not a whole number from 1 to {MAX_APPROVERS}")
+        if len(self.roles) > MAX_ROLES:
+            raise PolicyMisshaped(f"roles has {len(self.roles)} members, at most {MAX_ROLES} are allowed")
+        for role in self.roles:
+            _check_text(role, "roles", MAX_NAME)
+        if self.expires_seconds is not None and not _whole(self.expires_seconds, MAX_WAIT):
+            raise PolicyMisshaped(f"expires_seconds is not a whole number from 1 to {MAX_WAIT}")
+
+
+@dataclass(frozen=True, slots=True)
 class Verdict:
-    """One decision of the policy, in the policy's order of reasons and obligations."""
+    """One decision of the policy, in the policy's order of reasons and obligations.
+
+    ``approval``: with REQUIRE_APPROVAL, what it takes; None where the policy leaves it to the defaults.
+    """
 
     effect: Effect
     reasons: tuple[Reason, ...]
     obligations: tuple[Obligation, ...]
+    approval: Approval | None = None
 
     def __post_init__(self) -> None:
         if self.effect != "ALLOW" and not self.reasons:
             raise PolicyMisshaped(f"the policy's result: effect {self.effect} has no reason")
+        if self.approval is not None and self.effect != "REQUIRE_APPROVAL":
+            raise PolicyMisshaped(f"the policy's result: effect {self.effect} has an approval")
 
 
 def interpret(result: object) -> Verdict:
@@ -85,7 +118,11 @@ def interpret(result: object) -> Verdict:
         raise PolicyMisshaped("the policy's result has no reasons")
     reasons = _parts(result["reasons"], "reasons", MAX_REASONS, _reason)
     obligations = _parts(result.get("obligations", []), "obligations", MAX_OBLIGATIONS, _obligation)
-    return Verdict(_EFFECTS[effect], reasons, obligations)
+    return Verdict(_EFFECTS[effect], reasons, obligations, _approval(result))
+
+
+def _approval(result: dict[str, Any]) -> Approval | None:
+    return _part(result["approval"], "approval", _terms) if "approval" in result else None
 
 
 def _parts(value: object, name: str, limit: int, build: Callable[[dict[str, Any]], _Part]) -> tuple[_Part, ...]:
@@ -111,6 +148,22 @@ def _reason(item: dict[str, Any]) -> Reason:
 
 def _obligation(item: dict[str, Any]) -> Obligation:
     return Obligation(item.get("kind", ""), item.get("parameters", {}))
+
+
+def _terms(item: dict[str, Any]) -> Approval:
+    unknown = item.keys() - {"count", "roles", "expires_seconds"}
+    if unknown:
+        raise PolicyMisshaped(f"{min(unknown)[:64]} is not a member of it")
+    roles = item.get("roles", [])
+    if not isinstance(roles, list):
+        raise PolicyMisshaped(f"roles is {_kind(roles)}, not an array")
+    if "expires_seconds" in item and item["expires_seconds"] is None:
+        raise PolicyMisshaped("expires_seconds is null, not a number")
+    return Approval(item.get("count", 1), tuple(roles), item.get("expires_seconds"))
+
+
+def _whole(value: object, limit: int) -> bool:
+    return type(value) is int and 1 <= value <= limit
 
 
 def _check_text(value: object, name: str, limit: int) -> None:

@@ -245,7 +245,8 @@ class DecideRequest(_message.Message):
     """Who will carry the action out: a registered executor's id, or empty. An ALLOW then comes with a permit for it."""
     approval_of: _builtins.str
     """The decision that required an approval, where this asks again under the approvals it got; otherwise the same
-    action, resource, arguments, context, purpose, executor and delegations as there. Each is used for one ALLOW.
+    action, resource, arguments, context, purpose, executor and delegations as there, no alternatives and another
+    idempotency key. Each is used for one ALLOW.
     """
     @_builtins.property
     def resource(self) -> Global___Resource: ...
@@ -933,7 +934,7 @@ class ListApprovalsResponse(_message.Message):
     more: _builtins.bool
     @_builtins.property
     def pending(self) -> _containers.RepeatedCompositeFieldContainer[Global___PendingApproval]:
-        """at most 100"""
+        """at most 100, and about 2 MiB"""
 
     def __init__(
         self,

@@ -271,14 +271,16 @@ class ApprovalServiceServicer:
     """
 
     def ListApprovals(self, request, context):
-        """What waits for an approval, oldest first. For approvers.
+        """What waits for an approval that the caller may give: each agent's oldest first, then each one's next, and so on. For
+        approvers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def Approve(self, request, context):
-        """Approve or reject. Recorded durably before it is answered.
+        """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+        answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -286,6 +288,7 @@ class ApprovalServiceServicer:
 
     def WatchApproval(self, request, context):
         """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
+        Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -130,11 +130,17 @@ class ApprovalServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> ApprovalServiceAsyncStub: ...
     ListApprovals: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ListApprovalsRequest, _decision_pb2.ListApprovalsResponse]
-    """What waits for an approval, oldest first. For approvers."""
+    """What waits for an approval that the caller may give: each agent's oldest first, then each one's next, and so on. For
+    approvers.
+    """
     Approve: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ApproveRequest, _decision_pb2.ApproveResponse]
-    """Approve or reject. Recorded durably before it is answered."""
+    """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+    answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
+    """
     WatchApproval: _grpc.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]
-    """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers."""
+    """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
+    Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
+    """
 
 @_typing.type_check_only
 class ApprovalServiceAsyncStub(ApprovalServiceStub):
@@ -144,11 +150,17 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListApprovals: _aio.UnaryUnaryMultiCallable[_decision_pb2.ListApprovalsRequest, _decision_pb2.ListApprovalsResponse]  # type: ignore[assignment]
-    """What waits for an approval, oldest first. For approvers."""
+    """What waits for an approval that the caller may give: each agent's oldest first, then each one's next, and so on. For
+    approvers.
+    """
     Approve: _aio.UnaryUnaryMultiCallable[_decision_pb2.ApproveRequest, _decision_pb2.ApproveResponse]  # type: ignore[assignment]
-    """Approve or reject. Recorded durably before it is answered."""
+    """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+    answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
+    """
     WatchApproval: _aio.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]  # type: ignore[assignment]
-    """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers."""
+    """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
+    Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
+    """
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
     """Approvals of what a policy answered REQUIRE_APPROVAL to. Once enough approvers approved, the agent asks again with
@@ -161,7 +173,9 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decision_pb2.ListApprovalsRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decision_pb2.ListApprovalsResponse, _abc.Awaitable[_decision_pb2.ListApprovalsResponse]]:
-        """What waits for an approval, oldest first. For approvers."""
+        """What waits for an approval that the caller may give: each agent's oldest first, then each one's next, and so on. For
+        approvers.
+        """
 
     @_abc_1.abstractmethod
     def Approve(
@@ -169,7 +183,9 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decision_pb2.ApproveRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_decision_pb2.ApproveResponse, _abc.Awaitable[_decision_pb2.ApproveResponse]]:
-        """Approve or reject. Recorded durably before it is answered."""
+        """Approve or reject. Recorded durably before it is answered. The very same words again, signed anew, get the same
+        answer (without its receipt once that is forgotten): an approver whose answer was lost may repeat them.
+        """
 
     @_abc_1.abstractmethod
     def WatchApproval(
@@ -177,7 +193,9 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _decision_pb2.WatchApprovalRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_decision_pb2.ApprovalState], _abc.AsyncIterator[_decision_pb2.ApprovalState]]:
-        """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers."""
+        """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
+        Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
+        """
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 

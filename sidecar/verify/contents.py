@@ -9,7 +9,7 @@ from sidecar.chain import payload
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.errors import Malformed
-from sidecar.verify import permits
+from sidecar.verify import leave, permits
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
 
@@ -17,14 +17,27 @@ SHORTEST = 249
 """Bytes of a stored entry before its stored payload."""
 
 _SALT_AT, _CODEC_AT = 216, 248
-_EPOCH, _CHAIN = 4, 7
+_EPOCH, _SEQ, _CHAIN = 4, 5, 7
 _COMMIT, _LENGTH, _REF_SEQ, _AGENT_TAG = 9, 10, 16, 17  # fields of the layout
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
 _FREE = frozenset({EntryType.TOMBSTONE, EntryType.DECISION})
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
 _TOLD = {
-    EntryType.DECISION: ("decision_id", "effect", "request_digest", "agent", "policy", "registry", "executor"),
+    EntryType.DECISION: (
+        "decision_id",
+        "effect",
+        "request_digest",
+        "agent",
+        "policy",
+        "registry",
+        "executor",
+        "time",
+        "terms",
+        "approval",
+        "delegators",
+        "asked",
+    ),
     EntryType.OUTCOME: ("agent", "by", "permit"),
     EntryType.REJECTED: (),
 }
@@ -54,6 +67,8 @@ def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
             return value
         unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH])
         unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
+        if unsaid is None and kind is EntryType.DECISION:
+            unsaid, value["asked"] = leave.fault(value, fields[_CHAIN], fields[_SEQ]), leave.asked(value)
         return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
     except Malformed as error:
         return Fault(Verdict.MALFORMED, str(error))

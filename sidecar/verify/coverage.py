@@ -105,7 +105,7 @@ class Coverage:
             lines.append(
                 f"that nothing was added after {self.complete} and cut off since: only a later roll-call can tell"
             )
-        lines.append("that an outcome or approval refers to its decision: decisions are not remembered while reading")
+        lines.append("that an outcome refers to its decision: decisions are not remembered while reading")
         if self.asserted:
             lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")
         if evidence.trust is None:

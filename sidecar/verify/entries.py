@@ -13,7 +13,7 @@ from typing import Any
 from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType
 from sidecar.chain.limits import ZERO16, ZERO32
 from sidecar.errors import Malformed
-from sidecar.verify import contents, permits
+from sidecar.verify import approvals, contents, permits
 from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
@@ -119,6 +119,7 @@ class Entries:
         lost = f"entry {s.seq} is" if seq == s.seq + 1 else f"entries {s.seq} to {seq - 1} are"
         s.say(Verdict.TAMPERED, s.seq, f"{lost} missing: entry {seq} follows")
         s.keys.skip(seq - s.seq)
+        s.approvals.blind()
         s.seq, s.leaf = seq, None
 
     def _accept(self, fields: Fields, body: bytes, told: Told | None, condemned: bool) -> None:
@@ -135,6 +136,8 @@ class Entries:
         if s.first_clocks is None:
             s.first_clocks = s.last_clocks
         value = self._judge(fields, body, told, condemned)
+        if value is None:
+            s.approvals.blind()
         decided = None
         if value is not None and fields[1] == _DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
@@ -186,6 +189,8 @@ class Entries:
             s.principals.entry(kind, value, s.segment, s.seq)
         if kind is EntryType.OUTCOME and value["permit"]:
             self._permit(value["permit"])
+        if kind in approvals.KINDS:
+            s.approvals.entry(kind, value, s.segment, s.seq)
         if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value

@@ -41,6 +41,10 @@ class Principals:
         if fault:
             self._findings.add(Verdict.TAMPERED, segment, seq, fault)
 
+    def registries(self, digest: str | None) -> list[Registry]:
+        """The registry of this digest, if it is one of the last two; None: both."""
+        return [read for name, read in self._known.items() if digest in (None, name)]
+
     def finish(self) -> None:
         """The stream has ended."""
         if self._unknown:
@@ -82,7 +86,7 @@ class Principals:
         """What is wrong with who spoke. ``digest``: of the registry that the entry names, if it names one."""
         if digest is None and by["proof"] == "asserted":
             return None
-        known = [r for d, r in self._known.items() if digest in (None, d)]
+        known = self.registries(digest)
         faults = [_fault(by, each) for each in known]
         if not all(faults):
             return None

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from sidecar.chain import lines, note
 from sidecar.chain.head import Head
-from sidecar.chain.request import Given, Option, Request
+from sidecar.chain.request import recorded
 from sidecar.errors import Malformed, SignatureInvalid
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
@@ -117,20 +116,4 @@ class Receipts:
 
 def request_digest(payload: Mapping[str, Any]) -> bytes:
     """The request digest over the request as a checked DECISION payload records it."""
-    r = payload["request"]
-    others = tuple(_option(a) for a in r["alternatives"])
-    receipt = base64.b64decode(r["last_receipt"])
-    return Request(
-        payload["agent"]["id"], _option(r), r["context"].encode(), r["purpose"], r["trace_parent"],
-        r["idempotency_key"], receipt, others, r["executor"], r["approval_of"], tuple(map(_given, r["delegations"])),
-    ).digest()  # fmt: skip
-
-
-def _given(value: Mapping[str, Any]) -> Given:
-    key, signature = (base64.b64decode(value[name]) for name in ("key", "signature"))
-    return Given(value["text"].encode(), key, signature)
-
-
-def _option(value: Mapping[str, Any]) -> Option:
-    resource = value["resource"]
-    return Option(value["action"], resource["type"], resource["id"], value["arguments"].encode())
+    return recorded(payload).digest()

@@ -13,6 +13,7 @@ from sidecar.chain.merkle import Tree
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody
 from sidecar.verify.anchors import Anchors
+from sidecar.verify.approvals import Approvals
 from sidecar.verify.attachments import Attachments
 from sidecar.verify.clock import ClockRule
 from sidecar.verify.coverage import Coverage
@@ -51,6 +52,7 @@ class State:
         self.anchors = Anchors(evidence, self.findings, self.coverage)
         self.attachments = Attachments(self.findings, self.coverage)
         self.principals = Principals(evidence.trust, self.findings, self.coverage)
+        self.approvals = Approvals(self.principals, self.findings, self.coverage)
         self.phase = Phase.START
         self.chain_id: bytes | None = None
         self.identity: bytes | None = None
@@ -115,6 +117,7 @@ class State:
 
     def lose(self, segment: int, seq: int) -> None:
         """This segment's seal, or whole segments, are not there: go on with ``segment``, which starts at ``seq``."""
+        self.approvals.blind()
         self.miss(seq, f"segment {segment} follows")
         if self.count or self.head is not None:
             self.end_segment(None)

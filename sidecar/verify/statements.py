@@ -52,11 +52,5 @@ def _digest(kind: EntryType, value: Mapping[str, Any]) -> bytes:
     if kind is EntryType.DECISION:
         return request_digest(value)
     if kind is EntryType.APPROVAL:
-        by = value["by"]["id"]
-        action, arguments = bytes.fromhex(value["action_digest"]), bytes.fromhex(value["arguments_digest"])
-        policy = value["policy"]
-        return Approval(
-            by, value["decision_id"], value["verdict"], action, arguments, policy["bundle_digest"], policy["revision"],
-            value["comment"],
-        ).digest()  # fmt: skip
+        return Approval.of(value).digest()
     return Outcome.of(value).digest()

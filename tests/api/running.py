@@ -16,7 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sidecar.api import Metrics, Server, ServerTls, Services, Transports
 from sidecar.chain.seeds import Custody
 from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
-from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.decide import DecisionPath, InForce, Limits, Registered, Settings, new_decision_id
 from sidecar.ledger import Ledger, Options, SystemClock, create, ledger_stream
 from sidecar.policy import Engine
 from sidecar.v1 import decision_pb2 as pb
@@ -84,6 +84,7 @@ async def running(
     tls: ServerTls | None = None,
     transports: Transports | None = None,
     wall_ns: Callable[[], int] = time.time_ns,
+    registry: Registered | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end.
@@ -102,6 +103,8 @@ async def running(
     terms = Settings(development=development, evaluate_timeout=5.0, limits=Limits(max_bytes), **settings)
     engine = engine or ScriptedEngine(lambda _: ALLOW)
     in_force = AnyPolicy(ledger)
+    if registry is not None:
+        await in_force.put_registry(registry)
     path = DecisionPath(engine, in_force, ledger, terms, new_id=new_decision_id, observer=metrics, wall_ns=wall_ns)
     if metrics is not None:
         metrics.attach(ledger, engine)

@@ -14,7 +14,6 @@ import pytest
 
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
-from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.signing import key_id, public_spki
 from sidecar.errors import Malformed
 from sidecar.verify import Evidence, Trust, Verdict, parse_trust
@@ -234,18 +233,6 @@ def test_a_decision_that_refers_to_another_without_an_approval() -> None:
     s.write(EntryType.DECISION, strictjson.dumps(s.decision_value("ALLOW")), ref_seq=2)
     s.head()
     found(s.records, T, 0, 3)
-
-
-def test_an_approval_that_the_header_does_not_refer_to() -> None:
-    s = begun()
-    first = s.decision("REQUIRE_APPROVAL")
-    value = s.decision_value("ALLOW")
-    about = {"decision_id": s.payloads[first]["decision_id"], "decision_seq": first, "approvals": []}
-    s.write(EntryType.DECISION, strictjson.dumps({**value, "approval": about}), ref_seq=first)
-    nothing_worse([*s.records, *headed(s)])
-    s.write(EntryType.DECISION, strictjson.dumps({**s.decision_value("ALLOW"), "approval": about}), ref_seq=NO_SEQ)
-    s.head()
-    found(s.records, T, 0, 5)
 
 
 # --- what it is worth

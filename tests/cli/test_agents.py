@@ -184,3 +184,26 @@ def test_the_registry_is_written_the_same_whoever_adds_first(tmp_path: Path) -> 
         done = sidecar("agents", wrong[0], "--registry", one, *wrong[1:])
         assert done.returncode == 2, (wrong, done.stderr)
         assert one.read_bytes() == before
+
+
+def test_a_trust_file_of_what_is_registered(tmp_path: Path) -> None:
+    """It pins the chain and active keys; a ledger without its beginning, or a registry that is none, gives no file."""
+    ledger, auditor = made(tmp_path)
+    registry = tmp_path / "registry.json"
+    for name in ("billing", "old"):
+        key_of(tmp_path, name)
+    agents(registry, "add", "--key", tmp_path / "old.pub.pem", "billing-agent")
+    agents(registry, "rotate", "--key", tmp_path / "billing.pub.pem", "--overlap", "0s", "billing-agent")
+    agents(registry, "add", "--spiffe-id", "spiffe://a/other", "other-agent")
+    made_now = sidecar("agents", "trust", "--registry", registry, ledger)
+    assert made_now.returncode == 0, made_now.stderr
+    chain, identity = genesis_of(ledger)
+    told = json.loads(made_now.stdout)
+    assert told["chains"] == [{"chain": chain, "identity": identity}]
+    trust = tmp_path / "trust.json"
+    trust.write_text(made_now.stdout)
+    assert verified(ledger, auditor, "--trust", trust)["non_repudiable"] == 0  # read, and nothing decided yet
+    assert [each["id"] for each in told["principals"]] == ["billing-agent", "other-agent"]
+    assert told["principals"][1]["keys"] == []
+    assert sidecar("agents", "trust", "--registry", trust, ledger).returncode == 2
+    assert sidecar("agents", "trust", "--registry", registry, tmp_path).returncode == 2

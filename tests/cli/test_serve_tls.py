@@ -130,6 +130,11 @@ def _asked_from_a_shell(address: str, caller: Files) -> None:
     nameless = sidecar("decide", *who, *what, *shown)  # the sidecar's certificate is not for 127.0.0.1
     assert (nameless.returncode, "unreachable" in nameless.stderr or "UNAVAILABLE" in nameless.stderr) == (1, True)
     assert sidecar("decide", *who, *what, "--tls-cert", caller.paths[0]).returncode == 2
+    key = caller.place / "stranger.pem"
+    assert sidecar("keys", "agent", "--out", key).returncode == 0
+    listed = ["approvals", "list", "--server", address, "--by", "billing-agent", "--key", key, *shown]
+    answered = sidecar(*listed, "--tls-server-name", NAME).stderr
+    assert "UNAUTHENTICATED: signature: by a key" in answered, answered  # the sidecar's word: it was asked over TLS
 
 
 def _refused_in_the_handshake(address: str, place: Path) -> None:

@@ -108,6 +108,22 @@ def test_an_executor_acts_once_and_reports_with_its_own_key(place: Place) -> Non
     assert int(outcome["duration_ns"]) > 0 and reporter.unreported == 0
 
 
+def test_a_shell_names_an_executor_and_hands_the_permit_on(place: Place) -> None:
+    assert place.server is not None
+    about = ["--server", place.server.address, "--agent", "billing-agent", "--key", place.path / "billing-agent.pem"]
+    what = ["--action", "crm.read", "--resource", "customer:acme-42", "--arguments", '{"fields":["name"]}']
+    kept = place.path / "permit"
+    unknown = sidecar("decide", *about, *what, "--executor", "nobody", "--permit-out", kept)
+    assert unknown.returncode == 1 and "executor" in unknown.stderr and not kept.exists()
+    assert sidecar("decide", *about, *what, "--permit-out", kept).returncode == 0
+    assert not kept.exists()  # without an executor there is no permit
+    allowed = sidecar("decide", *about, *what, "--executor", "crm-api", "--permit-out", kept, "--json")
+    assert allowed.returncode == 0, allowed.stderr
+    place.chain = _chain(json.loads(allowed.stdout)["receipt"].encode())
+    taken = place.permits().check(kept.read_bytes(), "crm.read", CUSTOMER, b'{"fields":["name"]}')
+    assert taken.decision_id == json.loads(allowed.stdout)["decision_id"]
+
+
 def test_what_raises_has_failed_what_is_blocked_was_not_begun_and_a_digest_hides_the_answer(place: Place) -> None:
     assert place.server is not None
     with guard_of(place, place.server.address) as guard:

@@ -248,6 +248,7 @@ def test_silence_and_its_webhook(tmp_path: Path) -> None:
             key = note.parse_vkey(collector.key)
             text = note.verify_single(again, key.name, key.public_key)
             assert first == again and text.startswith("sidecar/v1/alarm\nchain ") and "\nkind SILENT\n" in text
-            assert [each["kind"] for each in collector.status()["alarms"]] == ["SILENT"]
+            alarms = collector.status()["alarms"]  # two where the machine was too slow to be heard before the kill
+            assert {each["kind"] for each in alarms} == {"SILENT"}
             with urllib.request.urlopen(f"{collector.url}/metrics", timeout=20) as page:
-                assert b'collector_alarms_total{kind="SILENT"} 1\n' in page.read()
+                assert f'collector_alarms_total{{kind="SILENT"}} {len(alarms)}\n'.encode() in page.read()

@@ -17,7 +17,7 @@ import pkcs11
 import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import padding, rsa
-from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
+from cryptography.hazmat.primitives.serialization import load_der_public_key
 from pkcs11.util.ec import encode_named_curve_parameters
 
 from sidecar.chain.seeds import Custodian, Custody
@@ -381,10 +381,11 @@ def test_without_python_pkcs11_the_extra_is_named(tmp_path: Path) -> None:
 def test_an_agents_key_in_a_token_signs_what_it_asks(tokens: Tokens, tmp_path: Path) -> None:
     signer = load_agent_token(tokens.uri(key="object=elliptic"))
     PublicKey(signer.spki).verify(signer.sign(b"message"), b"message")
-    public = tmp_path / "token.pub.pem"
-    public.write_bytes(load_der_public_key(signer.spki).public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo))
     ledger, registry = tmp_path / "ledger", tmp_path / "registry.json"
-    assert tokens.sidecar("agents", "add", "--registry", registry, "--key", public, "billing-agent").returncode == 0
+    added = ("agents", "add", "--registry", registry, "--key", tokens.uri(key="object=elliptic"), "billing-agent")
+    assert tokens.sidecar(*added).returncode == 0
+    unfit = ("agents", "add", "--registry", registry, "--key", tokens.uri(key="object=signer"), "other-agent")
+    assert "not an elliptic curve key" in tokens.sidecar(*unfit).stderr
     assert tokens.sidecar("init", "--data-dir", ledger).returncode == 0
     asked = ("--agent", "billing-agent", "--action", "crm.read", "--resource", "customer:acme-42", "--json")
     with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server:

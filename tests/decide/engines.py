@@ -21,6 +21,12 @@ class AnyPolicy(InForce):
     def __init__(self, ledger: Ledger | None = None) -> None:
         super().__init__(Switch("wasm", "agents/decision"), ledger)  # type: ignore[arg-type]  # asked for registries
 
+        self.deciding = VERSION
+
+    @property
+    def current(self) -> PolicyVersion:
+        return self.deciding
+
     async def check(self, version: PolicyVersion) -> Sequence[str]:
         return ()
 

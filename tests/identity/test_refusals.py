@@ -325,14 +325,3 @@ def test_with_dev_a_signature_that_is_given_must_be_right(tmp_path: Path) -> Non
 
     asyncio.run(main())
     assert judged(tmp_path / "ledger").decisions["asserted"] == 1
-
-
-@pytest.mark.parametrize("field", ["approval_of", "delegations"])
-def test_what_is_not_supported_yet(field: str, tmp_path: Path) -> None:
-    value: Any = [pb.Delegation(text=b"{}")] if field == "delegations" else "x"
-
-    async def story(run: Running, head: pb.HeadResponse) -> None:
-        error = await refused(run.decisions.Decide(BILLING.request(request(**{field: value}), head)))
-        assert error.code() == grpc.StatusCode.INVALID_ARGUMENT and "not supported yet" in (error.details() or "")
-
-    played(tmp_path, story)

@@ -18,7 +18,8 @@ from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerError, LedgerFull
 from sidecar.ledger import Ledger, ledger_stream
 from sidecar.ledger.batch import Batch
-from sidecar.ledger.store import LmdbStore, Store
+from sidecar.ledger.port import Store
+from sidecar.ledger.store import LmdbStore
 from tests.ledger.worlds import PATIENCE, SECOND, CountedStore, StoreAround, World, decision, decision_id, refused
 
 FAULTS = ["failed", "failed but persisted"]

@@ -20,7 +20,8 @@ from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerError
 from sidecar.ledger import Draft, Ledger, Moment, Options, create, ledger_stream
 from sidecar.ledger.batch import Batch
-from sidecar.ledger.store import LmdbStore, Store
+from sidecar.ledger.port import Store
+from sidecar.ledger.store import LmdbStore
 from sidecar.verify import Evidence, Report, verify_stream
 from tests.scribe import ACTIVATED, BUNDLE, principal
 

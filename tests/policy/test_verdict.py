@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.errors import EngineError, PolicyMisshaped
-from sidecar.policy import Obligation, Reason, interpret
+from sidecar.policy import Approval, Obligation, Reason, interpret
 
 REASON = {"code": "c", "message": "m"}
 DENY: dict[str, Any] = {"effect": "DENY", "reasons": [REASON]}
@@ -27,6 +27,16 @@ def test_a_whole_decision() -> None:
     assert verdict.effect == "REQUIRE_APPROVAL"
     assert verdict.reasons == (Reason("amount_over_limit", "1200 € is too much"),)
     assert verdict.obligations == (Obligation("notify", {"channel": "x"}), Obligation("log", {}))
+
+
+WAIT: dict[str, Any] = {"effect": "REQUIRE_APPROVAL", "reasons": [REASON]}
+
+
+def test_what_an_approval_takes() -> None:
+    whole = {"count": 2, "roles": ["lead", "audit"], "expires_seconds": 60}
+    assert interpret(WAIT | {"approval": whole}).approval == Approval(2, ("lead", "audit"), 60)
+    assert interpret(WAIT | {"approval": {}}).approval == Approval(1, (), None)
+    assert interpret(WAIT).approval is None
 
 
 def test_allow_needs_no_reason_but_says_so() -> None:
@@ -66,6 +76,21 @@ def test_allow_needs_no_reason_but_says_so() -> None:
         (DENY | {"obligations": [{"kind": "k", "parameters": []}]}, "parameters is not an object"),
         (DENY | {"obligations": [{"kind": "k", "parameters": {"x": "y" * 20000}}]}, "longer than 16384"),
         (DENY | {"obligations": [{"kind": "k"}] * 33}, "33 members"),
+        (DENY | {"approval": {"count": 1}}, "DENY has an approval"),
+        ({"effect": "ALLOW", "reasons": [], "approval": {}}, "ALLOW has an approval"),
+        (WAIT | {"approval": None}, "approval is null"),
+        (WAIT | {"approval": []}, "approval is an array"),
+        (WAIT | {"approval": {"count": 0}}, "count is not a whole number from 1 to 8"),
+        (WAIT | {"approval": {"count": 9}}, "count is not"),
+        (WAIT | {"approval": {"count": True}}, "count is not"),
+        (WAIT | {"approval": {"count": "2"}}, "count is not"),
+        (WAIT | {"approval": {"roles": "lead"}}, "roles is a string"),
+        (WAIT | {"approval": {"roles": [""]}}, "roles is missing"),
+        (WAIT | {"approval": {"roles": ["r"] * 17}}, "17 members"),
+        (WAIT | {"approval": {"expires_seconds": 0}}, "expires_seconds is not"),
+        (WAIT | {"approval": {"expires_seconds": 604_801}}, "expires_seconds is not"),
+        (WAIT | {"approval": {"expires_seconds": None}}, "expires_seconds is null"),
+        (WAIT | {"approval": {"quorum": 2}}, "quorum is not a member"),
     ],
 )
 def test_odd_results_are_named_and_never_allowed(result: object, named: str) -> None:

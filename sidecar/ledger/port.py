@@ -1,0 +1,84 @@
+"""What the ledger asks of storage. Nothing here knows what an entry or a note says."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Protocol
+
+from sidecar.ledger.batch import Batch, NoteKind
+
+
+class Store(Protocol):
+    """What the ledger asks of storage. Reads see only what is committed, and may run on any thread."""
+
+    def commit(self, batch: Batch) -> None:
+        """Write a batch. Fully persisted, as a whole, when it returns; on any exception the state is unknown.
+
+        An entry is only ever added after the last one: none is overwritten.
+        """
+        ...
+
+    def entry(self, seq: int) -> bytes | None:
+        """The entry's stored form, as it was written."""
+        ...
+
+    def entries(self, first: int, count: int) -> Iterator[bytes]:
+        """Up to ``count`` entries from ``first`` on, without a gap, from one snapshot."""
+        ...
+
+    def last_seq(self) -> int | None:
+        """The greatest number of an entry."""
+        ...
+
+    def note(self, segment: int, kind: NoteKind) -> bytes | None:
+        """A signed note."""
+        ...
+
+    def last_note(self) -> tuple[int, NoteKind] | None:
+        """The greatest key of a note."""
+        ...
+
+    def last_epoch_segment(self, segment: int) -> int | None:
+        """The greatest segment up to this one that has an epoch note."""
+        ...
+
+    def find(self, decision_id: bytes) -> int | None:
+        """The number of the decision's entry, by an index that nothing vouches for."""
+        ...
+
+    def about(self, seq: int) -> list[tuple[int, int]]:
+        """Number and type of each entry that refers to this one, rising, by an index that nothing vouches for."""
+        ...
+
+    def waiting(self, now: int, limit: int) -> list[int]:
+        """Numbers of the decisions that wait beyond ``now``, wall clock in ns, the first to expire first, at most
+        ``limit``; by an index that nothing vouches for."""
+        ...
+
+    def recall(self, period: int, repeat_key: bytes) -> tuple[int, bytes] | None:
+        """The entry's number and receipt under a repeat key, by an index that nothing vouches for."""
+        ...
+
+    def attachment(self, digest: bytes) -> bytes | None:
+        """What was attached under this SHA-256, by the store's word."""
+        ...
+
+    def attached(self, seq: int) -> bytes | None:
+        """What is attached to an entry, by the store's word."""
+        ...
+
+    def last_attached(self) -> int | None:
+        """The greatest number of an entry with an attachment."""
+        ...
+
+    def used(self) -> int:
+        """Bytes taken, at most."""
+        ...
+
+    def tidy(self) -> None:
+        """Let go of space that was held for readers that are gone."""
+        ...
+
+    def close(self) -> None:
+        """Let go of everything. May be called twice."""
+        ...

@@ -1,0 +1,175 @@
+"""Approvals across entries: what waited, who approved it, and that one ALLOW at most came of it (LEDGER.md rule 11).
+
+Memory is bounded: a sidecar lets no more than 10,000 decisions wait at a time, so no more are remembered, and what has
+expired is forgotten first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from sidecar.chain.entry import EntryType
+from sidecar.chain.payload import policy_time
+from sidecar.chain.registry import Registry
+from sidecar.chain.statement import Statement
+from sidecar.verify.coverage import Coverage
+from sidecar.verify.principals import Principals
+from sidecar.verify.report import Findings, Verdict
+
+KINDS: Final = frozenset({EntryType.DECISION, EntryType.APPROVAL})
+REMEMBERED: Final = 10_000
+
+
+@dataclass(slots=True)
+class _Waiting:
+    decision_id: str
+    agent: str
+    barred: frozenset[str]
+    terms: Mapping[str, Any]
+    policy: tuple[str, str]
+    action: str
+    arguments: str
+    approvals: dict[str, tuple[int, str]] = field(default_factory=dict)  # by whom: its entry, and when it was signed
+    over: str = ""
+
+
+class Approvals:
+    """Told of each DECISION and APPROVAL whose payload is in order, in their order."""
+
+    def __init__(self, principals: Principals, findings: Findings, coverage: Coverage) -> None:
+        self._principals, self._findings, self._coverage = principals, findings, coverage
+        self._waiting: dict[int, _Waiting] = {}
+        self._blind = False
+        self._unknown = 0
+
+    def blind(self) -> None:
+        """Entries are missing or cannot be read: what refers to one that is not known may be right."""
+        self._blind = True
+
+    def entry(self, kind: EntryType, value: Mapping[str, Any], segment: int, seq: int) -> None:
+        """One entry of :data:`KINDS`."""
+        asked = value["asked"] if kind is EntryType.DECISION else None
+        if kind is EntryType.DECISION and asked is None:
+            return
+        fault = self._approval(value, seq) if asked is None else self._decision(value, asked)
+        if fault:
+            self._findings.add(Verdict.TAMPERED, segment, seq, fault)
+        if asked is not None and value["terms"] is not None:
+            self._remember(value, asked, seq)
+
+    def finish(self) -> None:
+        """The stream has ended."""
+        if self._unknown:
+            told = f"what was approved, in {self._unknown} entries: the decision is not in what was read"
+            self._coverage.leave(told)
+
+    def _remember(self, value: Mapping[str, Any], asked: Mapping[str, Any], seq: int) -> None:
+        if len(self._waiting) >= REMEMBERED:
+            now = value["time"]
+            self._waiting = {s: each for s, each in self._waiting.items() if now < each.terms["expires"]}
+        if len(self._waiting) >= REMEMBERED:
+            del self._waiting[next(iter(self._waiting))]
+            self._blind = True
+        agent = value["agent"]["id"]
+        self._waiting[seq] = _Waiting(
+            value["decision_id"], agent, frozenset({agent, *(g["id"] for g in value["delegators"])}), value["terms"],
+            _policy(value), asked["action"], asked["arguments"],
+        )  # fmt: skip
+
+    def _found(self, about: Mapping[str, Any]) -> _Waiting | str | None:
+        """What an entry is about, or why it is about nothing; None: that cannot be known."""
+        found = self._waiting.get(about["decision_seq"])
+        if found is None and (self._blind or not self._coverage.whole):
+            self._unknown += 1
+            return None
+        if found is None or found.decision_id != about["decision_id"]:
+            return "it is about a decision that does not wait for approvals"
+        return found
+
+    def _approval(self, value: Mapping[str, Any], seq: int) -> str | None:
+        waiting, by = self._found(value), value["by"]
+        if not isinstance(waiting, _Waiting):
+            return waiting
+        due = (waiting.agent, waiting.action, waiting.arguments, waiting.policy)
+        said = (value["agent"]["id"], value["action_digest"], value["arguments_digest"], _policy(value))
+        if said != due:
+            return "it approves something else than the decision that it is about"
+        if waiting.over or by["id"] in waiting.barred or "statement" not in by:
+            return waiting.over or "it is not signed, or by the agent or by who gave it a delegation"
+        fault = self._approver(by, waiting, None)
+        if value["verdict"] == "reject":
+            waiting.over = "what it is about was rejected before"
+        elif by["id"] in waiting.approvals:
+            return "its approver had approved this before"
+        else:
+            waiting.approvals[by["id"]] = (seq, policy_time(Statement.parse(by["statement"].encode()).time))
+        return fault
+
+    def _decision(self, value: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
+        fault = self._delegators(value, asked)
+        if fault or value["approval"] is None:
+            return fault
+        waiting = self._found(value["approval"])
+        if not isinstance(waiting, _Waiting):
+            return waiting
+        if (value["agent"]["id"], asked["action"]) != (waiting.agent, waiting.action):
+            return "it is another question than the one that was approved"
+        if value["effect"] != "DENY" and _policy(value) != waiting.policy:
+            return "it is by another policy than the one that asked for the approvals"
+        if waiting.over or value["time"] >= waiting.terms["expires"]:
+            return waiting.over or "what it was asked under had expired"
+        if value["effect"] == "ALLOW":
+            waiting.over = "what it is about was used for an ALLOW before"
+        return self._counted(value, waiting)
+
+    def _counted(self, value: Mapping[str, Any], waiting: _Waiting) -> str | None:
+        named = value["approval"]["approvals"]
+        given = [waiting.approvals.get(each["by"]["id"]) == (each["seq"], each["time"]) for each in named]
+        if not all(given) and not self._blind:
+            return "an approval that it names was not given"
+        if len(named) < waiting.terms["count"]:
+            return "it names fewer approvals than were required"
+        for each in named:
+            fault = self._approver(each["by"], waiting, value["registry"])
+            if fault:
+                return fault
+        return None
+
+    def _approver(self, by: Mapping[str, Any], waiting: _Waiting, named: Mapping[str, Any] | None) -> str | None:
+        """``named``: the registry that the entry names, if it names one: there, roles and attributes are the same."""
+        roles = waiting.terms["roles"]
+        if roles and not set(roles).intersection(by["roles"]):
+            return f"{by['id']} had none of the roles that the approval takes"
+        faults = [_unfit(by, each, named) for each in self._registries(named)]
+        return faults[-1] if faults and all(faults) else None
+
+    def _delegators(self, value: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
+        for read in self._registries(value["registry"]):
+            for giver, key in zip(value["delegators"], asked["keys"], strict=True):
+                found = read.principals.get(giver["id"])
+                known = None if found is None else (found.kind, list(found.roles), dict(found.attributes))
+                if found is None or known != (giver["kind"], giver["roles"], giver["attributes"]):
+                    return f"{giver['id']}, who gave a delegation, is not so in the registry in force"
+                held = found.keys.get(key)
+                if found.status != "active" or held is None or not held.valid(value["time"]):
+                    return f"{giver['id']}, who gave a delegation, or its key, was not active"
+        return None
+
+    def _registries(self, named: Mapping[str, Any] | None) -> list[Registry]:
+        """That one, if it is known; else those that were last in force."""
+        return self._principals.registries(None if named is None else named["digest"])
+
+
+def _unfit(by: Mapping[str, Any], read: Registry, named: object) -> str | None:
+    found = read.principals.get(by["id"])
+    if found is None or found.kind != "approver" or found.status != "active":
+        return f"{by['id']} was not an active approver in the registry in force"
+    if named is not None and (list(found.roles), dict(found.attributes)) != (by["roles"], by["attributes"]):
+        return f"roles or attributes of {by['id']} are not those of the registry in force"
+    return None
+
+
+def _policy(value: Mapping[str, Any]) -> tuple[str, str]:
+    return value["policy"]["revision"], value["policy"]["bundle_digest"]
