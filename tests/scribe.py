@@ -68,7 +68,7 @@ ACTIVATED = {
 
 
 EXECUTOR = "payments-gateway"
-TERMS = {"count": 1, "roles": [], "expires": "2026-01-01T01:00:01.000000000Z"}
+TERMS: dict[str, Any] = {"count": 1, "roles": [], "expires": "2026-01-01T01:00:01.000000000Z"}
 AGENT_KEY = Ed25519PrivateKey.from_private_bytes(sha256(b"agent key").digest())
 EXECUTOR_KEY = ec.derive_private_key(int.from_bytes(sha256(b"executor key").digest()[1:], "big"), ec.SECP256R1())
 _IN_TRANSIT = {"certificate": sha256(b"certificate").hexdigest(), "spiffe_id": ""}
@@ -516,12 +516,12 @@ class Scribe:
             "obligations": [],
             "alternatives": [],
             "result": {"effect": effect, "reasons": reasons},
-            "policy": POLICY,
+            "policy": dict(POLICY),
             "peer": "unix:",
             "executor": known if executor else None,
             "delegators": [],
             "approval": None,
-            "terms": TERMS if effect == "REQUIRE_APPROVAL" else None,
+            "terms": {**TERMS, "roles": list(TERMS["roles"])} if effect == "REQUIRE_APPROVAL" else None,
             "permit": until if executor and effect == "ALLOW" else None,
             "timings": {"evaluate_ns": "41000"},
         }
