@@ -15,7 +15,7 @@ CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.enable_http_proxy", 0),  # a proxy named in the environment must not stand between agent and sidecar
     ("grpc.service_config_disable_resolution", 1),  # nor may a name server set how calls behave
     ("grpc.initial_reconnect_backoff_ms", 100),  # a restarted sidecar is found again soon
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # what one try to connect may take: a busy machine needs more than 100
     ("grpc.max_reconnect_backoff_ms", 250),
 ]
 
