@@ -238,7 +238,7 @@ def _next_steps(place: Path | None) -> None:
     _title("What to try next")
     if place is None:
         click.echo("  sidecar demo --keep ./demo      keeps the ledger, the auditor's key and a receipt, to look into")
-        click.echo("  README.md                       five lines for your own agent")
+        click.echo("  README.md                       a registered agent and a proved decision in fifteen minutes")
         return
     for line in (
         f"sidecar verify {place}/ledger --trust {place}/trust.json --custodian-key {place}/auditor.pem",
