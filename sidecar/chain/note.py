@@ -124,11 +124,6 @@ def key_hash(name: str, public_key: bytes, kind: bytes = ED25519) -> bytes:
     return sha256(name.encode() + b"\n" + kind + public_key).digest()[:_HASH_BYTES]
 
 
-def sign_line(text: str, name: str, private: Ed25519PrivateKey) -> Signature:
-    """The signature line by ``private`` under ``name`` over ``text``."""
-    return Signature(name, key_hash(name, private.public_key().public_bytes_raw()), private.sign(text.encode()))
-
-
 class Signer:
     """Signs notes with one key under one name. Raises :class:`Malformed` on a name that no note can carry."""
 
