@@ -171,6 +171,15 @@ def verifier_key(config: Collecting) -> str:
     return str(note.VerifierKey(config.name, log_key(config).public_key().public_bytes_raw()))
 
 
+def log_verifier(config: Collecting) -> note.VerifierKey:
+    """The log's public key, as it lies beside what it signed; nothing is made. Raises UsageError."""
+    path = Path(config.data_dir) / _VKEY
+    try:
+        return note.parse_vkey(read_file(path, "the log's verifier key").decode("ascii", "replace").strip())
+    except (Malformed, UsageError) as error:
+        raise UsageError(f"no ledger and no collector in {config.data_dir}: {error}") from None
+
+
 def witness_keys(config: Collecting) -> list[tuple[note.VerifierKey, str]]:
     """Each witness's key and URL. Raises UsageError."""
     found = []

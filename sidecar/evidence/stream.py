@@ -12,7 +12,7 @@ import orjson
 from sidecar.chain import note
 from sidecar.chain.entry import LAYOUT, EntryType, StoredEntry
 from sidecar.chain.limits import ZERO16
-from sidecar.chain.seal import Seal, seal_hash
+from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import Malformed
 from sidecar.evidence.facts import Facts
@@ -84,7 +84,7 @@ class Writer:
                 seal = Seal.parse(text)
                 segment = seal.segment
                 if chosen.first <= segment <= chosen.last:
-                    self.facts.seal(seal, seal_hash(text))
+                    self.facts.seal(seal, text)
                     yield kind, body
                 elif max(chosen.before.first - 1, 0) <= segment < chosen.first:
                     yield Kind.CONTEXT_SEAL, body
