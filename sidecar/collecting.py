@@ -40,7 +40,7 @@ from sidecar.web import Found, browsed
 log = logging.getLogger("sidecar.collector")
 
 PREFIX = "COLLECTOR_"
-_VKEY = "log.vkey"  # the log's verifier key, for those who pin it
+LOG_KEY_FILE = "log.vkey"  # the log's verifier key, for those who pin it
 _TICK = 1.0  # seconds between two looks for silence
 _BROWSERS = 64
 
@@ -124,7 +124,7 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
     """The log's key; made in the data directory where none is named and none is there. Raises UsageError."""
     path = Path(config.key_file) if config.key_file else Path(config.data_dir) / "log-key.pem"
     if not config.key_file and not path.exists():
-        if (path.parent / _VKEY).exists():
+        if (path.parent / LOG_KEY_FILE).exists():
             raise UsageError(f"{path} is gone, and there is a log signed by it: put it back")
         key = Ed25519PrivateKey.generate()
         write_secret(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -169,15 +169,6 @@ def keep_until(config: Collecting) -> int | None:
 def verifier_key(config: Collecting) -> str:
     """The log's public key as a verifier pins it."""
     return str(note.VerifierKey(config.name, log_key(config).public_key().public_bytes_raw()))
-
-
-def log_verifier(config: Collecting) -> note.VerifierKey:
-    """The log's public key, as it lies beside what it signed; nothing is made. Raises UsageError."""
-    path = Path(config.data_dir) / _VKEY
-    try:
-        return note.parse_vkey(read_file(path, "the log's verifier key").decode("ascii", "replace").strip())
-    except (Malformed, UsageError) as error:
-        raise UsageError(f"no ledger and no collector in {config.data_dir}: {error}") from None
 
 
 def witness_keys(config: Collecting) -> list[tuple[note.VerifierKey, str]]:
@@ -295,7 +286,7 @@ class Collector:
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         key = log_key(config)
         storage, index = open_storage(config), open_index(config)
-        (Path(config.data_dir) / _VKEY).write_text(f"{verifier_key(config)}\n")
+        (Path(config.data_dir) / LOG_KEY_FILE).write_text(f"{verifier_key(config)}\n")
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)

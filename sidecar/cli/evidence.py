@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 import click
 
+from sidecar.chain import note
 from sidecar.chain.stream import records
 from sidecar.cli import verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
@@ -20,7 +21,7 @@ from sidecar.cli.log_receipts import beside, timestamp_check
 from sidecar.cli.reports import print_report
 from sidecar.cli.sources import progress, size_of
 from sidecar.cli.times import TIME
-from sidecar.collecting import load_collecting, log_verifier, open_storage
+from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage
 from sidecar.collector.looked_up import LookedUp
 from sidecar.collector.reverify import chain_records
 from sidecar.collector.runs import Chain, Runs
@@ -144,7 +145,10 @@ def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
     """Every chain that a collector holds, from its objects; its index is not asked."""
     flags = {"data_dir": str(path)} if path.is_dir() else {}
     config = load_collecting(None if path.is_dir() else path, os.environ, {**flags, "dev": True})
-    key = log_verifier(config)
+    try:
+        key = note.parse_vkey(read_file(Path(config.data_dir) / LOG_KEY_FILE, "log's key").decode().strip())
+    except (Malformed, UnicodeDecodeError, UsageError) as error:
+        raise UsageError(f"{path} is no ledger and no collector: {error}") from None
     storage = open_storage(config)
     runs, log = Runs(storage), LookedUp(storage, key, len(config.witnesses))
     chains = [chain for chain_id in sorted(runs.chains()) if (chain := runs.chain(chain_id)) is not None]
