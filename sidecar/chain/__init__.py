@@ -7,6 +7,8 @@ files are the room's public list. What is encoded here is decoded here, strictly
 
 __all__ = [
     "ack",
+    "acts",
+    "authority_note",
     "batch",
     "checkpoint",
     "consistency",

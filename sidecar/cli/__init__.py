@@ -76,6 +76,12 @@ def _agents() -> click.Command:
     return agents
 
 
+def _authority() -> click.Command:
+    from sidecar.cli.authority import authority
+
+    return authority
+
+
 def _approvals() -> click.Command:
     from sidecar.cli.approvals import approvals
 
@@ -111,6 +117,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,
+    "authority": _authority,
     "policy": _policy,
     "bench": _bench,
     "collector": _collector,

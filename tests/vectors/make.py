@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from sidecar.chain import entry, merkle, note, ratchet, seeds
+from sidecar.chain import acts, authority_note, entry, merkle, note, ratchet, seeds
+from sidecar.chain.acts import Position, Run
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.epoch import epoch_hash
 from sidecar.chain.head import head_hash
@@ -28,7 +29,7 @@ from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
-from tests.scribe import Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
+from tests.scribe import START, Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
 from tests.vectors import signing
 
 FOLDER = Path(__file__).parent / "ledger"
@@ -48,6 +49,7 @@ def build() -> Vectors:
     """Every file but `wrapped.json`, by name."""
     s = story()
     files = {"derivations.json": _json(derivations(s)), "notes.json": _json(notes(s)), "merkle.json": _json(trees())}
+    files["grants.json"] = _json(grants(s))
     streams: list[dict[str, Any]] = []
     for name, data, expected in [*good(s), *bad()]:
         files[f"{name}.bin"] = data
@@ -222,6 +224,31 @@ def notes(s: Scribe) -> list[dict[str, str]]:
         }
         for what, data, hashed, key in chosen
     ]
+
+
+def grants(s: Scribe) -> list[dict[str, str]]:
+    """One authority note of each act, with its body."""
+    key, place = signing_key("authority"), Position(3, 9, secret("kept"))
+    seal = seal_hash(note.parse(s.seals[1]).text)
+    given: list[acts.Act] = [
+        acts.Prune(s.chain_id, (Run(0, 0, secret("seal")), Run(1, 1, seal)), "retention of 90 days is over"),
+        acts.AcceptLoss(s.chain_id, place, Position(5, 9, secret("kept")), "the volume was lost; ticket é-7"),
+    ]
+    found = []
+    for act in given:
+        record = authority_note.compose(act, START, key)
+        signed, body = authority_note.split(record)
+        found.append(
+            {
+                "act": act.ACT,
+                "body": body.decode(),
+                "note": signed.decode(),
+                "hash": authority_note.grant_hash(note.parse(signed).text).hex(),
+                "public_key": public(key).hex(),
+                "grant": record.hex(),
+            }
+        )
+    return found
 
 
 # --- streams
