@@ -283,10 +283,28 @@ def good(s: Scribe) -> list[Stream]:
         ("good", s.stream(), whole),
         ("signed", signed.stream(), expect(signed, "UNANCHORED", NOWHERE, why=why)),
     ]
+    gone = pruned()
+    why = "the payloads of two segments are pruned with the authority's note; PRUNED with a receipt of a pinned log"
+    found.append(("pruned", gone.stream(), expect(gone, "UNANCHORED", NOWHERE, why=why)))
     for number in (0, 1, 2, 4):
         why = f"segment {number} of good.bin as a segment file"
         found.append((f"segment-{number}", stream(s.segment_file(number)), expect(s, "UNANCHORED", NOWHERE, why=why)))
     return found
+
+
+def pruned(key: str = "authority") -> Scribe:
+    """Two sealed segments without the payloads that may be pruned, by a note of this key."""
+    s = Scribe("pruned", authority=True)
+    s.open()
+    s.policy()
+    s.outcome(s.decision())
+    s.seal("count")
+    s.decision("DENY", proof="mtls")
+    s.rejected()
+    s.close()
+    s.grant(acts.Prune(s.chain_id, (s.run(0, 1),), "retention is over"), key=signing_key("pruned", key))
+    s.strip(0, 1)
+    return s
 
 
 def short() -> Scribe:
@@ -312,7 +330,16 @@ def _seal(records: list[Record], segment: int) -> int:
 
 
 def bad() -> list[Stream]:
-    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_against_receipts()]
+    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_against_receipts(), *_unauthorised()]
+
+
+def _unauthorised() -> list[Stream]:
+    forged, unasked = pruned("mallory"), pruned()
+    unasked.records = [r for r in unasked.records if r.kind is not Kind.AUTHORITY]
+    why = "payloads are gone, and the note that allows it is not the authority's"
+    found = [("bad-pruned-forged", forged.stream(), expect(forged, "INCOMPLETE", (0, 3), why=why))]
+    why = "payloads are gone, and nothing allows it"
+    return [*found, ("bad-pruned", unasked.stream(), expect(unasked, "INCOMPLETE", (0, 3), why=why))]
 
 
 def _edited() -> list[Stream]:
