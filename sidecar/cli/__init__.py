@@ -88,6 +88,12 @@ def _approvals() -> click.Command:
     return approvals
 
 
+def _prune() -> click.Command:
+    from sidecar.cli.prune import prune
+
+    return prune
+
+
 def _policy() -> click.Command:
     from sidecar.cli.policy import policy
 
@@ -119,6 +125,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "approvals": _approvals,
     "authority": _authority,
     "policy": _policy,
+    "prune": _prune,
     "bench": _bench,
     "collector": _collector,
 }

@@ -129,7 +129,8 @@ class Epochs:
         s.identity = bytes.fromhex(value["identity"])
         s.log = value["log"]
         if s.chain_id is not None:
-            s.authority.known(s.chain_id, None if value["authority"] is None else bytes.fromhex(value["authority"]))
+            key = None if value["authority"] is None else bytes.fromhex(value["authority"])
+            s.authority.known(s.chain_id, key, value["retention"])
         try:
             s.custody = payload.custody_of(value)
         except Malformed as error:
