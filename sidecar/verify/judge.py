@@ -104,6 +104,7 @@ class _Judge:
             s.attachments.finish()
         s.principals.finish()
         s.approvals.finish()
+        s.outcomes.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
         s.anchors.finish(whole=s.coverage.whole, broken=s.coverage.broken, following=s.seq)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None
