@@ -30,6 +30,7 @@ def metrics(ingest: Ingest, sequencer: Sequencer, alarms: Alarms, anchors: dict[
         ("collector_log_size", "gauge", "Entries of the fleet log.", "", size_of(sequencer.fleet.signed)),
         ("collector_log_waiting", "gauge", "Notes that are not in the log yet.", "", sequencer.waiting),
         ("collector_log_failures", "gauge", "Attempts in a row that the log could not grow.", "", sequencer.failures),
+        ("collector_index_mended_total", "counter", "Lines of the index put right.", "", sequencer.standings.mended),
         ("collector_lag_seconds", "gauge", "Since the chain heard last was heard.", "", _youngest(books, now)),
     ]
     raised = [f'{{kind="{kind}"}}' for kind in KINDS]
