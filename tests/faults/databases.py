@@ -37,32 +37,40 @@ class Database:
             rules.write("host all all 10.77.0.0/24 trust\n")
 
     def start(self) -> None:
-        """Returns when it answers."""
+        """Returns when it answers; tried again where what was killed has not let go of everything yet."""
         where = ("-k", self._home, "-h", self._host.address, "-p", "5432", "-F")
-        self._process = self._as_nobody("postgres", "-D", self._home / "data", *where)
         until = time.monotonic() + PATIENCE
-        while True:
-            with contextlib.suppress(psycopg.OperationalError):
-                psycopg.connect(f"host={self._home} port=5432 user=sidecar dbname=postgres").close()
-                return
-            assert self._process.poll() is None and time.monotonic() < until, "PostgreSQL does not start"
+        while not self._answers():
+            assert time.monotonic() < until, "PostgreSQL does not start"
+            if self._process is None or self._process.poll() is not None:
+                self._process = self._as_nobody("postgres", "-D", self._home / "data", *where)
             time.sleep(0.02)  # between two looks
 
     def kill(self) -> None:
-        """kill -9 of the server and all of its children."""
-        if self._process is not None:
-            os.killpg(self._process.pid, signal.SIGKILL)
-            self._process.wait(PATIENCE)
-            self._process = None
+        """kill -9 of the server and all of its children, which are in sessions of their own."""
+        if self._process is None:
+            return
+        started = self._process.pid
+        with contextlib.suppress(FileNotFoundError, ProcessLookupError):
+            children = Path(f"/proc/{started}/task/{started}/children").read_text().split()
+            for process in (started, *map(int, children)):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+        self._process.wait(PATIENCE)
+        self._process = None
+
+    def _answers(self) -> bool:
+        with contextlib.suppress(psycopg.OperationalError):
+            psycopg.connect(f"host={self._home} port=5432 user=sidecar dbname=postgres").close()
+            return True
+        return False
 
     def _as_nobody(self, program: str, *arguments: str | Path) -> subprocess.Popen[bytes]:
         nobody = pwd.getpwnam("nobody")
         drop = ("setpriv", f"--reuid={nobody.pw_uid}", f"--regid={nobody.pw_gid}", "--clear-groups")
         command = [*self._host.within, *drop, str(self._binaries / program), *map(str, arguments)]
         quiet = subprocess.DEVNULL
-        return subprocess.Popen(
-            command, cwd=self._home, stdin=quiet, stdout=quiet, stderr=quiet, start_new_session=True
-        )
+        return subprocess.Popen(command, cwd=self._home, stdin=quiet, stdout=quiet, stderr=quiet)
 
 
 @contextlib.contextmanager
