@@ -53,11 +53,16 @@ def status(place: Path) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def collecting(
-    place: Path, *flags: str | Path, listen: str = "127.0.0.1:0", within: Sequence[str] = (), **more: str
+    place: Path,
+    *flags: str | Path,
+    listen: str = "127.0.0.1:0",
+    within: Sequence[str] = (),
+    program: Sequence[str | Path] = (BIN / "sidecar",),
+    **more: str,
 ) -> Iterator[Collecting]:
     """A collector in ``place``; killed at the end if it still runs. What it says goes to ``place`` + .log.
     ``within``: `Host.within`."""
-    command: list[str | Path] = [*within, BIN / "sidecar", "collector", "serve", "--data-dir", place]
+    command: list[str | Path] = [*within, *program, "collector", "serve", "--data-dir", place]
     command += ["--listen", listen, "--web", "127.0.0.1:0"]
     command += flags or ("--dev",)
     with (

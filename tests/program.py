@@ -51,12 +51,17 @@ class Serving:
 
 @contextlib.contextmanager
 def serving(
-    ledger: Path, *flags: str | Path, dev: bool = True, within: Sequence[str] = (), **more: str
+    ledger: Path,
+    *flags: str | Path,
+    dev: bool = True,
+    within: Sequence[str] = (),
+    program: Sequence[str | Path] = (BIN / "sidecar",),
+    **more: str,
 ) -> Iterator[Serving]:
     """A sidecar on a socket beside its ledger; killed at the end if it still runs. ``within``: `Host.within`."""
     socket = ledger.with_name(ledger.name + ".sock")
     where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", *(["--dev"] if dev else [])]
-    command = [*within, str(BIN / "sidecar"), "serve", *where, *map(str, flags)]
+    command = [*within, *map(str, program), "serve", *where, *map(str, flags)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
         try:
             assert process.stderr is not None
