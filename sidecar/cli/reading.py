@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from sidecar.chain import payload as payloads
-from sidecar.chain.entry import HEADER_SIZE, TAG_SIZE, EntryType, Header, StoredEntry, payload_commit
+from sidecar.chain.entry import EntryType, Header, StoredEntry, payload_commit
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import Malformed
 
@@ -19,13 +19,6 @@ def entry(body: bytes) -> tuple[Header, dict[str, Any]]:
     if payload_commit(stored.salt, payload) != header.payload_commit:
         raise Malformed(f"seq {header.seq}: its payload is not the one that its header commits to")
     return header, payloads.parse(header.type, payload)
-
-
-def withheld(body: bytes) -> tuple[Header, None]:
-    """Header of a bare entry, whose payload is not here. Raises Malformed."""
-    if len(body) != HEADER_SIZE + TAG_SIZE:
-        raise Malformed("a bare entry is a header and a tag")
-    return Header.decode(body[:HEADER_SIZE]), None
 
 
 def entries_of(read: Callable[[int], bytes], kind: EntryType) -> Iterator[tuple[Header, dict[str, Any]]]:
