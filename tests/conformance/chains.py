@@ -114,7 +114,7 @@ def pruned() -> Scribe:
 
 @functools.cache
 def approved() -> Scribe:
-    """A question with a delegation, which two approvers approve, and the ALLOW under that; in segment 1 one rejected."""
+    """A question with a delegation, which two approvers approve, and the ALLOW under it; in segment 1 one rejected."""
     s = approvals.story()
     later(s, 60)
     s.seal("time")
