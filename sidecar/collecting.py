@@ -29,6 +29,7 @@ from sidecar.collector.index import open_sqlite
 from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
+from sidecar.collector.pruning import kept_longer
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
@@ -312,7 +313,7 @@ class Collector:
         webhook = Door(config.webhook) if config.webhook else None
         alarms = Alarms(index, config.name, key, webhook, time.time_ns)
         rules = Rules(config.enrol_spiffe, config.dev)
-        runs = Runs(storage, kept)
+        runs = Runs(storage, kept, lambda chain: kept_longer(chain, int(time.time()), kept()))
         ingest = Ingest(runs, index, sequencer, alarms, rules, config.name, key, time.time_ns)
         return _Parts(storage, sequencer, proofs, alarms, ingest, chasers)
 

@@ -98,6 +98,7 @@ class Config:
     collector_max_unshipped_seconds: float = 0.0
     collector_unshipped: str = "warn"  # or "deny": every decision, beyond these bounds
     collector_unconfirmed_start: bool = False  # whether to start with the collector out of reach; OPEN records it
+    collector_accept_loss_file: str = ""  # the authority's note by which it starts behind what was acknowledged
     collector_linger: float = 5.0  # seconds at the end for the last seal's receipt
 
     def __post_init__(self) -> None:

@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
 from sidecar.api import DecisionLog, Metrics, Server, Services, Transports, scraped
+from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
-from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
+from sidecar.ledger import Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
 from sidecar.shipping import Shipping
@@ -89,6 +90,31 @@ def found_ledger(config: Config) -> Founded:
             made.unlink(missing_ok=True)
         raise
     return Founded(chain_id, made)
+
+
+class _Looked(Exception):
+    """The ledger was looked at, and nothing more is wanted of it."""
+
+
+def what_was_lost(config: Config, reason: str) -> AcceptLoss:
+    """What the authority would have to accept for the configured ledger to go on; nothing is changed.
+
+    Raises:
+        UsageError: nothing was lost, or the collector cannot be asked. LedgerError: the ledger cannot be read.
+    """
+    shipping = Shipping(config)
+    found: list[AcceptLoss] = []
+
+    def look(left: Left) -> bool:
+        found.append(shipping.lost(left, reason))
+        raise _Looked
+
+    with contextlib.suppress(_Looked):
+        Ledger.open(
+            Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
+            on_failure=lambda _: None, confirm=look,
+        )  # fmt: skip
+    return found[0]
 
 
 def _custodians(config: Config) -> tuple[Custodian, ...]:

@@ -94,6 +94,12 @@ def _prune() -> click.Command:
     return prune
 
 
+def _loss() -> click.Command:
+    from sidecar.cli.loss import loss
+
+    return loss
+
+
 def _policy() -> click.Command:
     from sidecar.cli.policy import policy
 
@@ -124,6 +130,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "agents": _agents,
     "approvals": _approvals,
     "authority": _authority,
+    "loss": _loss,
     "policy": _policy,
     "prune": _prune,
     "bench": _bench,

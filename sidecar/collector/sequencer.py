@@ -25,6 +25,7 @@ from sidecar.errors import LogRefused, SidecarError, StorageError
 
 log = logging.getLogger("sidecar.collector")
 
+SETTLED = 10.0  # seconds that somebody waits for what was submitted
 GATHER = 0.05  # seconds that notes are gathered for one batch
 
 
@@ -70,6 +71,12 @@ class Sequencer:
             for signed in notes:
                 self._waiting.setdefault(leaf_hash(note.parse(signed).text.encode()), signed)
             self._wake.notify_all()
+
+    def settle(self) -> None:
+        """Return once all that was submitted is in the log. Raises StorageError where that takes too long."""
+        with self._wake:
+            if not self._wake.wait_for(lambda: not self._waiting, SETTLED):
+                raise StorageError("the log does not grow; ask again")
 
     def close(self) -> None:
         """Log what waits, and stop."""
@@ -128,6 +135,7 @@ class Sequencer:
             with self._wake:
                 for leaf in batch:
                     self._waiting.pop(leaf, None)
+                self._wake.notify_all()
         if time.monotonic() >= self._due or (self._ended and not self._waiting):
             roll = call_roll(self._storage, self._index, self.fleet.key.name, self._now)
             (taken,) = self.fleet.append([roll.call.text().encode()])
@@ -149,6 +157,15 @@ class Sequencer:
 def size_of(signed: bytes) -> int:
     """The size of a signed checkpoint's tree; 0: there is none yet."""
     return Checkpoint.parse(note.parse(signed).text).size if signed else 0
+
+
+def put_standing(index: Index, new: Standing) -> None:
+    """What is known of a chain is this and nothing farther. Raises StorageError."""
+    for _ in range(100):
+        found = index.standing(new.chain_id)
+        if index.stand(new, 0 if found is None else found[1]):
+            return
+    raise StorageError("a chain's line in the index changes all the time")
 
 
 def raise_standing(index: Index, new: Standing) -> None:
