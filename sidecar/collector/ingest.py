@@ -30,7 +30,7 @@ from sidecar.collector.alarms import Alarms
 from sidecar.collector.held import Held, Taking
 from sidecar.collector.index import Index
 from sidecar.collector.runs import Chain, Run, Runs, place_of, same_form
-from sidecar.collector.sequencer import Sequencer, put_standing, raise_standing
+from sidecar.collector.sequencer import Sequencer
 from sidecar.errors import CollectorRefused, Malformed, Oversize, SignatureInvalid, StorageError
 
 _ALARMING = ("FORK", "ROLLBACK")
@@ -197,8 +197,8 @@ class Ingest:
         book.held, book.heard, book.silent = after, self._now(), False
         self.entries += taking.entries
         self.bytes += len(run.parcel)
-        raise_standing(self._index, after.standing(None, None))
         self._sequencer.submit(taking.notes)
+        self._sequencer.standings.raise_to(after.standing(None, None))
 
     def _accept_loss(self, book: Book, record: bytes, run: Run) -> None:
         """The chain goes on from before what is held, with the authority's leave. Raises as :meth:`ship`."""
@@ -218,7 +218,7 @@ class Ingest:
             raise StorageError("another collector on this store went on with this chain; ask again")
         book.held, book.heard, book.silent = replace(kept, run=held.run + 1), self._now(), False
         sealed = (kept.segment - 1, kept.seal) if kept.segment else (None, None)
-        put_standing(self._index, kept.standing(*sealed))
+        self._sequencer.standings.put(kept.standing(*sealed))
         detail = f"entries {act.kept.seq} to {act.lost.seq - 1} were lost; the authority accepted it: {act.reason}"
         self._alarms.sound("LOSS", chain.chain_id, detail, f"authority {grant.hash.hex()}")
 
@@ -315,7 +315,7 @@ class Ingest:
         if run is not None:
             taking = Taking(run.before, stored=True)
             held = replace(taking.take(self._runs.records(run)), run=newest + 1)
-            raise_standing(self._index, held.standing(None, None))
+            self._sequencer.standings.raise_to(held.standing(None, None), lowered=bool(held.cuts))
             self._log_again(chain, newest)
         return Book(chain, held, self._now())
 

@@ -17,7 +17,7 @@ from sidecar.custody.keys import (
     public_pem,
 )
 from sidecar.custody.pkcs11 import load_pkcs11
-from sidecar.custody.pkcs11_agent import load_agent_token
+from sidecar.custody.pkcs11_agent import load_agent_token, make_agent_token
 from sidecar.custody.shares import open_seed, seal_shares
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "load_custodian",
     "load_pkcs11",
     "load_private",
+    "make_agent_token",
     "open_seed",
     "public_pem",
     "seal_shares",
