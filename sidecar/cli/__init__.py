@@ -112,6 +112,12 @@ def _collector() -> click.Command:
     return collector
 
 
+def _evidence() -> click.Command:
+    from sidecar.cli.evidence import evidence
+
+    return evidence
+
+
 def _bench() -> click.Command:
     from sidecar.cli.bench import bench
 
@@ -132,6 +138,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "authority": _authority,
     "loss": _loss,
     "policy": _policy,
+    "evidence": _evidence,
     "prune": _prune,
     "bench": _bench,
     "collector": _collector,

@@ -35,13 +35,16 @@ def verify_chain(runs: Runs, chain: Chain, evidence: Evidence, progress: Callabl
 
 
 def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
-    """A ledger's stream (proto/LEDGER.md, "Stream"): attachments first, then the chain's records."""
     yield MAGIC
     yield from (record(*each) for each in chain_records(runs, chain))
 
 
 def chain_records(runs: Runs, chain: Chain) -> Iterator[Record]:
-    """The records of a ledger's stream, of all that is held of a chain; without what was lost."""
+    """A chain as a ledger has it (proto/LEDGER.md, "Stream"), of all that is held of it; without what was lost.
+
+    Raises:
+        StorageError: a run is missing, damaged, or was never signed by the chain's identity key.
+    """
     attachments, cuts = _looked_over(runs, chain)
     for digest in sorted(attachments):
         body = runs.attachment(digest)
