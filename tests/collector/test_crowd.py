@@ -37,7 +37,7 @@ def test_each_of_a_crowd_has_its_receipts(tmp_path: Path, pytestconfig: pytest.C
     p99 = took[int(len(took) * 0.99)]
     tell(
         pytestconfig,
-        f"{CHAINS:,} chains enrolled, {CHAINS / SECONDS:.0f} seals a second for {SECONDS:.0f} s by {PROCESSES} processes: "
+        f"{CHAINS:,} chains, {CHAINS / SECONDS:.0f} seals a second for {SECONDS:.0f} s by {PROCESSES} processes: "
         f"from a seal to its checked receipt p50 {statistics.median(took):.2f} s, p99 {p99:.2f} s, "
         f"longest {took[-1]:.2f} s; {time.monotonic() - began:.0f} s in all",
     )
