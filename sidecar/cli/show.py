@@ -14,7 +14,7 @@ from typing import Any
 
 import click
 
-from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
@@ -70,8 +70,11 @@ def show(
         return
     found = bad = 0
     with opened(path) as read:
-        for number, body in enumerate((body for kind, body in records(read) if kind is Kind.ENTRY), 1):
+        for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
             try:
+                if kind is Kind.BARE:
+                    found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
+                    continue
                 header, payload = entry(body)
             except Malformed as error:
                 bad += 1
@@ -113,17 +116,36 @@ def _approval_of(payload: dict[str, Any]) -> object:
 
 def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
     if as_json:
-        reference = None if header.ref_seq == NO_SEQ else header.ref_seq
-        about = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
-        click.echo(dumps({**about, "wall_ns": str(header.wall_ns), "payload": payload}))
+        click.echo(dumps({**_about(header), "payload": payload}))
         return
-    at = policy_time(header.wall_ns)[:23] + "Z"
-    click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} {summary(header.type.name, payload)}")
+    click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
         for sentence in story(payload) if header.type is EntryType.DECISION else ():
             click.echo(f"          {plain(sentence)}")
         for name, value in _flat(payload, ""):
             click.echo(f"          {plain(name)}: {plain(value)}")
+
+
+def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: bool) -> bool:
+    """An entry whose payload was pruned, if it is one that is wanted; whose it was cannot be told."""
+    header = Header.decode(tagged(body)[0])
+    if not all_of_them or seq not in (None, header.seq):
+        return False
+    if as_json:
+        click.echo(dumps({**_about(header), "payload": None}))
+    else:
+        click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} its payload is not here any more")
+    return True
+
+
+def _about(header: Header) -> dict[str, Any]:
+    reference = None if header.ref_seq == NO_SEQ else header.ref_seq
+    place = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
+    return {**place, "wall_ns": str(header.wall_ns)}
+
+
+def _at(header: Header) -> str:
+    return policy_time(header.wall_ns)[:23] + "Z"
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -58,6 +58,9 @@ class Fault(NamedTuple):
 Told = dict[str, Any] | Fault
 """What is to be known of an entry's payload: its value, or some members of it, or what is wrong with it."""
 
+BARE = Fault(Verdict.INCOMPLETE, "its payload is not here")
+"""Stands for the payload of an entry that comes without: whether it may is for `authority` to say."""
+
 
 def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
     """The payload's value, if it is what the header commits to, proper, and agrees with the header."""

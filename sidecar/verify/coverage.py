@@ -26,6 +26,8 @@ class Coverage:
     complete: str | None = None  # when a roll-call of that log named the ledger's end
     asserted: int = 0
     permits: int = 0
+    grants: int = 0
+    bare: int = 0
     outcomes: int = 0
     whole: bool = True
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
@@ -70,6 +72,8 @@ class Coverage:
             lines.append(f"outcomes against their decisions: {self.outcomes}")
         if self.permits:
             lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
+        if self.grants:
+            lines.append(f"authority notes by the key that GENESIS names: {self.grants}")
         if self.receipts:
             lines.append(f"receipts against their entries: {self.receipts}")
         if evidence.trust is not None:
@@ -82,7 +86,8 @@ class Coverage:
 
     def not_checked(self, evidence: Evidence) -> tuple[str, ...]:
         """Plain lines: what was not checked, and why."""
-        return (*self._keys(evidence), *self._outside(evidence), *self.unchecked)
+        bare = [f"{self.bare} payloads: they are not here"] if self.bare else []
+        return (*bare, *self._keys(evidence), *self._outside(evidence), *self.unchecked)
 
     def _keys(self, evidence: Evidence) -> list[str]:
         lines = []
@@ -146,8 +151,9 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
     elif coverage.seeds or coverage.disclosed:
         tagged = "; the HMAC tags checked were made with the sidecar's own keys"
     keyless = "" if tagged else "; without a key nothing is said of the tags"
+    gone = f"; {coverage.bare} payloads are not here, and nothing is said of them" if coverage.bare else ""
     told = "; the receipts compared agree with what is recorded" if coverage.receipts else ""
-    return f"{signed}{tagged}{keyless}{told}. {_since(coverage)}"
+    return f"{signed}{gone}{tagged}{keyless}{told}. {_since(coverage)}"
 
 
 def _since(coverage: Coverage) -> str:
