@@ -234,7 +234,11 @@ class Sidecar:
 
     @contextlib.asynccontextmanager
     async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
-        tls = await asyncio.to_thread(server_tls, self._config, self._metrics)  # the SPIFFE agent may take its time
+        failed = FailedHandshakes(path, self._metrics.handshake_failed)
+        if self._overhear is not None:
+            self._overhear(failed.told)
+        # The SPIFFE agent may take its time.
+        tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
             Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
             self._config.listen,
@@ -242,8 +246,6 @@ class Sidecar:
             socket_mode=int(self._config.socket_mode, 8),
             credentials=tls.credentials if tls else None,
         )
-        if self._overhear is not None:
-            self._overhear(FailedHandshakes(path, self._metrics.handshake_failed).told)
         try:
             self.address = await server.start()
             try:
@@ -251,6 +253,7 @@ class Sidecar:
             finally:
                 path.approvals.end_watches()
                 await server.stop(STOP_GRACE)
+                await failed.settled()
         finally:
             if tls:
                 tls.close()
