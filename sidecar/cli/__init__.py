@@ -64,6 +64,12 @@ def _show() -> click.Command:
     return show
 
 
+def _replay() -> click.Command:
+    from sidecar.cli.replay import replay
+
+    return replay
+
+
 def _keys() -> click.Command:
     from sidecar.cli.keys import keys
 
@@ -108,6 +114,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,
+    "replay": _replay,
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,
