@@ -70,6 +70,12 @@ def _replay() -> click.Command:
     return replay
 
 
+def _timeline() -> click.Command:
+    from sidecar.cli.timeline import command
+
+    return command
+
+
 def _keys() -> click.Command:
     from sidecar.cli.keys import keys
 
@@ -115,6 +121,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "verify": _verify,
     "show": _show,
     "replay": _replay,
+    "timeline": _timeline,
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,

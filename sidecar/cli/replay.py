@@ -30,7 +30,7 @@ _SHOWN = 160  # characters of a value
 @click.option("--agent", metavar="ID", help="Only decisions for this agent.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def replay(path: Path, start: int | None, end: int | None, agent: str | None, as_json: bool) -> None:
-    """Re-run recorded decisions by the archived policy and compare what comes out.
+    """Re-run recorded decisions by the policy that made them, and list what comes out otherwise.
 
     Compared are effect, reasons, obligations, alternatives and the policy's whole result. Every mismatch is listed.
     Of a policy that is not pure nothing is re-run, and a DENY for want of a decision is counted apart. Decisions by
