@@ -23,6 +23,9 @@ class Kind(enum.IntEnum):
     HEAD = 6
     SEAL = 7
     ATTACHMENT = 8
+    BARE = 9  # an entry without payload and salt
+    CONTEXT_SEAL = 10
+    REGISTRY_BEFORE = 12
 
 
 _FRAME = struct.Struct(">BI")

@@ -110,6 +110,8 @@ def _summary(tally: Tally) -> list[str]:
     for (recorded, now), count in sorted(tally.engines.items()):
         same = "the same engine" if recorded == now else f"{plain(now)}, recorded by {plain(recorded)}"
         lines.append(f"  {count:,} by {same}" + (f" ({plain(now)})" if recorded == now else ""))
+    if tally.withheld:
+        lines.append(f"  {tally.withheld:,} more are not here: pruned, or withheld as other agents'")
     if tally.unreadable:
         lines.append(f"  {tally.unreadable:,} entries cannot be read; run `sidecar verify`")
     if tally.ends_badly:

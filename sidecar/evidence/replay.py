@@ -20,7 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.entry import HEADER_SIZE, EntryType, Header
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, PolicyLoadError, UsageError
@@ -93,6 +93,7 @@ class Tally:
     undecided_alternatives: int = 0
     options: int = 0
     engines: Counter[tuple[str, str]] = field(default_factory=Counter)
+    withheld: int = 0
     unreadable: int = 0
     ends_badly: str = ""
 
@@ -101,7 +102,7 @@ class Tally:
         """0: all that could be asked again came out the same, and that was something; 1: a mismatch; 3: neither."""
         if self.mismatched:
             return 1
-        left = self.not_rerun or self.impure or self.unreadable or self.ends_badly
+        left = self.not_rerun or self.impure or self.withheld or self.unreadable or self.ends_badly
         return 3 if left or not self.matched else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -119,6 +120,7 @@ class Tally:
                 {"recorded": recorded, "rerun": now, "decisions": count}
                 for (recorded, now), count in sorted(self.engines.items())
             ],
+            "withheld": self.withheld,
             "unreadable": self.unreadable,
             "ends_badly": self.ends_badly,
         }
@@ -168,8 +170,16 @@ class Replay:
                     engines.keep(body)
                 elif kind is Kind.ENTRY:
                     yield from self._entry(body)
+                elif kind is Kind.BARE and body[8:9] == _DECISION:
+                    self._bare(body)
         except Malformed as error:
             self.tally.ends_badly = str(error)
+
+    def _bare(self, body: bytes) -> None:
+        try:
+            self.tally.withheld += self._range.covers(Header.decode(body[:HEADER_SIZE]).wall_ns)
+        except Malformed:
+            self.tally.unreadable += 1
 
     def _entry(self, body: bytes) -> Iterator[_Recorded]:
         if body[8:9] not in (_POLICY, _DECISION):

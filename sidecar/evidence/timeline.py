@@ -31,7 +31,7 @@ class Row:
     """One thing that happened at entry ``seq``. ``gap``: it keeps the account from being whole.
 
     ``kind``: decision, outcome or approval (of a decision outside the window), refusal, policy, registry, erasure; or
-    of a gap: down, clock, missing, unreadable, outside. ``said``: it in a sentence; ``about``: all of it.
+    of a gap: down, clock, missing, withheld, unreadable, outside. ``said``: it in a sentence; ``about``: all of it.
     """
 
     kind: str
@@ -97,6 +97,8 @@ class _Account:
             for kind, body in stream:
                 if kind is Kind.ENTRY:
                     self._entry(body)
+                elif kind is Kind.BARE:
+                    self._bare(body)
         except Malformed as error:
             self._trouble = str(error)
 
@@ -113,6 +115,25 @@ class _Account:
         if take is not None:
             take(self, header, payload)
         self._first, self._last = self._first or header, header
+
+    def _bare(self, body: bytes) -> None:
+        """An entry whose payload is not here; those in a row make one gap."""
+        self._entries += 1
+        try:
+            header = Header.decode(body[:184])
+        except Malformed as error:
+            self._unreadable(body, str(error))
+            return
+        self._order(header)
+        self._clock(header)
+        self._first, self._last = self._first or header, header
+        before = self._rows[-1] if self._rows else None
+        if before is not None and before.kind == "withheld" and before.about["through"] == header.seq - 1:
+            before.about["through"] = header.seq
+            before.said = _withheld(before.seq, header.seq)
+        else:
+            said = _withheld(header.seq, header.seq)
+            self._gap("withheld", header, said, about={"through": header.seq})
 
     def _unreadable(self, body: bytes, why: str) -> None:
         try:
@@ -315,6 +336,11 @@ class _Account:
             "last": None if last is None else {"seq": last.seq, "time": rows.at(last.wall_ns)},
             "verified": False,
         }
+
+
+def _withheld(first: int, last: int) -> str:
+    which = f"entry {first}" if first == last else f"entries {first} to {last}"
+    return f"what {which} said is not here: pruned, or withheld as another agent's; sidecar verify says which"
 
 
 def _said(about: Mapping[str, Any]) -> str:

@@ -186,6 +186,15 @@ def test_what_cannot_be_run_again_is_named(
     assert (tally.not_rerun, tally.exit_code) == (2, 3)
 
 
+def test_what_is_withheld_was_not_run_again(decisions: list[Payload]) -> None:
+    s = rewritten(decisions)
+    record = next(r for r in s.records if r.kind is Kind.ENTRY and r.seq == 4)
+    record.kind, record.body = Kind.BARE, record.body[:216]
+    found, tally = run(s)
+    assert (found, tally.matched, tally.withheld, tally.exit_code) == ([], 2, 1, 3)
+    assert run(s, Range(start=s.headers[5].wall_ns))[1].exit_code == 0
+
+
 def test_damage_is_not_silence(decisions: list[Payload]) -> None:
     s = rewritten(decisions)
     record = next(r for r in s.records if r.kind is Kind.ENTRY and r.seq == 4)

@@ -17,7 +17,7 @@ import pytest
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
-from sidecar.chain.stream import records
+from sidecar.chain.stream import Kind, records
 from sidecar.errors import UsageError
 from sidecar.evidence import Range, Row, Timeline, page, sheet, text, timeline
 from tests.evidence.day import AGENT, SECOND, Day, day
@@ -164,6 +164,17 @@ def test_what_cannot_be_read_is_a_gap(whole: Day) -> None:
     body = next(r for r in s.records if r.seq == 5)
     body.body = body.body[:-1] + b"X"
     assert ("unreadable", 5) in kinds(told(s))
+
+
+def test_what_is_withheld_is_one_gap_in_its_place() -> None:
+    s = day().s
+    for r in s.records:
+        if r.seq in (5, 6, 7, 12):
+            r.kind, r.body = Kind.BARE, r.body[:216]
+    account = told(s)
+    gaps = [(row.seq, row.about["through"]) for row in account.rows if row.kind == "withheld"]
+    assert gaps == [(5, 7), (12, 12)] and all(row.gap for row in account.rows if row.kind == "withheld")
+    assert [row.seq for row in account.rows] == sorted(row.seq for row in account.rows)
 
 
 def test_a_window_that_is_too_long_is_refused(whole: Day) -> None:
