@@ -106,6 +106,12 @@ def _collector() -> click.Command:
     return collector
 
 
+def _evidence() -> click.Command:
+    from sidecar.cli.evidence import evidence
+
+    return evidence
+
+
 def _bench() -> click.Command:
     from sidecar.cli.bench import bench
 
@@ -126,6 +132,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "agents": _agents,
     "approvals": _approvals,
     "policy": _policy,
+    "evidence": _evidence,
     "bench": _bench,
     "collector": _collector,
 }

@@ -17,6 +17,7 @@ from sidecar.verify import approvals, contents, permits
 from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
+from sidecar.verify.receipts import WITHHELD
 from sidecar.verify.report import Verdict
 from sidecar.verify.state import Phase, State
 
@@ -26,6 +27,10 @@ _WALL, _MONO, _AGENT_TAG = 12, 13, 17
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
+_WITHHELD = frozenset(
+    {EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED, EntryType.REGISTRY}
+)
+_BARE = Fault(Verdict.INCOMPLETE, "its payload is not here")
 
 Fields = tuple[Any, ...]
 Place = tuple[int, int]
@@ -46,7 +51,7 @@ class Entries:
         """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`)."""
         s = self._s
         s.coverage.entries += 1
-        if len(body) < contents.SHORTEST:
+        if len(body) < contents.SHORTEST and told is not _BARE:
             self._unreadable(body)
             return
         fields = LAYOUT.unpack_from(body)
@@ -57,6 +62,16 @@ class Entries:
         else:
             self._held = fields, body, told
 
+    def feed_bare(self, body: bytes) -> None:
+        """One bare entry: header and tag, whose payload and salt are not here."""
+        s = self._s
+        s.coverage.bare += 1
+        if len(body) != _TAGGED:
+            s.coverage.entries += 1
+            self._unreadable(body)
+            return
+        self.feed(body, _BARE)
+
     def _prepare(self, fields: Fields, body: bytes) -> None:
         s = self._s
         self.settle(fields[_SEQ], fields[_SEGMENT])
@@ -66,7 +81,8 @@ class Entries:
         elif s.phase is not Phase.SEGMENT:
             self._start_unannounced()
         if s.chain_id is None:
-            self._epochs.learn_chain(fields[_CHAIN], _committed_payload(fields, body))
+            known = _committed_payload(fields, body) if len(body) > _TAGGED else None
+            self._epochs.learn_chain(fields[_CHAIN], known)
 
     def _start_unannounced(self) -> None:
         s = self._s
@@ -138,7 +154,7 @@ class Entries:
         value = self._judge(fields, body, told, condemned)
         if value is None:
             s.approvals.blind()
-        decided = None
+        decided = WITHHELD if told is _BARE else None
         if value is not None and fields[1] == _DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
         s.recent.append((leaf, s.last_clocks[0], decided))
@@ -167,9 +183,13 @@ class Entries:
         if kind not in _ORDINARY or s.due is not None or s.closed:
             self._placed(kind, fields[_COMMIT])
         s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
-        if told is None or s.seq in s.receipts.due:  # a receipt is held against the whole payload
-            told = contents.read(kind, fields, body)
-        value = self._content(kind, fields[_AGENT_TAG], told)
+        value = None
+        if told is _BARE:
+            self._without_payload(kind, fields[_AGENT_TAG])
+        else:
+            if told is None or s.seq in s.receipts.due:  # a receipt is held against the whole payload
+                told = contents.read(kind, fields, body)
+            value = self._content(kind, fields[_AGENT_TAG], told)
         if s.seq == 0 or kind is _OPEN:
             self._begin(kind, value)
         elif kind is _CLOCK and value is not None:
@@ -194,6 +214,19 @@ class Entries:
         if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
+
+    def _without_payload(self, kind: EntryType, agent_tag: bytes) -> None:
+        """A bare entry, and whether it may be one (proto/EVIDENCE.md, "Bare entry")."""
+        s = self._s
+        if kind is EntryType.REGISTRY:
+            s.principals.blind()
+        part = s.evidence.part
+        if part is None or part.agents is None or kind not in _WITHHELD:
+            s.say(_BARE.verdict, s.seq, _BARE.reason)
+        elif agent_tag != ZERO16:
+            s.keys.withheld(agent_tag, s.seq)
+        else:
+            s.coverage.tagless += 1
 
     def _permit(self, permit: str) -> None:
         s = self._s

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sidecar.chain import lines, note
 from sidecar.chain.head import Head
@@ -15,6 +15,9 @@ from sidecar.verify.report import Findings, Verdict
 
 Decided = tuple[str, str, str]
 """A decision's id, effect and request digest (hex), as its payload gives them."""
+
+WITHHELD: Final[Decided] = ("", "", "")
+"""What a bare entry may have decided is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,11 +106,11 @@ class Receipts:
                     self._say(Verdict.FORK, receipt, "validly signed, but for a place before its segment")
         self.due.clear()
 
-    def finish(self, *, whole: bool, broken: bool) -> None:
-        """The stream is at its end: what was never reached is missing, or lies outside of a segment file."""
+    def finish(self, *, to_end: bool, first: int) -> None:
+        """The stream is at its end; it starts with segment ``first``. ``to_end``: it claims to reach its chain's."""
         for segment, receipts in self._waiting.items():
             for receipt in receipts:
-                if whole and not broken:
+                if to_end and segment >= first:
                     self._say(Verdict.INCOMPLETE, receipt, f"the ledger does not reach its segment {segment}")
                 else:
                     self._coverage.leave(f"receipt {receipt.number}: its segment {segment} was not read")

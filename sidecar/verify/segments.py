@@ -10,6 +10,7 @@ from sidecar.chain.limits import ZERO32
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.errors import Malformed
 from sidecar.verify.entries import Entries
+from sidecar.verify.receipts import WITHHELD
 from sidecar.verify.report import MAX_FINDINGS, Verdict
 from sidecar.verify.signed import is_signed, signer
 from sidecar.verify.state import Phase, State
@@ -113,7 +114,7 @@ class Segments:
             s.say(Verdict.TAMPERED, head.seq, "it is not the entry that the head signs")
         named = head.decided
         told = None if named is None else (named.decision_id, named.effect, named.request.hex())
-        if leaf == head.leaf and (head.time != wall or told not in (None, decided)):
+        if leaf == head.leaf and (head.time != wall or (told not in (None, decided) and decided != WITHHELD)):
             s.say(Verdict.TAMPERED, head.seq, "head: time or decision not as the entry has it")
 
     def seal(self, data: bytes) -> None:
@@ -167,7 +168,7 @@ class Segments:
 
     def _after(self, phase: Phase) -> None:
         s = self._s
-        s.phase = phase if s.coverage.whole else Phase.DONE
+        s.phase = Phase.DONE if s.coverage.single else phase
 
     def _compare(self, seal: Seal, *, certain: bool) -> None:
         s = self._s
@@ -224,7 +225,7 @@ class Segments:
         if certain:
             s.seq, s.leaf = seal.first + seal.count, seal.last
             s.policy, s.registry = seal.policy, seal.registry
-            s.anchors.sealed(s.segment, text, s.seq)
+            s.anchors.sealed(s.segment, text, s.seq, seal.time)
         s.seal = seal_hash(text)
         s.recovered = -1
         if seal.reason == "crash":
@@ -234,7 +235,7 @@ class Segments:
         s.segment += 1
         if seal.next is None:
             self._after(Phase.EPOCH_DUE)
-        elif s.coverage.whole:
+        elif not s.coverage.single:
             s.begin_segment(s.segment, seal.next)
         else:
             self._after(Phase.DONE)
@@ -242,10 +243,10 @@ class Segments:
     def finish(self) -> None:
         """The stream is at its end, in a place where it may end or not."""
         s = self._s
-        if not s.coverage.whole:
+        if s.coverage.single:
             if s.phase is not Phase.DONE and not s.coverage.broken:
                 s.say(Verdict.INCOMPLETE, None, "the segment file ends before the seal")
-        elif s.coverage.entries == 0 and not s.coverage.broken:
+        elif s.coverage.whole and s.coverage.entries == 0 and not s.coverage.broken:
             s.findings.add(Verdict.INCOMPLETE, 0, 0, "no entry at all, not even GENESIS: no ledger yet, or no more")
         elif s.phase in (Phase.SEGMENT, Phase.HEADED):
             self._leave_open()

@@ -1,0 +1,32 @@
+"""Where evidence comes from: the stream of a whole chain, as often as it is asked for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+from sidecar.chain.stream import Kind
+
+Records = Iterator[tuple[Kind, bytes]]
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Something of the log's beside a chain: its name, and its bytes when asked for."""
+
+    name: str
+    read: Callable[[], bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One chain. ``open`` gives its records from the start of the chain, as of now (proto/LEDGER.md, "Stream"); what
+    it gave before it gives again, and perhaps more. ``receipts`` are the log's, ``callers`` those that callers hold.
+    ``size``: about how many bytes there are to read, for progress.
+    """
+
+    open: Callable[[], AbstractContextManager[Records]]
+    receipts: Sequence[Receipt] = ()
+    callers: Sequence[bytes] = field(default=())
+    size: int = 1
