@@ -10,7 +10,14 @@ import click
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.sources import opened
 from sidecar.config import read_file, write_secret
-from sidecar.custody import disclose, generate_agent, generate_authority, generate_custodian, public_pem
+from sidecar.custody import (
+    disclose,
+    generate_agent,
+    generate_authority,
+    generate_custodian,
+    generate_exporter,
+    public_pem,
+)
 from sidecar.errors import UsageError
 
 
@@ -46,6 +53,18 @@ def authority(out: Path) -> None:
       sidecar keys authority --out authority.pem
     """
     _write_pair(out, *generate_authority())
+
+
+@keys.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the private key (0600).")
+def exporter(out: Path) -> None:
+    """Make the Ed25519 key pair of whoever exports evidence: certificates of custody are signed with it.
+
+    \b
+    Example:
+      sidecar keys exporter --out exporter.pem
+    """
+    _write_pair(out, *generate_exporter(), then="Give the public key to whoever checks your certificates.")
 
 
 @keys.command()

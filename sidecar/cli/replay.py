@@ -12,8 +12,8 @@ import click
 
 from sidecar.chain.stream import records
 from sidecar.chain.strictjson import dumps
-from sidecar.cli.moments import MOMENT
-from sidecar.cli.sources import Read, opened, with_progress
+from sidecar.cli.sources import Read, case_of, streams, with_progress
+from sidecar.cli.times import TIME
 from sidecar.cli.words import plain
 from sidecar.decide import policy_inputs
 from sidecar.errors import UsageError
@@ -25,8 +25,8 @@ _SHOWN = 160  # characters of a value
 
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
-@click.option("--from", "start", type=MOMENT, metavar="TIME", help="Recorded at this time or later.")
-@click.option("--to", "end", type=MOMENT, metavar="TIME", help="Recorded before this time.")
+@click.option("--from", "start", type=TIME, help="Recorded at this time or later.")
+@click.option("--to", "end", type=TIME, help="Recorded before this time.")
 @click.option("--agent", metavar="ID", help="Only decisions for this agent.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def replay(path: Path, start: int | None, end: int | None, agent: str | None, as_json: bool) -> None:
@@ -45,9 +45,13 @@ def replay(path: Path, start: int | None, end: int | None, agent: str | None, as
     if start is not None and end is not None and start >= end:
         raise UsageError("--from is not before --to")
     logging.getLogger("sidecar.opa").setLevel(logging.ERROR)
-    run = Replay(policy_inputs, find_opa, Range(start, end, agent))
-    with opened(path) as read, with_progress(path, read, "re-running", quiet=as_json) as counted:
-        asyncio.run(_run(run, counted, _Object() if as_json else _lines))
+    case = case_of(path)
+    others = case is not None and case.agents is not None  # what is withheld is not theirs, or verify says so
+    run = Replay(policy_inputs, find_opa, Range(start, end, agent), others_withheld=others)
+    tell: Callable[[Found], None] = _Object() if as_json else _lines
+    for stream in streams(path):
+        with stream.open() as read, with_progress(path, read, "re-running", quiet=as_json) as counted:
+            asyncio.run(_run(run, counted, tell))
     if as_json:
         click.echo(f"],{dumps(run.tally.to_json()).decode()[1:]}")
     else:

@@ -11,10 +11,10 @@ import click
 
 from sidecar.chain.stream import records
 from sidecar.chain.strictjson import dumps
-from sidecar.cli.moments import MOMENT
-from sidecar.cli.sources import opened, with_progress
+from sidecar.cli.sources import streams, with_progress
+from sidecar.cli.times import TIME
 from sidecar.errors import UsageError
-from sidecar.evidence import Range, Timeline, page, sheet, text, timeline
+from sidecar.evidence import Range, Timeline, page, sheet, text, timeline, timelines
 
 _COLOURS = {"ALLOW": "green", "DENY": "red", "REQUIRE_APPROVAL": "yellow", "gap": "yellow"}
 _WIDEST = 110
@@ -23,8 +23,8 @@ _WIDEST = 110
 @click.command("timeline")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--agent", metavar="ID", required=True, help="Whose attempts.")
-@click.option("--from", "start", type=MOMENT, metavar="TIME", help="Recorded at this time or later.")
-@click.option("--to", "end", type=MOMENT, metavar="TIME", help="Recorded before this time.")
+@click.option("--from", "start", type=TIME, help="Recorded at this time or later.")
+@click.option("--to", "end", type=TIME, help="Recorded before this time.")
 @click.option(
     "--format", "form", type=click.Choice(["text", "json", "csv", "html"]), default="text", show_default=True,
     help="For a terminal, a program, a spreadsheet or a browser.",
@@ -43,8 +43,10 @@ def command(path: Path, agent: str, start: int | None, end: int | None, form: st
     """
     if start is not None and end is not None and start >= end:
         raise UsageError("--from is not before --to")
-    with opened(path) as read, with_progress(path, read, "reading", quiet=False) as counted:
-        told = timeline(records(counted), Range(start, end, agent))
+    told = []
+    for stream in streams(path):
+        with stream.open() as read, with_progress(path, read, "reading", quiet=False) as counted:
+            told.append(timeline(records(counted), Range(start, end, agent)))
     if out is None:
         for piece in _pieces(told, form, colours=True):
             click.echo(piece, nl=False)
@@ -57,16 +59,17 @@ def command(path: Path, agent: str, start: int | None, end: int | None, form: st
     click.echo(str(out), file=sys.stderr)
 
 
-def _pieces(told: Timeline, form: str, *, colours: bool) -> Iterator[str]:
+def _pieces(told: list[Timeline], form: str, *, colours: bool) -> Iterator[str]:
     if form == "json":
-        yield dumps(told.to_json()).decode() + "\n"
+        yield dumps(timelines(told)).decode() + "\n"
     elif form == "csv":
         yield from sheet(told)
     elif form == "html":
         yield from (f"{line}\n" for line in page(told))
     else:
         width = min(shutil.get_terminal_size((100, 24)).columns, _WIDEST)
-        yield from (f"{line}\n" for line in text(told, width, _styled if colours else lambda words, _: words))
+        for each in told:
+            yield from (f"{line}\n" for line in text(each, width, _styled if colours else lambda words, _: words))
 
 
 def _styled(words: str, kind: str) -> str:

@@ -138,7 +138,7 @@ class Abstract:
         self.statuses[payload["status"]] += 1
         status = payload["downstream_status"]
         if payload["status"] == "failed":
-            told = f"of entry {header.ref_seq}{f', downstream status {status}' if status else ''}"
+            told = f"the outcome of entry {header.ref_seq}{f', downstream status {status}' if status else ''}"
             self._stands_out("failed", header, payload["agent"]["id"], told)
         shadowed = self._shadow.pop(header.ref_seq, None)
         if shadowed is not None and payload["status"] != "blocked":

@@ -8,7 +8,7 @@ Beside it stands the leaf of the ledger's entry, by which the event is found aga
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 import orjson
@@ -47,10 +47,9 @@ class Events:
         self._product, self._authority, self._external = product, authority, external
         self._before: dict[str, dict[str, Any]] = {}  # by chain
 
-    def lines(self, entries: Iterable[Recorded]) -> Iterator[bytes]:
-        """One event a line, each in its canonical form."""
-        for each in entries:
-            yield canonical(self.event(each)) + b"\n"
+    def line(self, entry: Recorded) -> bytes:
+        """The event of an entry in its canonical form, as a line."""
+        return canonical(self.event(entry)) + b"\n"
 
     def event(self, entry: Recorded) -> Event:
         """The event of an entry, attested, following the one made before of the same chain."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
@@ -38,15 +38,20 @@ dt.bad, dd.bad { color: var(--wait); font-weight: 600 } dd.code { font: .85rem/1
 _CODE: Final = {"arguments", "context", "answered"}
 
 
-def page(timeline: Timeline) -> Iterator[str]:
+def page(timelines: Sequence[Timeline]) -> Iterator[str]:
     """Its lines, in UTF-8 a whole document."""
-    within = timeline.within
-    title = f"Timeline of {within.agent or 'all agents'}"
+    agents = {timeline.within.agent or "all agents" for timeline in timelines}
+    title = f"Timeline of {' and '.join(sorted(agents))}"
     yield '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
     yield "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
     yield '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    yield f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main>"
-    yield f"<h1>{_text(title)}</h1>"
+    yield f"<title>{_text(title)}</title><style>{_STYLE}</style></head><body><main><h1>{_text(title)}</h1>"
+    for timeline in timelines:
+        yield from _chain(timeline)
+    yield "</main></body></html>"
+
+
+def _chain(timeline: Timeline) -> Iterator[str]:
     yield from _about(timeline)
     day = ""
     for row in timeline.rows:
@@ -55,7 +60,7 @@ def page(timeline: Timeline) -> Iterator[str]:
             yield f"{'</ol>' if day else ''}<h2>{_text(time[:10])} (UTC)</h2><ol>"
             day = time[:10]
         yield from _row(row, time)
-    yield f"{'</ol>' if day else '<p>Nothing is recorded in this window.</p>'}</main></body></html>"
+    yield "</ol>" if day else "<p>Nothing is recorded in this window.</p>"
 
 
 def _about(timeline: Timeline) -> Iterator[str]:

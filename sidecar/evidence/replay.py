@@ -94,6 +94,7 @@ class Tally:
     options: int = 0
     engines: Counter[tuple[str, str]] = field(default_factory=Counter)
     withheld: int = 0
+    others_withheld: bool = False
     unreadable: int = 0
     ends_badly: str = ""
 
@@ -102,7 +103,8 @@ class Tally:
         """0: all that could be asked again came out the same, and that was something; 1: a mismatch; 3: neither."""
         if self.mismatched:
             return 1
-        left = self.not_rerun or self.impure or self.withheld or self.unreadable or self.ends_badly
+        missing = self.withheld and not self.others_withheld
+        left = self.not_rerun or self.impure or missing or self.unreadable or self.ends_badly
         return 3 if left or not self.matched else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -143,12 +145,20 @@ class _Recorded:
 
 
 class Replay:
-    """One re-run. ``inputs`` rebuilds what the policy saw; ``program`` finds the `opa` program when it is needed."""
+    """One re-run. ``inputs`` rebuilds what the policy saw; ``program`` finds the `opa` program when it is needed;
+    ``others_withheld``: the streams are of certain agents, and what they withhold is not asked for."""
 
-    def __init__(self, inputs: Inputs, program: Callable[[], OpaProgram], within: Range | None = None) -> None:
+    def __init__(
+        self,
+        inputs: Inputs,
+        program: Callable[[], OpaProgram],
+        within: Range | None = None,
+        *,
+        others_withheld: bool = False,
+    ) -> None:
         self._inputs, self._program, self._range = inputs, program, within or Range()
         self._impure: dict[str, tuple[str, ...]] = {}  # by the bundle's digest
-        self.tally = Tally()
+        self.tally = Tally(others_withheld=others_withheld)
 
     async def run(self, stream: Iterable[tuple[Kind, bytes]]) -> AsyncIterator[Found]:
         """Every decision in range that is no match, in the ledger's order; `tally` is complete at the end.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from sidecar.chain.printable import plain
@@ -13,6 +13,7 @@ from . import rows, sentences
 from .timeline import Row, Timeline
 
 COLUMNS: Final = (
+    "chain",
     "seq", "time", "kind", "gap", "said", "decision_id", "agent", "proof", "on_behalf_of", "action", "resource_type",
     "resource_id", "arguments", "context", "purpose", "effect", "enforced", "cause", "reasons", "obligations",
     "considered", "approvals", "executor", "outcome", "outcome_time", "outcome_by", "downstream_status", "response",
@@ -24,12 +25,13 @@ _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
 _AS_IT_IS: Final = ("decision_id", "action", "arguments", "context", "purpose", "effect", "cause")
 
 
-def sheet(timeline: Timeline) -> Iterator[str]:
+def sheet(timelines: Sequence[Timeline]) -> Iterator[str]:
     """Its lines, a header first, each with its line end."""
     yield line(COLUMNS)
-    for row in timeline.rows:
-        cells = _cells(row)
-        yield line(cells.get(column, "") for column in COLUMNS)
+    for timeline in timelines:
+        for row in timeline.rows:
+            cells = {"chain": timeline.read["chain"], **_cells(row)}
+            yield line(cells.get(column, "") for column in COLUMNS)
 
 
 def line(cells: Iterable[object]) -> str:

@@ -7,7 +7,7 @@ gaps, whatever keeps the account from being whole. As it is recorded: nothing he
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
@@ -73,6 +73,13 @@ def timeline(stream: Iterable[tuple[Kind, bytes]], within: Range, *, most: int =
     account = _Account(within, most)
     account.take(stream)
     return account.told()
+
+
+def timelines(told: Sequence[Timeline]) -> dict[str, Any]:
+    """One account as it is; several in one object."""
+    if len(told) == 1:
+        return told[0].to_json()
+    return {"format": "sidecar/v1/timelines", "chains": [each.to_json() for each in told]}
 
 
 class _Account:

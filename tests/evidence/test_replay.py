@@ -72,7 +72,7 @@ def test_only_what_is_asked_for_and_nothing_is_not_everything(ledger: Path) -> N
     wrong = sidecar("replay", ledger, "--from", "2026-01-02", "--to", "2026-01-01")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     bad = sidecar("replay", ledger, "--from", "yesterday")
-    assert bad.returncode == 2 and "2026-11-23T17:00:00Z" in bad.stderr
+    assert bad.returncode == 2 and "give a time such as" in bad.stderr
 
 
 def test_a_range_is_of_times_from_inclusive_to_exclusive(decisions: list[Payload]) -> None:

@@ -225,7 +225,7 @@ class Page(HTMLParser):
 
 def test_a_hostile_word_is_only_a_word_on_the_page() -> None:
     read = Page()
-    source = "\n".join(page(hostile()))
+    source = "\n".join(page([hostile()]))
     read.feed(source)
     assert read.tags <= {
         "html", "head", "meta", "title", "style", "body", "main", "h1", "h2", "h3", "p", "code", "ol", "li", "time",
@@ -238,7 +238,7 @@ def test_a_hostile_word_is_only_a_word_on_the_page() -> None:
 
 
 def test_a_hostile_word_is_no_formula_in_a_spreadsheet() -> None:
-    lines = list(sheet(hostile()))
+    lines = list(sheet([hostile()]))
     assert all(line.endswith("\r\n") and "\n" not in line[:-2] and "\r" not in line[:-2] for line in lines)
     read = list(csv.reader(StringIO("".join(lines), newline="")))
     assert {len(each) for each in read} == {len(read[0])}
