@@ -21,7 +21,8 @@ from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
-from sidecar.cli.sources import opened, with_progress
+from sidecar.cli.reading import withheld
+from sidecar.cli.sources import opened, streams, with_progress
 from sidecar.cli.story import story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
@@ -47,7 +48,7 @@ def show(
     outcomes: bool,
     as_json: bool,
 ) -> None:
-    """Print the entries of a ledger directory or a segment file.
+    """Print the entries of a ledger directory, a segment file or an evidence bundle.
 
     As they are stored: `sidecar verify` says whether they are true. Exit 1 where an entry cannot be read or is
     not what its own header commits to.
@@ -69,17 +70,22 @@ def show(
         _outcomes(path, as_json=as_json)
         return
     found = bad = 0
-    with opened(path) as read:
-        for number, body in enumerate((body for kind, body in records(read) if kind is Kind.ENTRY), 1):
-            try:
-                header, payload = entry(body)
-            except Malformed as error:
-                bad += 1
-                click.echo(f"sidecar: entry record {number}: {error}", err=True)
-                continue
-            if _wanted(header, payload, seq, decision, agent):
-                found += 1
-                _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
+    parts = streams(path)
+    for part in parts:
+        if len(parts) > 1 and not as_json:
+            click.echo(f"chain {part.chain}")
+        with part.open() as read:
+            entries = ((kind, body) for kind, body in records(read) if kind in (Kind.ENTRY, Kind.BARE))
+            for number, (kind, body) in enumerate(entries, 1):
+                try:
+                    header, payload = entry(body) if kind is Kind.ENTRY else withheld(body)
+                except Malformed as error:
+                    bad += 1
+                    click.echo(f"sidecar: entry record {number}: {error}", err=True)
+                    continue
+                if _wanted(header, payload, seq, decision, agent):
+                    found += 1
+                    _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
     if bad:
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
@@ -97,12 +103,16 @@ def _outcomes(path: Path, *, as_json: bool) -> None:
         click.echo(", ".join(f"{kind}: {number}" for kind, number in counts.items()))
 
 
-def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:
+def _wanted(
+    header: Header, payload: dict[str, Any] | None, seq: int | None, decision: str | None, agent: str | None
+) -> bool:
     if seq is not None and header.seq != seq:
         return False
-    if decision is not None and decision not in (payload.get("decision_id"), _approval_of(payload)):
+    if decision is not None and (
+        payload is None or decision not in (payload.get("decision_id"), _approval_of(payload))
+    ):
         return False
-    named = payload.get("agent")
+    named = None if payload is None else payload.get("agent")
     return agent is None or (isinstance(named, dict) and named.get("id") == agent)
 
 
@@ -111,13 +121,16 @@ def _approval_of(payload: dict[str, Any]) -> object:
     return payload["request"]["approval_of"] if payload["type"] == "DECISION" else None
 
 
-def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
+def _print(header: Header, payload: dict[str, Any] | None, *, as_json: bool, whole: bool) -> None:
     if as_json:
         reference = None if header.ref_seq == NO_SEQ else header.ref_seq
         about = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
         click.echo(dumps({**about, "wall_ns": str(header.wall_ns), "payload": payload}))
         return
     at = policy_time(header.wall_ns)[:23] + "Z"
+    if payload is None:
+        click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} (what it says is not here)")
+        return
     click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
         for sentence in story(payload) if header.type is EntryType.DECISION else ():

@@ -16,7 +16,7 @@ import click
 from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import FileSource
 from sidecar.ledger import ledger_stream
-from sidecar.verify.bundle import CASE
+from sidecar.verify.bundle_files import CASE
 from sidecar.verify.case import Case, parse_case
 from sidecar.verify.container import LOCAL_MAGIC, Content, directory
 

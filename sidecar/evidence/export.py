@@ -26,7 +26,8 @@ from sidecar.evidence.survey import Survey
 from sidecar.evidence.zipped import Zipped
 from sidecar.verify import Disclosure, Evidence, Worker, parse_disclosure
 from sidecar.verify.archived import wasm_of
-from sidecar.verify.bundle import BundleReport, StampCheck, verify_bundle
+from sidecar.verify.bundle import StampCheck, verify_bundle
+from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
 from sidecar.verify.container import directory
 

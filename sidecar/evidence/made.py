@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from sidecar.evidence.certificate import ExporterKey
 from sidecar.verify import Source
-from sidecar.verify.bundle import BundleReport
+from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import Case
 from sidecar.verify.container import Member
 
@@ -18,8 +18,8 @@ Content = bytes | Iterator[bytes]
 @dataclass(frozen=True, slots=True)
 class Made:
     """The case, the verdict on it (by the exporter's own trust file, if one was given: ``trust`` is its SHA-256 in
-    hex), its bytes and members, the digests of the files that are in it by now, and the key that certificates are signed
-    with, if any. ``notes``: what whoever exports should be told."""
+    hex), its bytes and members, the digests of the files that are in it by now, and the key that certificates are
+    signed with, if any. ``notes``: what whoever exports should be told."""
 
     case: Case
     report: BundleReport

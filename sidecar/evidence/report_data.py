@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar.verify.bundle import BundleReport
+from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import Case
 
 from . import rows, sentences
@@ -134,8 +134,8 @@ def _method(parts: Parts) -> dict[str, Any]:
         "method": (
             "The streams of this bundle were copied from the source entry by entry, then judged by the exporter's own "
             f"verifier as anybody's would, with {given}. What the verifier proves depends on what it is given: without "
-            "a key that the bytes fit the signatures, with a custodian's key or a disclosure also the origin of each HMAC, "
-            f"with receipts and a trust file also that nobody rewrote it since. It may be said: {report.claim}"
+            "a key that the bytes fit the signatures, with a custodian's key or a disclosure also the origin of each "
+            f"HMAC, with receipts and a trust file also that nobody rewrote it since. It may be said: {report.claim}"
         ),
         "commands": [
             "sidecar verify case.zip --trust trust.json",

@@ -111,7 +111,7 @@ def trust(*scribes: Scribe) -> bytes:
 
 
 def source(s: Scribe, log: Notary, segment: int, *, end: bool = False) -> Source:
-    """A chain as an exporter has it, with the receipt of one segment's seal, and of a roll-call if it ``end``s there."""
+    """A chain as an exporter has it, with the receipt of one segment's seal, and with ``end`` that of a roll-call."""
     receipts = [Receipt(f"seal-{segment}-1.tlog-proof", lambda: log.of_seal(s, segment))]
     if end:
         roll = log.call_roll(standing(s))
@@ -127,7 +127,12 @@ def source(s: Scribe, log: Notary, segment: int, *, end: bool = False) -> Source
 
 
 def bundle(
-    sources: list[Source], start: int, end: int, *, agents: tuple[str, ...] | None = None, keys: Disclosure | None = None
+    sources: list[Source],
+    start: int,
+    end: int,
+    *,
+    agents: tuple[str, ...] | None = None,
+    keys: Disclosure | None = None,
 ) -> Files:
     """A good bundle's files, without its documents."""
     order = Order(start, end, EXPORTED, "tests 1", ("ledger", "conformance"), "conformance", agents, disclosure=keys)

@@ -1,4 +1,4 @@
-"""Bundles by hand: files in, a container out that is right, or wrong in one chosen way. Independent of `sidecar.evidence`."""
+"""Bundles by hand: files in, a container out that is right, or wrong in one way. Independent of `sidecar.evidence`."""
 
 from __future__ import annotations
 
