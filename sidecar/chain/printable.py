@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
+from typing import Final
+
+_NOT_SHOWN: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
 
 
 def plain(text: object) -> str:
     """One line, without what could drive a terminal or turn its direction."""
-    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
+    line = str(text)
+    if line.isprintable():  # then no character is of those categories
+        return line
+    return "".join(" " if unicodedata.category(c) in _NOT_SHOWN else c for c in line)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
@@ -19,7 +17,9 @@ COLUMNS: Final = (
     "considered", "approvals", "executor", "outcome", "outcome_time", "outcome_by", "downstream_status", "response",
     "policy_revision", "policy_digest", "policy_commit", "policy_signer", "gaps",
 )  # fmt: skip
+_QUOTE: Final = '"'
 _FORMULA: Final = ("=", "+", "-", "@", "\uff1d", "\uff0b", "\uff0d", "\uff20")
+_SUSPECT: Final = frozenset((*_FORMULA, " ", "'", '"'))
 
 
 _AS_IT_IS: Final = ("decision_id", "action", "arguments", "context", "purpose", "effect", "cause")
@@ -36,15 +36,17 @@ def sheet(timelines: Sequence[Timeline]) -> Iterator[str]:
 
 def line(cells: Iterable[object]) -> str:
     """One record, each cell made safe."""
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\r\n").writerow([safe(cell) for cell in cells])
-    return out.getvalue()
+    return ",".join([_cell(safe(cell)) for cell in cells]) + "\r\n"
+
+
+def _cell(text: str) -> str:
+    return f'"{text.replace(_QUOTE, _QUOTE * 2)}"' if "," in text or _QUOTE in text else text
 
 
 def safe(cell: object) -> str:
     """A cell's text in one line; what a spreadsheet might compute gets an apostrophe (OWASP, "CSV Injection")."""
     text = plain("" if cell is None else cell)
-    return f"'{text}" if text.lstrip(" '\"").startswith(_FORMULA) else text
+    return f"'{text}" if text[:1] in _SUSPECT and text.lstrip(" '\"").startswith(_FORMULA) else text
 
 
 def _cells(row: Row) -> dict[str, object]:

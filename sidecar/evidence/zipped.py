@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Final
@@ -31,6 +32,7 @@ from sidecar.verify.container import (
     well_named,
 )
 
+_PIECE: Final = 1 << 20
 _TAIL: Final = 4  # members that follow the payload: the bag's own
 
 
@@ -98,14 +100,31 @@ class Zipped:
         bound on expansion allows."""
         start = self._start(name)
         packer = zlib.compressobj(1, zlib.DEFLATED, -15)
-        packed = Entry(self._out)
-        content = Entry(None)
+        packed, content = Entry(self._out), Entry(None)
+        pieces = bytearray()
 
-        def write(data: bytes) -> None:
+        def pack(data: bytes) -> None:
             content.write(data)
             packed.write(packer.compress(data))
 
-        yield write
+        with ThreadPoolExecutor(1) as thread:  # packing and hashing take as long as making what is packed
+            under_way: Future[None] | None = None
+
+            def hand_over() -> Future[None]:
+                nonlocal under_way
+                if under_way is not None:
+                    under_way.result()
+                under_way = thread.submit(pack, bytes(pieces))
+                pieces.clear()
+                return under_way
+
+            def write(data: bytes) -> None:
+                pieces.extend(data)
+                if len(pieces) >= _PIECE:
+                    hand_over()
+
+            yield write
+            hand_over().result()
         packed.write(packer.flush())
         if content.size > most_from(packed.size):
             raise UsageError(f"{name} repeats itself more than the bundle's format allows; export a smaller window")
