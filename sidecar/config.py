@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sidecar.chain.retention import PROFILES
 from sidecar.errors import UsageError
 
 MIB = 1024 * 1024
@@ -52,7 +53,7 @@ class Config:
     custodians: tuple[str, ...] = ()
     custody_mode: str = "any"
     authority: str = ""
-    retention: str = "default"
+    retention: str = "default"  # or eu-ai-act, hipaa, sec-17a-4: before its period nothing may be pruned
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
     enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
@@ -108,6 +109,7 @@ class Config:
         in_range("signature_window", self.signature_window, 1, 300)
         in_range("permit_seconds", self.permit_seconds, 1, 3_600)
         _choice("engine", self.engine, ("opa", "wasm"))
+        _choice("retention", self.retention, tuple(PROFILES))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
         in_range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)

@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from sidecar.chain.entry import HEADER_SIZE, TAG_SIZE, EntryType, Header
+from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
-from sidecar.errors import Malformed
-
-
-def withheld(body: bytes) -> tuple[Header, None]:
-    """Header of a bare entry, whose payload is not here. Raises Malformed."""
-    if len(body) != HEADER_SIZE + TAG_SIZE:
-        raise Malformed("a bare entry is a header and a tag")
-    return Header.decode(body[:HEADER_SIZE]), None
 
 
 def entries_of(read: Callable[[int], bytes], kind: EntryType) -> Iterator[tuple[Header, dict[str, Any]]]:

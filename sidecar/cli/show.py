@@ -14,14 +14,13 @@ from typing import Any
 
 import click
 
-from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
-from sidecar.cli.reading import withheld
 from sidecar.cli.sources import opened, streams, with_progress
 from sidecar.cli.story import story
 from sidecar.cli.words import plain, summary
@@ -75,10 +74,12 @@ def show(
         if len(parts) > 1 and not as_json:
             click.echo(f"chain {part.chain}")
         with part.open() as read:
-            entries = ((kind, body) for kind, body in records(read) if kind in (Kind.ENTRY, Kind.BARE))
-            for number, (kind, body) in enumerate(entries, 1):
+            for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
                 try:
-                    header, payload = entry(body) if kind is Kind.ENTRY else withheld(body)
+                    if kind is Kind.BARE:
+                        found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
+                        continue
+                    header, payload = entry(body)
                 except Malformed as error:
                     bad += 1
                     click.echo(f"sidecar: entry record {number}: {error}", err=True)
@@ -103,16 +104,12 @@ def _outcomes(path: Path, *, as_json: bool) -> None:
         click.echo(", ".join(f"{kind}: {number}" for kind, number in counts.items()))
 
 
-def _wanted(
-    header: Header, payload: dict[str, Any] | None, seq: int | None, decision: str | None, agent: str | None
-) -> bool:
+def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:
     if seq is not None and header.seq != seq:
         return False
-    if decision is not None and (
-        payload is None or decision not in (payload.get("decision_id"), _approval_of(payload))
-    ):
+    if decision is not None and decision not in (payload.get("decision_id"), _approval_of(payload)):
         return False
-    named = None if payload is None else payload.get("agent")
+    named = payload.get("agent")
     return agent is None or (isinstance(named, dict) and named.get("id") == agent)
 
 
@@ -121,22 +118,38 @@ def _approval_of(payload: dict[str, Any]) -> object:
     return payload["request"]["approval_of"] if payload["type"] == "DECISION" else None
 
 
-def _print(header: Header, payload: dict[str, Any] | None, *, as_json: bool, whole: bool) -> None:
+def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
     if as_json:
-        reference = None if header.ref_seq == NO_SEQ else header.ref_seq
-        about = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
-        click.echo(dumps({**about, "wall_ns": str(header.wall_ns), "payload": payload}))
+        click.echo(dumps({**_about(header), "payload": payload}))
         return
-    at = policy_time(header.wall_ns)[:23] + "Z"
-    if payload is None:
-        click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} (what it says is not here)")
-        return
-    click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} {summary(header.type.name, payload)}")
+    click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
         for sentence in story(payload) if header.type is EntryType.DECISION else ():
             click.echo(f"          {plain(sentence)}")
         for name, value in _flat(payload, ""):
             click.echo(f"          {plain(name)}: {plain(value)}")
+
+
+def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: bool) -> bool:
+    """An entry whose payload was pruned, if it is one that is wanted; whose it was cannot be told."""
+    header = Header.decode(tagged(body)[0])
+    if not all_of_them or seq not in (None, header.seq):
+        return False
+    if as_json:
+        click.echo(dumps({**_about(header), "payload": None}))
+    else:
+        click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} its payload is not here")
+    return True
+
+
+def _about(header: Header) -> dict[str, Any]:
+    reference = None if header.ref_seq == NO_SEQ else header.ref_seq
+    place = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
+    return {**place, "wall_ns": str(header.wall_ns)}
+
+
+def _at(header: Header) -> str:
+    return policy_time(header.wall_ns)[:23] + "Z"
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

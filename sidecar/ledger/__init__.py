@@ -10,6 +10,7 @@ from sidecar.ledger.epoch import WrapSeed
 from sidecar.ledger.founding import create
 from sidecar.ledger.ledger import Entry, Ledger, Proof, Usage
 from sidecar.ledger.options import Options
+from sidecar.ledger.pruning import Cut, carry_out
 from sidecar.ledger.reader import ledger_stream
 from sidecar.ledger.shipping import Left
 from sidecar.ledger.store import has_ledger
@@ -17,6 +18,7 @@ from sidecar.ledger.writer import Position
 
 __all__ = [
     "Clock",
+    "Cut",
     "Draft",
     "Entry",
     "Ledger",
@@ -29,6 +31,7 @@ __all__ = [
     "SystemClock",
     "Usage",
     "WrapSeed",
+    "carry_out",
     "create",
     "has_ledger",
     "ledger_stream",
