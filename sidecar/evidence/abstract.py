@@ -69,6 +69,7 @@ class Abstract:
     sealed_last: int | None = None
     crashed: list[int] = field(default_factory=list)
     genesis: dict[str, Any] | None = None
+    allowed: list[dict[str, Any]] = field(default_factory=list)
     _shadow: dict[int, dict[str, Any]] = field(default_factory=dict)
 
     def record(self, kind: Kind, body: bytes) -> None:
@@ -78,6 +79,8 @@ class Abstract:
                 self._seal(Seal.parse(note.parse(body).text))
             elif kind is Kind.GENESIS:
                 self.genesis = parse_payload(EntryType.GENESIS, body)
+            elif kind is Kind.AUTHORITY and len(self.allowed) < _MOST and (act := rows.authority(body)) is not None:
+                self.allowed.append(act)
         except Malformed:
             return  # `judged` has it
 
@@ -184,6 +187,7 @@ class Abstract:
             "identity": genesis["identity"],
             "custodians": [_custodian(each) for each in custodians],
             "authority": genesis["authority"],
+            "allowed": self.allowed,
             "produced": list(self.epochs),
             "sealed": {"segments": self.sealed, "first": first, "last": last, "crashed": self.crashed},
         }

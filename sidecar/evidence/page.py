@@ -72,6 +72,8 @@ def _about(timeline: Timeline) -> Iterator[str]:
     gaps = sum(row.gap for row in timeline.rows)
     window = f"From {_text(start)} to {_text(end)}"
     yield f"<p>{window}: {len(decisions):,} attempts ({effects}), {gaps:,} rows with gaps.</p>"
+    for act in read["allowed"]:
+        yield f"<p>{_text(sentences.allowed(act))}</p>"
     yield f'<p class="quiet">Chain {_text(read["chain"])}, {read["entries"]:,} entries read. As it is recorded: '
     yield "<code>sidecar verify</code> says whether that is true.</p>"
 

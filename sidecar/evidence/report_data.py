@@ -199,6 +199,7 @@ def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
         ["Custodians", "; ".join(keys) or "none: nobody can check HMACs"],
         ["Authority", mono(chain["authority"]) if chain["authority"] else "none: nothing may be erased or pruned"],
     ]
+    told += [["Allowed", f"{each['act']} at {each['time'][:19]}Z: {each['reason']}"] for each in chain["allowed"]]
     for log in chain["received"]:
         roll_call = f"; last roll-call {log['roll_call'][:19]}Z" if log["roll_call"] else ""
         told.append(

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sidecar.chain import delegation
+from sidecar.chain import authority_note, delegation
 from sidecar.chain.digests import arguments_digest
 from sidecar.chain.entry import Header
 from sidecar.chain.payload import policy_time
@@ -128,6 +128,16 @@ def _leave(text: str, giver: Payload) -> dict[str, Any]:
         "not_after": given.not_after,
         "key": given.key,
     }
+
+
+def authority(record: bytes) -> dict[str, Any] | None:
+    """What an authority note allows, when and why, unverified; None where it cannot be read."""
+    try:
+        grant = authority_note.read(record)
+    except Malformed:
+        return None
+    reason = getattr(grant.act, "reason", "")
+    return {"act": grant.note.act, "time": at(grant.note.time), "reason": reason}
 
 
 def _place(header: Header) -> dict[str, Any]:

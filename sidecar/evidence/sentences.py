@@ -77,6 +77,11 @@ def _decision(about: About) -> Lines:
         yield "GAP", gap
 
 
+def allowed(act: About) -> str:
+    """What the authority allowed to be taken away, or lost."""
+    return f"The authority allowed at {seconds(act['time'])}: {act['act']}: {act['reason']}"
+
+
 def principal(told: About) -> str:
     """Who, with what it was proved by."""
     who = f"{told['id']}{_roles(told['roles'])}"

@@ -22,6 +22,7 @@ from .replay import Range
 
 MAX_ROWS: Final = 100_000
 _MAX_BYTES: Final = 512 << 20  # of the payloads behind the rows
+_ACTS: Final = 100
 _SECOND: Final = 1_000_000_000
 _MOST_BEHIND: Final = _SECOND  # that the wall clock may depart from the boot-time clock (LEDGER.md, "Clock")
 
@@ -96,6 +97,7 @@ class _Account:
         self._entries = 0
         self._chain = b""
         self._trouble = ""
+        self._allowed: list[dict[str, Any]] = []
 
     # --- reading
 
@@ -104,6 +106,8 @@ class _Account:
             for kind, body in stream:
                 if kind is Kind.ENTRY:
                     self._entry(body)
+                elif kind is Kind.AUTHORITY and len(self._allowed) < _ACTS and (act := rows.authority(body)):
+                    self._allowed.append(act)
                 elif kind is Kind.BARE:
                     self._bare(body)
         except Malformed as error:
@@ -341,6 +345,7 @@ class _Account:
             "entries": self._entries,
             "first": None if first is None else {"seq": first.seq, "time": rows.at(first.wall_ns)},
             "last": None if last is None else {"seq": last.seq, "time": rows.at(last.wall_ns)},
+            "allowed": self._allowed,
             "verified": False,
         }
 

@@ -43,6 +43,8 @@ def _head(timeline: Timeline, width: int, style: Style) -> Iterator[str]:
     for line in _wrapped(f"Timeline of {within.agent or 'all agents'}, {window}", width, ""):
         yield style(line, "title")
     yield from _wrapped(f"chain {read['chain'][:16]}…, {read['entries']:,} entries read", width, "")
+    for act in read["allowed"]:
+        yield from _wrapped(sentences.allowed(act), width, "  ")
     yield from _wrapped("As it is recorded; sidecar verify says whether that is true.", width, "")
 
 

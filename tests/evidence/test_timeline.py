@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from sidecar.chain import strictjson
+from sidecar.chain.acts import Prune
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
@@ -175,6 +176,22 @@ def test_what_is_withheld_is_one_gap_in_its_place() -> None:
     gaps = [(row.seq, row.about["through"]) for row in account.rows if row.kind == "withheld"]
     assert gaps == [(5, 7), (12, 12)] and all(row.gap for row in account.rows if row.kind == "withheld")
     assert [row.seq for row in account.rows] == sorted(row.seq for row in account.rows)
+
+
+def test_what_the_authority_allowed_is_told() -> None:
+    s = Scribe(authority=True)
+    s.open()
+    s.policy()
+    s.outcome(s.decision())
+    s.seal("count")
+    s.grant(Prune(s.chain_id, (s.run(0, 0),), "the retention period is over"))
+    s.close()
+    account = told(s)
+    assert [(act["act"], act["reason"]) for act in account.read["allowed"]] == [
+        ("prune", "the retention period is over")
+    ]
+    said = "The authority allowed at 2026-01-01T00:00:01Z: prune: the retention period is over"
+    assert said in " ".join(line.strip() for line in text(account, 60)) and said in "".join(page([account]))
 
 
 def test_a_window_that_is_too_long_is_refused(whole: Day) -> None:
