@@ -32,9 +32,10 @@ _SHOWN = 160  # characters of a value
 def replay(path: Path, start: int | None, end: int | None, agent: str | None, as_json: bool) -> None:
     """Re-run recorded decisions by the policy that made them, and list what comes out otherwise.
 
-    Compared are effect, reasons, obligations, alternatives and the policy's whole result. Every mismatch is listed.
-    Of a policy that is not pure nothing is re-run, and a DENY for want of a decision is counted apart. Decisions by
-    the engine opa need the program opa on PATH. Whether the record is true, `sidecar verify` says.
+    PATH is a ledger directory, a segment file or an evidence bundle. Compared are effect, reasons, obligations,
+    alternatives and the policy's whole result. Every mismatch is listed. Of a policy that is not pure nothing is
+    re-run, and a DENY for want of a decision is counted apart. Decisions by the engine opa need the program opa on
+    PATH. Whether the record is true, `sidecar verify` says.
 
     Exit: 0 all came out the same; 1 mismatches; 3 something could not be re-run, or there was nothing; 2 usage.
 

@@ -33,9 +33,10 @@ _WIDEST = 110
 def command(path: Path, agent: str, start: int | None, end: int | None, form: str, out: Path | None) -> None:
     """Tell what an agent attempted in a window, and what came of it.
 
-    For each attempt: which policy judged it and why, what was considered instead, who approved, on whose behalf, what
-    was executed, blocked or failed, and what the downstream system answered. Gaps stand in their place: an allow
-    without an outcome, a sidecar that was down, a clock that jumped, entries that are not here, refused requests.
+    PATH is a ledger directory, a segment file or an evidence bundle. For each attempt: which policy judged it and
+    why, what was considered instead, who approved, on whose behalf, what was executed, blocked or failed, and what
+    the downstream system answered. Gaps stand in their place: an allow without an outcome, a sidecar that was down,
+    a clock that jumped, entries that are not here, refused requests.
 
     \b
     Example:

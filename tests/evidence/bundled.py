@@ -30,13 +30,17 @@ def source(s: Scribe) -> Source:
     return Source(opened)
 
 
-def exported(*scribes: Scribe, notes: list[str] | None = None, **changed: Any) -> dict[str, bytes]:
-    """The files of a bundle of all that these chains recorded, below `data/`; ``changed``: members of the order."""
+def exported(*scribes: Scribe, **changed: Any) -> dict[str, bytes]:
+    """The files of a bundle, those below `data/` without that."""
+    with zipfile.ZipFile(io.BytesIO(bundle(*scribes, **changed))) as read:
+        return {name.removeprefix("data/"): read.read(name) for name in read.namelist()}
+
+
+def bundle(*scribes: Scribe, **changed: Any) -> bytes:
+    """A bundle of all that these chains recorded; ``changed``: members of the order."""
     known = {"start": START - DAY, "end": START + DAY, "exported": START + 2 * DAY, "exporter": "sidecar 0.1.0"}
     order = Order(**{**known, "source": ("ledger", "/ledger"), "name": "case 7", "key": ExporterKey(KEY), **changed})
     with tempfile.TemporaryFile("w+b") as out:
-        _, _, told = export(order, [source(s) for s in scribes], out)  # type: ignore[arg-type]
-        if notes is not None:
-            notes += told
-        with zipfile.ZipFile(out) as read:
-            return {name.removeprefix("data/"): read.read(name) for name in read.namelist()}
+        export(order, [source(s) for s in scribes], out)  # type: ignore[arg-type]
+        out.seek(0)
+        return out.read()

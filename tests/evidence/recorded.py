@@ -43,9 +43,11 @@ def decisions_of(ledger: Path) -> list[Payload]:
     return [payload for header, payload in entries if header.type is EntryType.DECISION]
 
 
-def rewritten(decisions: Iterable[Payload], *, bundle: bytes | None = STARTER, **policy: Any) -> Scribe:
+def rewritten(
+    decisions: Iterable[Payload], *, bundle: bytes | None = STARTER, name: str = "alpha", **policy: Any
+) -> Scribe:
     """A whole ledger of these decisions, by a policy whose archived bundle is ``bundle``; ``policy``: its members."""
-    s = Scribe()
+    s = Scribe(name)
     s.open()
     given = list(decisions)
     if bundle is not None:

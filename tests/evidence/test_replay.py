@@ -17,6 +17,7 @@ from sidecar.evidence import Found, Range, Replay, Tally
 from sidecar.evidence.compare import same
 from sidecar.policy import GateSettings, find_opa
 from sidecar.policy.gate import build_files
+from tests.evidence.bundled import bundle
 from tests.evidence.recorded import Payload, by, changed, decisions_of, digest, recorded_ledger, rewritten
 from tests.needs import needs_program
 from tests.program import sidecar
@@ -193,6 +194,19 @@ def test_what_is_withheld_was_not_run_again(decisions: list[Payload]) -> None:
     found, tally = run(s)
     assert (found, tally.matched, tally.withheld, tally.exit_code) == ([], 2, 1, 3)
     assert run(s, Range(start=s.headers[5].wall_ns))[1].exit_code == 0
+
+
+def test_bundles_are_re_run_of_several_chains_and_of_one_agent(decisions: list[Payload], tmp_path: Path) -> None:
+    other = changed(decisions[1], "agent/id", "another-agent")
+    one, two = rewritten([decisions[0], other]), rewritten([decisions[2]], name="beta")
+    case = tmp_path / "case.zip"
+    case.write_bytes(bundle(one, two, agents=("billing-agent",)))
+    done = sidecar("replay", case, "--json")
+    found = json.loads(done.stdout)
+    assert (done.returncode, found["matched"], found["withheld"], found["findings"]) == (0, 2, 1, []), done.stderr
+    case.write_bytes(bundle(one, two))
+    found = json.loads(sidecar("replay", case, "--json").stdout)
+    assert (found["matched"], found["mismatched"], found["findings"][0]["seq"]) == (2, 1, 4)
 
 
 def test_damage_is_not_silence(decisions: list[Payload]) -> None:
