@@ -64,6 +64,18 @@ def _show() -> click.Command:
     return show
 
 
+def _replay() -> click.Command:
+    from sidecar.cli.replay import replay
+
+    return replay
+
+
+def _timeline() -> click.Command:
+    from sidecar.cli.timeline import command
+
+    return command
+
+
 def _keys() -> click.Command:
     from sidecar.cli.keys import keys
 
@@ -132,6 +144,8 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,
+    "replay": _replay,
+    "timeline": _timeline,
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,

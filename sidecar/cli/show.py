@@ -17,10 +17,10 @@ import click
 from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
+from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
-from sidecar.cli.reading import entry
 from sidecar.cli.sources import opened, streams, with_progress
 from sidecar.cli.story import moment, story
 from sidecar.cli.words import plain, summary

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import base64
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import plain as plain
 from sidecar.chain.statement import key_id
 
 if TYPE_CHECKING:  # gRPC is slow to import, and most commands do not need it
     from sidecar.client import Decision
 
 _MARKS = {"ALLOW": "ALLOW", "DENY": "DENY", "REQUIRE_APPROVAL": "NEEDS APPROVAL"}
-
-
-def plain(text: object) -> str:
-    """One line, without what could drive a terminal."""
-    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
 
 
 def decision_lines(decision: Decision) -> Iterable[str]:

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Final
@@ -31,6 +32,7 @@ from sidecar.verify.container import (
     well_named,
 )
 
+_PIECE: Final = 1 << 20
 _TAIL: Final = 4  # members that follow the payload: the bag's own
 
 
@@ -58,13 +60,15 @@ class _Written:
 class Entry:
     """A member that is being written."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO | None) -> None:
+        """``out`` None: it is only counted."""
         self._out = out
         self.crc, self.size, self.hash = 0, 0, sha256()
 
     def write(self, data: bytes) -> int:
         """More of its content."""
-        self._out.write(data)
+        if self._out is not None:
+            self._out.write(data)
         self.crc = zlib.crc32(data, self.crc)
         self.size += len(data)
         self.hash.update(data)
@@ -89,6 +93,47 @@ class Zipped:
         entry = Entry(self._out)
         yield entry
         self._done(_Written(name, STORED, entry.crc, entry.size, entry.size, start, entry.hash.hexdigest()))
+
+    @contextlib.contextmanager
+    def deflated(self, name: str) -> Iterator[Callable[[bytes], object]]:
+        """Write a member's content in pieces, deflated, however long: text that repeats itself less than the format's
+        bound on expansion allows."""
+        start = self._start(name)
+        packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+        packed, content = Entry(self._out), Entry(None)
+        pieces = bytearray()
+
+        def pack(data: bytes) -> None:
+            content.write(data)
+            packed.write(packer.compress(data))
+
+        with ThreadPoolExecutor(1) as thread:  # packing and hashing take as long as making what is packed
+            under_way: Future[None] | None = None
+
+            def hand_over() -> Future[None]:
+                nonlocal under_way
+                if under_way is not None:
+                    under_way.result()
+                under_way = thread.submit(pack, bytes(pieces))
+                pieces.clear()
+                return under_way
+
+            def write(data: bytes) -> None:
+                pieces.extend(data)
+                if len(pieces) >= _PIECE:
+                    hand_over()
+
+            yield write
+            hand_over().result()
+        packed.write(packer.flush())
+        if content.size > most_from(packed.size):
+            raise UsageError(f"{name} repeats itself more than the bundle's format allows; export a smaller window")
+        digest = content.hash.hexdigest()
+        self._done(_Written(name, DEFLATED, content.crc, packed.size, content.size, start, digest))
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 in hex of what was written below `data/`, by name."""
+        return {each.name: each.digest for each in self._members if each.name.startswith(PAYLOAD)}
 
     def add(self, name: str, content: bytes) -> None:
         """Write a whole member, deflated where that helps and the format allows it."""
@@ -125,8 +170,7 @@ class Zipped:
         ``info``: the content of `bag-info.txt`.
         """
         kept, end = list(self._members), self._end
-        listed = {each.name: each.digest for each in kept if each.name.startswith(PAYLOAD)}
-        self.add(MANIFEST, write_manifest(listed))
+        self.add(MANIFEST, write_manifest(self.digests()))
         self.add(BAGIT, DECLARATION)
         payload = [each.size for each in kept if each.name.startswith(PAYLOAD)]
         self.add(INFO, f"{info}Payload-Oxum: {sum(payload)}.{len(payload)}\n".encode())

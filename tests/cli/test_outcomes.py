@@ -12,8 +12,8 @@ import pytest
 
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
+from sidecar.chain.recorded import entry
 from sidecar.cli.outcomes import Outcomes
-from sidecar.cli.reading import entry
 from sidecar.errors import Malformed
 from tests.program import sidecar
 from tests.scribe import Scribe
