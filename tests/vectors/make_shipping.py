@@ -1,7 +1,7 @@
 """Writes `tests/vectors/shipping/`: what proto/SHIPPING.md says, in bytes, one chain's way to a collector.
 
-`.venv/bin/python -m tests.vectors.make_shipping` writes them anew. `tests/collector/test_shipping_vectors.py` fails where
-they are stale, computes what is signed again, and has both `sidecar.ship` and `sidecar.collector` go by them.
+`.venv/bin/python -m tests.vectors.make_shipping` writes them anew; `tests/collector/test_shipping_vectors.py` fails
+where they are stale, computes what is signed again, and has both `sidecar.ship` and `sidecar.collector` go by them.
 """
 
 from __future__ import annotations
