@@ -22,6 +22,7 @@ from sidecar.chain.stream import Kind
 from sidecar.collector import FleetLog
 from sidecar.collector.alarms import Alarms, alarm_text
 from sidecar.collector.index import Alarm, open_sqlite
+from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
@@ -95,11 +96,13 @@ def test_a_run_is_its_parcel_and_where_the_chain_stood(number: int, parcel: str)
 class Clocked:
     """A collector in memory whose clock stands where the vectors were made."""
 
-    def __init__(self, place: Path) -> None:
-        self.storage, self.index = MemoryStorage(), open_sqlite(place / "index.db")
+    def __init__(
+        self, place: Path, roll_seconds: float = 3_600, index: Callable[[SqlIndex], Any] = lambda it: it
+    ) -> None:
+        self.storage, self.index = MemoryStorage(), index(open_sqlite(place / "index.db"))
         self.log = FleetLog(self.storage, self.index, make_shipping.ORIGIN, LOG)
         self.sequencer = Sequencer(
-            self.log, self.storage, self.index, roll_seconds=3_600, now=lambda: NOW, on_refused=lambda _: None
+            self.log, self.storage, self.index, roll_seconds=roll_seconds, now=lambda: NOW, on_refused=lambda _: None
         )
         alarms = Alarms(self.index, make_shipping.ORIGIN, LOG, None, lambda: NOW)
         runs = Runs(self.storage)
