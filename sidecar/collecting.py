@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from sidecar.anchor import Chaser, Door
-from sidecar.anchoring import Anchors, timestamp_roots, witness_keys
+from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
 from sidecar.api import ServerTls, Transports, half
 from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
@@ -266,6 +266,7 @@ class Collector:
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)
+        ask_first(config, fleet, key)
         anchors: list[Anchors] = []
 
         def offer(signed: bytes) -> None:
@@ -282,7 +283,12 @@ class Collector:
             on_signed=offer,
         )
         proofs = Proofs(sequencer, index, len(config.witnesses))
-        anchors.append(Anchors(config, fleet, proofs))
+
+        def behind(error: LogRefused) -> None:
+            sequencer.refuse(error)
+            self._failed(loop, error)
+
+        anchors.append(Anchors(config, fleet, proofs, behind))
         if fleet.signed:
             offer(fleet.signed)
         webhook = Door(config.webhook) if config.webhook else None

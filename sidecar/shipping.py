@@ -12,7 +12,7 @@ from sidecar.chain import note
 from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.authority_note import Grant
 from sidecar.client import Source, Tls, TlsFiles, TlsSpiffe, open_source
-from sidecar.config import Config, read_file
+from sidecar.config import MIB, Config, read_file
 from sidecar.errors import LedgerError, Malformed, UsageError
 from sidecar.ledger import Ledger, Left
 from sidecar.ship import Backlog, Bounds, Confirmation, GrpcLink, Receipts, Shipper
@@ -74,12 +74,19 @@ class Shipping:
         bounds = Bounds(
             config.collector_max_unshipped_entries,
             config.collector_max_unshipped_seconds,
+            int(config.collector_max_unshipped_mib * MIB),
             config.collector_unshipped == "deny",
         )
         receipts = Receipts(Path(config.data_dir), self._key)
         if self._lost is not None:
             receipts.set_aside(self._lost)
-        self.backlog = Backlog(lambda: ledger.position().next_seq, bounds)
+
+        def recorded() -> tuple[int, int]:
+            at = ledger.position()
+            return at.next_seq, at.written
+
+        first, before = ledger.position().next_seq, ledger.usage().bytes_used
+        self.backlog = Backlog(recorded, bounds, first=first, before=before)
         self._shipper = Shipper(
             ledger.book(),
             ledger.left,
@@ -131,6 +138,11 @@ class Shipping:
     def unshipped_entries(self) -> int:
         """Entries that the collector has not acknowledged."""
         return self._at_work[1].entries
+
+    @property
+    def unshipped_bytes(self) -> int:
+        """Bytes of them, as they are stored."""
+        return self._at_work[1].size
 
     @property
     def unshipped_age_seconds(self) -> float:

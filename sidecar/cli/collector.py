@@ -6,12 +6,14 @@ import os
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.serve import start_log
 from sidecar.collecting import (
@@ -81,12 +83,13 @@ def serve(file: Path | None, **flags: Any) -> None:
 @settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(file: Path | None, as_json: bool, **flags: Any) -> None:
-    """Each chain's last head, lag and last seal in the log; alarms; the log's key."""
+    """Each chain's last head, lag, last seal in the log, and for how long what came after waits for one; alarms."""
     config = load_present(file, **flags)
     index = open_index(config)
     try:
-        now = time.time_ns()
-        chains = [
+        now, runs = time.time_ns(), Runs(open_storage(config))
+        alarmed = Counter((a.chain_id, a.kind) for a in index.alarms())
+        chains: list[dict[str, Any]] = [
             {
                 "chain": s.chain_id.hex(),
                 "epoch": s.epoch,
@@ -94,6 +97,7 @@ def status(file: Path | None, as_json: bool, **flags: Any) -> None:
                 "lag_seconds": None if s.time is None else round(max(0, now - s.time) / 1e9, 1),
                 "sealed": s.sealed,
             }
+            | _of_chain(runs, s, now, alarmed)
             for s in index.standings()
         ]
         alarms = [
@@ -111,9 +115,22 @@ def status(file: Path | None, as_json: bool, **flags: Any) -> None:
     for each in chains:
         said = "nothing yet" if each["seq"] is None else f"entry {each['seq']}, {each['lag_seconds']} s ago"
         sealed = "no seal yet" if each["sealed"] is None else f"segment {each['sealed']}"
-        click.echo(f"chain {each['chain']}  epoch {each['epoch']}  last {said}  in the log up to {sealed}")
+        age = each["unanchored_seconds"]
+        open_ = "nothing unanchored" if age is None else f"unanchored for {age} s"
+        raised = "".join(f"  {kind} {number}" for kind, number in each["alarms"].items())
+        click.echo(
+            f"chain {each['chain']}  epoch {each['epoch']}  last {said}  in the log up to {sealed}, {open_}{raised}"
+        )
     for alarm in alarms:
         click.echo(f"ALARM {alarm['kind']}  chain {alarm['chain']}: {alarm['detail']}")
+
+
+def _of_chain(runs: Runs, standing: Standing, now: int, alarmed: Counter[tuple[bytes, str]]) -> dict[str, Any]:
+    """For how long the oldest entry waits that no seal in the log covers, and the alarms of a chain by kind."""
+    first = None if standing.seq is None else runs.first_after(standing.chain_id, standing.sealed)
+    age = None if first is None else round(max(0, now - first) / 1e9, 1)
+    alarms = {kind: number for (chain, kind), number in sorted(alarmed.items()) if chain == standing.chain_id}
+    return {"unanchored_seconds": age, "alarms": alarms}
 
 
 @collector.command("trust")

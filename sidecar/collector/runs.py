@@ -7,7 +7,7 @@ import base64
 import struct
 import zlib
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from hashlib import sha256
 
 from sidecar.chain import note, payload, strictjson
@@ -205,6 +205,20 @@ class Runs:
                     if limit is not None and at >= limit:
                         break
                     yield record
+
+    def first_after(self, chain_id: bytes, sealed: int | None) -> int | None:
+        """wall_ns of the first entry held after a segment, None: there is none. Raises StorageError."""
+        chain = self.chain(chain_id)
+        newest = -1 if chain is None else self.newest(chain)
+        run = self.read(chain, newest) if chain is not None and newest >= 0 else None
+        if chain is None or run is None:
+            return None
+        held = replace(run.before, run=newest + 1)
+        place = (0 if sealed is None else sealed + 1, 0)
+        for kind, body in self.from_place(chain, place, held):
+            if kind in (Kind.ENTRY, Kind.BARE):
+                return Header.decode(tagged(body)[0]).wall_ns
+        return None
 
     def _between(
         self, chain: Chain, place: tuple[int, int], low: int, newest: int

@@ -58,7 +58,7 @@ class Sequencer:
         self._waiting: dict[bytes, bytes] = {}  # leaf hash to signed note
         self._roll: tuple[Roll, int] | None = None
         self._due = time.monotonic() + roll_seconds
-        self._ended = False
+        self._ended = self._refused = False
         self.failures = 0
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._thread.start()
@@ -82,6 +82,13 @@ class Sequencer:
         with self._wake:
             if not self._wake.wait_for(lambda: not self._waiting, SETTLED):
                 raise StorageError("the log does not grow; ask again")
+
+    def refuse(self, error: LogRefused) -> None:
+        """Sign nothing more: what is signed elsewhere shows that this is not the log that it was."""
+        log.critical("the log will not sign: %s", error)
+        with self._wake:
+            self._refused = self._ended = True
+            self._wake.notify_all()
 
     def close(self) -> None:
         """Log what waits, and stop."""
@@ -107,6 +114,8 @@ class Sequencer:
             with self._wake:
                 self._wake.wait_for(self._something, max(0.0, self._due - time.monotonic()))
                 ended = self._ended
+                if self._refused:
+                    return
                 if self._waiting and not ended:
                     self._wake.wait_for(lambda: self._ended, GATHER)
                 batch = dict(list(self._waiting.items())[:MAX_ENTRIES])

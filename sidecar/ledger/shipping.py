@@ -78,6 +78,10 @@ class Book:
         except Malformed as error:
             raise LedgerDamaged(f"segment {segment} cannot be shipped: {error}; run `sidecar verify`") from None
 
+    def size(self, first: int, after: int) -> int:
+        """Bytes of the entries from ``first`` up to ``after``."""
+        return sum(map(len, self._store.entries(first, max(0, after - first))))
+
     def first(self, segment: int) -> int:
         """The number of the entry that a segment starts with, up to the open one."""
         return first_of(self._store, segment)

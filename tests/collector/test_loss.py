@@ -70,6 +70,7 @@ def test_an_accepted_loss_from_refusal_to_verdict(tmp_path: Path) -> None:
     done = sidecar("collector", "reindex", "--data-dir", tmp_path / "collector", "--dev")
     assert done.returncode == 0, done.stderr
     assert status(tmp_path / "collector")["chains"][0]["seq"] == report["entries"] - 1
+    assert status(tmp_path / "collector")["chains"][0]["alarms"] == {"LOSS": 1}
 
 
 def loss(s: Scribe, kept: Position, lost: Position | None = None) -> AcceptLoss:
