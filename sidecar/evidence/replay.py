@@ -35,6 +35,7 @@ from .compare import (
     differing,
     undecided,
 )
+from .rows import sealed
 
 _SECONDS: Final = 10.0  # for one evaluation
 _AT_ONCE: Final = 16
@@ -213,7 +214,9 @@ class Replay:
         impure = tuple(sorted({*payload.get("impure_builtins", ()), *self._impure.get(digest, ())}))
         documents: tuple[dict[str, Any], ...] = ()
         trouble = ""
-        if not impure and _asks(payload):
+        if not impure and _asks(payload) and (hidden := sealed(payload)):
+            trouble = f"{len(hidden)} personal values of what the policy saw or said are sealed"
+        elif not impure and _asks(payload):
             try:
                 documents = tuple(self._inputs(payload)[_first(payload) :])
             except (Malformed, ValueError) as error:
