@@ -32,7 +32,8 @@ from sidecar.verify.container import (
     well_named,
 )
 
-_PIECE: Final = 1 << 20
+_PIECE: Final = 1 << 18
+_PACK: Final = 1 << 20
 _TAIL: Final = 4  # members that follow the payload: the bag's own
 
 
@@ -63,16 +64,23 @@ class Entry:
     def __init__(self, out: BinaryIO | None) -> None:
         """``out`` None: it is only counted."""
         self._out = out
+        self._held = bytearray()
         self.crc, self.size, self.hash = 0, 0, sha256()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> None:
         """More of its content."""
+        self._held += data
+        if len(self._held) >= _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what was held back: small pieces cost more than they weigh."""
         if self._out is not None:
-            self._out.write(data)
-        self.crc = zlib.crc32(data, self.crc)
-        self.size += len(data)
-        self.hash.update(data)
-        return len(data)
+            self._out.write(self._held)
+        self.crc = zlib.crc32(self._held, self.crc)
+        self.size += len(self._held)
+        self.hash.update(self._held)
+        self._held.clear()
 
 
 class Zipped:
@@ -92,6 +100,7 @@ class Zipped:
         start = self._start(name)
         entry = Entry(self._out)
         yield entry
+        entry.flush()
         self._done(_Written(name, STORED, entry.crc, entry.size, entry.size, start, entry.hash.hexdigest()))
 
     @contextlib.contextmanager
@@ -120,12 +129,14 @@ class Zipped:
 
             def write(data: bytes) -> None:
                 pieces.extend(data)
-                if len(pieces) >= _PIECE:
+                if len(pieces) >= _PACK:
                     hand_over()
 
             yield write
             hand_over().result()
         packed.write(packer.flush())
+        packed.flush()
+        content.flush()
         if content.size > most_from(packed.size):
             raise UsageError(f"{name} repeats itself more than the bundle's format allows; export a smaller window")
         digest = content.hash.hexdigest()
