@@ -35,6 +35,7 @@ from .compare import (
     differing,
     undecided,
 )
+from .range import Range
 from .rows import sealed
 
 _SECONDS: Final = 10.0  # for one evaluation
@@ -45,23 +46,6 @@ _ENGINES: Final = 3  # that are kept running
 
 Inputs = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 """The documents that the policy saw for a DECISION's payload: of the action, then of each alternative."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Which decisions: recorded at ``start`` or later and before ``end`` (ns since 1970), of one agent or of all."""
-
-    start: int | None = None
-    end: int | None = None
-    agent: str | None = None
-
-    def holds(self, header: Header, payload: Mapping[str, Any]) -> bool:
-        """Whether a decision is asked for."""
-        return self.covers(header.wall_ns) and self.agent in (None, payload["agent"]["id"])
-
-    def covers(self, wall_ns: int) -> bool:
-        """Whether a time lies in it."""
-        return (self.start is None or wall_ns >= self.start) and (self.end is None or wall_ns < self.end)
 
 
 @dataclass(frozen=True, slots=True)

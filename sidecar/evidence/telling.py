@@ -22,9 +22,9 @@ from .certificate import certificate, digest_of
 from .made import Content as Pieces
 from .made import Made
 from .ocsf import Events
+from .range import Range
 from .received import Received
 from .recorded import recorded
-from .replay import Range
 from .report import report
 from .report_data import Parts
 from .report_data import told as report_told

@@ -18,7 +18,7 @@ from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, UsageError
 
 from . import rows
-from .replay import Range
+from .range import Range
 
 MAX_ROWS: Final = 100_000
 _MAX_BYTES: Final = 512 << 20  # of the payloads behind the rows
