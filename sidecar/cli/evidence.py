@@ -65,12 +65,13 @@ def evidence() -> None:
     help="external: without openings of personal fields.",
 )
 @click.option("--trust", type=_file, help="A trust file: its copy goes in, and the bundle is judged by it.")
+@click.option("--lean", is_flag=True, help="Without OCSF events and entries.csv: a third less to do.")
 @click.option("--certificate-key", type=_file, help="The exporter's key: signs a certificate of custody that goes in.")
 @click.option("--receipt", "receipts", multiple=True, type=_file, help="A receipt that a caller kept. Repeatable.")
 def export(
     path: Path, start: int, end: int, agents: tuple[str, ...], name: str, out: Path, keys: tuple[str, ...],
     disclosure: Path | None, profile: str, trust: Path | None,
-    certificate_key: Path | None, receipts: tuple[Path, ...],
+    lean: bool, certificate_key: Path | None, receipts: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Write what chains recorded in a window, and all that is needed to judge it, into one zip file.
 
@@ -96,6 +97,7 @@ def export(
         None if disclosure is None else parse_disclosure(read_file(disclosure, "disclosure")), pinned,
         Evidence(partial(open_seed, private) if private else None, trust=known, check_timestamp=timestamp_check(known)),
         key=None if certificate_key is None else _exporter_key(certificate_key),
+        lean=lean,
     )  # fmt: skip
     size = max(1, sum(each.size for each in sources))
     with (

@@ -7,17 +7,22 @@ not be done, is not proved or is not there is counted and named in its place, ne
 size. No import of the collector: who calls hands in streams and receipts.
 """
 
+from typing import TYPE_CHECKING
+
 from .certificate import ExporterKey
-from .compare import Difference
 from .documents import DOCUMENTS, Document
 from .export import FileSource, Order, export
 from .made import Made
 from .page import page
-from .replay import Found, Range, Replay, Tally
+from .range import Range
 from .sheet import sheet
 from .source import Receipt, Records, Source
 from .timeline import Row, Timeline, timeline, timelines
 from .timeline_text import text
+
+if TYPE_CHECKING:
+    from .compare import Difference
+    from .replay import Found, Replay, Tally
 
 __all__ = [
     "DOCUMENTS",
@@ -43,3 +48,12 @@ __all__ = [
     "timeline",
     "timelines",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """What re-runs decisions is imported when used: it brings the policy engines, and most commands need none."""
+    if name in ("Difference", "Found", "Replay", "Tally"):
+        from . import replay
+
+        return getattr(replay, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

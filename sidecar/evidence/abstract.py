@@ -58,6 +58,8 @@ class Abstract:
     proofs: Counter[str] = field(default_factory=Counter)
     agents: Counter[str] = field(default_factory=Counter)
     without_payload: int = 0
+    sealed_values: int = 0
+    erasures: int = 0
     refusals: int = 0
     clock_steps: int = 0
     policies: dict[tuple[str, str], dict[str, Any]] = field(default_factory=dict)
@@ -100,6 +102,8 @@ class Abstract:
         if payload is None:
             self.without_payload += 1
             return
+        self.sealed_values += len(rows.sealed(payload))
+        self.erasures += header.type is EntryType.TOMBSTONE
         take = _TAKE.get(header.type)
         if take is not None:
             take(self, header, payload)

@@ -40,7 +40,7 @@ class Order:
     """What is wanted. Times are ns since 1970; ``start`` to ``end`` (excluded) the window; ``agents`` None: everything,
     else sorted. ``source``: kind and place, as `case.json` has them. ``keys`` or ``disclosure`` give segment keys.
     ``trust``: a trust file's bytes, to be copied in; ``evidence``: what the verdict is judged by. ``key`` signs the
-    certificate of custody.
+    certificate of custody. ``lean``: without events and entries, a third of the work.
     """
 
     start: int
@@ -57,6 +57,7 @@ class Order:
     evidence: Evidence = field(default_factory=Evidence)
     stamp_check: StampCheck = lambda _: None
     key: ExporterKey | None = None
+    lean: bool = False
 
 
 class FileSource:
@@ -101,7 +102,7 @@ def export(
     )  # fmt: skip
     trust = None if order.trust is None else sha256(order.trust).hexdigest()
     members = directory(FileSource(out))  # before documents are written over it
-    made = Made(case, report, FileSource(out), members, making.digests, order.key, trust)
+    made = Made(case, report, FileSource(out), members, making.digests, order.key, trust, order.lean)
     making.documents(made)
     return case, report, made.notes
 

@@ -19,7 +19,8 @@ Content = bytes | Iterator[bytes]
 class Made:
     """The case, the verdict on it (by the exporter's own trust file, if one was given: ``trust`` is its SHA-256 in
     hex), its bytes and members, the digests of the files that are in it by now, and the key that certificates are
-    signed with, if any. ``notes``: what whoever exports should be told."""
+    signed with, if any. ``lean``: without events and entries.
+    ``notes``: what whoever exports should be told."""
 
     case: Case
     report: BundleReport
@@ -28,4 +29,5 @@ class Made:
     digests: Callable[[], Mapping[str, str]] = dict
     key: ExporterKey | None = None
     trust: str | None = None
+    lean: bool = False
     notes: list[str] = field(default_factory=list)

@@ -69,11 +69,18 @@ class Events:
     def _about(self, entry: Recorded) -> Event:
         payload, header = entry.payload, entry.header
         take = _TAKE.get(header.type) if payload is not None else None
-        told = {"seq": str(header.seq), "segment": str(header.segment), "epoch": header.epoch, "type": header.type.name}
+        told: dict[str, Any] = {
+            "seq": str(header.seq),
+            "segment": str(header.segment),
+            "epoch": header.epoch,
+            "type": header.type.name,
+        }
         if header.ref_seq != NO_SEQ:
             told["about_seq"] = str(header.ref_seq)
         if entry.why:
             told["payload"] = entry.why
+        if payload is not None and (hidden := rows.sealed(payload)):
+            told["sealed"] = hidden
         if payload is None or take is None:
             made, more = _other(header.type, payload)
         else:

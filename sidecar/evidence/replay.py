@@ -35,6 +35,8 @@ from .compare import (
     differing,
     undecided,
 )
+from .range import Range
+from .rows import sealed
 
 _SECONDS: Final = 10.0  # for one evaluation
 _AT_ONCE: Final = 16
@@ -44,23 +46,6 @@ _ENGINES: Final = 3  # that are kept running
 
 Inputs = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 """The documents that the policy saw for a DECISION's payload: of the action, then of each alternative."""
-
-
-@dataclass(frozen=True, slots=True)
-class Range:
-    """Which decisions: recorded at ``start`` or later and before ``end`` (ns since 1970), of one agent or of all."""
-
-    start: int | None = None
-    end: int | None = None
-    agent: str | None = None
-
-    def holds(self, header: Header, payload: Mapping[str, Any]) -> bool:
-        """Whether a decision is asked for."""
-        return self.covers(header.wall_ns) and self.agent in (None, payload["agent"]["id"])
-
-    def covers(self, wall_ns: int) -> bool:
-        """Whether a time lies in it."""
-        return (self.start is None or wall_ns >= self.start) and (self.end is None or wall_ns < self.end)
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +198,9 @@ class Replay:
         impure = tuple(sorted({*payload.get("impure_builtins", ()), *self._impure.get(digest, ())}))
         documents: tuple[dict[str, Any], ...] = ()
         trouble = ""
-        if not impure and _asks(payload):
+        if not impure and _asks(payload) and (hidden := sealed(payload)):
+            trouble = f"{len(hidden)} personal values of what the policy saw or said are sealed"
+        elif not impure and _asks(payload):
             try:
                 documents = tuple(self._inputs(payload)[_first(payload) :])
             except (Malformed, ValueError) as error:

@@ -230,6 +230,8 @@ def _figures(abstracts: Sequence[Abstract]) -> dict[str, Any]:
     for label, number in (
         ("Requests refused", sum(each.refusals for each in abstracts)),
         ("Steps of the wall clock on record", sum(each.clock_steps for each in abstracts)),
+        ("Personal values that are sealed", sum(each.sealed_values for each in abstracts)),
+        ("Erasures", sum(each.erasures for each in abstracts)),
         ("Entries whose payload is not here", sum(each.without_payload for each in abstracts)),
     ):
         statistics.append([label, f"{number:,}"])
@@ -251,12 +253,16 @@ def _policy(known: Mapping[str, Any]) -> list[str]:
 
 def _notable(abstracts: Sequence[Abstract]) -> list[dict[str, Any]]:
     found = []
+    several = len(abstracts) > 1
     for kind, title in NOTABLE.items():
         count = sum(each.notable_counts[kind] for each in abstracts)
         kept = [row for each in abstracts for row in each.notable.get(kind, ())]
         if count:
             more = f" ({count:,}, the first {len(kept)} of them)" if count > len(kept) else f" ({count:,})"
-            shown = [[f"{row['time'][:19]}Z", str(row["seq"]), row["agent"] or "–", row["said"]] for row in kept]
+            shown = [
+                [f"{row['time'][:19]}Z", _entry(row["chain"], row["seq"], several), row["agent"] or "–", row["said"]]
+                for row in kept
+            ]
             found.append({"title": title + more, "rows": shown})
     return found
 
@@ -265,22 +271,28 @@ def _extract(timelines: Sequence[Timeline] | None) -> dict[str, Any]:
     if timelines is None:
         note = "The timeline of this bundle is too long for a document: ask sidecar timeline for an agent and a window."
         return {"extract_note": note, "extract": []}
-    every = [row for each in timelines for row in each.rows]
-    shown = [row for row in every if row.gap or row.kind == "decision"][:_EXTRACT]
+    every = [(each.read["chain"], row) for each in timelines for row in each.rows]
+    shown = [(chain, row) for chain, row in every if row.gap or row.kind == "decision"][:_EXTRACT]
+    several = len(timelines) > 1
     note = (
         f"The first {len(shown)} of {len(every):,} rows: attempts and gaps. timeline.json has all that belongs to them."
     )
-    return {"extract_note": note, "extract": [_row(row) for row in shown]}
+    return {"extract_note": note, "extract": [_row(row, _entry(chain, row.seq, several)) for chain, row in shown]}
 
 
-def _row(row: Any) -> list[str]:
+def _entry(chain: str, seq: int, several: bool) -> str:
+    """An entry's number; where there are several chains, with the beginning of its chain's id."""
+    return f"{chain[:8]}…/{seq}" if several else str(seq)
+
+
+def _row(row: Any, entry: str) -> list[str]:
     more = ""
     if row.kind == "decision":
         outcomes = [f"{each['status']}" for each in row.about["outcomes"]]
         behalf = [giver["id"] for giver in reversed(row.about["on_behalf_of"])]
         parts = [f"by {row.about['agent']['id']}", *(f"for {each}" for each in behalf), *outcomes, *row.about["gaps"]]
         more = f" ({'; '.join(parts)})"
-    return [sentences.seconds(rows.at(row.wall_ns)), str(row.seq), f"{'GAP: ' if row.gap else ''}{row.said}{more}"]
+    return [sentences.seconds(rows.at(row.wall_ns)), entry, f"{'GAP: ' if row.gap else ''}{row.said}{more}"]
 
 
 def _files(files: Mapping[str, str]) -> dict[str, Any]:

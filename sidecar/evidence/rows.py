@@ -46,6 +46,7 @@ def decision(header: Header, payload: Payload, policies: Mapping[tuple[str, str]
         "waits_for": payload["terms"],
         "asked_under": payload["approval"],
         "impure_builtins": payload.get("impure_builtins", []),
+        "sealed": sealed(payload),
         "approvals": [],
         "asked_again": [],
         "outcomes": [],
@@ -66,9 +67,8 @@ def policy(header: Header, payload: Payload) -> dict[str, Any]:
 
 def outcome(header: Header, payload: Payload, decided: str | None) -> dict[str, Any]:
     """What became of it. ``decided``: the arguments decided on, where they are known."""
-    changed = payload["arguments_digest"] is not None and decided is not None and (
-        payload["arguments_digest"] != arguments_digest(decided.encode()).hex()
-    )  # fmt: skip
+    acted_on = payload["arguments_digest"]  # None: not said; "": sealed
+    changed = bool(acted_on) and decided is not None and acted_on != arguments_digest(decided.encode()).hex()
     return {
         **_place(header),
         "status": payload["status"],
@@ -80,18 +80,29 @@ def outcome(header: Header, payload: Payload, decided: str | None) -> dict[str, 
         "duration_ns": payload["duration_ns"] or None,
         "under_permit": bool(payload["permit"]),
         "changed_arguments": changed,
+        "sealed": sealed(payload),
     }
 
 
 def approval(header: Header, payload: Payload) -> dict[str, Any]:
     """Who approved or rejected."""
-    return {**_place(header), "verdict": payload["verdict"], "by": who(payload["by"]), "comment": payload["comment"]}
+    told = {"verdict": payload["verdict"], "by": who(payload["by"]), "comment": payload["comment"]}
+    return {**_place(header), **told, "sealed": sealed(payload)}
 
 
 def rejected(header: Header, payload: Payload) -> dict[str, Any]:
     """A request, report or approval that was refused before it counted."""
     names = ("call", "code", "field", "cause", "peer", "principal", "decision_id", "count")
     return {**_place(header), **{name: payload[name] for name in names}}
+
+
+def sealed(payload: Payload) -> list[str]:
+    """Where personal values were taken out, as pointers into the payload and into the text there (LEDGER.md, "Personal
+    fields"); what they were is in no document."""
+    personal = payload.get("personal")
+    fields = personal.get("fields") if isinstance(personal, dict) else None
+    known = [each for each in fields if isinstance(each, dict)] if isinstance(fields, list) else []
+    return [f"{each.get('in', '')}{each.get('pointer', '')}" for each in known]
 
 
 def who(principal: Payload) -> dict[str, Any]:

@@ -41,6 +41,7 @@ def _decision(about: About) -> Lines:
     ):
         if text:
             yield label, text
+    yield from _sealed(about)
     for reason in about["reasons"]:
         yield "because", f"{reason['message']} ({reason['code']})"
     yield "policy", _judged_by(about)
@@ -71,10 +72,17 @@ def _decision(about: About) -> Lines:
         yield "outcome", _outcome(each)
         if each["response"]:
             yield "answered", each["response"]
+        yield from _sealed(each)
     if not about["outcomes"] and about["effect"] != "ALLOW" and about["enforced"]:
         yield "outcome", "not permitted, so nothing is reported of it"
     for gap in about["gaps"]:
         yield "GAP", gap
+
+
+def _sealed(about: About) -> Lines:
+    if about["sealed"]:
+        count = f"{len(about['sealed'])} personal value{'s' * (len(about['sealed']) > 1)}"
+        yield "sealed", f"{count}, not shown: {', '.join(about['sealed'])}"
 
 
 def allowed(act: About) -> str:

@@ -22,9 +22,9 @@ from .certificate import certificate, digest_of
 from .made import Content as Pieces
 from .made import Made
 from .ocsf import Events
+from .range import Range
 from .received import Received
 from .recorded import recorded
-from .replay import Range
 from .report import report
 from .report_data import Parts
 from .report_data import told as report_told
@@ -39,10 +39,13 @@ _PIECE: Final = 1 << 20
 def tell(made: Made) -> Iterator[tuple[str, Pieces]]:
     """Names below `data/` and contents. A report is left out, and that is noted, where Typst is not installed."""
     telling = _Telling(made)
-    with tempfile.SpooledTemporaryFile(_SPOOL) as sheet:
-        yield "events.ocsf.jsonl", telling.events(sheet)
-        sheet.seek(0)
-        yield "entries.csv", iter(partial(sheet.read, _PIECE), b"")
+    if made.lean:
+        telling.figures()
+    else:
+        with tempfile.SpooledTemporaryFile(_SPOOL) as sheet:
+            yield "events.ocsf.jsonl", telling.events(sheet)
+            sheet.seek(0)
+            yield "entries.csv", iter(partial(sheet.read, _PIECE), b"")
     told = telling.timelines()
     if told is not None:
         yield "timeline.json", dumps(_one_or_all(told)) + b"\n"
@@ -71,6 +74,12 @@ class _Telling:
         self._external = made.case.profile == EXTERNAL
         self.abstracts = [Abstract(claim.chain_id.hex()) for claim in made.case.claims]
 
+    def figures(self) -> None:
+        """Take the figures alone."""
+        for abstract in self.abstracts:
+            for entry in recorded(self._watched(abstract)):
+                abstract.take(entry)
+
     def events(self, sheet: IO[bytes]) -> Iterator[bytes]:
         """The lines of the events; on the way the sheet is written and the figures are taken."""
         made = self._made
@@ -93,6 +102,8 @@ class _Telling:
         agents = self._made.case.agents
         told: list[Timeline] = []
         left = MOST_ROWS
+        if sum(sum(abstract.effects.values()) for abstract in self.abstracts) > left:
+            return None  # a row for each decision at least
         try:
             for abstract in self.abstracts:
                 within = Range(agent=agents[0] if agents is not None and len(agents) == 1 else None)

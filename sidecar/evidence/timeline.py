@@ -18,7 +18,7 @@ from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, UsageError
 
 from . import rows
-from .replay import Range
+from .range import Range
 
 MAX_ROWS: Final = 100_000
 _MAX_BYTES: Final = 512 << 20  # of the payloads behind the rows
@@ -196,7 +196,7 @@ class _Account:
 
     def _outcome(self, header: Header, payload: Mapping[str, Any]) -> None:
         row = self._decisions.get(header.ref_seq)
-        decided = None if row is None else row.about["arguments"]
+        decided = None if row is None or row.about["sealed"] else row.about["arguments"]
         told = rows.outcome(header, payload, decided)
         if row is not None:
             self._hold(header)
@@ -269,7 +269,9 @@ class _Account:
 
     def _tombstone(self, header: Header, payload: Mapping[str, Any]) -> None:
         if self._range.covers(header.wall_ns):
-            self._row("erasure", header, "personal values were erased, by the authority's order")
+            subject = payload.get("subject", "")
+            said = f"the personal values of the data subject {subject} were erased, with the authority's leave"
+            self._row("erasure", header, said, about={"subject": subject})
 
     _TAKE: Final[Mapping[EntryType, Callable[[_Account, Header, Mapping[str, Any]], None]]] = {
         EntryType.DECISION: _decision,

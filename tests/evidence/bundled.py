@@ -24,10 +24,10 @@ def source(s: Scribe) -> Source:
     data = s.stream()
 
     @contextlib.contextmanager
-    def opened() -> Iterator[Records]:
+    def opened(_: int = 0) -> Iterator[Records]:
         yield records(io.BytesIO(data).read)
 
-    return Source(opened)
+    return Source(opened, opened)
 
 
 def exported(*scribes: Scribe, **changed: Any) -> dict[str, bytes]:

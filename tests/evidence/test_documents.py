@@ -299,6 +299,13 @@ def test_the_timeline_in_a_bundle_is_of_all_its_chains(files: dict[str, bytes], 
     ]
 
 
+def test_lean_is_without_events_and_entries_and_has_the_same_figures(files: dict[str, bytes], whole: Day) -> None:
+    lean = exported(whole.s, story(), lean=True)
+    assert {*files} - {*lean} == {"events.ocsf.jsonl", "entries.csv"}
+    assert lean["timeline.json"] == files["timeline.json"]
+    assert statement(lean)["predicate"] == statement(files)["predicate"]
+
+
 # --- profiles
 
 

@@ -51,7 +51,7 @@ def test_an_attempt_has_all_that_belongs_to_it(whole: Day) -> None:
     assert of["read"]["outcomes"][0] | {"by": None} == {
         "seq": done, "time": policy_time(whole.s.headers[done].wall_ns), "by": None,
         "status": "executed", "downstream_status": "200", "response": '{"name":"Acme GmbH"}', "response_digest": None,
-        "began": None, "duration_ns": "12400000", "under_permit": False, "changed_arguments": False,
+        "began": None, "duration_ns": "12400000", "under_permit": False, "changed_arguments": False, "sealed": [],
     }  # fmt: skip
     judged = of["read"]["policy"]
     assert (judged["entry"], judged["commit"]["id"][:7], judged["signer"]["principal"]) == (
