@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -64,6 +65,7 @@ class Anchors:
         ]
         self._rounds = Rounds(self._witnesses)
         self._authorities: list[Chaser[Any]] = list(_authorities(config, proofs))
+        self._lock, self._stamping = threading.Lock(), b""
 
     @property
     def all(self) -> list[Chaser[Any]]:
@@ -85,7 +87,10 @@ class Anchors:
         return Chaser(witness, got)
 
     def _have_stamped(self, shown: bytes) -> None:
-        for each in self._authorities if shown else ():
+        """Once, however often it is said."""
+        with self._lock:
+            new, self._stamping = shown not in (b"", self._stamping), shown
+        for each in self._authorities if new else ():
             each.offer(shown)
 
 
