@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from sidecar.anchor import Chaser, Door
-from sidecar.anchoring import Anchors, timestamp_roots, witness_keys
+from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
 from sidecar.api import ServerTls, Transports, half
 from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
@@ -30,6 +30,7 @@ from sidecar.collector.index import open_sqlite
 from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
+from sidecar.collector.pruning import kept_longer
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
@@ -41,7 +42,7 @@ from sidecar.web import Found, browsed
 log = logging.getLogger("sidecar.collector")
 
 PREFIX = "COLLECTOR_"
-_VKEY = "log.vkey"  # the log's verifier key, for those who pin it
+LOG_KEY_FILE = "log.vkey"  # the log's verifier key, for those who pin it
 _TICK = 1.0  # seconds between two looks for silence
 _BROWSERS = 64
 
@@ -125,7 +126,7 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
     """The log's key; made in the data directory where none is named and none is there. Raises UsageError."""
     path = Path(config.key_file) if config.key_file else Path(config.data_dir) / "log-key.pem"
     if not config.key_file and not path.exists():
-        if (path.parent / _VKEY).exists():
+        if (path.parent / LOG_KEY_FILE).exists():
             raise UsageError(f"{path} is gone, and there is a log signed by it: put it back")
         key = Ed25519PrivateKey.generate()
         write_secret(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -261,10 +262,11 @@ class Collector:
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         key = log_key(config)
         storage, index = open_storage(config), open_index(config)
-        (Path(config.data_dir) / _VKEY).write_text(f"{verifier_key(config)}\n")
+        (Path(config.data_dir) / LOG_KEY_FILE).write_text(f"{verifier_key(config)}\n")
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)
+        ask_first(config, fleet, key)
         anchors: list[Anchors] = []
 
         def offer(signed: bytes) -> None:
@@ -281,13 +283,18 @@ class Collector:
             on_signed=offer,
         )
         proofs = Proofs(sequencer, index, len(config.witnesses))
-        anchors.append(Anchors(config, fleet, proofs))
+
+        def behind(error: LogRefused) -> None:
+            sequencer.refuse(error)
+            self._failed(loop, error)
+
+        anchors.append(Anchors(config, fleet, proofs, behind))
         if fleet.signed:
             offer(fleet.signed)
         webhook = Door(config.webhook) if config.webhook else None
         alarms = Alarms(index, config.name, key, webhook, time.time_ns)
         rules = Rules(config.enrol_spiffe, config.dev)
-        runs = Runs(storage, kept)
+        runs = Runs(storage, kept, lambda chain: kept_longer(chain, int(time.time()), kept()))
         ingest = Ingest(runs, index, sequencer, alarms, rules, config.name, key, time.time_ns)
         return _Parts(storage, sequencer, proofs, alarms, ingest, anchors[0].all)
 

@@ -64,6 +64,18 @@ def _show() -> click.Command:
     return show
 
 
+def _replay() -> click.Command:
+    from sidecar.cli.replay import replay
+
+    return replay
+
+
+def _timeline() -> click.Command:
+    from sidecar.cli.timeline import command
+
+    return command
+
+
 def _keys() -> click.Command:
     from sidecar.cli.keys import keys
 
@@ -94,6 +106,12 @@ def _prune() -> click.Command:
     return prune
 
 
+def _loss() -> click.Command:
+    from sidecar.cli.loss import loss
+
+    return loss
+
+
 def _policy() -> click.Command:
     from sidecar.cli.policy import policy
 
@@ -104,6 +122,12 @@ def _collector() -> click.Command:
     from sidecar.cli.collector import collector
 
     return collector
+
+
+def _evidence() -> click.Command:
+    from sidecar.cli.evidence import evidence
+
+    return evidence
 
 
 def _bench() -> click.Command:
@@ -120,11 +144,15 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,
+    "replay": _replay,
+    "timeline": _timeline,
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,
     "authority": _authority,
+    "loss": _loss,
     "policy": _policy,
+    "evidence": _evidence,
     "prune": _prune,
     "bench": _bench,
     "collector": _collector,

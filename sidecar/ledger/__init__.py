@@ -8,7 +8,8 @@ from sidecar.ledger.clock import Clock, Moment, SystemClock
 from sidecar.ledger.draft import Draft, Recorded
 from sidecar.ledger.epoch import WrapSeed
 from sidecar.ledger.founding import create
-from sidecar.ledger.ledger import Entry, Ledger, Proof, Usage
+from sidecar.ledger.given import Entry, Proof, Usage
+from sidecar.ledger.ledger import Ledger
 from sidecar.ledger.options import Options
 from sidecar.ledger.pruning import Cut, carry_out
 from sidecar.ledger.reader import ledger_stream

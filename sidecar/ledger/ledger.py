@@ -9,12 +9,12 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
+from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
@@ -25,6 +25,7 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
@@ -36,46 +37,9 @@ from sidecar.ledger.store import LmdbStore, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
-Confirm = Callable[[Left], bool]
-"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One recorded entry: its parts as stored, the payload uncompressed."""
-
-    seq: int
-    segment: int
-    header: bytes
-    tag: bytes
-    salt: bytes
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """That an entry is leaf ``index`` under its segment's signed seal (RFC 6962 section 2.1.1)."""
-
-    leaf_input: bytes
-    index: int
-    path: list[bytes]
-    seal: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How much is taken, in bytes, and how far the ledger is.
-
-    ``bytes_left``: what entries may still take before they are refused, the reserve kept; negative once it is touched.
-    """
-
-    bytes_used: int
-    bytes_limit: int
-    bytes_free_on_disk: int
-    bytes_left: int
-    entries: int
-    segment: int
-    queue_depth: int
+Confirm = Callable[[Left], bool | Grant]
+"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest, or
+the grant by which it goes on though the collector had more of it."""
 
 
 class Ledger:
@@ -392,7 +356,8 @@ def _start(
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
     left = Left(chain, identity, store)
-    confirmed = confirm(left)
+    word = confirm(left)
+    loss = word if isinstance(word, Grant) else None
     room, memory = Room(directory, store, options), Memory(identity)
     if room.left() < 0:
         raise room.refusal()
@@ -400,9 +365,11 @@ def _start(
     ended = find_end(store, chain, identity, now.wall_ns)
     start = dataclasses.replace(
         ended.start, software=options.software, development=options.development, config=options.config,
-        unconfirmed=not confirmed,
+        unconfirmed=word is False, accepted_loss=None if loss is None else loss.hash,
     )  # fmt: skip
     batch = Batch()
+    if loss is not None:
+        batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
     if ended.crashed:
         batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
     epoch, last = begin(chain, start, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)

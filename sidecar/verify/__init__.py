@@ -5,6 +5,9 @@ ledger contains is never an exception, it is a finding at its place; what could 
 """
 
 from sidecar.verify.ahead import Piped, Worker
+from sidecar.verify.bundle import verify_bundle
+from sidecar.verify.bundle_report import BundleReport
+from sidecar.verify.container import Source
 from sidecar.verify.disclosure import Disclosure, parse_disclosure
 from sidecar.verify.evidence import Evidence, SeedOpener
 from sidecar.verify.judge import PROGRESS_EVERY, verify_stream
@@ -14,16 +17,19 @@ from sidecar.verify.trust import Trust, parse_trust
 __all__ = [
     "MAX_FINDINGS",
     "PROGRESS_EVERY",
+    "BundleReport",
     "Disclosure",
     "Evidence",
     "Finding",
     "Piped",
     "Report",
     "SeedOpener",
+    "Source",
     "Trust",
     "Verdict",
     "Worker",
     "parse_disclosure",
     "parse_trust",
+    "verify_bundle",
     "verify_stream",
 ]

@@ -119,9 +119,16 @@ class Authority:
 
     # --- pruning
 
+    def covers(self, kind: EntryType, segment: int) -> bool:
+        """Whether a note allows that an entry of this type and segment comes without its payload."""
+        return kind in PRUNABLE and bool(self._covering(segment))
+
+    def _covering(self, segment: int) -> tuple[int, ...]:
+        return tuple(i for i, (run, _) in enumerate(self._runs) if run.first <= segment <= run.last)
+
     def bare(self, kind: EntryType, segment: int, seq: int) -> None:
         """An entry whose payload is not here."""
-        covering = tuple(i for i, (run, _) in enumerate(self._runs) if run.first <= segment <= run.last)
+        covering = self._covering(segment)
         if kind not in PRUNABLE:
             reason = f"its payload is not here, and that of a {kind.name} must stay"
             self._findings.add(Verdict.INCOMPLETE, segment, seq, reason)
@@ -193,7 +200,7 @@ class Authority:
         until = f"entries up to {act.lost.seq - 1}" if act.lost.seq > act.kept.seq else "seals"
         reason = f"{until} that the collector had acknowledged were lost before this, which the authority accepted"
         reason = f"{reason}: {act.reason}"
-        self._findings.add(Verdict.INCOMPLETE, place, at, reason)
+        self._findings.add(Verdict.INCOMPLETE, place, at, reason, accepted=True)
 
     def lost(self, segment: int) -> bool:
         """Whether another history of this segment may be one that was lost."""

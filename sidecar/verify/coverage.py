@@ -25,11 +25,14 @@ class Coverage:
     anchored: int | None = None  # the last segment whose seal a pinned log holds
     complete: str | None = None  # when a roll-call of that log named the ledger's end
     asserted: int = 0
+    bare: int = 0  # entries whose payload is not here
+    tagless: int = 0  # of these, such as bear no agent's tag
+    held_out: int = 0  # bare entries whose agent tags were tried
     permits: int = 0
     grants: int = 0
-    bare: int = 0
     outcomes: int = 0
-    whole: bool = True
+    whole: bool = True  # from the chain's start on
+    single: bool = False  # one segment's file
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
     broken: bool = False
     epochs: int = 0
