@@ -1,0 +1,153 @@
+"""A ledger that lets go of what was receipted: what is left, what still works, what is refused, and how large it is."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from sidecar.chain.seeds import Custodian, Custody
+from sidecar.chain.stream import Kind
+from sidecar.errors import Gone, LedgerError, NotFound
+from sidecar.ledger import Keep, Ledger, Options
+from sidecar.verify import Verdict
+from tests.ledger.test_waiting import waits
+from tests.ledger.worlds import World, decision, decision_id, loaded, outcome
+
+MIB = 1 << 20
+
+
+def made(place: Path, keep: Keep, **more: int) -> World:
+    options = Options(**{"max_bytes": 64 * MIB, "reserve_bytes": MIB, "segment_entries": 5, **more}, keep=keep)  # type: ignore[arg-type]
+    world = World(place / "ledger", Custody("any", (Custodian("auditor", "hpke", b"a key"),)), options=options)
+    world.create()
+    return world
+
+
+def decide(ledger: Ledger, n: int, size: int = 100) -> int:
+    return ledger.append(decision(n, arguments=f'{{"noise":"{secrets.token_hex(size)}"}}')).result(60).seq
+
+
+@pytest.fixture
+def lived(tmp_path: Path) -> Iterator[tuple[World, Ledger]]:
+    """Seven segments in two epochs, of which the first five may go, being older than a nanosecond."""
+    world = made(tmp_path, Keep(ns=1))
+    ledger = world.open()
+    ledger.append(loaded()).result(60)
+    for n in range(12):
+        decide(ledger, n)
+    ledger.close()
+    ledger = world.open()
+    for n in range(12, 20):
+        decide(ledger, n)
+    world.clock.move(10**9)
+    yield world, ledger
+    ledger.close()
+
+
+def only_the_start_is_missing(world: World) -> int:
+    """INCOMPLETE at the very beginning and nothing else; the number of entries that are there."""
+    report = world.verify()
+    worse = [(f.verdict, f.segment, f.seq) for f in report.findings if f.verdict is not Verdict.UNANCHORED]
+    assert report.verdict is Verdict.INCOMPLETE and worse == [(Verdict.INCOMPLETE, 0, 0)], report.findings
+    return report.entries
+
+
+def test_what_is_left_verifies_and_says_that_it_is_not_whole(lived: tuple[World, Ledger]) -> None:
+    world, ledger = lived
+    whole = world.verify()
+    assert whole.verdict is Verdict.UNANCHORED
+    assert ledger.book().trim(2) == 9  # GENESIS, both OPEN and POLICY stay
+    assert only_the_start_is_missing(world) == whole.entries - 13
+    assert ledger.book().trim(2) == 0
+    assert ledger.book().trim(10**6) > 0
+    left = only_the_start_is_missing(world)
+    assert Kind.CONTEXT_SEAL in world.kinds() and 0 < left < 10
+
+
+def test_what_is_asked_for_and_gone_is_refused_clearly(lived: tuple[World, Ledger]) -> None:
+    _, ledger = lived
+    first = ledger.seq_of(decision_id(0))
+    entry = ledger.entry(first)
+    ledger.append(outcome(0, first)).result(60)
+    ledger.book().trim(4)
+    with pytest.raises(Gone, match="the collector has it"):
+        ledger.entry(first)
+    with pytest.raises(NotFound, match="the collector has them"):
+        ledger.seq_of(decision_id(0))
+    with pytest.raises(Gone):
+        ledger.prove(first)
+    with pytest.raises(Gone):
+        ledger.holds(first, entry.tag)
+    with pytest.raises(LedgerError, match="no longer kept here"):
+        ledger.book().shipment(0, first, 1_000)
+    assert ledger.seq_of(decision_id(19)) > first and ledger.about(first) == []
+    assert ledger.last_attached() == 5 or ledger.payload(ledger.last_attached() or 0)["type"] == "POLICY"
+    assert ledger.entry(0).seq == 0
+
+
+def test_it_starts_again_in_order_and_after_a_crash(lived: tuple[World, Ledger]) -> None:
+    world, ledger = lived
+    ledger.book().trim(10**6)
+    for n in range(20, 23):
+        decide(ledger, n)
+    crashed = world.snapshot("crashed")
+    ledger.close()
+    for each in (world, crashed):
+        again = each.open()
+        seq = decide(again, 50)
+        again.book().trim(10**6)
+        assert again.entry(seq).seq == seq
+        again.close()
+        only_the_start_is_missing(each)
+
+
+def test_what_waits_for_approval_stays(tmp_path: Path) -> None:
+    world = made(tmp_path, Keep(ns=1))
+    ledger = world.open()
+    for n in range(4):
+        decide(ledger, n)
+    waiting = ledger.append(waits(world, 4)).result(60).seq
+    for n in range(5, 20):
+        decide(ledger, n)
+    world.clock.move(10**9)
+    ledger.book().trim(10**6)
+    assert ledger.payload(waiting)["effect"] == "REQUIRE_APPROVAL"
+    world.clock.move(120 * 10**9)
+    decide(ledger, 30)
+    ledger.book().trim(10**6)
+    with pytest.raises(Gone):
+        ledger.entry(waiting)
+    ledger.close()
+
+
+def test_nothing_goes_that_is_young_or_not_receipted(tmp_path: Path) -> None:
+    world = made(tmp_path, Keep(ns=3_600 * 10**9))
+    ledger = world.open()
+    for n in range(12):
+        decide(ledger, n)
+    assert ledger.book().trim(10**6) == 0
+    world.clock.move(7_200 * 10**9)
+    assert ledger.book().trim(-1) == 0
+    assert world.verify().verdict is Verdict.UNANCHORED
+    assert ledger.book().trim(0) == 1 and ledger.book().trim(1) > 1  # the CLOSE of its founding; then decisions
+    ledger.close()
+
+
+def test_the_disk_is_bounded_under_load(tmp_path: Path) -> None:
+    """What goes makes room for what comes: the file stays below its bound, however much is recorded."""
+    world = made(tmp_path, Keep(size=2 * MIB), segment_entries=100)
+    ledger = world.open()
+    file, peak = tmp_path / "ledger" / "ledger.mdb", 0
+    for n in range(1_600):
+        ledger.append(decision(n, arguments=f'{{"noise":"{secrets.token_hex(1_500)}"}}'))
+        if n % 100 == 99:
+            decide(ledger, 10_000 + n)  # waits for all before it
+            ledger.book().trim(ledger.position().segment - 1)
+            peak = max(peak, ledger.usage().bytes_used)
+    # Each entry takes a page: without letting go 6.4 MiB.
+    assert MIB < peak < 3 * MIB and file.stat().st_size < 5 * MIB
+    ledger.close()
+    assert only_the_start_is_missing(world) < 700
