@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import secrets
 from collections.abc import Iterator
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 
 from sidecar.chain.seeds import Custodian, Custody
-from sidecar.chain.stream import Kind
+from sidecar.chain.stream import MAGIC, Kind, record, records
 from sidecar.errors import Gone, LedgerError, NotFound
-from sidecar.ledger import Keep, Ledger, Options
-from sidecar.verify import Verdict
+from sidecar.ledger import Keep, Ledger, Options, ledger_stream
+from sidecar.verify import Evidence, Verdict, verify_stream
 from tests.ledger.test_waiting import waits
-from tests.ledger.worlds import World, decision, decision_id, loaded, outcome
+from tests.ledger.worlds import World, decision, decision_id, loaded, naive_open, outcome
 
 MIB = 1 << 20
 
@@ -151,3 +152,26 @@ def test_the_disk_is_bounded_under_load(tmp_path: Path) -> None:
     assert MIB < peak < 3 * MIB and file.stat().st_size < 5 * MIB
     ledger.close()
     assert only_the_start_is_missing(world) < 700
+
+
+def test_a_false_context_is_found(lived: tuple[World, Ledger]) -> None:
+    """What stands for the segments that went is followed from the identity key: a bit altered, or a record less."""
+    world, ledger = lived
+    ledger.book().trim(2)
+    with ledger_stream(world.directory) as read:
+        found = list(records(read))
+    kinds = (Kind.GENESIS, Kind.EPOCH, Kind.OPEN, Kind.CONTEXT_SEAL)
+    context = [i for i, (kind, _) in enumerate(found) if kind in kinds]
+    assert len(context) >= 4
+
+    def verdict(changed: list[tuple[Kind, bytes]]) -> Verdict:
+        data = MAGIC + b"".join(record(kind, body) for kind, body in changed)
+        return verify_stream(BytesIO(data).read, Evidence(open_seed=naive_open)).verdict
+
+    assert verdict(found) is Verdict.INCOMPLETE
+    for i in context:
+        kind, body = found[i]
+        for at in (len(body) // 3, len(body) - 30):
+            edited = body[:at] + bytes((body[at] ^ 1,)) + body[at + 1 :]
+            assert verdict([*found[:i], (kind, edited), *found[i + 1 :]]) >= Verdict.TAMPERED, (kind, at)
+        assert verdict([*found[:i], *found[i + 1 :]]) >= Verdict.TAMPERED, kind
