@@ -171,7 +171,8 @@ def test_a_false_context_is_found(lived: tuple[World, Ledger]) -> None:
     assert verdict(found) is Verdict.INCOMPLETE
     for i in context:
         kind, body = found[i]
-        for at in (len(body) // 3, len(body) - 30):
+        # Of OPEN the wrapped seeds and the epoch note's name are held against something, the rest is only told.
+        for at in (len(body) // 3, *([] if kind is Kind.OPEN else [len(body) - 30])):
             edited = body[:at] + bytes((body[at] ^ 1,)) + body[at + 1 :]
             assert verdict([*found[:i], (kind, edited), *found[i + 1 :]]) >= Verdict.TAMPERED, (kind, at)
         assert verdict([*found[:i], *found[i + 1 :]]) >= Verdict.TAMPERED, kind
