@@ -14,6 +14,7 @@ from sidecar.ledger.port import Kept
 FILE: Final = "ledger.mdb"
 FORMAT_KEY: Final = b"format"
 KEPT_KEY: Final = b"kept"
+_COPIED_AT_ONCE: Final = 8 << 20
 
 
 def kept_of(txn: Any) -> Kept | None:
@@ -75,3 +76,17 @@ def is_own_file(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def copy_all(txn: Any, source: Any, new: Any, target: Any) -> None:
+    """All records of a database, in order, in commits of a bounded size."""
+    with txn.cursor(source) as cursor:
+        more = cursor.first()
+        while more:
+            size = 0
+            with new.begin(write=True) as writing:
+                while more and size < _COPIED_AT_ONCE:
+                    key, value = cursor.item()
+                    writing.put(key, value, db=target, append=True)
+                    size += len(value) + len(key)
+                    more = cursor.next()

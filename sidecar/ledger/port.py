@@ -101,8 +101,12 @@ class Store(Protocol):
         """How far :meth:`let_go` came."""
         ...
 
+    def in_use(self) -> int:
+        """Bytes of what is stored."""
+        ...
+
     def used(self) -> int:
-        """Bytes in use."""
+        """Bytes that cannot be written to now: in use, or freed and still held for a reader."""
         ...
 
     def tidy(self) -> None:

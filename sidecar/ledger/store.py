@@ -22,6 +22,7 @@ from sidecar.ledger.look import (
     FORMAT_KEY,
     KEPT_KEY,
     check_format,
+    copy_all,
     epoch_before,
     is_own_file,
     kept_of,
@@ -30,6 +31,7 @@ from sidecar.ledger.look import (
 from sidecar.ledger.port import Kept
 
 _GONE_KEY: Final = b"gone"
+_LATE: Final = 16  # commits that a reader of our own may be behind
 _FIXED_PAGES: Final = 8  # metas, the database of databases, the list of free pages
 _DATABASES: Final = (
     b"entries",
@@ -43,7 +45,6 @@ _DATABASES: Final = (
     b"authority",
 )
 _TYPE_AT: Final = 8  # of an entry's header
-_COPIED_AT_ONCE: Final = 8 << 20
 _FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 
 
@@ -237,7 +238,7 @@ class LmdbStore:
                 with self._env.begin() as txn:
                     for name in _DATABASES:
                         source = self._env.open_db(name, txn=txn, create=False)
-                        _copy(txn, source, new, new.open_db(name))
+                        copy_all(txn, source, new, new.open_db(name))
                 new.sync(True)
             finally:
                 new.close()
@@ -282,12 +283,27 @@ class LmdbStore:
             found = txn.get(_GONE_KEY)
             return 0 if found is None else seq_of(bytes(found))
 
-    def used(self) -> int:
-        """As :meth:`Store.used`: pages in use; LMDB gives none back to the disk but uses freed ones again."""
+    def in_use(self) -> int:
+        """As :meth:`Store.in_use`."""
         with _translated(), self._env.begin() as txn:
             stats = [txn.stat(db) for db in self._all]
         pages = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in stats)
         return (pages + _FIXED_PAGES) * self._page
+
+    def used(self) -> int:
+        """As :meth:`Store.used`. LMDB gives no page back to the disk, and uses freed ones again once no reader that
+        began before is left."""
+        with _translated():
+            taken = (int(self._env.info()["last_pgno"]) + 1) * self._page
+            if self._is_held() and (not self._env.reader_check() or self._is_held()):
+                return taken
+        return min(taken, self.in_use())
+
+    def _is_held(self) -> bool:
+        """Whether a reader that began long ago keeps freed pages from being used; one that died does too."""
+        last = int(self._env.info()["last_txnid"])
+        rows = [line.split() for line in self._env.readers().splitlines()[1:]]
+        return min((int(row[2]) for row in rows if row[2] != "-"), default=last) < last - _LATE
 
     def tidy(self) -> None:
         """As :meth:`Store.tidy`: frees the places of readers that died."""
@@ -347,20 +363,6 @@ def open_for_reading(directory: Path) -> tuple[lmdb.Environment, bool]:
             with contextlib.suppress(lmdb.Error):
                 return _environment(directory, 0, create=False, readonly=True), True
         return _environment(directory, 0, create=False, readonly=True, lock=False), False
-
-
-def _copy(txn: lmdb.Transaction, source: Any, new: lmdb.Environment, target: Any) -> None:
-    """All records of a database, in order, in commits of a bounded size."""
-    with txn.cursor(source) as cursor:
-        more = cursor.first()
-        while more:
-            size = 0
-            with new.begin(write=True) as writing:
-                while more and size < _COPIED_AT_ONCE:
-                    key, value = cursor.item()
-                    writing.put(key, value, db=target, append=True)
-                    size += len(value) + len(key)
-                    more = cursor.next()
 
 
 def _environment(

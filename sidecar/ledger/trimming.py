@@ -63,7 +63,7 @@ class Trimmer:
         last = self._opened() - 1  # the last sealed entry stays: a start after a crash goes on from it
         now = self._now()
         waiting = min(self._store.waiting(now, _MOST_WAITING), default=last)
-        over = self._store.used() - self._keep.size if self._keep.size else 0
+        over = self._store.in_use() - self._keep.size if self._keep.size else 0
         while found.segment <= receipted:
             signed = self._store.note(found.segment, NoteKind.SEAL)
             if signed is None:

@@ -11,7 +11,7 @@ import pytest
 
 from sidecar.chain.seeds import Custodian, Custody
 from sidecar.chain.stream import MAGIC, Kind, record, records
-from sidecar.errors import Gone, LedgerError, NotFound
+from sidecar.errors import Gone, LedgerError, LedgerFull, NotFound
 from sidecar.ledger import Keep, Ledger, Options, ledger_stream
 from sidecar.verify import Evidence, Verdict, verify_stream
 from tests.ledger.test_waiting import waits
@@ -179,3 +179,26 @@ def test_a_false_context_is_found(lived: tuple[World, Ledger]) -> None:
             edited = body[:at] + bytes((body[at] ^ 1,)) + body[at + 1 :]
             assert verdict([*found[:i], (kind, edited), *found[i + 1 :]]) >= Verdict.TAMPERED, (kind, at)
         assert verdict([*found[:i], *found[i + 1 :]]) >= Verdict.TAMPERED, kind
+
+
+def test_a_reader_that_stays_fills_the_ledger_and_ends_nothing(tmp_path: Path) -> None:
+    """Freed pages are not used again under a reader: then entries are refused in time, and taken again once it went."""
+    world = made(tmp_path, Keep(size=2 * MIB), max_bytes=6 * MIB, segment_entries=100)
+    ledger = world.open()
+
+    def load(first: int) -> int:
+        refused = 0
+        for n in range(first, first + 800):
+            future = ledger.append(decision(n, arguments=f'{{"noise":"{secrets.token_hex(1_500)}"}}'))
+            if n % 100 == 99:
+                refused += isinstance(future.exception(60), LedgerFull)
+                ledger.book().trim(ledger.position().segment - 1)
+        return refused
+
+    assert load(0) == 0
+    with ledger_stream(world.directory) as read:
+        assert read(1)  # the rest of it waits in a full pipe
+        assert load(1_000) > 0 and ledger.failure is None
+    assert load(2_000) == 0 and ledger.failure is None and world.failures == []
+    ledger.close()
+    only_the_start_is_missing(world)
