@@ -28,12 +28,14 @@ from sidecar.ledger.epoch import Entropy, WrapSeed, begin
 from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
+from sidecar.ledger.look import refuse_absent
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
-from sidecar.ledger.shipping import Book, Left
-from sidecar.ledger.store import LmdbStore, refuse_absent
+from sidecar.ledger.shipping import Book, Left, first_of
+from sidecar.ledger.store import LmdbStore
+from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
@@ -140,6 +142,9 @@ class Ledger:
     def _body(self, seq: int) -> bytes:
         body = self._store.entry(seq)
         if body is None:
+            kept = self._store.kept()
+            if kept is not None and seq < kept.seq:
+                raise Gone(f"seq: entry {seq} is no longer kept here; the collector has it")
             raise _absent(seq)
         return body
 
@@ -223,13 +228,20 @@ class Ledger:
         """As :meth:`find`. Raises NotFound where there is none."""
         seq = self.find(decision_id)
         if seq is None:
-            raise NotFound("decision_id: no such decision in this ledger")
+            kept = self._store.kept()
+            older = (
+                "" if kept is None else f"; entries before {kept.seq} are no longer kept here, the collector has them"
+            )
+            raise NotFound(f"decision_id: no such decision in this ledger{older}")
         return seq
 
     def holds(self, seq: int, leaf_hash: bytes) -> bool:
-        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none."""
+        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none, Gone for one that
+        is not kept here any more."""
         try:
             return self._tagged(seq)[1] == leaf_hash
+        except Gone:
+            raise
         except NotFound:
             return False
 
@@ -286,7 +298,12 @@ class Ledger:
 
     def book(self) -> Book:
         """What is shipped of it."""
-        return Book(self._store, self.position)
+
+        def opened() -> int:
+            return first_of(self._store, self.position().segment)
+
+        trimmer = Trimmer(self._store, self._options.keep, opened, lambda: self._clock.now().wall_ns)
+        return Book(self._store, self.position, trimmer)
 
     def end(self) -> None:
         """Write what waits, CLOSE and the last seal. What is there can still be read, up to :meth:`close`."""

@@ -9,7 +9,8 @@ from sidecar.chain.entry import EntryType
 from sidecar.errors import LedgerDamaged, LedgerError
 from sidecar.ledger import Ledger
 from sidecar.ledger.batch import Batch, about_key
-from sidecar.ledger.store import FILE, LmdbStore
+from sidecar.ledger.look import FILE
+from sidecar.ledger.store import LmdbStore
 from tests.ledger.test_faults import FAULTS, faulty
 from tests.ledger.worlds import PATIENCE, World, decision, outcome, refused
 
