@@ -9,16 +9,18 @@ import json
 from collections.abc import Callable
 from typing import Any
 
-from tests.conformance import case_claims, case_containers, case_damage  # noqa: F401  they register their bundles
+from tests.conformance import case_authority, case_claims, case_containers, case_damage  # noqa: F401  they register their bundles
 from tests.conformance.chains import (
+    approved,
     chain,
+    pruned,
     trust,
 )
 from tests.conformance.published import CASES, ids
 from tests.notary import Notary
 
 TRUST: dict[str, Callable[[], bytes]] = {
-    "trust.json": lambda: trust(chain()),
+    "trust.json": lambda: trust(chain(), pruned(), approved()),
     "trust-two.json": lambda: trust(chain(), chain("case-two")),
     "trust-no-log.json": lambda: _without_policy(),
     "trust-no-witness.json": lambda: _policy(Notary().policy()),
@@ -41,7 +43,7 @@ def expected() -> dict[str, Any]:
     table = {}
     for name, each in sorted(CASES.items()):
         due = each.due
-        chains = ids() if each.trust == "trust-two.json" else [chain().chain_id]
+        chains = ids() if each.trust == "trust-two.json" else [each.of().chain_id]
         place = {
             "chain": None if due.chain is None else chains[due.chain].hex(),
             "segment": due.segment,
