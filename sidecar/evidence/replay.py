@@ -42,6 +42,7 @@ _SECONDS: Final = 10.0  # for one evaluation
 _AT_ONCE: Final = 16
 _TOGETHER: Final = 256  # decisions held in memory
 _TOGETHER_BYTES: Final = 32 << 20  # of their payloads
+_MOST_KEPT: Final = 4 << 30  # bytes of bundles
 _ENGINES: Final = 3  # that are kept running
 
 Inputs = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
@@ -315,10 +316,13 @@ class _Engines:
         self._program, self._place, self._stack = program, place, stack
         self._running: OrderedDict[_Policy, tuple[Engine, contextlib.AsyncExitStack]] = OrderedDict()
         self._useless: dict[_Policy, str] = {}
+        self._kept = 0
 
     def keep(self, bundle: bytes) -> None:
-        """An attachment of the stream."""
-        (self._place / hashlib.sha256(bundle).hexdigest()).write_bytes(bundle)
+        """An attachment of the stream; beyond `_MOST_KEPT` bytes in all they are passed over, and so not here."""
+        self._kept += len(bundle)
+        if self._kept <= _MOST_KEPT:
+            (self._place / hashlib.sha256(bundle).hexdigest()).write_bytes(bundle)
 
     async def get(self, policy: _Policy) -> Engine:
         """The engine that decides by this policy. Raises PolicyLoadError or UsageError, each time anew."""
