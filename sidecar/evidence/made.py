@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from sidecar.evidence.certificate import ExporterKey
 from sidecar.verify import Source
@@ -20,7 +20,7 @@ class Made:
     """The case, the verdict on it (by the exporter's own trust file, if one was given: ``trust`` is its SHA-256 in
     hex), its bytes and members, the digests of the files that are in it by now, and the key that certificates are
     signed with, if any. ``lean``: without events and entries.
-    ``notes``: what whoever exports should be told."""
+    ``note`` takes what whoever exports should be told."""
 
     case: Case
     report: BundleReport
@@ -30,4 +30,4 @@ class Made:
     key: ExporterKey | None = None
     trust: str | None = None
     lean: bool = False
-    notes: list[str] = field(default_factory=list)
+    note: Callable[[str], object] = lambda _: None

@@ -60,7 +60,7 @@ def tell(made: Made) -> Iterator[tuple[str, Pieces]]:
     try:
         yield "report.pdf", report(report_told(parts), made.case.exported)
     except UsageError as error:
-        made.notes.append(f"report.pdf was left out: {error}")
+        made.note(f"report.pdf was left out: {error}")
 
 
 def _one_or_all(told: list[Timeline]) -> dict[str, Any]:
