@@ -103,7 +103,7 @@ def export(
     notes: list[str] = []
     with (
         _new(out) as file,
-        progress(3 * size, "exporting", quiet=False) as told,
+        progress(4 * size, "exporting", quiet=False) as told,
         verify_workers.started(verify_workers.suitable(size)) as workers,
     ):
         case, report = write_bundle(order, sources, file, told or (lambda _: None), workers, notes.append)

@@ -86,7 +86,7 @@ def export(
     order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = (),
     note: Callable[[str], object] = lambda _: None,
 ) -> tuple[Case, BundleReport]:  # fmt: skip
-    """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all three passes.
+    """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all passes.
     ``note`` takes what whoever exports should be told.
 
     Raises:
@@ -103,7 +103,18 @@ def export(
     )  # fmt: skip
     trust = None if order.trust is None else sha256(order.trust).hexdigest()
     members = directory(FileSource(out))  # before documents are written over it
-    made = Made(case, report, FileSource(out), members, making.digests, order.key, trust, order.lean, note)
+    made = Made(
+        case,
+        report,
+        FileSource(out, told),
+        members,
+        making.digests,
+        order.key,
+        trust,
+        order.lean,
+        order.evidence.check_timestamp,
+        note,
+    )
     making.documents(made)
     return case, report
 
