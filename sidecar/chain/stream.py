@@ -23,6 +23,7 @@ class Kind(enum.IntEnum):
     HEAD = 6
     SEAL = 7
     ATTACHMENT = 8
+    BARE = 9
     AUTHORITY = 11
 
 

@@ -18,7 +18,16 @@ from sidecar.cli.sources import opened, size_of, with_progress
 from sidecar.config import read_file
 from sidecar.custody import PrivateKey, open_seed
 from sidecar.errors import CustodianMissing, Malformed, UsageError
-from sidecar.verify import Evidence, Report, SeedOpener, Verdict, parse_disclosure, parse_trust, verify_stream
+from sidecar.verify import (
+    Evidence,
+    Report,
+    SeedOpener,
+    Verdict,
+    parse_disclosure,
+    parse_openings,
+    parse_trust,
+    verify_stream,
+)
 
 _T = TypeVar("_T")
 
@@ -27,6 +36,7 @@ _WORTH = {
     "non_repudiable": "non-repudiable (signed by a key you pinned)",
     "signed": "signed (by a key that only the ledger's own registry names)",
     "authenticated_in_transit": "authenticated in transit only",
+    "unopened": "signed, over personal fields that were not opened",
     "asserted": "asserted only",
 }
 _SHOWN = 50  # findings printed; --json has them all
@@ -55,6 +65,7 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
     type=_file,
     help="A receipt that a caller kept, or a receipt, consistency file or timestamp of the log. Repeatable.",
 )
+@click.option("--openings", type=_file, help="Salts and values of sealed personal fields.")
 @click.option(
     "--jobs", type=click.IntRange(1, 64), help="Processes that work on it. Default: one, for a large ledger one a CPU."
 )
@@ -65,6 +76,7 @@ def verify(
     disclosure: Path | None,
     trust: Path | None,
     receipts: tuple[Path, ...],
+    openings: Path | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -81,7 +93,7 @@ def verify(
     if keys and disclosure:
         raise UsageError("--custodian-key and --disclosure: give one of them")
     trouble: list[CustodianMissing] = []
-    evidence = _evidence(keys, disclosure, trust, held(path, receipts), trouble)
+    evidence = _evidence(keys, disclosure, trust, held(path, receipts), openings, trouble)
     count = jobs or verify_workers.suitable(size_of(path))
     with (
         opened(path) as read,
@@ -103,6 +115,7 @@ def _evidence(
     disclosure: Path | None,
     trust: Path | None,
     files: Held,
+    openings: Path | None,
     trouble: list[CustodianMissing],
 ) -> Evidence:
     pinned = _parsed(trust, "trust file", parse_trust) if trust else None
@@ -115,6 +128,7 @@ def _evidence(
         consistency=files.consistency,
         timestamps=files.timestamps,
         check_timestamp=timestamp_check(pinned),
+        openings=_parsed(openings, "openings", parse_openings) if openings else None,
     )
 
 

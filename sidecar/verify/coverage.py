@@ -26,6 +26,11 @@ class Coverage:
     complete: str | None = None  # when a roll-call of that log named the ledger's end
     asserted: int = 0
     permits: int = 0
+    opened: int = 0  # personal fields
+    sealed: int = 0
+    sealed_entries: int = 0
+    grants: int = 0
+    bare: int = 0
     whole: bool = True
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
     broken: bool = False
@@ -67,6 +72,10 @@ class Coverage:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
         if self.permits:
             lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
+        if self.opened:
+            lines.append(f"openings of {self.opened} sealed personal fields, and what their entries say with them")
+        if self.grants:
+            lines.append(f"authority notes by the key that GENESIS names: {self.grants}")
         if self.receipts:
             lines.append(f"receipts against their entries: {self.receipts}")
         if evidence.trust is not None:
@@ -79,7 +88,8 @@ class Coverage:
 
     def not_checked(self, evidence: Evidence) -> tuple[str, ...]:
         """Plain lines: what was not checked, and why."""
-        return (*self._keys(evidence), *self._outside(evidence), *self.unchecked)
+        bare = [f"{self.bare} payloads: they are not here"] if self.bare else []
+        return (*bare, *self._keys(evidence), *self._outside(evidence), *self.unchecked)
 
     def _keys(self, evidence: Evidence) -> list[str]:
         lines = []
@@ -106,6 +116,11 @@ class Coverage:
                 f"that nothing was added after {self.complete} and cut off since: only a later roll-call can tell"
             )
         lines.append("that an outcome refers to its decision: decisions are not remembered while reading")
+        if self.sealed:
+            lines.append(
+                f"{self.sealed} sealed personal fields of {self.sealed_entries} entries, and the digests, statements "
+                "and permits that need their values: there is no opening"
+            )
         if self.asserted:
             lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")
         if evidence.trust is None:
@@ -144,8 +159,9 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
     elif coverage.seeds or coverage.disclosed:
         tagged = "; the HMAC tags checked were made with the sidecar's own keys"
     keyless = "" if tagged else "; without a key nothing is said of the tags"
+    gone = f"; {coverage.bare} payloads are not here, and nothing is said of them" if coverage.bare else ""
     told = "; the receipts compared agree with what is recorded" if coverage.receipts else ""
-    return f"{signed}{tagged}{keyless}{told}. {_since(coverage)}"
+    return f"{signed}{gone}{tagged}{keyless}{told}. {_since(coverage)}"
 
 
 def _since(coverage: Coverage) -> str:

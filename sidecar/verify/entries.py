@@ -17,12 +17,14 @@ from sidecar.verify import approvals, contents, permits
 from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
+from sidecar.verify.receipts import WITHHELD, Decided
 from sidecar.verify.report import Verdict
 from sidecar.verify.state import Phase, State
 
+_BARE = contents.BARE
 _TAGGED = 216  # header and tag: the leaf's input
 _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
-_WALL, _MONO, _AGENT_TAG = 12, 13, 17
+_FIELDS, _WALL, _MONO, _AGENT_TAG = 11, 12, 13, 17
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
@@ -42,11 +44,15 @@ class Entries:
         self._last: Place = (0, 0)
         self._early: list[tuple[int, bytes]] = []
 
-    def feed(self, body: bytes, told: Told | None = None) -> None:
-        """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`)."""
+    def feed(self, body: bytes, told: Told | None = None, bare: bool = False) -> None:
+        """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`); ``bare``: it
+        comes without."""
         s = self._s
         s.coverage.entries += 1
-        if len(body) < contents.SHORTEST:
+        if bare:
+            s.coverage.bare += 1
+            told = _BARE
+        if len(body) != _TAGGED if bare else len(body) < contents.SHORTEST:
             self._unreadable(body)
             return
         fields = LAYOUT.unpack_from(body)
@@ -138,8 +144,10 @@ class Entries:
         value = self._judge(fields, body, told, condemned)
         if value is None:
             s.approvals.blind()
-        decided = None
-        if value is not None and fields[1] == _DECISION:
+        decided: Decided | None = None
+        if told is _BARE:
+            decided = WITHHELD
+        elif value is not None and fields[1] == _DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
         s.recent.append((leaf, s.last_clocks[0], decided))
         s.seq = seq + 1
@@ -166,10 +174,15 @@ class Entries:
             return None
         if kind not in _ORDINARY or s.due is not None or s.closed:
             self._placed(kind, fields[_COMMIT])
+        if told is _BARE:
+            s.authority.bare(kind, s.segment, s.seq)
         s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
-        if told is None or s.seq in s.receipts.due:  # a receipt is held against the whole payload
-            told = contents.read(kind, fields, body)
+        opening = None if told is _BARE else s.personal.given.entries.get(s.seq)
+        if told is None or opening is not None or (s.seq in s.receipts.due and told is not _BARE):
+            told = contents.read(kind, fields, body, opening)  # which tells the whole payload
         value = self._content(kind, fields[_AGENT_TAG], told)
+        if value is not None and (fields[_FIELDS] or opening is not None):
+            s.personal.entry(value, fields[_FIELDS], s.segment, s.seq)
         if s.seq == 0 or kind is _OPEN:
             self._begin(kind, value)
         elif kind is _CLOCK and value is not None:
@@ -178,6 +191,8 @@ class Entries:
 
     def _content(self, kind: EntryType, agent_tag: bytes, value: Told) -> dict[str, Any] | None:
         s = self._s
+        if value is _BARE:
+            return None
         if isinstance(value, Fault):
             s.say(value.verdict, s.seq, value.reason)
             return None
@@ -191,6 +206,8 @@ class Entries:
             self._permit(value["permit"])
         if kind in approvals.KINDS:
             s.approvals.entry(kind, value, s.segment, s.seq)
+        if kind is EntryType.TOMBSTONE:
+            s.personal.tombstone(value, s.segment, s.seq)
         if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
@@ -273,7 +290,7 @@ class Entries:
 
 def _committed_payload(fields: Fields, body: bytes) -> bytes | None:
     try:
-        return contents.read_payload(body, fields[_LENGTH], fields[_COMMIT])
+        return None if len(body) == _TAGGED else contents.read_payload(body, fields[_LENGTH], fields[_COMMIT])
     except (Malformed, Contradiction):
         return None
 

@@ -121,6 +121,7 @@ class Epochs:
         s.chain_id = named if data is None else payload.chain_id(data)
         s.receipts.belong(s.chain_id)
         s.anchors.belong(s.chain_id)
+        s.personal.belong(s.chain_id)
         s.keys.begin_segment(s.chain_id, s.segment)
 
     def genesis(self, value: Mapping[str, Any]) -> None:
@@ -128,6 +129,9 @@ class Epochs:
         s = self._s
         s.identity = bytes.fromhex(value["identity"])
         s.log = value["log"]
+        s.personal.genesis(value)
+        if s.chain_id is not None:
+            s.authority.known(s.chain_id, None if value["authority"] is None else bytes.fromhex(value["authority"]))
         try:
             s.custody = payload.custody_of(value)
         except Malformed as error:
@@ -162,6 +166,7 @@ class Epochs:
     def opening(self, value: Mapping[str, Any], seq: int) -> None:
         """An OPEN payload, from its entry or from context: hold it against the epoch note, open the seed."""
         s = self._s
+        s.authority.opened(value, s.segment, seq, s.note)
         if s.note is None or s.custody is None:
             s.coverage.leave(f"seeds of epoch {s.epoch}: no epoch note or custodian set to hold them against")
             return

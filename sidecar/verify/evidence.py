@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.chain.timestamp import Timestamp
 from sidecar.verify.disclosure import Disclosure
+from sidecar.verify.openings import Openings
 from sidecar.verify.trust import Trust
 
 SeedOpener = Callable[[Custody, bytes, int, Sequence[SealedShare]], bytes]
@@ -19,7 +20,8 @@ the keys held do not open this chain's seeds, `CustodyError` naming the custodia
 class Evidence:
     """``open_seed`` gives a custodian's view, ``disclosure`` an auditor's; ``receipts`` are signed heads as callers
     hold them; ``trust`` pins chain, identity key and log. ``logged`` are receipts of the fleet log (tlog-proofs), with
-    ``consistency`` files and ``timestamps`` beside them; ``check_timestamp`` checks one against the trusted roots."""
+    ``consistency`` files and ``timestamps`` beside them; ``check_timestamp`` checks one against the trusted roots.
+    ``openings`` are of sealed personal fields."""
 
     open_seed: SeedOpener | None = None
     disclosure: Disclosure | None = None
@@ -29,3 +31,4 @@ class Evidence:
     consistency: Sequence[bytes] = ()
     timestamps: Sequence[bytes] = ()
     check_timestamp: Callable[[Timestamp], int] | None = None
+    openings: Openings | None = None

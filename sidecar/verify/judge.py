@@ -56,12 +56,12 @@ class _Judge:
         self._context = Context(self._s, self._epochs)
 
     def read(self, stream: Iterable[tuple[Kind, bytes, Told | None]], progress: Callable[[int], None] | None) -> None:
-        s, feed, done, entry = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY
+        s, feed, done, entry, bare = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY, Kind.BARE
         for kind, body, told in stream:
             if s.phase is done:
                 raise Malformed("a record follows the seal of a segment file")
-            if kind is entry:
-                feed(body, told)
+            if kind is entry or kind is bare:
+                feed(body, told, kind is bare)
                 if progress is not None and s.coverage.entries % PROGRESS_EVERY == 0:
                     progress(s.coverage.entries)
             else:
@@ -74,9 +74,16 @@ class _Judge:
                 s.attachments.end()
             s.attachments.feed(body)
             return
+        if kind is Kind.AUTHORITY:
+            s.attachments.end()
+            if s.coverage.entries:
+                s.authority.end()
+            s.authority.feed(body)
+            return
         in_context = s.phase is Phase.CONTEXT or (s.phase is Phase.START and kind is Kind.GENESIS)
         if not in_context:
             s.attachments.end()
+            s.authority.end()
         if s.phase is Phase.CONTEXT or (s.phase is Phase.START and kind is Kind.GENESIS):
             self._context.feed(kind, body)
         elif kind is Kind.EPOCH:
@@ -104,8 +111,11 @@ class _Judge:
             s.attachments.finish()
         s.principals.finish()
         s.approvals.finish()
+        s.personal.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
         s.anchors.finish(whole=s.coverage.whole, broken=s.coverage.broken, following=s.seq)
+        pinned = s.evidence.trust is not None and s.evidence.trust.policy is not None
+        s.authority.finish(anchored=s.coverage.anchored, pinned=pinned)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None
         verdict = s.findings.worst()
         return Report(

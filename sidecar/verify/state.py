@@ -15,10 +15,12 @@ from sidecar.chain.seeds import Custody
 from sidecar.verify.anchors import Anchors
 from sidecar.verify.approvals import Approvals
 from sidecar.verify.attachments import Attachments
+from sidecar.verify.authority import Authority
 from sidecar.verify.clock import ClockRule
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.keys import Keyring
+from sidecar.verify.personal import PersonalFields
 from sidecar.verify.principals import Principals
 from sidecar.verify.receipts import Decided, Receipts
 from sidecar.verify.report import Findings, Verdict
@@ -48,8 +50,10 @@ class State:
         self.evidence = evidence
         self.keys = Keyring(evidence, self.findings, self.coverage)
         self.clock = ClockRule(self.findings)
-        self.receipts = Receipts(evidence.receipts, self.findings, self.coverage)
-        self.anchors = Anchors(evidence, self.findings, self.coverage)
+        self.personal = PersonalFields(evidence.openings, self.findings, self.coverage)
+        self.authority = Authority(self.findings, self.coverage, self.personal)
+        self.receipts = Receipts(evidence.receipts, self.findings, self.coverage, self.authority)
+        self.anchors = Anchors(evidence, self.findings, self.coverage, self.authority)
         self.attachments = Attachments(self.findings, self.coverage)
         self.principals = Principals(evidence.trust, self.findings, self.coverage)
         self.approvals = Approvals(self.principals, self.findings, self.coverage)
