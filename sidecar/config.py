@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sidecar.chain.retention import PROFILES
 from sidecar.errors import UsageError
 
 MIB = 1024 * 1024
@@ -52,7 +53,7 @@ class Config:
     custodians: tuple[str, ...] = ()
     custody_mode: str = "any"
     authority: str = ""
-    retention: str = "default"
+    retention: str = "default"  # or eu-ai-act, hipaa, sec-17a-4: before its period nothing may be pruned
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
     enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
@@ -60,6 +61,9 @@ class Config:
     tls_key_file: str = ""
     tls_client_ca_file: str = ""  # roots of callers' certificates, which they must show; empty: they show none
     spiffe_socket: str = ""  # the Workload API, in place of the three files above
+    personal_subject: str = ""  # JSON pointer to what names the data subject; empty: no personal fields are sealed
+    personal_fields: tuple[str, ...] = ()  # JSON pointers into /arguments, /context, /result, /response; or /purpose
+    personal_keys_dir: str = ""  # the data subjects' keys; empty: <data_dir>/subjects
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
     policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD
@@ -108,6 +112,7 @@ class Config:
         in_range("signature_window", self.signature_window, 1, 300)
         in_range("permit_seconds", self.permit_seconds, 1, 3_600)
         _choice("engine", self.engine, ("opa", "wasm"))
+        _choice("retention", self.retention, tuple(PROFILES))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
         in_range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)
@@ -130,6 +135,8 @@ class Config:
         in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()
         self._check_collector()
+        if self.personal_fields and not self.personal_subject:
+            raise UsageError("personal.subject is not set: name what says whose the personal fields are")
         if self.metrics:
             host_and_port("metrics", self.metrics)
         if not self.listen:

@@ -30,6 +30,7 @@ from sidecar.chain.head import Decided, Head, head_hash
 from sidecar.chain.limits import NO_SEQ, ZERO16, ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.permit import Permit
+from sidecar.chain.pruning import PRUNABLE
 from sidecar.chain.ratchet import Ratchet, SegmentKeys
 from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import Seal, Span, seal_hash
@@ -40,7 +41,6 @@ from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import CustodyError
 from sidecar.verify import Evidence, Piped, Report, verify_stream
 from sidecar.verify.ahead import work
-from sidecar.verify.authority import PRUNABLE
 from sidecar.verify.contents import Told
 
 START = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
@@ -200,8 +200,9 @@ class Scribe:
         identity: Ed25519PrivateKey | None = None,
         nonce: bytes | None = None,
         authority: bool = False,
+        retention: str = "default",
     ) -> None:
-        self.name = name
+        self.name, self.retention = name, retention
         self.authority = signing_key(name, "authority") if authority else None
         self.custody = Custody(mode, tuple(custodian(name, i) for i in range(custodians)))
         self.identity = identity or signing_key(name, "identity")
@@ -235,7 +236,7 @@ class Scribe:
             "custodians": each,
             "authority": None if self.authority is None else public(self.authority).hex(),
             "log": None,
-            "retention": "default",
+            "retention": self.retention,
         }
         return strictjson.dumps(value)
 

@@ -53,13 +53,11 @@ def _step(value: Any, token: str) -> Any:
 
 @dataclass(frozen=True, slots=True)
 class Spot:
-    """One value in a text: the pointer to it, its bytes from ``start`` to ``end``, excluded; of an object, its members'
-    ``names``."""
+    """One value in a text: the pointer to it, its bytes from ``start`` to ``end``, excluded."""
 
     pointer: str
     start: int
     end: int
-    names: tuple[str, ...] = ()
 
 
 def spots(text: bytes) -> list[Spot]:
@@ -74,26 +72,24 @@ def _spot(text: bytes, at: int, pointer: str, found: list[Spot | None]) -> int:
     token, start, end = _token(text, at)
     place = len(found)
     found.append(None)
-    names: list[str] = []
     if token in (b"{", b"["):
-        end = _inside(text, end, token == b"{", pointer, found, names)
-    found[place] = Spot(pointer, start, end, tuple(names))
+        end = _inside(text, end, token == b"{", pointer, found)
+    found[place] = Spot(pointer, start, end)
     return end
 
 
-def _inside(
-    text: bytes, at: int, is_object: bool, pointer: str, found: list[Spot | None], names: list[str]
-) -> int:  # fmt: skip
+def _inside(text: bytes, at: int, is_object: bool, pointer: str, found: list[Spot | None]) -> int:
     token, _, end = _token(text, at)
     index = 0
     while token not in (b"}", b"]"):
         if token == b",":
             at = end
+        step: object = index
         if is_object:
             name, _, at = _token(text, at)
-            names.append(json.loads(name))
+            step = json.loads(name)
             _, _, at = _token(text, at)
-        at = _spot(text, at, pointer + join([names[-1] if is_object else index]), found)
+        at = _spot(text, at, pointer + join([step]), found)
         index += 1
         token, _, end = _token(text, at)
     return end

@@ -88,6 +88,12 @@ def _approvals() -> click.Command:
     return approvals
 
 
+def _prune() -> click.Command:
+    from sidecar.cli.prune import prune
+
+    return prune
+
+
 def _policy() -> click.Command:
     from sidecar.cli.policy import policy
 
@@ -98,6 +104,12 @@ def _collector() -> click.Command:
     from sidecar.cli.collector import collector
 
     return collector
+
+
+def _subjects() -> click.Command:
+    from sidecar.cli.subjects import subjects
+
+    return subjects
 
 
 def _bench() -> click.Command:
@@ -119,6 +131,8 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "approvals": _approvals,
     "authority": _authority,
     "policy": _policy,
+    "prune": _prune,
+    "subjects": _subjects,
     "bench": _bench,
     "collector": _collector,
 }

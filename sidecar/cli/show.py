@@ -14,18 +14,21 @@ from typing import Any
 
 import click
 
-from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.reading import entry
+from sidecar.cli.sealed import Shown
 from sidecar.cli.sources import opened, with_progress
 from sidecar.cli.story import story
 from sidecar.cli.words import plain, summary
+from sidecar.config import read_file
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
+from sidecar.verify import Openings, parse_openings
 
 
 @click.command()
@@ -35,6 +38,12 @@ from sidecar.ledger import ledger_stream
 @click.option("--agent", metavar="ID", help="Only entries of this agent.")
 @click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
+@click.option(
+    "--openings",
+    "openings_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Openings of personal fields.",
+)
 @click.option("--outcomes", is_flag=True, help="Allows without outcome, outcomes without allow, changed arguments.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def show(
@@ -44,6 +53,7 @@ def show(
     agent: str | None,
     segment: int | None,
     out: Path | None,
+    openings_file: Path | None,
     outcomes: bool,
     as_json: bool,
 ) -> None:
@@ -68,22 +78,35 @@ def show(
             raise UsageError("--outcomes looks at all entries: give no --seq, --decision or --agent")
         _outcomes(path, as_json=as_json)
         return
+    openings = None if openings_file is None else _openings(openings_file)
+    sealed = Shown(openings, lambda: opened(path))
     found = bad = 0
     with opened(path) as read:
-        for number, body in enumerate((body for kind, body in records(read) if kind is Kind.ENTRY), 1):
+        for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
             try:
+                if kind is Kind.BARE:
+                    found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
+                    continue
                 header, payload = entry(body)
+                hidden = sealed.put_back(header, payload)
             except Malformed as error:
                 bad += 1
                 click.echo(f"sidecar: entry record {number}: {error}", err=True)
                 continue
             if _wanted(header, payload, seq, decision, agent):
                 found += 1
-                _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
+                _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
     if bad:
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
         raise NotFound(f"no such entry in {path}")
+
+
+def _openings(file: Path) -> Openings:
+    try:
+        return parse_openings(read_file(file, "openings"))
+    except Malformed as error:
+        raise UsageError(f"{file}: {error}") from None
 
 
 def _outcomes(path: Path, *, as_json: bool) -> None:
@@ -111,19 +134,42 @@ def _approval_of(payload: dict[str, Any]) -> object:
     return payload["request"]["approval_of"] if payload["type"] == "DECISION" else None
 
 
-def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
+def _print(
+    header: Header, payload: dict[str, Any], hidden: list[tuple[str, str]], *, as_json: bool, whole: bool
+) -> None:
+    """``hidden``: the sealed fields that are not shown, and why."""
     if as_json:
-        reference = None if header.ref_seq == NO_SEQ else header.ref_seq
-        about = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
-        click.echo(dumps({**about, "wall_ns": str(header.wall_ns), "payload": payload}))
+        more = {"hidden": dict(hidden)} if hidden else {}
+        click.echo(dumps({**_about(header), "payload": payload, **more}))
         return
-    at = policy_time(header.wall_ns)[:23] + "Z"
-    click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} {summary(header.type.name, payload)}")
+    click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
         for sentence in story(payload) if header.type is EntryType.DECISION else ():
             click.echo(f"          {plain(sentence)}")
-        for name, value in _flat(payload, ""):
+        for name, value in (*hidden, *_flat(payload, "")):
             click.echo(f"          {plain(name)}: {plain(value)}")
+
+
+def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: bool) -> bool:
+    """An entry whose payload was pruned, if it is one that is wanted; whose it was cannot be told."""
+    header = Header.decode(tagged(body)[0])
+    if not all_of_them or seq not in (None, header.seq):
+        return False
+    if as_json:
+        click.echo(dumps({**_about(header), "payload": None}))
+    else:
+        click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} its payload is not here any more")
+    return True
+
+
+def _about(header: Header) -> dict[str, Any]:
+    reference = None if header.ref_seq == NO_SEQ else header.ref_seq
+    place = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
+    return {**place, "wall_ns": str(header.wall_ns)}
+
+
+def _at(header: Header) -> str:
+    return policy_time(header.wall_ns)[:23] + "Z"
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

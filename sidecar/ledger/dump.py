@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sidecar.chain import note
-from sidecar.chain.entry import Header, StoredEntry
+from sidecar.chain.entry import TAGGED, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
@@ -82,6 +82,7 @@ def _whole(txn: Any, found: Databases) -> Iterator[tuple[Kind, bytes]]:
     notes = found.notes
     for _, attachment in _rising(txn, found.attachments, 32):
         yield Kind.ATTACHMENT, attachment
+    yield from _grants(txn, found)
     waiting = _rising(txn, found.entries, 8)
     key, body = next(waiting, (None, b""))
     for note_at, signed in _rising(txn, notes, 9):
@@ -89,12 +90,21 @@ def _whole(txn: Any, found: Databases) -> Iterator[tuple[Kind, bytes]]:
         if kind is not NoteKind.EPOCH:
             end = _end(txn, notes, segment)
             while key is not None and _belongs(seq_of(key), body, segment, end):
-                yield Kind.ENTRY, body
+                yield _form(body), body
                 key, body = next(waiting, (None, b""))
         yield _STREAM_KINDS[kind], signed
     while key is not None:
-        yield Kind.ENTRY, body
+        yield _form(body), body
         key, body = next(waiting, (None, b""))
+
+
+def _form(body: bytes) -> Kind:
+    return Kind.BARE if len(body) == TAGGED else Kind.ENTRY
+
+
+def _grants(txn: Any, found: Databases) -> Iterator[tuple[Kind, bytes]]:
+    for _, grant in _rising(txn, found.authority, 32):
+        yield Kind.AUTHORITY, grant
 
 
 def _belongs(seq: int, body: bytes, segment: int, end: int | None) -> bool:
@@ -128,10 +138,12 @@ def _segment(txn: Any, found: Databases, segment: int) -> Iterator[tuple[Kind, b
         attachment = txn.get(digest, db=found.attachments)
         if attachment is not None:
             yield Kind.ATTACHMENT, attachment
+    yield from _grants(txn, found)
     if segment == 0:
         yield Kind.EPOCH, _note(txn, notes, segment, NoteKind.EPOCH)
     for seq in range(seal.first, seal.first + seal.count):
-        yield Kind.ENTRY, _entry(txn, entries, seq)
+        body = _entry(txn, entries, seq)
+        yield _form(body), body
     head = txn.get(note_key(segment, NoteKind.HEAD), db=notes)
     if head is not None:
         yield Kind.HEAD, head

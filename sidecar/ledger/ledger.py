@@ -9,17 +9,25 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
-from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, payload_commit
+from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
 from sidecar.chain.seal import Seal
-from sidecar.errors import LedgerDamaged, LedgerError, Malformed, NotFound, ProofRejected, WrongState
+from sidecar.errors import (
+    Gone,
+    LedgerDamaged,
+    LedgerError,
+    Malformed,
+    NotFound,
+    ProofRejected,
+    SidecarError,
+    WrongState,
+)
 from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
@@ -31,51 +39,15 @@ from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
+from sidecar.ledger.sealing import Sealing, sealed
 from sidecar.ledger.shipping import Book, Left
 from sidecar.ledger.store import LmdbStore, refuse_absent
+from sidecar.ledger.views import Entry, Proof, Usage
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
 Confirm = Callable[[Left], bool]
 """Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One recorded entry: its parts as stored, the payload uncompressed."""
-
-    seq: int
-    segment: int
-    header: bytes
-    tag: bytes
-    salt: bytes
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """That an entry is leaf ``index`` under its segment's signed seal (RFC 6962 section 2.1.1)."""
-
-    leaf_input: bytes
-    index: int
-    path: list[bytes]
-    seal: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How much is taken, in bytes, and how far the ledger is.
-
-    ``bytes_left``: what entries may still take before they are refused, the reserve kept; negative once it is touched.
-    """
-
-    bytes_used: int
-    bytes_limit: int
-    bytes_free_on_disk: int
-    bytes_left: int
-    entries: int
-    segment: int
-    queue_depth: int
 
 
 class Ledger:
@@ -90,6 +62,11 @@ class Ledger:
         self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
+        self._sealing: Sealing | None = None
+
+    def seal_with(self, sealing: Sealing) -> None:
+        """From now on personal fields are sealed and put back by this. To be called before anything is recorded."""
+        self._sealing = sealing
 
     @classmethod
     def open(
@@ -124,13 +101,13 @@ class Ledger:
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
 
-        Its error is Malformed (nothing was written), LedgerFull (nothing was written), or LedgerError.
+        Its error is Malformed, LedgerFull or what sealing raises (nothing was written), or LedgerError.
         """
         future: Future[Recorded] = Future()
         future.set_running_or_notify_cancel()
         try:
-            self._writer.put(Item(prepare(draft, self._decision_at), future))
-        except (LedgerError, Malformed) as error:
+            self._writer.put(Item(prepare(sealed(draft, self._sealing, self._decision_at), self._decision_at), future))
+        except SidecarError as error:
             future.set_exception(error)
         return future
 
@@ -138,8 +115,10 @@ class Ledger:
         """As :meth:`append`, awaited. Cancelling the task only stops the waiting: the entry is whole, or not there.
 
         Raises:
-            Malformed, LedgerFull, LedgerError: as said there.
+            Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
+        if self._sealing is not None and draft.type in WITH_FIELDS:
+            draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
         waiter: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         self._writer.put(Item(prepare(draft, self._decision_at), waiter))
         return await waiter
@@ -152,16 +131,17 @@ class Ledger:
         """A recorded entry, its payload held against its commitment.
 
         Raises:
-            NotFound: there is none. LedgerDamaged: what is stored there is not an entry. LedgerError: closed.
+            NotFound: there is none. Gone: its payload was pruned. LedgerDamaged: what is stored there is not an entry.
+            LedgerError: closed.
         """
         if not 0 <= seq < self.position().next_seq:
             raise _absent(seq)
         return self._stored(seq)
 
     def _stored(self, seq: int) -> Entry:
-        body = self._store.entry(seq)
-        if body is None:
-            raise _absent(seq)
+        body = self._body(seq)
+        if len(body) == TAGGED:
+            raise Gone(f"seq: the payload of entry {seq} was pruned, with the authority's leave")
         try:
             stored = StoredEntry.parse(body)
             header = Header.decode(stored.header)
@@ -172,11 +152,32 @@ class Ledger:
             raise LedgerDamaged(f"entry {seq} is not what was written; run `sidecar verify`")
         return Entry(seq, header.segment, stored.header, stored.tag, stored.salt, payload)
 
-    def payload(self, seq: int) -> dict[str, Any]:
-        """A recorded entry's payload, read. Raises as :meth:`entry`."""
+    def _body(self, seq: int) -> bytes:
+        body = self._store.entry(seq)
+        if body is None:
+            raise _absent(seq)
+        return body
+
+    def _tagged(self, seq: int) -> tuple[Header, bytes]:
+        """Header and leaf of a durable entry, also of one whose payload was pruned."""
+        if not 0 <= seq < self.position().next_seq:
+            raise _absent(seq)
         try:
-            return strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
+            header, tag = tagged(self._body(seq))
+            return Header.decode(header), leaf(header, tag)
         except Malformed as error:
+            raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
+
+    def payload(self, seq: int) -> dict[str, Any]:
+        """A recorded entry's payload, read; with its personal fields, unless they were erased (`unopened`).
+
+        Raises as :meth:`entry`."""
+        try:
+            payload = strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
+            if self._sealing is not None and "personal" in payload:
+                self._sealing.open(seq, payload)
+            return payload
+        except (Malformed, ProofRejected) as error:
             raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
 
     def attachment(self, digest: bytes) -> bytes:
@@ -200,7 +201,7 @@ class Ledger:
         """The seq of a decision's entry, or None. The index is only a hint: what it points to is looked at.
 
         Raises:
-            LedgerDamaged: the index points to something else.
+            Gone: its payload was pruned. LedgerDamaged: the index points to something else.
         """
         try:
             key = UUID(decision_id)
@@ -223,7 +224,7 @@ class Ledger:
         found: list[tuple[int, EntryType]] = []
         for place, kind in self._store.about(seq):
             try:
-                header = Header.decode(self._stored(place).header)
+                header, _ = self._tagged(place)
             except NotFound:
                 raise _misled() from None
             if (header.ref_seq, header.type) != (seq, kind):
@@ -248,10 +249,9 @@ class Ledger:
     def holds(self, seq: int, leaf_hash: bytes) -> bool:
         """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none."""
         try:
-            found = self.entry(seq)
+            return self._tagged(seq)[1] == leaf_hash
         except NotFound:
             return False
-        return leaf(found.header, found.tag) == leaf_hash
 
     def recall(self, repeat_key: bytes) -> Recorded | None:
         """What was recorded under a repeat key, unless that is longer ago than is remembered.
@@ -290,20 +290,19 @@ class Ledger:
         Raises:
             NotFound: there is no such entry. WrongState: its segment is not sealed yet. LedgerDamaged: no proof fits.
         """
-        entry = self.entry(seq)
-        signed = self._store.note(entry.segment, NoteKind.SEAL)
+        header, its_leaf = self._tagged(seq)
+        signed = self._store.note(header.segment, NoteKind.SEAL)
         if signed is None:
-            raise WrongState(f"seq: segment {entry.segment} is not sealed yet; ask again within a minute")
+            raise WrongState(f"seq: segment {header.segment} is not sealed yet; ask again within a minute")
         try:
             seal = Seal.parse(note.parse(signed).text)
-            stored = [StoredEntry.parse(body) for body in self._store.entries(seal.first, seal.count)]
-            leaves = [leaf(s.header, s.tag) for s in stored]
+            leaves = [leaf(*tagged(body)) for body in self._store.entries(seal.first, seal.count)]
             index = seq - seal.first
             path = inclusion_path(leaves, index)
-            verify_inclusion(index, seal.count, leaf(entry.header, entry.tag), path, seal.root)
+            verify_inclusion(index, seal.count, its_leaf, path, seal.root)
         except (Malformed, ProofRejected, IndexError):
-            raise LedgerDamaged(f"segment {entry.segment} does not fit its seal; run `sidecar verify`") from None
-        return Proof(entry.header + entry.tag, index, path, signed)
+            raise LedgerDamaged(f"segment {header.segment} does not fit its seal; run `sidecar verify`") from None
+        return Proof(bytes(self._body(seq)[:TAGGED]), index, path, signed)
 
     def book(self) -> Book:
         """What is shipped of it."""
@@ -324,7 +323,7 @@ class Ledger:
 
     def began(self, seq: int = 0) -> int:
         """The wall clock of an entry, of the chain's first unless told, ns since 1970. Raises as :meth:`entry`."""
-        return Header.decode(self.entry(seq).header).wall_ns
+        return self._tagged(seq)[0].wall_ns
 
     @property
     def failure(self) -> LedgerError | None:
@@ -353,6 +352,8 @@ class Ledger:
     def _decision_at(self, seq: int) -> dict[str, Any] | None:
         try:
             entry = self.entry(seq)
+        except Gone:
+            raise
         except NotFound:
             return None
         if Header.decode(entry.header).type is not EntryType.DECISION:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import note
-from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf
+from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, tagged
 from sidecar.chain.head import Head
 from sidecar.chain.parcel import Record
 from sidecar.chain.seal import Seal
@@ -39,8 +39,7 @@ class Left:
         body = self._store.entry(seq)
         if body is None:
             return None
-        stored = StoredEntry.parse(body)
-        return leaf(stored.header, stored.tag)
+        return leaf(*tagged(body))
 
     def sign(self, message: bytes) -> bytes:
         """64 bytes by the identity key."""

@@ -16,7 +16,10 @@ from sidecar.chain.acts import AcceptLoss, Erase, Prune, Run
 from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import EntryType
 from sidecar.chain.epoch import EpochNote
+from sidecar.chain.pruning import PRUNABLE
+from sidecar.chain.retention import least_ns
 from sidecar.chain.rollcall import Standing
+from sidecar.chain.seal import Seal, seal_hash
 from sidecar.errors import Malformed, SignatureInvalid
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.personal import PersonalFields
@@ -25,8 +28,6 @@ from sidecar.verify.stamps import spelt
 
 MAX_NOTES: Final = 4_096
 MAX_BYTES: Final = 16 * 1024 * 1024
-PRUNABLE: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED})
-"""What payloads may be pruned of."""
 
 
 @dataclass(slots=True)
@@ -50,6 +51,8 @@ class Authority:
         self._over = False
         self._runs: list[tuple[Run, Grant]] = []
         self._confirmed: dict[int, bool] = {}  # by index of the run: whether the seal that it names is the ledger's
+        self._early: set[int] = set()  # runs that were allowed before the chain's retention profile does
+        self._least: int | None = 0
         self._groups: dict[tuple[int, ...], _Group] = {}
         self._grants: dict[bytes, Grant] = {}
         self.losses: list[tuple[AcceptLoss, int]] = []
@@ -77,9 +80,9 @@ class Authority:
         """Another record than context, attachments and authority notes was read."""
         self._over = True
 
-    def known(self, chain_id: bytes, key: bytes | None) -> None:
-        """GENESIS was read: the chain, and its authority's key, if it has one."""
-        self._key = chain_id, key
+    def known(self, chain_id: bytes, key: bytes | None, profile: str) -> None:
+        """GENESIS was read: the chain, its authority's key, if it has one, and its retention profile."""
+        self._key, self._least = (chain_id, key), least_ns(profile)
         self._settle()
 
     def _settle(self) -> None:
@@ -133,11 +136,13 @@ class Authority:
             group = self._groups.setdefault(covering, _Group((segment, seq), segment))
             group.last_segment, group.entries = segment, group.entries + 1
 
-    def sealed(self, segment: int, seal: bytes) -> None:
-        """A well-signed seal of the ledger, by the hash of its text."""
-        for i, (run, _) in enumerate(self._runs):
-            if run.last == segment:
-                self._confirmed[i] = run.seal == seal
+    def sealed(self, seal: Seal) -> None:
+        """A well-signed seal of the ledger."""
+        for i, (run, grant) in enumerate(self._runs):
+            if run.last == seal.segment:
+                self._confirmed[i] = run.seal == seal_hash(seal.text())
+                if self._least is not None and grant.note.time < seal.time + self._least:
+                    self._early.add(i)
 
     def finish(self, *, anchored: int | None, pinned: bool) -> None:
         """The stream is at its end. ``anchored``: the last segment that receipts of the ``pinned`` log cover."""
@@ -157,6 +162,10 @@ class Authority:
         known = [self._confirmed[i] for i in covering if i in self._confirmed]
         if known and not any(known) and len(known) == len(covering):
             return "payloads are not here, and the authority's note for it names the seal of another history"
+        if self._early.issuperset(covering):
+            return "payloads were pruned before the retention profile of the chain allows it"
+        if self._least is None:
+            self._coverage.leave("how long payloads had to stay: the retention profile is not known here")
         if not any(known):
             self._coverage.leave(f"that the note by which segment {group.first[0]} was pruned is of this history")
         if not pinned:

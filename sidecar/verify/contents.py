@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 
 from sidecar.chain import payload, personal
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
-from sidecar.chain.limits import NO_SEQ, ZERO16
+from sidecar.chain.limits import GENESIS_SEQ, NO_SEQ, ZERO16
 from sidecar.errors import Malformed, ProofRejected
 from sidecar.verify import leave, permits
 from sidecar.verify.receipts import request_digest
@@ -22,7 +22,6 @@ _EPOCH, _SEQ, _CHAIN = 4, 5, 7
 _COMMIT, _LENGTH, _FIELDS, _REF_SEQ, _AGENT_TAG = 9, 10, 11, 16, 17  # fields of the layout
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
-_GENESIS_SEQ = 0
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
 _TOLD = {
     EntryType.DECISION: (
@@ -114,7 +113,7 @@ def structure(fields: tuple[Any, ...]) -> EntryType:
     kind = header_type(fields)
     reference = fields[_REF_SEQ]
     if kind is EntryType.TOMBSTONE:
-        proper = reference == _GENESIS_SEQ
+        proper = reference == GENESIS_SEQ
     else:
         proper = kind is EntryType.DECISION or (reference != NO_SEQ) == (kind in _REFERRING)
     if not proper:

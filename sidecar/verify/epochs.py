@@ -131,7 +131,8 @@ class Epochs:
         s.log = value["log"]
         s.personal.genesis(value)
         if s.chain_id is not None:
-            s.authority.known(s.chain_id, None if value["authority"] is None else bytes.fromhex(value["authority"]))
+            key = None if value["authority"] is None else bytes.fromhex(value["authority"])
+            s.authority.known(s.chain_id, key, value["retention"])
         try:
             s.custody = payload.custody_of(value)
         except Malformed as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from sidecar.chain import acts, authority_note
+from sidecar.chain.retention import NEVER_ERASED
 from sidecar.errors import Malformed, SignatureInvalid
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.openings import ChainOpenings, Openings
@@ -14,9 +15,6 @@ from sidecar.verify.report import Findings, Verdict
 
 REMEMBERED: Final = 100_000
 """Subjects without opening that are remembered; entries of further ones are found INCOMPLETE at once."""
-
-RETAINED: Final = "sec-17a-4"
-"""The retention profile under which nothing is erased."""
 
 _MISSING: Final = "a personal field of subject {} has no opening, and no authority had it erased"
 
@@ -44,7 +42,7 @@ class PersonalFields:
     def genesis(self, value: Mapping[str, Any]) -> None:
         """A GENESIS payload in order."""
         self._authority = None if value["authority"] is None else bytes.fromhex(value["authority"])
-        self._retained = value["retention"] == RETAINED
+        self._retained = value["retention"] in NEVER_ERASED
 
     def entry(self, value: Mapping[str, Any], count: int, segment: int, seq: int) -> None:
         """One entry that may have sealed fields, ``count`` of them, its payload in order."""
@@ -98,7 +96,7 @@ class PersonalFields:
         """The authority signed this, as a TOMBSTONE there says, or a note of the stream."""
         subject = act.subject.hex()
         if self._retained:
-            reason = f"subject {subject} was erased, which the retention profile {RETAINED} does not let happen"
+            reason = f"subject {subject} was erased, which the retention profile of the chain does not let happen"
             self._findings.add(Verdict.INCOMPLETE, segment, seq, reason)
             return
         self._erased.add(subject)

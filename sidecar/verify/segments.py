@@ -226,7 +226,7 @@ class Segments:
             s.seq, s.leaf = seal.first + seal.count, seal.last
             s.policy, s.registry = seal.policy, seal.registry
             s.anchors.sealed(s.segment, text, s.seq)
-            s.authority.sealed(s.segment, seal_hash(text))
+            s.authority.sealed(seal)
         s.seal = seal_hash(text)
         s.recovered = -1
         if seal.reason == "crash":

@@ -20,9 +20,9 @@ from tests.scribe import Record, Scribe, judge, secret, signing_key
 LACKS, T, M, PRUNED, OK = Verdict.INCOMPLETE, Verdict.TAMPERED, Verdict.MALFORMED, Verdict.PRUNED, Verdict.OK
 
 
-def whole(name: str = "alpha") -> Scribe:
+def whole(name: str = "alpha", retention: str = "default") -> Scribe:
     """Segments 0 to 3, each type of entry, in two epochs that ended in order; entries 3 and 4 may be pruned of 0."""
-    s = Scribe(name, authority=True)
+    s = Scribe(name, authority=True, retention=retention)
     s.open()
     s.policy()
     s.outcome(s.decision())
@@ -162,6 +162,20 @@ def test_pruned_before_it_was_receipted(upto: int) -> None:
     s.grant(prune(s, (0, 3)))
     s.strip(0, 1, 3)
     found(s.records, LACKS, 0, 3, logged(s, upto=upto))
+
+
+@pytest.mark.parametrize(("profile", "days", "verdict"), [
+    ("sec-17a-4", 2_191, LACKS), ("sec-17a-4", 2_193, PRUNED), ("eu-ai-act", 183, LACKS), ("eu-ai-act", 185, PRUNED),
+    ("of another house", 1, PRUNED),
+])  # fmt: skip
+def test_a_retention_profile(profile: str, days: int, verdict: Verdict) -> None:
+    """INCOMPLETE where the authority allowed it before the profile of GENESIS does; a profile nobody knows is said."""
+    s = whole(retention=profile)
+    s.grant(prune(s, (0, 1)), time=s.headers[5].wall_ns + days * 86_400 * 10**9)
+    s.strip(0, 1)
+    report = judge(s.records, logged(s))
+    assert (report.verdict, report.findings[0].segment, report.findings[0].seq) == (verdict, 0, 3)
+    assert any("profile is not known" in line for line in report.not_checked) == (profile == "of another house")
 
 
 @pytest.mark.parametrize("kind", [EntryType.GENESIS, EntryType.OPEN, EntryType.POLICY, EntryType.CLOSE])
