@@ -63,7 +63,7 @@ class Erasing:
                 answer, said = ".refused", str(error)
                 log.warning("an erasure was refused: %s", error)
             then()
-            _put(act.with_suffix(answer), said.encode())
+            put(act.with_suffix(answer), said.encode())
             act.unlink()
 
 
@@ -86,12 +86,12 @@ def leave(config: Config, grant: bytes) -> Path:
     act = acts / f"{sha256(grant).hexdigest()}.act"
     for answer in (".done", ".refused"):
         act.with_suffix(answer).unlink(missing_ok=True)
-    _put(act, grant)
+    put(act, grant)
     return act
 
 
-def _put(path: Path, data: bytes) -> None:
-    """A file that is there whole or not at all."""
+def put(path: Path, data: bytes) -> None:
+    """A file (0600) that is there whole or not at all; one that was there is replaced. Raises UsageError."""
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     write_secret(draft, data)
     draft.rename(path)

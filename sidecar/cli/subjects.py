@@ -14,12 +14,14 @@ from sidecar import erasing
 from sidecar.chain import authority_note, strictjson
 from sidecar.chain.acts import Erase
 from sidecar.chain.entry import EntryType
+from sidecar.chain.payload import custody_of
 from sidecar.chain.retention import NEVER_ERASED
+from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.reading import entries_of
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import Config, read_file, write_secret
-from sidecar.custody import SubjectKeys, load_authority_private, openings_of
+from sidecar.custody import SubjectKeys, load_authority_private, open_copy, openings_of, wrap_copy
 from sidecar.errors import LedgerBusy, Malformed, NotFound, NotPermitted, UsageError
 from sidecar.ledger import ledger_stream
 from sidecar.main import erase_now
@@ -182,6 +184,50 @@ def openings(path: Path, keys: Path, only: tuple[str, ...], out: Path) -> None:
         found = openings_of(read, keys, subjects=wanted or None)
     write_secret(out, found.encode())
     click.echo(f"{out}: openings of {sum(len(each.entries) for each in found.chains.values())} entries")
+
+
+@subjects.command()
+@_with_config
+@click.option(
+    "--out", required=True, type=click.Path(path_type=Path), help="File for the copy; an older one is replaced."
+)
+def export(file: Path | None, data_dir: str | None, out: Path) -> None:
+    """Copy the keys of all data subjects, for the case that this machine is lost. Only custodians can open the copy.
+
+    Replace it after each erasure, and keep no older one: it could bring back what was erased.
+
+    \b
+    Example:
+      sidecar subjects export --data-dir /var/lib/sidecar --out /mnt/elsewhere/subjects.keys
+    """
+    config = _loaded(file, data_dir)
+    chain_id, genesis = _genesis(config)
+    keys = SubjectKeys.read(erasing.keys_directory(config), chain_id)
+    erasing.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain_id, os.urandom))
+    click.echo(f"{out}: keys of {len(keys.subjects())} data subjects")
+
+
+@subjects.command()
+@click.argument("copy", type=click.Path(path_type=Path, exists=True, dir_okay=False))
+@_with_config
+@click.option("--custodian-key", "sources", multiple=True, required=True, type=key_source, metavar=KEY_METAVAR)
+def restore(copy: Path, file: Path | None, data_dir: str | None, sources: tuple[str, ...]) -> None:
+    """Put the keys of a copy back, where there are none, before the sidecar starts.
+
+    What was erased since the copy was made is erased again at the start: TOMBSTONEs in the ledger name it.
+
+    \b
+    Example:
+      sidecar subjects restore subjects.keys --data-dir /var/lib/sidecar --custodian-key auditor.pem
+    """
+    config = _loaded(file, data_dir)
+    chain_id, genesis = _genesis(config)
+    try:
+        held = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain_id)
+    except Malformed as error:
+        raise UsageError(f"{copy}: {error}") from None
+    SubjectKeys.restore(erasing.keys_directory(config), chain_id, held)
+    click.echo(f"{erasing.keys_directory(config)}: keys of {len(held)} data subjects")
 
 
 def _genesis(config: Config) -> tuple[bytes, dict[str, Any]]:

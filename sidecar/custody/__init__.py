@@ -23,6 +23,7 @@ from sidecar.custody.pkcs11_agent import load_agent_token
 from sidecar.custody.sealing import FieldSealer, Pointers
 from sidecar.custody.shares import open_seed, seal_shares
 from sidecar.custody.subjects import SubjectKeys
+from sidecar.custody.subjects_copy import open_copy, wrap_copy
 
 __all__ = [
     "FieldSealer",
@@ -39,8 +40,10 @@ __all__ = [
     "load_custodian",
     "load_pkcs11",
     "load_private",
+    "open_copy",
     "open_seed",
     "openings_of",
     "public_pem",
     "seal_shares",
+    "wrap_copy",
 ]

@@ -16,7 +16,7 @@ import os
 import re
 import struct
 import threading
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -77,6 +77,23 @@ class SubjectKeys:
                 os.truncate(directory / f"keys.{generation}", whole)
                 keys = cls(directory, chain_id, entropy, held)
             keys._tidy()
+            return keys
+
+    @classmethod
+    def restore(
+        cls, directory: Path, chain_id: bytes, by_who: Mapping[bytes, Key], entropy: Callable[[int], bytes] = os.urandom
+    ) -> SubjectKeys:
+        """Keys from a copy, under a new key-encryption key, in a directory that has none.
+
+        Raises:
+            UsageError: there are keys already. LedgerError: it cannot be written.
+        """
+        with _translated(directory):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            if _last(directory) is not None:
+                raise UsageError(f"there are keys of data subjects in {directory}; move them away first")
+            keys = cls(directory, chain_id, entropy, _Held(0, entropy(KEY_BYTES), dict(by_who)))
+            keys._write(keys._held)
             return keys
 
     @classmethod

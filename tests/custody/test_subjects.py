@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -9,8 +11,18 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.custody import SubjectKeys
-from sidecar.errors import CustodyError, LedgerError, UsageError
+from sidecar.chain.seeds import Custody
+from sidecar.custody import (
+    PrivateKey,
+    SubjectKeys,
+    generate_custodian,
+    load_custodian,
+    load_private,
+    open_copy,
+    seal_shares,
+    wrap_copy,
+)
+from sidecar.errors import CustodianMissing, CustodyError, LedgerError, Malformed, UsageError
 
 CHAIN, ANN, BOB = b"c" * 32, b'"ann"', b"4711"
 
@@ -144,3 +156,53 @@ def test_an_erasure_that_cannot_be_written_changes_nothing_and_is_done_later(tmp
     (tmp_path / "keys.1.new").rmdir()
     keys.erase([ann[0]])
     assert keys.key(ann[0]) is None and ann[1] not in bytes_of(tmp_path)
+
+
+# --- the copy
+
+
+def custodians(mode: str) -> tuple[Custody, list[PrivateKey]]:
+    pairs = [generate_custodian("x25519"), generate_custodian("rsa")]
+    named = tuple(load_custodian(public, str(n)) for n, (_, public) in enumerate(pairs))
+    return Custody(mode, named), [load_private(private) for private, _ in pairs]
+
+
+@pytest.mark.parametrize("mode", ["any", "all"])
+def test_a_copy_opens_for_custodians_alone(mode: str, tmp_path: Path) -> None:
+    custody, private = custodians(mode)
+    keys = SubjectKeys.open(tmp_path / "k", CHAIN)
+    ann, bob = keys.of(ANN), keys.of(BOB)
+    data = wrap_copy(keys.copy(), custody, CHAIN, os.urandom)
+    assert not any(secret in data for secret in (ANN, ann[1], base64.b64encode(ann[1])[:40]))
+    assert open_copy(data, private, custody, CHAIN) == {ANN: ann, BOB: bob}
+    restored = SubjectKeys.restore(tmp_path / "again", CHAIN, open_copy(data, private, custody, CHAIN))
+    assert restored.subjects() == SubjectKeys.open(tmp_path / "again", CHAIN).subjects() == keys.subjects()
+    with pytest.raises(UsageError, match="there are keys"):
+        SubjectKeys.restore(tmp_path / "again", CHAIN, {})
+    if mode == "all":
+        with pytest.raises(CustodianMissing):
+            open_copy(data, private[:1], custody, CHAIN)
+    with pytest.raises(CustodianMissing):
+        open_copy(data, custodians("any")[1], custody, CHAIN)
+    with pytest.raises(CustodyError):
+        wrap_copy(keys.copy(), Custody("any", ()), CHAIN, os.urandom)
+
+
+def test_no_other_copy_opens(tmp_path: Path) -> None:
+    custody, private = custodians("any")
+    keys = SubjectKeys.open(tmp_path / "k", CHAIN)
+    keys.of(ANN)
+    data = wrap_copy(keys.copy(), custody, CHAIN, os.urandom)
+    value = json.loads(data)
+    records = base64.b64decode(value["keys"])
+    seed = seal_shares(custody, CHAIN, 0, keys.copy()[0], os.urandom)[0]  # made for an epoch, not for this
+    lies: list[dict[str, object]] = [
+        {"format": "x"}, {"chain": "00" * 32}, {"more": 1}, {"kek": None}, {"kek": [1]}, {"kek": []}, {"keys": "?"},
+        {"keys": 1}, {"keys": base64.b64encode(records[:-1]).decode()}, {"kek": [{"commit": "x", "sealed": ""}]},
+        {"keys": base64.b64encode(records[:40] + bytes([records[40] ^ 1]) + records[41:]).decode()},
+        {"kek": [{"commit": seed.commit.hex(), "sealed": base64.b64encode(seed.sealed).decode()}, value["kek"][1]]},
+    ]  # fmt: skip
+    for lie in lies:
+        with pytest.raises((Malformed, CustodyError)):
+            open_copy(json.dumps(value | lie).encode(), private, custody, CHAIN)
+    assert open_copy(data, private, custody, CHAIN)
