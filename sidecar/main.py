@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__, erasing
-from sidecar.api import DecisionLog, Metrics, Server, Services, Transports, scraped
+from sidecar.api import DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
@@ -27,6 +27,8 @@ from sidecar.policy import Switch
 from sidecar.shipping import Shipping
 
 log = logging.getLogger("sidecar")
+
+Overhear = Callable[[Callable[[bytes], None]], None]
 
 READY_EVERY = 1.0  # seconds between two looks at engine and ledger
 STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
@@ -109,8 +111,9 @@ def settle_memory() -> None:
 class Sidecar:
     """A running sidecar. ``address`` is where it listens; ``failure`` why it had to stop, if it had to."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, overhear: Overhear | None = None) -> None:
+        """``overhear``: who says what gRPC says of TLS handshakes that fail; without it they are recorded nowhere."""
+        self._config, self._overhear = config, overhear
         self._stop = asyncio.Event()
         self.address = ""
         self.failure: LedgerError | None = None
@@ -215,6 +218,8 @@ class Sidecar:
             socket_mode=int(self._config.socket_mode, 8),
             credentials=tls.credentials if tls else None,
         )
+        if self._overhear is not None:
+            self._overhear(FailedHandshakes(path, self._metrics.handshake_failed).told)
         try:
             self.address = await server.start()
             try:
@@ -318,8 +323,8 @@ def erase_now(config: Config) -> None:
         raise failures[0]
 
 
-def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None:
-    """Run a sidecar until SIGTERM or SIGINT.
+def serve(config: Config, *, init: bool, started: Callable[[str], None], overhear: Overhear | None = None) -> None:
+    """Run a sidecar until SIGTERM or SIGINT. ``overhear``: as `Sidecar`'s.
 
     Raises:
         SidecarError: it could not start, or had to stop.
@@ -332,11 +337,11 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None
         made = found_ledger(config).made_key
         if made is not None:
             log.warning("no custodian was named, so one was made: %s; move it off this host", made)
-    uvloop.run(_run(config, started))
+    uvloop.run(_run(config, started, overhear))
 
 
-async def _run(config: Config, started: Callable[[str], None]) -> None:
-    sidecar = Sidecar(config)
+async def _run(config: Config, started: Callable[[str], None], overhear: Overhear | None) -> None:
+    sidecar = Sidecar(config, overhear)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.stop)

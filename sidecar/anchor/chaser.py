@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import random
 import threading
 import time
@@ -10,6 +11,8 @@ from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
 from sidecar.errors import AnchorRefused, SidecarError
+
+log = logging.getLogger("sidecar.anchor")
 
 T = TypeVar("T")
 T_co = TypeVar("T_co", covariant=True)
@@ -110,6 +113,10 @@ class Chaser(Generic[T]):
             return None if self._ended else self._wanted
 
     def _failed(self, error: Exception) -> None:
+        if isinstance(error, AnchorRefused):
+            log.error("what an anchor answered is not used: %s", error)
+        elif self.error is None:
+            log.warning("an anchor is asked again: %s", error)
         with self._wake:
             self.error, self._failures = str(error), self._failures + 1
             self.refused += isinstance(error, AnchorRefused)

@@ -12,7 +12,7 @@ from typing import Any
 from sidecar.chain.note import VerifierKey
 from sidecar.collecting import Collecting, open_index, open_storage
 from sidecar.collector.index import open_sqlite
-from sidecar.collector.reverify import verify_chain, verify_log
+from sidecar.collector.reverify import verify_chain, verify_line, verify_log
 from sidecar.collector.runs import Runs
 from sidecar.errors import SidecarError
 from sidecar.verify import Evidence, Verdict
@@ -61,8 +61,13 @@ def verify_one(config: Collecting, chain_id: bytes) -> dict[str, Any]:
         if runs.newest(chain) < 0:
             return said
         report = verify_chain(runs, chain, Evidence(), None)
+        index = open_index(config)
+        try:
+            claimed = verify_line(runs, index, chain)
+        finally:
+            index.close()
     except SidecarError as error:
         return {**said, "why": str(error)}
     bad = report.first_bad()
-    why = "" if report.verdict not in _BAD or bad is None else f"{report.verdict.name}: {bad.reason}"
+    why = claimed if report.verdict not in _BAD or bad is None else f"{report.verdict.name}: {bad.reason}"
     return {**said, "entries": report.entries, "verdict": report.verdict.name, "why": why}

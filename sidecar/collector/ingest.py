@@ -28,7 +28,7 @@ from sidecar.collector.alarms import Alarms
 from sidecar.collector.held import TAGGED, Held, Taking
 from sidecar.collector.index import Index
 from sidecar.collector.runs import Chain, Run, Runs, place_of, same_form
-from sidecar.collector.sequencer import Sequencer, raise_standing
+from sidecar.collector.sequencer import Sequencer
 from sidecar.errors import CollectorRefused, Malformed, Oversize, SignatureInvalid, StorageError
 
 _ALARMING = ("FORK", "ROLLBACK")
@@ -192,8 +192,8 @@ class Ingest:
         book.held, book.heard, book.silent = after, self._now(), False
         self.entries += taking.entries
         self.bytes += len(run.parcel)
-        raise_standing(self._index, after.standing(None, None))
         self._sequencer.submit(taking.notes)
+        self._sequencer.standings.raise_to(after.standing(None, None))
 
     def _compare(self, book: Book, records: list[Record], first: tuple[int, int]) -> None:
         """Records of before: known, or in contradiction to what is held. Raises CollectorRefused."""
@@ -274,7 +274,7 @@ class Ingest:
         if run is not None:
             taking = Taking(run.before)
             held = replace(taking.take(self._runs.records(run)), run=newest + 1)
-            raise_standing(self._index, held.standing(None, None))
+            self._sequencer.standings.raise_to(held.standing(None, None))
             self._log_again(chain, newest)
         return Book(chain, held, self._now())
 

@@ -8,12 +8,14 @@ from dataclasses import replace
 from sidecar.chain import merkle, note
 from sidecar.chain.note import VerifierKey
 from sidecar.chain.parcel import Record, parcel_message
+from sidecar.chain.rollcall import Standing
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.collector import objects
 from sidecar.collector.held import Held, Taking, named_by
 from sidecar.collector.index import Index
 from sidecar.collector.rebuild import reindex
 from sidecar.collector.runs import Chain, Runs
+from sidecar.collector.standings import joined
 from sidecar.collector.storage import Storage
 from sidecar.errors import CollectorRefused, SignatureInvalid, StorageError
 from sidecar.verify import Evidence, Report, verify_stream
@@ -121,7 +123,36 @@ def verify_log(storage: Storage, index: Index, fresh: Index, key: VerifierKey) -
             wrong.append(f"the index has other places for what batch {number} logged")
     for standing in fresh.standings():
         found = index.standing(standing.chain_id)
-        seal = None if found is None or found[0].sealed != standing.sealed else found[0].seal
-        if seal not in (None, standing.seal) or (found is None and told.number == true.number):
-            wrong.append(f"the index has another last seal of chain {standing.chain_id.hex()}")
+        line = None if found is None else found[0]
+        if _contradicts(line, standing, level=told.number == true.number):
+            wrong.append(f"the index says less, or another thing, of chain {standing.chain_id.hex()} than the log")
     return wrong
+
+
+def _contradicts(line: Standing | None, true: Standing, *, level: bool) -> bool:
+    """``level``: the index has come as far as the objects."""
+    if line is None:
+        return level
+    if level:
+        return joined(true, line) != line
+    return line.sealed == true.sealed and line.seal != true.seal
+
+
+def verify_line(runs: Runs, index: Index, chain: Chain) -> str:
+    """What a chain's line in the index claims that is not held; "": nothing. It may be behind, after a crash.
+
+    Raises:
+        StorageError: index or runs cannot be read.
+    """
+    found = index.standing(chain.chain_id)  # before the runs are looked at: these only grow
+    newest = runs.newest(chain)
+    run = runs.read(chain, newest) if newest >= 0 else None
+    held = Held(chain.chain_id, chain.identity) if run is None else Taking(run.before).take(runs.records(run))
+    if found is None:
+        return ""
+    line = found[0]
+    if (line.seq or 0) > max(0, held.seq - 1) or (line.sealed or 0) > held.segment or line.epoch > held.epoch:
+        return "the index claims more of it than is held"
+    if line.seq == held.seq - 1 and line.leaf != held.leaf:
+        return "the index has another last entry of it"
+    return ""

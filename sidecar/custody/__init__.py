@@ -19,7 +19,7 @@ from sidecar.custody.keys import (
 )
 from sidecar.custody.opening import openings_of
 from sidecar.custody.pkcs11 import load_pkcs11
-from sidecar.custody.pkcs11_agent import load_agent_token
+from sidecar.custody.pkcs11_agent import load_agent_token, make_agent_token
 from sidecar.custody.sealing import FieldSealer, Pointers
 from sidecar.custody.shares import open_seed, seal_shares
 from sidecar.custody.subjects import SubjectKeys
@@ -40,6 +40,7 @@ __all__ = [
     "load_custodian",
     "load_pkcs11",
     "load_private",
+    "make_agent_token",
     "open_copy",
     "open_seed",
     "openings_of",

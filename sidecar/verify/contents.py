@@ -9,7 +9,7 @@ from sidecar.chain import payload, personal
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import GENESIS_SEQ, NO_SEQ, ZERO16
 from sidecar.errors import Malformed, ProofRejected
-from sidecar.verify import leave, permits
+from sidecar.verify import leave, outcomes, permits
 from sidecar.verify.receipts import request_digest
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
@@ -37,9 +37,10 @@ _TOLD = {
         "approval",
         "delegators",
         "asked",
+        "due",
         "sealed",
     ),
-    EntryType.OUTCOME: ("agent", "by", "permit", "sealed"),
+    EntryType.OUTCOME: ("agent", "by", "permit", "decision_id", "decision_seq", "arguments_digest", "sealed"),
     EntryType.REJECTED: (),
 }
 
@@ -79,6 +80,7 @@ def read(kind: EntryType, fields: tuple[Any, ...], body: bytes, opening: bytes |
         unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
         if unsaid is None and kind is EntryType.DECISION:
             unsaid, value["asked"] = leave.fault(value, fields[_CHAIN], fields[_SEQ]), leave.asked(value)
+            value["due"] = outcomes.due(value)
         return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
     except Malformed as error:
         return Fault(Verdict.MALFORMED, str(error))

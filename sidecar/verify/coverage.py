@@ -31,6 +31,7 @@ class Coverage:
     sealed_entries: int = 0
     grants: int = 0
     bare: int = 0
+    outcomes: int = 0
     whole: bool = True
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
     broken: bool = False
@@ -70,6 +71,8 @@ class Coverage:
             lines.append(f"HMAC tags of {self.tags} entries and agent tags (custodian's key, {self.seeds} epochs)")
         elif self.disclosed:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
+        if self.outcomes:
+            lines.append(f"outcomes against their decisions: {self.outcomes}")
         if self.permits:
             lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
         if self.opened:
@@ -115,7 +118,6 @@ class Coverage:
             lines.append(
                 f"that nothing was added after {self.complete} and cut off since: only a later roll-call can tell"
             )
-        lines.append("that an outcome refers to its decision: decisions are not remembered while reading")
         if self.sealed:
             lines.append(
                 f"{self.sealed} sealed personal fields of {self.sealed_entries} entries, and the digests, statements "

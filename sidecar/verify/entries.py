@@ -27,6 +27,7 @@ _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  
 _FIELDS, _WALL, _MONO, _AGENT_TAG = 11, 12, 13, 17
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
+_OUTCOME = EntryType.OUTCOME
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
 
 Fields = tuple[Any, ...]
@@ -125,7 +126,7 @@ class Entries:
         lost = f"entry {s.seq} is" if seq == s.seq + 1 else f"entries {s.seq} to {seq - 1} are"
         s.say(Verdict.TAMPERED, s.seq, f"{lost} missing: entry {seq} follows")
         s.keys.skip(seq - s.seq)
-        s.approvals.blind()
+        s.blind()
         s.seq, s.leaf = seq, None
 
     def _accept(self, fields: Fields, body: bytes, told: Told | None, condemned: bool) -> None:
@@ -143,7 +144,7 @@ class Entries:
             s.first_clocks = s.last_clocks
         value = self._judge(fields, body, told, condemned)
         if value is None:
-            s.approvals.blind()
+            s.blind()
         decided: Decided | None = None
         if told is _BARE:
             decided = WITHHELD
@@ -202,8 +203,12 @@ class Entries:
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
         if kind in KINDS:
             s.principals.entry(kind, value, s.segment, s.seq)
-        if kind is EntryType.OUTCOME and value["permit"]:
-            self._permit(value["permit"])
+        if kind is _DECISION:
+            s.outcomes.decision(value["due"], s.seq)
+        elif kind is _OUTCOME:
+            s.outcomes.outcome(value, s.segment, s.seq)
+            if value["permit"]:
+                self._permit(value["permit"])
         if kind in approvals.KINDS:
             s.approvals.entry(kind, value, s.segment, s.seq)
         if kind is EntryType.TOMBSTONE:

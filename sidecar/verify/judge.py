@@ -111,6 +111,7 @@ class _Judge:
             s.attachments.finish()
         s.principals.finish()
         s.approvals.finish()
+        s.outcomes.finish()
         s.personal.finish()
         s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
         s.anchors.finish(whole=s.coverage.whole, broken=s.coverage.broken, following=s.seq)

@@ -41,7 +41,7 @@ def test_a_sidecars_ledger_ends_ok(tmp_path: Path) -> None:
     log = FleetLog(storage, index, ORIGIN, KEY)
     taken = log.append(notes)
     index.stand(standing, 0)
-    roll = call_roll(storage, index, ORIGIN, lambda: standing.time or 0)
+    roll = call_roll(storage, index.standings, ORIGIN, lambda: standing.time or 0)
     (called,) = log.append([roll.call.text().encode()])
     authority = OpensslAuthority.make(tmp_path / "tsa")
     got: queue.Queue[object] = queue.Queue()

@@ -7,9 +7,10 @@ import queue
 import shutil
 import signal
 import socket
+import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sidecar.chain import note
 from tests.anchor.parties import answering
 from tests.collecting import Collecting, collecting, status
 from tests.collector.test_log import VKEY
-from tests.program import Serving, made, serving, sidecar
+from tests.program import BIN, Serving, environment, made, serving, sidecar
 
 
 def decide(server: Serving, number: int) -> None:
@@ -93,8 +94,13 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Collecting
         yield collector, ledger, place / "old", config
 
 
-def refuses(ledger: Path, config: Path, **more: str) -> tuple[int, str]:
-    done = sidecar("serve", "--data-dir", ledger, "--dev", "--config", config, **more)
+def refuses(
+    ledger: Path, config: Path, program: Sequence[str | Path] = (BIN / "sidecar",), **more: str
+) -> tuple[int, str]:
+    command = [*program, "serve", "--data-dir", ledger, "--dev", "--config", config]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment(**more), timeout=120, check=False
+    )
     last = done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
     return done.returncode, last

@@ -1,4 +1,4 @@
-"""Which values are taken out of a payload, and that nothing else is touched: by pointers, and what repeats their values.
+"""Which values are taken out of a payload, and that nothing else is touched: by pointers, and by what repeats them.
 
 Whole entries, over the wire, are in `tests/api/test_personal.py`.
 """
