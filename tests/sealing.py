@@ -30,13 +30,8 @@ class Discreet(Scribe):
     """``parts``: salts and values that were sealed, by seq."""
 
     def __init__(self, name: str = "discreet", *, retention: str = "default", authority: bool = True) -> None:
-        self.retention = retention
-        super().__init__(name, authority=authority)
+        super().__init__(name, authority=authority, retention=retention)
         self.parts: dict[int, list[Part]] = {}
-
-    def _genesis(self, nonce: bytes) -> bytes:
-        value = strictjson.parse_object(super()._genesis(nonce))
-        return strictjson.dumps({**value, "retention": self.retention})
 
     def key_of(self, subject: bytes) -> bytes:
         """A subject's key."""
