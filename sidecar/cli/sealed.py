@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
+from pathlib import Path
 from typing import Any
 
 from sidecar.chain import payload as payloads
@@ -11,8 +12,9 @@ from sidecar.chain import personal, pointer
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.personal import Personal
 from sidecar.cli.reading import entries_of
-from sidecar.errors import Malformed, ProofRejected
-from sidecar.verify import Openings
+from sidecar.config import read_file
+from sidecar.errors import Malformed, ProofRejected, UsageError
+from sidecar.verify import Openings, parse_openings
 
 Read = Callable[[int], bytes]
 
@@ -25,27 +27,12 @@ class Shown:
         self._tombstones: dict[str, int] | None = None
 
     def put_back(self, header: Header, payload: dict[str, Any]) -> list[tuple[str, str]]:
-        """Put values back in place where there is an opening; else each field's name, with what became of it.
-
-        Raises:
-            Malformed: an opening that is not this entry's.
-        """
-        said = personal.read(header.type, payload) if header.field_count else None
+        """As :func:`put_back`; each field's name, with what became of it, where there is no opening."""
+        said = put_back(header, payload, self._openings)
         if said is None:
             return []
-        chain = None if self._openings is None else self._openings.chains.get(header.chain_id)
-        opening = None if chain is None else chain.entries.get(header.seq)
-        if opening is None:
-            state = self._state(said)
-            return [(named(field.place, field.pointer), state) for field in said.fields]
-        try:
-            parts = personal.split(opening, len(said.fields))
-            said.check(header.chain_id, header.seq, parts)
-        except (Malformed, ProofRejected) as error:
-            raise Malformed(f"seq {header.seq}: {error}") from None
-        personal.put_back(header.type, payload, said, parts)
-        payloads.hold(header.type, payload)
-        return []
+        state = self._state(said)
+        return [(named(field.place, field.pointer), state) for field in said.fields]
 
     def _state(self, said: Personal) -> str:
         if self._tombstones is None:
@@ -53,6 +40,35 @@ class Shown:
                 self._tombstones = dict(_tombstones(read))
         seq = self._tombstones.get(said.subject.hex())
         return "sealed" if seq is None else f"erased (TOMBSTONE {seq})"
+
+
+def put_back(header: Header, payload: dict[str, Any], openings: Openings | None) -> Personal | None:
+    """Put the values of an entry back in place where there is an opening; else gives what is sealed, if anything is.
+
+    Raises:
+        Malformed: an opening that is not this entry's.
+    """
+    said = personal.read(header.type, payload) if header.field_count else None
+    chain = None if openings is None else openings.chains.get(header.chain_id)
+    opening = None if chain is None else chain.entries.get(header.seq)
+    if said is None or opening is None:
+        return said
+    try:
+        parts = personal.split(opening, len(said.fields))
+        said.check(header.chain_id, header.seq, parts)
+    except (Malformed, ProofRejected) as error:
+        raise Malformed(f"seq {header.seq}: {error}") from None
+    personal.put_back(header.type, payload, said, parts)
+    payloads.hold(header.type, payload)
+    return None
+
+
+def read_openings(file: Path) -> Openings:
+    """The openings in a file. Raises UsageError."""
+    try:
+        return parse_openings(read_file(file, "openings"))
+    except Malformed as error:
+        raise UsageError(f"{file}: {error}") from None
 
 
 def named(place: str, where: str) -> str:

@@ -21,14 +21,12 @@ from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.reading import entry
-from sidecar.cli.sealed import Shown
+from sidecar.cli.sealed import Shown, read_openings
 from sidecar.cli.sources import opened, with_progress
 from sidecar.cli.story import story
 from sidecar.cli.words import plain, summary
-from sidecar.config import read_file
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
-from sidecar.verify import Openings, parse_openings
 
 
 @click.command()
@@ -78,7 +76,7 @@ def show(
             raise UsageError("--outcomes looks at all entries: give no --seq, --decision or --agent")
         _outcomes(path, as_json=as_json)
         return
-    openings = None if openings_file is None else _openings(openings_file)
+    openings = None if openings_file is None else read_openings(openings_file)
     sealed = Shown(openings, lambda: opened(path))
     found = bad = 0
     with opened(path) as read:
@@ -100,13 +98,6 @@ def show(
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
         raise NotFound(f"no such entry in {path}")
-
-
-def _openings(file: Path) -> Openings:
-    try:
-        return parse_openings(read_file(file, "openings"))
-    except Malformed as error:
-        raise UsageError(f"{file}: {error}") from None
 
 
 def _outcomes(path: Path, *, as_json: bool) -> None:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import re
+import shutil
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,10 @@ from typing import Any
 from click.testing import CliRunner
 
 from sidecar.cli import cli
+from sidecar.cli.policy_diff import Inputs
+from sidecar.cli.sealed import read_openings
 from sidecar.client import Status
+from sidecar.ledger import ledger_stream
 from tests.collecting import collecting
 from tests.program import environment, serving, sidecar
 from tests.traces import traces
@@ -93,6 +97,11 @@ def test_sealed_opened_erased(tmp_path: Path) -> None:
             assert verified(ledger, "--openings", openings, code=4)["verdict"] == "UNANCHORED"
             assert EMAIL in shown(ledger, told["decision"], "--openings", openings)
             assert "arguments.email: sealed" in shown(ledger, told["decision"])
+            with ledger_stream(ledger) as read:
+                assert not list((inputs := Inputs()).recorded(read)) and inputs.sealed == 2
+            with ledger_stream(ledger) as read:
+                asked = list(Inputs(openings=read_openings(openings)).recorded(read))
+            assert [each[3]["arguments"]["email"] for each in asked] == [EMAIL, BOBS]
 
             request, note = tmp_path / "erase.json", tmp_path / "erase.note"
             asked = here("subjects", "erase", "4711", *where, "--reason", "ticket 12", "--request", request)
@@ -117,6 +126,12 @@ def test_sealed_opened_erased(tmp_path: Path) -> None:
         )
         assert said.returncode == 0, said.stderr
         assert set(listed(config, ledger)) == {4711}
+        copy, before = tmp_path / "elsewhere", listed(config, ledger)
+        for _ in range(2):  # the second takes the first one's place
+            here("subjects", "export", *where, "--out", copy)
+        shutil.rmtree(keys)
+        here("subjects", "restore", copy, *where, "--custodian-key", tmp_path / "auditor.pem")
+        assert listed(config, ledger) == before
         again = sidecar("subjects", "erase", "bob", *where, "--reason", "ticket 13", *key)
         assert again.returncode == 1 and "no such data subject" in again.stderr
         trust = collector.trust(tmp_path / "trust.json")
