@@ -41,7 +41,7 @@ from sidecar.web import Found, browsed
 log = logging.getLogger("sidecar.collector")
 
 PREFIX = "COLLECTOR_"
-_VKEY = "log.vkey"  # the log's verifier key, for those who pin it
+LOG_KEY_FILE = "log.vkey"  # the log's verifier key, for those who pin it
 _TICK = 1.0  # seconds between two looks for silence
 _BROWSERS = 64
 
@@ -125,7 +125,7 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
     """The log's key; made in the data directory where none is named and none is there. Raises UsageError."""
     path = Path(config.key_file) if config.key_file else Path(config.data_dir) / "log-key.pem"
     if not config.key_file and not path.exists():
-        if (path.parent / _VKEY).exists():
+        if (path.parent / LOG_KEY_FILE).exists():
             raise UsageError(f"{path} is gone, and there is a log signed by it: put it back")
         key = Ed25519PrivateKey.generate()
         write_secret(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -261,7 +261,7 @@ class Collector:
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         key = log_key(config)
         storage, index = open_storage(config), open_index(config)
-        (Path(config.data_dir) / _VKEY).write_text(f"{verifier_key(config)}\n")
+        (Path(config.data_dir) / LOG_KEY_FILE).write_text(f"{verifier_key(config)}\n")
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)

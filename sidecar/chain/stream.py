@@ -23,8 +23,10 @@ class Kind(enum.IntEnum):
     HEAD = 6
     SEAL = 7
     ATTACHMENT = 8
-    BARE = 9
+    BARE = 9  # an entry without payload and salt
+    CONTEXT_SEAL = 10
     AUTHORITY = 11
+    REGISTRY_BEFORE = 12
 
 
 _FRAME = struct.Struct(">BI")

@@ -112,6 +112,12 @@ def _subjects() -> click.Command:
     return subjects
 
 
+def _evidence() -> click.Command:
+    from sidecar.cli.evidence import evidence
+
+    return evidence
+
+
 def _bench() -> click.Command:
     from sidecar.cli.bench import bench
 
@@ -131,6 +137,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "approvals": _approvals,
     "authority": _authority,
     "policy": _policy,
+    "evidence": _evidence,
     "prune": _prune,
     "subjects": _subjects,
     "bench": _bench,

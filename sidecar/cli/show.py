@@ -22,7 +22,7 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.reading import entry
 from sidecar.cli.sealed import Shown, read_openings
-from sidecar.cli.sources import opened, with_progress
+from sidecar.cli.sources import opened, streams, with_progress
 from sidecar.cli.story import story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
@@ -55,7 +55,7 @@ def show(
     outcomes: bool,
     as_json: bool,
 ) -> None:
-    """Print the entries of a ledger directory or a segment file.
+    """Print the entries of a ledger directory, a segment file or an evidence bundle.
 
     As they are stored: `sidecar verify` says whether they are true. Exit 1 where an entry cannot be read or is
     not what its own header commits to.
@@ -77,23 +77,27 @@ def show(
         _outcomes(path, as_json=as_json)
         return
     openings = None if openings_file is None else read_openings(openings_file)
-    sealed = Shown(openings, lambda: opened(path))
     found = bad = 0
-    with opened(path) as read:
-        for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
-            try:
-                if kind is Kind.BARE:
-                    found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
+    parts = streams(path)
+    for part in parts:
+        if len(parts) > 1 and not as_json:
+            click.echo(f"chain {part.chain}")
+        sealed = Shown(openings, part.open)
+        with part.open() as read:
+            for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
+                try:
+                    if kind is Kind.BARE:
+                        found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
+                        continue
+                    header, payload = entry(body)
+                    hidden = sealed.put_back(header, payload)
+                except Malformed as error:
+                    bad += 1
+                    click.echo(f"sidecar: entry record {number}: {error}", err=True)
                     continue
-                header, payload = entry(body)
-                hidden = sealed.put_back(header, payload)
-            except Malformed as error:
-                bad += 1
-                click.echo(f"sidecar: entry record {number}: {error}", err=True)
-                continue
-            if _wanted(header, payload, seq, decision, agent):
-                found += 1
-                _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
+                if _wanted(header, payload, seq, decision, agent):
+                    found += 1
+                    _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
     if bad:
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
@@ -149,7 +153,7 @@ def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: boo
     if as_json:
         click.echo(dumps({**_about(header), "payload": None}))
     else:
-        click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} its payload is not here any more")
+        click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} its payload is not here")
     return True
 
 

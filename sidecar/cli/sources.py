@@ -1,57 +1,123 @@
-"""Opening what a command is pointed at: a ledger directory or a segment file, as a stream of bytes with progress."""
+"""Opening what a command is pointed at: a ledger directory, a segment file or an evidence bundle, as streams."""
 
 from __future__ import annotations
 
 import contextlib
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import click
 
-from sidecar.errors import UsageError
+from sidecar.errors import Malformed, UsageError
+from sidecar.evidence import FileSource
 from sidecar.ledger import ledger_stream
+from sidecar.verify.container import LOCAL_MAGIC, Content, directory
 
 Read = Callable[[int], bytes]
 
 
+@dataclass(frozen=True, slots=True)
+class Stream:
+    """One chain's stream. ``chain`` is the id (hex) that a bundle gives it, empty where the path has but one."""
+
+    chain: str
+    open: Callable[[], AbstractContextManager[Read]]
+
+
+def streams(path: Path) -> list[Stream]:
+    """The streams of a ledger directory, a segment file or an evidence bundle, each opened when it is wanted.
+
+    Raises:
+        UsageError: it cannot be read. Malformed: a bundle whose container is not as it must be.
+    """
+    if not is_bundle(path):
+        return [Stream("", partial(_single, path))]
+    with _file(path) as file:
+        members = [m for name, m in directory(FileSource(file)).items() if name.endswith("/stream.sdcseg")]
+    if not members:
+        raise Malformed(f"{path} has no stream in it")
+    found = [Stream(m.name.split("/")[2], partial(_member, path, m.name)) for m in members if m.name.count("/") == 3]
+    return sorted(found, key=lambda each: each.chain)
+
+
+def is_bundle(path: Path) -> bool:
+    """Whether it is an evidence bundle, by its first bytes."""
+    if path.is_dir():
+        return False
+    with _file(path) as file:
+        return bool(file.read(4) == LOCAL_MAGIC)
+
+
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Read]:
-    """The stream of a ledger directory or a segment file. Raises UsageError where it is neither."""
+    """The one stream of a path. Raises UsageError where it is none or has several."""
+    found = streams(path)
+    if len(found) != 1:
+        raise UsageError(f"{path} holds {len(found)} chains; this command reads one")
+    with found[0].open() as read:
+        yield read
+
+
+@contextlib.contextmanager
+def _single(path: Path) -> Iterator[Read]:
     if path.is_dir():
         with ledger_stream(path) as read:
             yield read
         return
+    with _file(path) as file:
+        yield file.read
+
+
+@contextlib.contextmanager
+def _member(path: Path, name: str) -> Iterator[Read]:
+    with _file(path) as file:
+        source = FileSource(file)
+        yield Content(source, directory(source)[name]).read
+
+
+def _file(path: Path) -> Any:
     try:
-        file = path.open("rb")
+        return path.open("rb")
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}") from None
-    with file:
-        yield file.read
 
 
 @contextlib.contextmanager
 def with_progress(path: Path, read: Read, label: str, *, quiet: bool) -> Iterator[Read]:
     """``read`` with a progress bar on stderr, if that is a terminal; over the bytes of the file behind it."""
+    with progress(size_of(path), label, quiet=quiet) as told:
+        yield read if told is None else _counting(read, told)
+
+
+@contextlib.contextmanager
+def progress(length: int, label: str, *, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """Something to tell how many bytes more were read, which a progress bar on stderr shows; None: there is none."""
     if quiet or not sys.stderr.isatty():
-        yield read
+        yield None
         return
-    with click.progressbar(length=size_of(path), label=label, file=sys.stderr) as bar:
-        yield _counting(read, bar)
+    with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
+        pending = 0
+
+        def told(size: int) -> None:
+            nonlocal pending
+            pending += size
+            if pending > 1 << 20:
+                bar.update(pending)
+                pending = 0
+
+        yield told
         bar.update(bar.length or 0)
 
 
-def _counting(read: Read, bar: Any) -> Read:
-    pending = 0
-
+def _counting(read: Read, told: Callable[[int], None]) -> Read:
     def counted(size: int) -> bytes:
-        nonlocal pending
         data = read(size)
-        pending += len(data)
-        if pending > 1 << 20:
-            bar.update(pending)
-            pending = 0
+        told(len(data))
         return data
 
     return counted

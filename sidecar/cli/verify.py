@@ -1,4 +1,4 @@
-"""`sidecar verify`: the judgement on a ledger or a segment file."""
+"""`sidecar verify`: the judgement on a ledger, a segment file or an evidence bundle."""
 
 from __future__ import annotations
 
@@ -14,32 +14,27 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli import verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.log_receipts import Held, held, timestamp_check
-from sidecar.cli.sources import opened, size_of, with_progress
+from sidecar.cli.reports import exit_code, print_report
+from sidecar.cli.sources import is_bundle, opened, progress, size_of, with_progress
 from sidecar.config import read_file
 from sidecar.custody import PrivateKey, open_seed
 from sidecar.errors import CustodianMissing, Malformed, UsageError
+from sidecar.evidence import FileSource
 from sidecar.verify import (
+    BundleReport,
     Evidence,
     Report,
     SeedOpener,
     Verdict,
+    Worker,
     parse_disclosure,
     parse_openings,
     parse_trust,
+    verify_bundle,
     verify_stream,
 )
 
 _T = TypeVar("_T")
-
-_EXITS = {"OK": 0, "REDACTED": 0, "PRUNED": 0, "UNANCHORED": 4, "INCOMPLETE": 3, "CLOCK": 3}
-_WORTH = {
-    "non_repudiable": "non-repudiable (signed by a key you pinned)",
-    "signed": "signed (by a key that only the ledger's own registry names)",
-    "authenticated_in_transit": "authenticated in transit only",
-    "unopened": "signed, over personal fields that were not opened",
-    "asserted": "asserted only",
-}
-_SHOWN = 50  # findings printed; --json has them all
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -58,6 +53,7 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 @click.option(
     "--trust", type=_file, help="The chains, log and witnesses you expect, from a source other than the ledger."
 )
+@click.option("--trust-bundle", "own_trust", is_flag=True, help="Use the copy in a bundle: UNANCHORED at best.")
 @click.option(
     "--receipt",
     "receipts",
@@ -75,12 +71,13 @@ def verify(
     keys: tuple[str, ...],
     disclosure: Path | None,
     trust: Path | None,
+    own_trust: bool,
     receipts: tuple[Path, ...],
     openings: Path | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
-    """Check a ledger directory (also one being written to) or a segment file.
+    """Check a ledger directory (also one being written to), a segment file or an evidence bundle.
 
     Receipts of the fleet log that lie beside it are read too; with --trust they anchor what they cover.
     Prints the verdict first. Exit: 0 OK; 1 TAMPERED, FORK, MALFORMED; 3 INCOMPLETE, CLOCK; 4 UNANCHORED, when
@@ -94,20 +91,37 @@ def verify(
         raise UsageError("--custodian-key and --disclosure: give one of them")
     trouble: list[CustodianMissing] = []
     evidence = _evidence(keys, disclosure, trust, held(path, receipts), openings, trouble)
-    count = jobs or verify_workers.suitable(size_of(path))
-    with (
-        opened(path) as read,
-        with_progress(path, read, "verifying", quiet=as_json) as counted,
-        verify_workers.started(count) as workers,
-    ):
-        report = verify_stream(counted, evidence, workers=workers)
+    with verify_workers.started(jobs or verify_workers.suitable(size_of(path))) as workers:
+        if is_bundle(path):
+            report = _bundle(path, evidence, workers, own_trust=own_trust, quiet=as_json)
+        else:
+            if own_trust:
+                raise UsageError("--trust-bundle goes with an evidence bundle, which this is not")
+            report = _stream(path, evidence, workers, quiet=as_json)
     if as_json:
         click.echo(dumps(report.to_json()))
     else:
-        _print(report)
+        print_report(report)
     if trouble and report.verdict <= Verdict.UNANCHORED:
         raise UsageError(f"the HMAC chain was not checked: {trouble[0]}")
-    sys.exit(_EXITS.get(report.verdict.name, 1))
+    sys.exit(exit_code(report))
+
+
+def _stream(path: Path, evidence: Evidence, workers: Sequence[Worker], *, quiet: bool) -> Report | BundleReport:
+    with opened(path) as read, with_progress(path, read, "verifying", quiet=quiet) as counted:
+        return verify_stream(counted, evidence, workers=workers)
+
+
+def _bundle(
+    path: Path, evidence: Evidence, workers: Sequence[Worker], *, own_trust: bool, quiet: bool
+) -> Report | BundleReport:
+    if own_trust and evidence.trust is not None:
+        raise UsageError("--trust and --trust-bundle: give one of them")
+    if own_trust:
+        click.echo("sidecar: THE TRUST FILE IS THE BUNDLE'S OWN: whoever made it chose what you trust", err=True)
+    with path.open("rb") as file, progress(size_of(path), "verifying", quiet=quiet) as told:
+        source = FileSource(file, told or (lambda _: None))
+        return verify_bundle(source, evidence, own_trust=own_trust, stamp_check=timestamp_check, workers=workers)
 
 
 def _evidence(
@@ -148,31 +162,3 @@ def _opener(keys: Sequence[PrivateKey], trouble: list[CustodianMissing]) -> Seed
             raise
 
     return open_with
-
-
-def _print(report: Report) -> None:
-    click.echo(report.verdict.name)
-    click.echo(f"  {report.entries:,} entries in {report.segments:,} segments")
-    first = report.first_bad()
-    if first is not None:
-        click.echo(f"  first bad place: {_place(first.segment, first.seq)}: {first.reason}")
-    for finding in report.findings[:_SHOWN]:
-        click.echo(f"  {finding.verdict.name:<10} {_place(finding.segment, finding.seq)}: {finding.reason}")
-    hidden = report.findings_total - min(len(report.findings), _SHOWN)
-    if hidden:
-        click.echo(f"  … and {hidden} more findings (--json lists more)")
-    if any(report.decisions.values()):
-        click.echo(f"  decisions: {', '.join(f'{n:,} {_WORTH[what]}' for what, n in report.decisions.items() if n)}")
-    for remark in report.notes[:_SHOWN]:
-        click.echo(f"  note: {remark}")
-    for title, lines in (("Checked", report.checked), ("Not checked", report.not_checked)):
-        click.echo(f"{title}:")
-        for line in lines:
-            click.echo(f"  - {line}")
-    click.echo(f"What this permits one to say: {report.claim}")
-
-
-def _place(segment: int | None, seq: int | None) -> str:
-    parts = [f"segment {segment}"] if segment is not None else []
-    parts += [f"seq {seq}"] if seq is not None else []
-    return ", ".join(parts) or "whole ledger"

@@ -33,13 +33,22 @@ def verify_chain(runs: Runs, chain: Chain, evidence: Evidence, progress: Callabl
 
 
 def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
-    """A ledger's stream (proto/LEDGER.md, "Stream"): attachments first, then the chain's records."""
     yield MAGIC
+    for each in chain_records(runs, chain):
+        yield record(*each)
+
+
+def chain_records(runs: Runs, chain: Chain) -> Iterator[Record]:
+    """A chain as a ledger has it (proto/LEDGER.md, "Stream"): attachments first, then its records.
+
+    Raises:
+        StorageError: a run is missing, damaged, or was never signed by the chain's identity key.
+    """
     for digest in sorted(_attachments(runs, chain)):
         body = runs.attachment(digest)
         if body is None:
             raise StorageError(f"attachment {digest.hex()} is gone")
-        yield record(Kind.ATTACHMENT, body)
+        yield Kind.ATTACHMENT, body
     held, number = Held(chain.chain_id, chain.identity), 0
     open_segment: list[Record] = []
     while (run := runs.read(chain, number)) is not None:
@@ -62,16 +71,16 @@ def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
     yield from _framed(open_segment[: heads[-1] + 1] if heads else [], headed=True)
 
 
-def _framed(segment: list[Record], *, headed: bool) -> Iterator[bytes]:
+def _framed(segment: list[Record], *, headed: bool) -> Iterator[Record]:
     """A segment's records as a ledger has them: the last head, where it has one, after all entries."""
     heads = [body for kind, body in segment if kind is Kind.HEAD]
     for kind, body in segment:
         if kind is Kind.SEAL and headed and heads:
-            yield record(Kind.HEAD, heads[-1])
+            yield Kind.HEAD, heads[-1]
         if kind in _FOLLOWED:
-            yield record(kind, body)
+            yield kind, body
     if headed and heads and segment[-1][0] is not Kind.SEAL:
-        yield record(Kind.HEAD, heads[-1])
+        yield Kind.HEAD, heads[-1]
 
 
 def _attachments(runs: Runs, chain: Chain) -> set[bytes]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 
 from sidecar.chain import payload, personal
-from sidecar.chain.entry import Header, StoredEntry
+from sidecar.chain.entry import EntryType, Header, StoredEntry
 from sidecar.chain.stream import Kind, records
 from sidecar.custody.sealing import FieldSealer
 from sidecar.custody.subjects import SubjectKeys
@@ -15,38 +15,59 @@ from sidecar.verify import MAX_OPENINGS, ChainOpenings, Openings
 
 
 def openings_of(
-    read: Callable[[int], bytes], directory: Path, *, wanted: Callable[[Header], bool] = lambda _: True,
-    subjects: Collection[bytes] | None = None,
-) -> Openings:  # fmt: skip
-    """What the keys in ``directory`` open of a stream. ``subjects``: of these alone; ``wanted``: of these entries.
+    read: Callable[[int], bytes], directory: Path, *, subjects: Collection[bytes] | None = None
+) -> Openings:
+    """What the keys in ``directory`` open of a stream. ``subjects``: of these alone.
 
-    Claimed complete only where neither leaves anything out. What was erased is not in it.
+    Claimed complete only where what is left out has a TOMBSTONE in the stream itself.
 
     Raises:
         Malformed: a stream that is none, or more than a file of openings may hold.
         ProofRejected: an entry whose fields are not those it commits to.
         UsageError, LedgerError, CustodyError: the keys cannot be used.
     """
-    found: dict[int, bytes] = {}
-    chain_id, sealer, complete, size = b"", None, True, 0
+    opener = _Opener(directory, subjects)
     for kind, body in records(read):
-        if kind is not Kind.ENTRY:
-            continue
+        if kind is Kind.ENTRY:
+            opener.see(body)
+    return opener.openings()
+
+
+class _Opener:
+    def __init__(self, directory: Path, subjects: Collection[bytes] | None) -> None:
+        self._directory, self._subjects = directory, subjects
+        self._chain_id = b""
+        self._sealer: FieldSealer | None = None
+        self._found: dict[int, bytes] = {}
+        self._size = 0
+        self._without: set[str] = set()
+        self._erased: set[str] = set()
+
+    def see(self, body: bytes) -> None:
         stored = StoredEntry.parse(body)
         header = Header.decode(stored.header)
-        chain_id = chain_id or header.chain_id
-        if not header.field_count:
-            continue
-        if sealer is None:
-            sealer = FieldSealer(None, SubjectKeys.read(directory, chain_id), chain_id)
-        said = personal.read(header.type, payload.parse(header.type, stored.payload(header.payload_len)))
-        if said is None or not wanted(header) or (subjects is not None and said.subject not in subjects):
-            complete = False
-            continue
-        opening = sealer.opening(header.seq, said)
-        if opening is not None:
-            found[header.seq] = opening
-            size += len(opening) * 4 // 3 + 64
-            if size > MAX_OPENINGS:
-                raise Malformed(f"openings: more than {MAX_OPENINGS} bytes; ask for fewer entries")
-    return Openings({chain_id: ChainOpenings(found, complete)})
+        self._chain_id = self._chain_id or header.chain_id
+        if header.type is EntryType.TOMBSTONE:
+            value = payload.parse(header.type, stored.payload(header.payload_len))
+            self._erased.add(value["subject"])
+        elif header.field_count:
+            said = personal.read(header.type, payload.parse(header.type, stored.payload(header.payload_len)))
+            assert said is not None
+            self._open(header.seq, said)
+
+    def _open(self, seq: int, said: personal.Personal) -> None:
+        if self._sealer is None:
+            keys = SubjectKeys.read(self._directory, self._chain_id)
+            self._sealer = FieldSealer(None, keys, self._chain_id)
+        wanted = self._subjects is None or said.subject in self._subjects
+        opening = self._sealer.opening(seq, said) if wanted else None
+        if opening is None:
+            self._without.add(said.subject.hex())
+            return
+        self._found[seq] = opening
+        self._size += len(opening) * 4 // 3 + 64
+        if self._size > MAX_OPENINGS:
+            raise Malformed(f"openings: more than {MAX_OPENINGS} bytes; ask for fewer entries")
+
+    def openings(self) -> Openings:
+        return Openings({self._chain_id: ChainOpenings(self._found, self._without <= self._erased)})

@@ -112,6 +112,16 @@ class SubjectKeys:
                     return cls(directory, chain_id, os.urandom, _read(directory, chain_id, generation)[0])
         raise UsageError(f"no keys of data subjects in {directory}; name the sidecar's personal.keys_dir")
 
+    @staticmethod
+    def chain_of(directory: Path) -> bytes | None:
+        """The id of the chain whose data subjects' keys are in a directory; None: there are none."""
+        with contextlib.suppress(OSError):
+            generation = _last(directory)
+            if generation is not None:
+                with (directory / f"keys.{generation}").open("rb") as file:
+                    return file.read(_START)[_CHAIN_AT:]
+        return None
+
     def of(self, who: bytes) -> Key:
         """The key of a person whom ``who``, compact JSON, names; a new one is durable before it is given.
 

@@ -5,6 +5,9 @@ ledger contains is never an exception, it is a finding at its place; what could 
 """
 
 from sidecar.verify.ahead import Piped, Worker
+from sidecar.verify.bundle import verify_bundle
+from sidecar.verify.bundle_report import BundleReport
+from sidecar.verify.container import Source
 from sidecar.verify.disclosure import Disclosure, parse_disclosure
 from sidecar.verify.evidence import Evidence, SeedOpener
 from sidecar.verify.judge import PROGRESS_EVERY, verify_stream
@@ -16,6 +19,7 @@ __all__ = [
     "MAX_FINDINGS",
     "MAX_OPENINGS",
     "PROGRESS_EVERY",
+    "BundleReport",
     "ChainOpenings",
     "Disclosure",
     "Evidence",
@@ -24,11 +28,13 @@ __all__ = [
     "Piped",
     "Report",
     "SeedOpener",
+    "Source",
     "Trust",
     "Verdict",
     "Worker",
     "parse_disclosure",
     "parse_openings",
     "parse_trust",
+    "verify_bundle",
     "verify_stream",
 ]

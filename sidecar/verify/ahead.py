@@ -51,19 +51,24 @@ def ahead(records: Iterable[Record], workers: Sequence[Worker]) -> Iterator[tupl
     trouble: list[Malformed] = []
     idle = list(workers)
     asked: deque[tuple[Batch, Worker]] = deque()
-    for batch in _batches(records, trouble):
-        before: Batch = []
-        told: list[Told | None] = []
-        if not idle:
-            before, worker = asked.popleft()
-            told = worker.answer()
-            idle.append(worker)
-        worker = idle.pop()
-        worker.ask([body for kind, body in batch if kind is Kind.ENTRY])
-        asked.append((batch, worker))
-        yield from _together(before, told)  # while the workers are busy
-    for batch, worker in asked:
-        yield from _together(batch, worker.answer())
+    try:
+        for batch in _batches(records, trouble):
+            before: Batch = []
+            told: list[Told | None] = []
+            if not idle:
+                before, worker = asked.popleft()
+                told = worker.answer()
+                idle.append(worker)
+            worker = idle.pop()
+            worker.ask([body for kind, body in batch if kind is Kind.ENTRY])
+            asked.append((batch, worker))
+            yield from _together(before, told)  # while the workers are busy
+        while asked:
+            batch, worker = asked.popleft()
+            yield from _together(batch, worker.answer())
+    finally:
+        while asked:  # nobody wants the rest: the workers are free for another stream
+            asked.popleft()[1].answer()
     if trouble:
         raise trouble[0]
 

@@ -54,6 +54,10 @@ class Anchors:
         self._anchored: int | None = None
         self._complete: int | None = None  # the time of the roll-call that names the end
         self._last: tuple[int, bytes, int] | None = None  # last sealed segment, its seal's hash, the seq after it
+        self.last_sealed = -1
+        """The segment of the last well-signed seal, context included; -1: there is none."""
+        self.sealed_at: int | None = None
+        """The time of that seal, ns since 1970."""
         policy = None if evidence.trust is None else evidence.trust.policy
         if policy is None:
             if evidence.logged:
@@ -135,9 +139,14 @@ class Anchors:
         for each in self._epochs.pop(epoch, ()):
             self._compare(each, segment, text)
 
-    def sealed(self, segment: int, text: str, following: int) -> None:
-        """A well-signed seal of the ledger; ``following`` is the seq after its segment."""
+    def before(self, seal: Seal) -> None:
+        """A seal of the context, which holds."""
+        self.last_sealed, self.sealed_at = seal.segment, seal.time
+
+    def sealed(self, segment: int, text: str, following: int, time: int) -> None:
+        """A well-signed seal of the ledger; ``following`` is the seq after its segment, ``time`` its own."""
         found = seal_hash(text)
+        self.last_sealed, self.sealed_at = segment, time
         self._last = segment, found, following
         for each in self._seals.pop(segment, ()):
             if self._compare(each, segment, text):
@@ -172,21 +181,32 @@ class Anchors:
 
     # --- the end
 
-    def finish(self, *, whole: bool, broken: bool, following: int) -> None:
-        """The stream is at its end; ``following`` is the seq after its last entry."""
-        if whole and not broken:
+    def shown(self, following: int) -> int | None:
+        """When a roll-call that counts named the last seal as the last, with nothing after ``following``; ns."""
+        named = (None if self._last is None else self._last[0], None if self._last is None else self._last[1])
+        calls = [c.time for _, c, s in self._rolls if (s.sealed, s.seal) == named and (s.seq or -1) < following]
+        return max(calls, default=None) if self._last is not None else None
+
+    def finish(self, *, to_end: bool, broken: bool, following: int, first: int) -> None:
+        """The stream is at its end; ``following`` is the seq after its last entry, ``first`` its first segment.
+        ``to_end``: it claims to reach the end of its chain."""
+        outside = 0
+        for kept in (self._seals, self._epochs):
+            for place, receipts in list(kept.items()):
+                read = [each for each in receipts if to_end and not broken and (_segment(each.logged) or 0) >= first]
+                outside += len(receipts) - len(read)
+                kept[place] = read
+        if outside:
+            self._coverage.leave(f"{outside} receipts of the log: their places were not read")
+        if to_end and not broken:
             self._beyond(following)
-        else:
-            outside = sum(map(len, self._seals.values())) + sum(map(len, self._epochs.values()))
-            if outside:
-                self._coverage.leave(f"{outside} receipts of the log: their places were not read")
-        self._judge_end(whole=whole, following=following)
+        self._judge_end(whole=to_end, following=following)
         self._coverage.anchored = self._anchored
         self._coverage.complete = None if self._complete is None else spelt(self._complete // 10**9)
 
     def _beyond(self, following: int) -> None:
         """What the log holds of this chain and the ledger does not."""
-        last = -1 if self._last is None else self._last[0]
+        last = self.last_sealed
         for segment, receipts in sorted(self._seals.items()):
             for each in receipts:
                 if not self._was_lost(each):

@@ -50,7 +50,7 @@ class Attachments:
         """A POLICY or DECISION entry names its bundle."""
         due = attachment_of(kind, value)
         if due and due not in self._read:
-            if self._coverage.whole:
+            if not self._coverage.single:
                 self._findings.add(Verdict.INCOMPLETE, segment, seq, "the bundle that it names is not here")
             else:
                 self._coverage.leave(f"bundle of entry {seq}: it is not here")
@@ -61,7 +61,7 @@ class Attachments:
     def finish(self) -> None:
         """The stream has ended. A segment file may hold what was in force before it and decided nothing in it."""
         for digest in sorted(self.unnamed):
-            if not self._coverage.whole:
-                self._coverage.leave(f"attachment {digest}: no entry of this file names it")
+            if not self._coverage.whole or self._coverage.bare:
+                self._coverage.leave(f"attachment {digest}: no entry that is here names it")
                 continue
             self._findings.add(Verdict.INCOMPLETE, None, None, f"the entry that names attachment {digest} is missing")

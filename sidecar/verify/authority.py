@@ -122,9 +122,16 @@ class Authority:
 
     # --- pruning
 
+    def covers(self, kind: EntryType, segment: int) -> bool:
+        """Whether a note allows that an entry of this type and segment comes without its payload."""
+        return kind in PRUNABLE and bool(self._covering(segment))
+
+    def _covering(self, segment: int) -> tuple[int, ...]:
+        return tuple(i for i, (run, _) in enumerate(self._runs) if run.first <= segment <= run.last)
+
     def bare(self, kind: EntryType, segment: int, seq: int) -> None:
         """An entry whose payload is not here."""
-        covering = tuple(i for i, (run, _) in enumerate(self._runs) if run.first <= segment <= run.last)
+        covering = self._covering(segment)
         if kind not in PRUNABLE:
             reason = f"its payload is not here, and that of a {kind.name} must stay"
             self._findings.add(Verdict.INCOMPLETE, segment, seq, reason)

@@ -35,7 +35,7 @@ class Context:
             Malformed: out of order, twice, or one that must come before it is missing.
         """
         s = self._s
-        s.phase, s.coverage.whole = Phase.CONTEXT, False
+        s.phase, s.coverage.whole, s.coverage.single = Phase.CONTEXT, False, True
         if kind not in _ORDER or any(_ORDER.index(k) >= _ORDER.index(kind) for k in self._records):
             raise Malformed(f"context record {kind.name} is out of order")
         self._records[kind] = body

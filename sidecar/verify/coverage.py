@@ -25,14 +25,17 @@ class Coverage:
     anchored: int | None = None  # the last segment whose seal a pinned log holds
     complete: str | None = None  # when a roll-call of that log named the ledger's end
     asserted: int = 0
+    bare: int = 0  # entries whose payload is not here
+    tagless: int = 0  # of these, such as bear no agent's tag
+    held_out: int = 0  # bare entries held against the agents of the case
     permits: int = 0
     opened: int = 0  # personal fields
     sealed: int = 0
     sealed_entries: int = 0
     grants: int = 0
-    bare: int = 0
     outcomes: int = 0
-    whole: bool = True
+    whole: bool = True  # from the chain's start on
+    single: bool = False  # one segment's file
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
     broken: bool = False
     epochs: int = 0
@@ -73,6 +76,8 @@ class Coverage:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
         if self.outcomes:
             lines.append(f"outcomes against their decisions: {self.outcomes}")
+        if self.held_out:
+            lines.append(f"whether {self.held_out} withheld entries bear the tag of an agent of the case: none may")
         if self.permits:
             lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
         if self.opened:

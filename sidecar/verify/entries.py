@@ -29,6 +29,9 @@ _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: 
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _OUTCOME = EntryType.OUTCOME
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
+_WITHHELD = frozenset(
+    {EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED, EntryType.REGISTRY}
+)
 
 Fields = tuple[Any, ...]
 Place = tuple[int, int]
@@ -73,7 +76,8 @@ class Entries:
         elif s.phase is not Phase.SEGMENT:
             self._start_unannounced()
         if s.chain_id is None:
-            self._epochs.learn_chain(fields[_CHAIN], _committed_payload(fields, body))
+            known = _committed_payload(fields, body) if len(body) > _TAGGED else None
+            self._epochs.learn_chain(fields[_CHAIN], known)
 
     def _start_unannounced(self) -> None:
         s = self._s
@@ -176,7 +180,7 @@ class Entries:
         if kind not in _ORDINARY or s.due is not None or s.closed:
             self._placed(kind, fields[_COMMIT])
         if told is _BARE:
-            s.authority.bare(kind, s.segment, s.seq)
+            self._without_payload(kind, fields[_AGENT_TAG])
         s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
         opening = None if told is _BARE else s.personal.given.entries.get(s.seq)
         if told is None or opening is not None or (s.seq in s.receipts.due and told is not _BARE):
@@ -216,6 +220,19 @@ class Entries:
         if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
+
+    def _without_payload(self, kind: EntryType, agent_tag: bytes) -> None:
+        """A bare entry, and whether it may be one: pruned, or withheld from a bundle about some agents."""
+        s, part = self._s, self._s.evidence.part
+        if kind is EntryType.REGISTRY:
+            s.principals.blind()
+        about_some = part is not None and part.agents is not None and kind in _WITHHELD
+        if not about_some or s.authority.covers(kind, s.segment):
+            s.authority.bare(kind, s.segment, s.seq)
+        elif agent_tag != ZERO16:
+            s.keys.withheld(agent_tag, s.seq)
+        else:
+            s.coverage.tagless += 1
 
     def _permit(self, permit: str) -> None:
         s = self._s

@@ -60,6 +60,11 @@ class Epochs:
         s.seal = None
         return False
 
+    def of_window(self, data: bytes) -> bool:
+        """The epoch note that a window of a chain starts with; whether it holds by itself. Raises Malformed."""
+        text = signer(data)[0]
+        return self._judge(data, text, EpochNote.parse(text), continues=False)
+
     def context(self, data: bytes, before: Seal) -> None:
         """The epoch note of a segment file whose segment is not its epoch's first.
 
@@ -74,20 +79,20 @@ class Epochs:
             s.say(Verdict.TAMPERED, s.seq, "epoch note: not that of the seal before")
             s.note = None
 
-    def _judge(self, data: bytes, text: str, read: EpochNote, *, continues: bool) -> None:
-        """Signature and lines of a note; one that is signed well becomes the epoch's."""
+    def _judge(self, data: bytes, text: str, read: EpochNote, *, continues: bool) -> bool:
+        """Signature and lines of a note, whether all are right; one that is signed well becomes the epoch's."""
         s = self._s
         try:
             signed = is_signed(data, lines.identity_name(s.chain_id or ZERO32), s.identity)
         except Malformed as error:
             s.say(Verdict.MALFORMED, s.seq, f"epoch note: {error}")
-            return
+            return False
         if signed is None:
             s.coverage.leave(f"signature of the note of epoch {read.epoch}: GENESIS gives no usable identity key")
-            return
+            return False
         if not signed:
             s.say(Verdict.TAMPERED, s.seq, "epoch note: not signed by the identity key of GENESIS")
-            return
+            return False
         s.coverage.notes_signed += 1
         wrong = [
             name for name, (found, due) in self._lines(read, continues).items() if due is not None and found != due
@@ -96,6 +101,7 @@ class Epochs:
             s.say(Verdict.TAMPERED, s.seq, f"epoch note: {', '.join(wrong)} not as what went before")
         s.note, s.note_hash = read, epoch_hash(text)
         s.anchors.epoch(read.epoch, read.segment, text)
+        return not wrong
 
     def _lines(self, read: EpochNote, continues: bool) -> dict[str, tuple[Any, Any]]:
         s = self._s
@@ -164,10 +170,11 @@ class Epochs:
         if s.note is not None and start != (0, 0, 0, ZERO32, ZERO32, None):
             s.findings.add(Verdict.TAMPERED, 0, 0, "epoch note: not that of a chain's start")
 
-    def opening(self, value: Mapping[str, Any], seq: int) -> None:
+    def opening(self, value: Mapping[str, Any], seq: int | None) -> None:
         """An OPEN payload, from its entry or from context: hold it against the epoch note, open the seed."""
         s = self._s
-        s.authority.opened(value, s.segment, seq, s.note)
+        if seq is not None:
+            s.authority.opened(value, s.segment, seq, s.note)
         if s.note is None or s.custody is None:
             s.coverage.leave(f"seeds of epoch {s.epoch}: no epoch note or custodian set to hold them against")
             return

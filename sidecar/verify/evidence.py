@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.chain.timestamp import Timestamp
+from sidecar.verify.case import Part
 from sidecar.verify.disclosure import Disclosure
 from sidecar.verify.openings import Openings
 from sidecar.verify.trust import Trust
@@ -21,7 +22,8 @@ class Evidence:
     """``open_seed`` gives a custodian's view, ``disclosure`` an auditor's; ``receipts`` are signed heads as callers
     hold them; ``trust`` pins chain, identity key and log. ``logged`` are receipts of the fleet log (tlog-proofs), with
     ``consistency`` files and ``timestamps`` beside them; ``check_timestamp`` checks one against the trusted roots.
-    ``openings`` are of sealed personal fields."""
+    ``openings`` are of sealed personal fields.
+    ``part``: the stream is one of an evidence bundle, and this is what the bundle says of it."""
 
     open_seed: SeedOpener | None = None
     disclosure: Disclosure | None = None
@@ -32,3 +34,4 @@ class Evidence:
     timestamps: Sequence[bytes] = ()
     check_timestamp: Callable[[Timestamp], int] | None = None
     openings: Openings | None = None
+    part: Part | None = None

@@ -6,11 +6,12 @@ the stream's length. What the stream contains never raises: it becomes a finding
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import Malformed
 from sidecar.verify.ahead import Worker, ahead
+from sidecar.verify.claims import judge_part, reaches_end
 from sidecar.verify.contents import Told
 from sidecar.verify.context import Context
 from sidecar.verify.coverage import claim
@@ -20,6 +21,9 @@ from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import Report, Verdict
 from sidecar.verify.segments import Segments
 from sidecar.verify.state import Phase, State
+from sidecar.verify.window import IN_CONTEXT, Broken, Window
+
+Given = tuple[Kind, bytes, Told | None]
 
 PROGRESS_EVERY = 1_000
 """Entries between two calls of ``progress``."""
@@ -44,6 +48,8 @@ def verify_stream(
         judge.read(ahead(records(read), workers), progress)
     except Malformed as error:
         judge.broken(str(error))
+    except Broken:
+        judge.broken(None)
     return judge.report()
 
 
@@ -54,9 +60,12 @@ class _Judge:
         self._entries = Entries(self._s, self._epochs)
         self._segments = Segments(self._s, self._entries)
         self._context = Context(self._s, self._epochs)
+        self._part = evidence.part
 
-    def read(self, stream: Iterable[tuple[Kind, bytes, Told | None]], progress: Callable[[int], None] | None) -> None:
+    def read(self, stream: Iterable[Given], progress: Callable[[int], None] | None) -> None:
         s, feed, done, entry, bare = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY, Kind.BARE
+        if self._part is not None and self._part.claim.first_segment > 0:
+            stream = self._after_context(stream, self._part.claim.first_segment)
         for kind, body, told in stream:
             if s.phase is done:
                 raise Malformed("a record follows the seal of a segment file")
@@ -66,6 +75,20 @@ class _Judge:
                     progress(s.coverage.entries)
             else:
                 self._other(kind, body)
+
+    def _after_context(self, stream: Iterable[Given], first: int) -> Iterator[Given]:
+        """What follows the context of a window that claims to start with the segment ``first``."""
+        window, records = Window(self._s, self._epochs), iter(stream)
+        self._s.context = first
+        for record in records:
+            if record[0] not in IN_CONTEXT:
+                window.end()
+                self._s.start = self._s.segment
+                yield record
+                yield from records
+                return
+            window.feed(record[0], record[1])
+        raise Malformed("the stream ends in its context")
 
     def _other(self, kind: Kind, body: bytes) -> None:
         s = self._s
@@ -80,11 +103,11 @@ class _Judge:
                 s.authority.end()
             s.authority.feed(body)
             return
-        in_context = s.phase is Phase.CONTEXT or (s.phase is Phase.START and kind is Kind.GENESIS)
-        if not in_context:
+        starts_file = s.phase is Phase.START and kind is Kind.GENESIS and self._part is None
+        if s.phase is not Phase.CONTEXT and not starts_file:
             s.attachments.end()
             s.authority.end()
-        if s.phase is Phase.CONTEXT or (s.phase is Phase.START and kind is Kind.GENESIS):
+        if s.phase is Phase.CONTEXT or starts_file:
             self._context.feed(kind, body)
         elif kind is Kind.EPOCH:
             self._entries.settle(None, None)
@@ -96,11 +119,12 @@ class _Judge:
         else:
             s.say(Verdict.MALFORMED, s.seq, f"a context record {kind.name} where none may be")
 
-    def broken(self, reason: str) -> None:
-        """The stream cannot be read on."""
+    def broken(self, reason: str | None) -> None:
+        """The stream cannot be read on; ``reason`` None: why is said already."""
         self._s.coverage.broken = True
         self._entries.settle(None, None)
-        self._s.say(Verdict.MALFORMED, self._s.seq, reason)
+        if reason is not None:
+            self._s.say(Verdict.MALFORMED, self._s.seq, reason)
 
     def report(self) -> Report:
         s = self._s
@@ -113,10 +137,14 @@ class _Judge:
         s.approvals.finish()
         s.outcomes.finish()
         s.personal.finish()
-        s.receipts.finish(whole=s.coverage.whole, broken=s.coverage.broken)
-        s.anchors.finish(whole=s.coverage.whole, broken=s.coverage.broken, following=s.seq)
+        s.context = None
+        to_end = s.coverage.whole if self._part is None else reaches_end(s, self._part)
+        s.receipts.finish(to_end=to_end and not s.coverage.broken, first=s.start)
+        s.anchors.finish(to_end=to_end, broken=s.coverage.broken, following=s.seq, first=s.start)
         pinned = s.evidence.trust is not None and s.evidence.trust.policy is not None
         s.authority.finish(anchored=s.coverage.anchored, pinned=pinned)
+        if self._part is not None:
+            judge_part(s, self._part)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None
         verdict = s.findings.worst()
         return Report(

@@ -32,18 +32,27 @@ _FARTHEST = 2**22  # segments one may ratchet over at once: 8 years of a segment
 class Keyring:
     """The keys of the segment being read. ``key`` is the next entry's, None where tags cannot be checked."""
 
-    __slots__ = ("_coverage", "_disclosure", "_evidence", "_findings", "_next", "_ratchet", "_wrong", "key", "segment")
+    __slots__ = (
+        "_agents", "_bare", "_coverage", "_disclosure", "_evidence", "_findings", "_left_out", "_next", "_ratchet",
+        "_tried", "_wrong", "key", "segment",
+    )  # fmt: skip
 
     def __init__(self, evidence: Evidence, findings: Findings, coverage: Coverage) -> None:
         self._evidence, self._findings, self._coverage = evidence, findings, coverage
         self._disclosure = evidence.disclosure if evidence.open_seed is None else None
+        self._agents = (evidence.part.agents if evidence.part is not None else None) or ()
         self._ratchet: Ratchet | None = None
         self._next = 0
         self._wrong: list[tuple[int, str]] = []
+        self._left_out: list[int] = []  # bare entries with the tag of an agent of the case
+        self._bare: int | None = None  # the segment's first bare entry with a tag
+        self._tried = 0  # how many of them were held against the agents
         self.segment: SegmentKeys | None = None
         self.key: bytes | None = None
 
-    def open_epoch(self, custody: Custody, note: EpochNote, shares: list[SealedShare], segment: int, seq: int) -> None:
+    def open_epoch(
+        self, custody: Custody, note: EpochNote, shares: list[SealedShare], segment: int, seq: int | None
+    ) -> None:
         """Open the epoch's seed and take the keys of ``segment``; a bad share or seed is TAMPERED at ``seq``."""
         self._ratchet = None
         if self._evidence.open_seed is None or not custody.custodians:
@@ -51,7 +60,11 @@ class Keyring:
         try:
             seed = self._evidence.open_seed(custody, note.chain_id, note.epoch, shares)
         except CustodianMissing as error:  # the verifier's own keys are at fault, not the ledger
-            self._coverage.leave(f"HMAC tags of epoch {note.epoch}: {error}")
+            if self._evidence.disclosure is None:
+                self._coverage.leave(f"HMAC tags of epoch {note.epoch}: {error}")
+                return
+            self._disclosure = self._evidence.disclosure
+            self.begin_segment(note.chain_id, segment)
             return
         except CustodyError as error:
             self._findings.add(Verdict.TAMPERED, segment, seq, f"seed of epoch {note.epoch}: {error}")
@@ -71,6 +84,7 @@ class Keyring:
     def begin_segment(self, chain_id: bytes | None, segment: int) -> None:
         """Take the keys of ``segment``, from whatever source there is."""
         self._wrong.clear()
+        self._left_out, self._bare, self._tried = [], None, 0
         self.segment = self._ratcheted(segment)
         if self.segment is None and self._disclosure is not None and self._disclosure.chain_id == chain_id:
             self.segment = self._disclosure.segments.get(segment)
@@ -107,6 +121,17 @@ class Keyring:
             self._wrong.append((seq, reason))
         return True
 
+    def withheld(self, tag: bytes, seq: int) -> None:
+        """A bare entry that bears this tag: it must not be one of the agents' that the case is of."""
+        if self._bare is None:
+            self._bare = seq
+        if self.segment is None:
+            return
+        self._tried += 1
+        tags = (agent_tag(self.segment.tag_key, seq, agent) for agent in self._agents)
+        if tag in tags and len(self._left_out) < MAX_FINDINGS:
+            self._left_out.append(seq)
+
     def skip(self, entries: int) -> None:
         """Pass over the keys of entries that are missing or condemned already."""
         if self.key is None or entries > SEGMENT_ENTRIES:
@@ -117,29 +142,44 @@ class Keyring:
 
     def end_segment(self, segment: int, seal: Seal | None) -> None:
         """Hold the keys against the seal's commitments. ``seal``: one whose signature is good, or None."""
-        committed = seal is not None and seal.mac_key is not None
-        if seal is not None and committed:
-            self._hold(segment, seal)
-        elif self._disclosure is not None and self.segment is not None:
-            self._coverage.name(self._coverage.unused_keys, segment)
-        elif self._ratchet is not None and self.segment is not None:
+        good = self._ratchet is not None and self.segment is not None
+        if seal is not None and seal.mac_key is not None:
+            good = self._hold(segment, seal) or good
+        elif good:
             self._coverage.name(self._coverage.uncommitted, segment)
+        elif self.segment is not None:
+            self._coverage.name(self._coverage.unused_keys, segment)
+        self._judge_withheld(segment, good=good)
         self._wrong.clear()
         self.segment = self.key = None
 
-    def _hold(self, segment: int, seal: Seal) -> None:
+    def _judge_withheld(self, segment: int, *, good: bool) -> None:
+        """``good``: the segment's tag key is known to be its own."""
+        if not self._agents or self._bare is None:
+            return
+        if not good:
+            reason = "its tag key is not here, so nothing shows that entries from here on are not of the case's agents"
+            self._findings.add(Verdict.INCOMPLETE, segment, self._bare, reason)
+        else:
+            self._coverage.held_out += self._tried
+        for seq in self._left_out if good else ():
+            self._findings.add(Verdict.INCOMPLETE, segment, seq, "it is of an agent of the case, and was left out")
+
+    def _hold(self, segment: int, seal: Seal) -> bool:
+        """Whether disclosed keys are those of the seal."""
         given = self._evidence.disclosure
         disclosed = given.segments.get(segment) if given is not None and given.chain_id == seal.chain_id else None
         if self._ratchet is not None and self.segment is not None and not _committed(self.segment, seal):
             self._findings.add(Verdict.TAMPERED, segment, None, "the seal commits to other keys than the seed gives")
         if disclosed is None:
-            return
+            return False
         if not _committed(disclosed, seal):
             self._findings.add(Verdict.TAMPERED, segment, None, "the disclosed keys are not those the seal commits to")
-            return
+            return False
         self._coverage.disclosed += 1
         for seq, reason in self._wrong:
             self._findings.add(Verdict.TAMPERED, segment, seq, reason)
+        return True
 
 
 def _committed(keys: SegmentKeys, seal: Seal) -> bool:

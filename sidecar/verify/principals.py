@@ -30,6 +30,7 @@ class Principals:
         self._trust, self._findings, self._coverage = trust, findings, coverage
         self._known: dict[str, Registry] = {}
         self._unknown = 0
+        self._blind = False
         self.decisions = dict.fromkeys(
             ("non_repudiable", "signed", "authenticated_in_transit", "unopened", "asserted"), 0
         )
@@ -47,10 +48,19 @@ class Principals:
         """The registry of this digest, if it is one of the last two; None: both."""
         return [read for name, read in self._known.items() if digest in (None, name)]
 
+    def before(self, text: bytes) -> None:
+        """A registry that was in force before the stream. Raises Malformed."""
+        self._force(registry.parse(text))
+
+    def blind(self) -> None:
+        """A REGISTRY entry is withheld: which registries are in force is not known from here on."""
+        self._blind = True
+        self._known.clear()
+
     def finish(self) -> None:
         """The stream has ended."""
         if self._unknown:
-            self._coverage.leave(f"whose key it is, in {self._unknown} entries: the registry is not in the file")
+            self._coverage.leave(f"whose key it is, in {self._unknown} entries: the registry is not here")
 
     def _put_in_force(self, value: Mapping[str, Any], segment: int, seq: int) -> None:
         if value["event"] == "refused":
@@ -64,6 +74,9 @@ class Principals:
         except Malformed as error:
             self._findings.add(Verdict.MALFORMED, segment, seq, str(error))
             return
+        self._force(read)
+
+    def _force(self, read: Registry) -> None:
         self._known.pop(read.digest, None)
         self._known[read.digest] = read
         for old in list(self._known)[:-2]:
@@ -92,7 +105,7 @@ class Principals:
         faults = [_fault(by, each) for each in known]
         if not all(faults):
             return None
-        if not self._coverage.whole and (not known or digest is None):
+        if (self._blind or not self._coverage.whole) and (not known or digest is None):
             self._unknown += 1
             return None
         return faults[-1] if faults else "the registry that it names was not in force"

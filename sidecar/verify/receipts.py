@@ -112,11 +112,11 @@ class Receipts:
                     self._say(Verdict.FORK, receipt, "validly signed, but for a place before its segment")
         self.due.clear()
 
-    def finish(self, *, whole: bool, broken: bool) -> None:
-        """The stream is at its end: what was never reached is missing, or lies outside of a segment file."""
+    def finish(self, *, to_end: bool, first: int) -> None:
+        """The stream is at its end; it starts with segment ``first``. ``to_end``: it claims to reach its chain's."""
         for segment, receipts in self._waiting.items():
             for receipt in receipts:
-                if whole and not broken:
+                if to_end and segment >= first:
                     self._say(Verdict.INCOMPLETE, receipt, f"the ledger does not reach its segment {segment}")
                 else:
                     self._coverage.leave(f"receipt {receipt.number}: its segment {segment} was not read")

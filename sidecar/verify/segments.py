@@ -168,7 +168,7 @@ class Segments:
 
     def _after(self, phase: Phase) -> None:
         s = self._s
-        s.phase = phase if s.coverage.whole else Phase.DONE
+        s.phase = Phase.DONE if s.coverage.single else phase
 
     def _compare(self, seal: Seal, *, certain: bool) -> None:
         s = self._s
@@ -225,7 +225,7 @@ class Segments:
         if certain:
             s.seq, s.leaf = seal.first + seal.count, seal.last
             s.policy, s.registry = seal.policy, seal.registry
-            s.anchors.sealed(s.segment, text, s.seq)
+            s.anchors.sealed(s.segment, text, s.seq, seal.time)
             s.authority.sealed(seal)
         s.seal = seal_hash(text)
         s.recovered = -1
@@ -236,7 +236,7 @@ class Segments:
         s.segment += 1
         if seal.next is None:
             self._after(Phase.EPOCH_DUE)
-        elif s.coverage.whole:
+        elif not s.coverage.single:
             s.begin_segment(s.segment, seal.next)
         else:
             self._after(Phase.DONE)
@@ -244,10 +244,10 @@ class Segments:
     def finish(self) -> None:
         """The stream is at its end, in a place where it may end or not."""
         s = self._s
-        if not s.coverage.whole:
+        if s.coverage.single:
             if s.phase is not Phase.DONE and not s.coverage.broken:
                 s.say(Verdict.INCOMPLETE, None, "the segment file ends before the seal")
-        elif s.coverage.entries == 0 and not s.coverage.broken:
+        elif s.coverage.whole and s.coverage.entries == 0 and not s.coverage.broken:
             s.findings.add(Verdict.INCOMPLETE, 0, 0, "no entry at all, not even GENESIS: no ledger yet, or no more")
         elif s.phase in (Phase.SEGMENT, Phase.HEADED):
             self._leave_open()

@@ -76,6 +76,10 @@ class State:
         self.leaf: bytes | None = ZERO32
         self.key: bytes | None = None
         self.due: EntryType | None = None
+        self.context: int | None = None  # within the context of a window: the segment that it claims to start with
+        self.start = 0  # the segment that the stream starts with
+        self.opened_at: int | None = None  # the time of the seal before it, ns
+        self.last_segment = -1  # the last one of which anything was read
         self._fresh()
 
     def _fresh(self) -> None:
@@ -120,6 +124,7 @@ class State:
         self.receipts.end_segment(self.first, self.seq)
         self.anchors.end_segment(self.segment, self.seq - len(self.recent), self.recent)
         self.coverage.segments += 1
+        self.last_segment = self.segment
 
     def lose(self, segment: int, seq: int) -> None:
         """This segment's seal, or whole segments, are not there: go on with ``segment``, which starts at ``seq``."""
@@ -144,5 +149,6 @@ class State:
         self.say(Verdict.TAMPERED, place, f"segment {self.segment} {what}: {follows}")
 
     def say(self, verdict: Verdict, seq: int | None, reason: str) -> None:
-        """A finding in the segment being read."""
-        self.findings.add(verdict, self.segment, seq, reason)
+        """A finding in the segment being read, or in the context before it."""
+        place = (self.segment, seq) if self.context is None else (self.context, None)
+        self.findings.add(verdict, *place, reason)

@@ -270,7 +270,7 @@ def test_a_segment_file_without_the_registry() -> None:
     report = judge(STORY.segment_file(1))
     assert report.verdict is Verdict.UNANCHORED, report.findings
     assert report.decisions["signed"] == 1
-    assert any("the registry is not in the file" in line for line in report.not_checked)
+    assert any("the registry is not here" in line for line in report.not_checked)
 
 
 def test_the_trust_file_pins_keys() -> None:

@@ -9,6 +9,7 @@ import json
 import re
 import shutil
 import subprocess
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -103,6 +104,16 @@ def test_sealed_opened_erased(tmp_path: Path) -> None:
                 asked = list(Inputs(openings=read_openings(openings)).recorded(read))
             assert [each[3]["arguments"]["email"] for each in asked] == [EMAIL, BOBS]
 
+            for profile, said in (
+                ("full", "- openings of 14 sealed personal fields"),
+                ("external", "14 personal fields are sealed, and not all openings are here: the profile is external"),
+            ):
+                assert said in exported(ledger, tmp_path / "case.zip", keys, profile)
+                with zipfile.ZipFile(tmp_path / "case.zip") as bundle:
+                    assert ("data/openings.json" in bundle.namelist()) is (profile == "full")
+                    assert not [name for name in bundle.namelist() if EMAIL.encode() in bundle.read(name)]
+                (tmp_path / "case.zip").unlink()
+
             request, note = tmp_path / "erase.json", tmp_path / "erase.note"
             asked = here("subjects", "erase", "4711", *where, "--reason", "ticket 12", "--request", request)
             assert who[4711] in asked
@@ -145,7 +156,16 @@ def test_sealed_opened_erased(tmp_path: Path) -> None:
     assert f"erased (TOMBSTONE {place})" in shown(ledger, told["decision"], "--openings", openings)
     assert "arguments.email: erased" in shown(ledger, other["decision"], "--openings", openings)
     openings.unlink()
+    later = exported(ledger, tmp_path / "later.zip", keys, "full", "--trust", trust)
+    assert later.count("REDACTED") == 4 and "INCOMPLETE" not in later  # two people, in the export and in its check
     assert traces(tmp_path, EMAIL, NAME, CITY, BOBS) == []
+
+
+def exported(ledger: Path, out: Path, keys: Path, profile: str, *more: str | Path) -> str:
+    """A bundle of all there is, and of what is to come; what its export and its verification said."""
+    window = ("--from", "2020-01-01", "--to", "2100-01-01", "--profile", profile, "--subject-keys", keys)
+    said = here("evidence", "export", ledger, *window, *more, "--out", out)
+    return said + here("verify", out, *more, code=4)
 
 
 def sign(request: Path, key: Path, note: Path) -> None:

@@ -1,0 +1,45 @@
+"""The documents of a bundle: what is made of it once its verdict is known (proto/EVIDENCE.md, "Files").
+
+To add one, write a function that yields names below `data/` and contents, and put it on :data:`DOCUMENTS`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from typing import Final
+
+from sidecar.evidence.how_to_verify import how_to_verify
+from sidecar.verify import Source
+from sidecar.verify.bundle_report import BundleReport
+from sidecar.verify.case import Case
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """A bundle that lacks only its documents: the case, the verdict on it (by the exporter's own trust file, if one was
+    given), and its bytes."""
+
+    case: Case
+    report: BundleReport
+    bundle: Source
+
+
+Document = Callable[[Made], Iterator[tuple[str, bytes]]]
+
+
+def _how_to_verify(made: Made) -> Iterator[tuple[str, bytes]]:
+    yield "HOW-TO-VERIFY.txt", how_to_verify(made.case).encode()
+
+
+def _verifiers(_: Made) -> Iterator[tuple[str, bytes]]:
+    """Both verifiers, as the package has them."""
+    for name in ("verify.py", "verify.html"):
+        file = resources.files("sidecar.evidence") / name
+        if file.is_file():
+            yield name, file.read_bytes()
+
+
+DOCUMENTS: Final[Sequence[Document]] = (_how_to_verify, _verifiers)
+"""In the order in which they are written."""

@@ -1,0 +1,271 @@
+"""Making a bundle: streams first, then what vouches for them, then the verdict, then the documents.
+
+Nothing is held in memory but notes and small files; what is written is verified as anybody would, before documents say
+anything of it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from hashlib import sha256
+from pathlib import Path
+from typing import BinaryIO, Final
+
+from sidecar.chain.payload import policy_time
+from sidecar.chain.stream import MAGIC, Kind, record
+from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
+from sidecar.errors import Malformed, UsageError
+from sidecar.evidence.documents import DOCUMENTS, Made
+from sidecar.evidence.facts import Facts
+from sidecar.evidence.receipts import Needed, needed
+from sidecar.evidence.source import Records, Source
+from sidecar.evidence.stream import Writer
+from sidecar.evidence.survey import Survey
+from sidecar.evidence.zipped import Zipped
+from sidecar.verify import MAX_OPENINGS, ChainOpenings, Disclosure, Evidence, Openings, Worker, parse_disclosure
+from sidecar.verify.archived import wasm_of
+from sidecar.verify.bundle import StampCheck, verify_bundle
+from sidecar.verify.bundle_report import BundleReport
+from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
+
+Told = Callable[[int], None]
+_WASM_DIGESTS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is wanted. Times are ns since 1970; ``start`` to ``end`` (excluded) the window; ``agents`` None: everything,
+    else sorted. ``source``: kind and place, as `case.json` has them. ``keys`` or ``disclosure`` give segment keys;
+    ``subject_keys``: directories of data subjects' keys, by which profile ``full`` opens personal fields.
+    ``trust``: a trust file's bytes, to be copied in; ``evidence``: what the verdict is judged by.
+    """
+
+    start: int
+    end: int
+    exported: int
+    exporter: str
+    source: tuple[str, str]
+    name: str = ""
+    agents: tuple[str, ...] | None = None
+    profile: str = "full"
+    keys: Sequence[PrivateKey] = ()
+    subject_keys: Sequence[Path] = ()
+    disclosure: Disclosure | None = None
+    trust: bytes | None = None
+    evidence: Evidence = field(default_factory=Evidence)
+    stamp_check: StampCheck = lambda _: None
+
+
+class FileSource:
+    """A bundle in an open file. ``told``: how many bytes were read."""
+
+    def __init__(self, file: BinaryIO, told: Told = lambda _: None) -> None:
+        self._fd, self._told = file.fileno(), told
+        self._file = file
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return os.fstat(self._fd).st_size
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """As `sidecar.verify.container.Source`."""
+        pieces = []
+        while size > 0 and (piece := os.pread(self._fd, size, offset)):
+            pieces.append(piece)
+            offset, size = offset + len(piece), size - len(piece)
+            self._told(len(piece))
+        return b"".join(pieces)
+
+
+def export(
+    order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = ()
+) -> tuple[Case, BundleReport]:
+    """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all three passes.
+
+    Raises:
+        UsageError: nothing of the window is there, or it does not fit a bundle.
+        CustodyError: a key does not open the seeds.
+        Malformed: a chain that cannot be followed.
+    """
+    making = _Making(order, Zipped(out), told)
+    for source in sources:
+        making.survey(source)
+    case = making.write()
+    report = verify_bundle(
+        FileSource(out, told), order.evidence, stamp_check=order.stamp_check, workers=workers
+    )  # fmt: skip
+    making.documents(Made(case, report, FileSource(out)))
+    return case, report
+
+
+class _Making:
+    def __init__(self, order: Order, zipped: Zipped, told: Told) -> None:
+        self._order, self._zipped, self._told = order, zipped, told
+        self._writers: dict[bytes, tuple[Source, Writer, int]] = {}
+        self._claims: list[Claim] = []
+        self._statements: list[Statement] = []
+        self._policies: set[str] = set()
+        self._openings: dict[bytes, ChainOpenings] = {}
+
+    def survey(self, source: Source) -> None:
+        """Whether anything of the window is in this chain, and what."""
+        with source.rare() as records:
+            chosen = Survey(self._order.start, self._order.end).take(records, self._told)
+        if chosen is not None:
+            writer = Writer(source, chosen, self._order.agents, self._told)
+            self._writers[chosen.chain_id] = source, writer, chosen.first
+
+    def write(self) -> Case:
+        """Everything but the documents, as a whole bundle."""
+        if not self._writers:
+            raise UsageError("no chain recorded anything in this window; look at --from and --to")
+        for chain_id, (source, writer, first) in sorted(self._writers.items(), key=lambda each: each[0]):
+            self._chain(f"data/chains/{chain_id.hex()}", source, writer, first)
+        order = self._order
+        if self._openings:
+            self._zipped.add("data/openings.json", Openings(self._openings).encode())
+        if order.trust is not None:
+            self._zipped.add("data/trust.json", order.trust)
+        case = Case(
+            order.name, order.start, order.end, order.agents, order.profile, order.exporter, order.exported,
+            order.source, tuple(self._claims), tuple(self._statements[:MAX_STATEMENTS]),
+        )  # fmt: skip
+        self._zipped.add("data/case.json", case.encode())
+        self._zipped.finish(self._info())
+        return case
+
+    def documents(self, made: Made) -> None:
+        """What is made of the bundle once its verdict is known."""
+        for document in DOCUMENTS:
+            for name, content in document(made):
+                self._zipped.add(f"data/{name}", content)
+        self._zipped.finish(self._info())
+
+    def _info(self) -> str:
+        order = self._order
+        named = f"External-Identifier: {order.name}\n" if order.name else ""
+        return f"Bagging-Date: {policy_time(order.exported)[:10]}\nBag-Software-Agent: {order.exporter}\n{named}"
+
+    # --- one chain
+
+    def _chain(self, place: str, source: Source, writer: Writer, first: int) -> None:
+        order, facts = self._order, writer.facts
+        with self._zipped.stored(f"{place}/stream.sdcseg") as entry:
+            writer.write(entry.write)
+        shown = None if facts.sealed_at is None else min(facts.sealed_at, order.end)
+        through = shown if shown is not None and shown > order.start else None
+        to_end = facts.sealed_at is None or facts.sealed_at < order.end
+        receipts = [*source.receipts, *source.prove(list(facts.latest)[::-1])]
+        found = needed(receipts, first, facts.last_segment, to_end=to_end, hash_of=facts.hash_of)
+        for number, data in enumerate(found.files, 1):
+            self._zipped.add(f"{place}/receipts/{number:04d}.{_kind(data)}", data)
+        for number, data in enumerate(source.callers, 1):
+            self._zipped.add(f"{place}/callers/{number:04d}.receipt", data)
+        self._claims.append(Claim(facts.chain_id, first, facts.last_segment, facts.entries, through))
+        self._statements += facts.statements(order.end, through, order.agents)
+        self._statements += [Statement(facts.chain_id, "unanchored", text) for text in found.left]
+        self._disclose(place, source, writer, found)
+        if facts.sealed_fields:
+            self._open(f"{place}/stream.sdcseg", facts)
+        for body in writer.attached():
+            self._policy(body)
+
+    def _open(self, stream: str, facts: Facts) -> None:
+        """Openings of the personal fields in a stream, where there are keys for them and they may go in."""
+        keys = [each for each in self._order.subject_keys if SubjectKeys.chain_of(each) == facts.chain_id]
+        why = "the profile is external" if self._order.profile != "full" else "no keys of data subjects were given"
+        if keys and self._order.profile == "full":
+            with self._zipped.again(stream) as read:
+                found = openings_of(read, keys[0]).chains[facts.chain_id]
+            held = Openings({**self._openings, facts.chain_id: found})
+            if len(held.encode()) > MAX_OPENINGS:
+                why = "they do not fit the bundle"
+            elif found.entries:
+                self._openings[facts.chain_id] = found
+                why = "" if found.complete else "some were erased, by TOMBSTONEs that this bundle does not hold"
+            else:
+                why = "all of them were erased"
+        if why:
+            what = f"{facts.sealed_fields} personal fields are sealed, and not all openings are here: {why}"
+            self._statements.append(Statement(facts.chain_id, "sealed", what))
+
+    def _policy(self, body: bytes) -> None:
+        digest = sha256(body).hexdigest()
+        if digest in self._policies:
+            return
+        self._policies.add(digest)
+        self._zipped.add(f"data/policies/{digest}.tar.gz", body)
+        try:
+            wasm = wasm_of(body)
+        except Malformed:
+            return
+        if wasm is not None:
+            self._zipped.add(f"data/policies/{digest}.wasm", wasm)
+
+    def _disclose(self, place: str, source: Source, writer: Writer, found: Needed) -> None:
+        """Keys of those segments only that are under a receipt: whoever holds a key can make tags for its segment."""
+        facts = writer.facts
+        anchored = -1 if found.anchored is None else found.anchored
+        wanted = [segment for segment in facts.committed if segment <= anchored]
+        given = self._keys(source, facts.chain_id, wanted)
+        told = {} if given is None else {s: given.segments[s] for s in wanted if s in given.segments}
+        if told:
+            disclosure = Disclosure(facts.chain_id, told)
+            self._zipped.add(f"{place}/disclosure.json", disclosure.encode())
+        without = facts.last_segment - min(self._writers[facts.chain_id][2], facts.last_segment) + 1 - len(told)
+        if without:
+            why = "no custodian's key and no disclosure was given" if given is None else "they are under no receipt yet"
+            self._statements.append(Statement(facts.chain_id, "keys", self._unkeyed(without, why)))
+
+    def _unkeyed(self, segments: int, why: str) -> str:
+        said = f"the keys of {segments} segments are not here ({why}): their tags are not checked"
+        if self._order.agents is None:
+            return said
+        return f"{said}, and nothing shows that no entry of the agents was left out of them"
+
+    def _keys(self, source: Source, chain_id: bytes, wanted: list[int]) -> Disclosure | None:
+        order = self._order
+        if order.disclosure is not None:
+            return order.disclosure if order.disclosure.chain_id == chain_id else None
+        if not order.keys:
+            return None
+        if not wanted:
+            return Disclosure(chain_id, {})
+        with source.rare() as records:
+            return parse_disclosure(disclose(_reader(_framed(records, wanted[-1])), order.keys, wanted))
+
+
+def _kind(data: bytes) -> str:
+    """The ending of a file of the log's, as a ledger has them."""
+    return {b"o": "tlog-consistency", b"{": "timestamp"}.get(data[:1], "tlog-proof")
+
+
+def _framed(records: Records, last: int) -> Iterator[bytes]:
+    """What of a chain's stream custodians need for the keys up to a segment."""
+    yield MAGIC
+    segment = 0
+    for kind, body in records:
+        if kind in (Kind.EPOCH, Kind.SEAL) or (kind is Kind.ENTRY and body[8] in (1, 2)):
+            yield record(kind, body)
+        segment += kind is Kind.SEAL
+        if segment > last:
+            return
+
+
+def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
+    held = bytearray()
+
+    def read(size: int) -> bytes:
+        while not held:
+            piece = next(pieces, None)
+            if piece is None:
+                return b""
+            held.extend(piece)
+        data = bytes(held[:size])
+        del held[:size]
+        return data
+
+    return read
