@@ -105,6 +105,7 @@ _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
         f" (×{p['count']}, {p['principal'] or 'nobody proved'}, {p['peer']})"
     ),
     "POLICY": lambda p: f"{p['event']}: {p['engine']} {p['entrypoint']} revision {p['revision'] or 'unknown'}",
+    "TOMBSTONE": lambda p: f"data subject {p['subject']} was erased",
     "CLOCK": lambda p: f"the wall clock moved by {int(p['step_ns']) / 1e9:+.3f} s",
     "CLOSE": lambda p: p["reason"],
 }

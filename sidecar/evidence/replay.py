@@ -35,7 +35,7 @@ from .compare import (
     differing,
     undecided,
 )
-from .range import Range
+from .range import Range, Restore
 from .rows import sealed
 
 _SECONDS: Final = 10.0  # for one evaluation
@@ -132,7 +132,8 @@ class _Recorded:
 
 class Replay:
     """One re-run. ``inputs`` rebuilds what the policy saw; ``program`` finds the `opa` program when it is needed;
-    ``others_withheld``: the streams are of certain agents, and what they withhold is not asked for."""
+    ``others_withheld``: the streams are of certain agents, and what they withhold is not asked for; ``restore`` puts
+    sealed personal values back where it can."""
 
     def __init__(
         self,
@@ -141,8 +142,10 @@ class Replay:
         within: Range | None = None,
         *,
         others_withheld: bool = False,
+        restore: Restore = lambda _, __: None,
     ) -> None:
         self._inputs, self._program, self._range = inputs, program, within or Range()
+        self._restore = restore
         self._impure: dict[str, tuple[str, ...]] = {}  # by the bundle's digest
         self.tally = Tally(others_withheld=others_withheld)
 
@@ -182,6 +185,7 @@ class Replay:
             return
         try:
             header, payload = entry(body)
+            self._restore(header, payload)
         except Malformed:
             self.tally.unreadable += 1
             return

@@ -18,7 +18,7 @@ from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, UsageError
 
 from . import rows
-from .range import Range
+from .range import Range, Restore
 
 MAX_ROWS: Final = 100_000
 _MAX_BYTES: Final = 512 << 20  # of the payloads behind the rows
@@ -69,9 +69,15 @@ class Timeline:
         }
 
 
-def timeline(stream: Iterable[tuple[Kind, bytes]], within: Range, *, most: int = MAX_ROWS) -> Timeline:
-    """The account of a stream. Raises UsageError where more than ``most`` entries belong in it."""
-    account = _Account(within, most)
+def timeline(
+    stream: Iterable[tuple[Kind, bytes]], within: Range, *, most: int = MAX_ROWS, restore: Restore = lambda _, __: None
+) -> Timeline:
+    """The account of a stream. ``restore`` puts sealed personal values back where it can.
+
+    Raises:
+        UsageError: more than ``most`` entries belong in it.
+    """
+    account = _Account(within, most, restore)
     account.take(stream)
     return account.told()
 
@@ -84,8 +90,8 @@ def timelines(told: Sequence[Timeline]) -> dict[str, Any]:
 
 
 class _Account:
-    def __init__(self, within: Range, most: int) -> None:
-        self._range, self._most = within, most
+    def __init__(self, within: Range, most: int, restore: Restore) -> None:
+        self._range, self._most, self._restore = within, most, restore
         self._rows: list[Row] = []
         self._held = self._bytes = 0
         self._decisions: dict[int, Row] = {}
@@ -117,6 +123,7 @@ class _Account:
         self._entries += 1
         try:
             header, payload = entry(body)
+            self._restore(header, payload)
         except Malformed as error:
             self._unreadable(body, str(error))
             return

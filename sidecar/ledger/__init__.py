@@ -8,12 +8,14 @@ from sidecar.ledger.clock import Clock, Moment, SystemClock
 from sidecar.ledger.draft import Draft, Recorded
 from sidecar.ledger.epoch import WrapSeed
 from sidecar.ledger.founding import create
-from sidecar.ledger.ledger import Entry, Ledger, Proof, Usage
+from sidecar.ledger.ledger import Ledger
 from sidecar.ledger.options import Options
 from sidecar.ledger.pruning import Cut, carry_out
 from sidecar.ledger.reader import ledger_stream
+from sidecar.ledger.sealing import Sealing, unopened
 from sidecar.ledger.shipping import Left
 from sidecar.ledger.store import has_ledger
+from sidecar.ledger.views import Entry, Proof, Usage
 from sidecar.ledger.writer import Position
 
 __all__ = [
@@ -28,6 +30,7 @@ __all__ = [
     "Position",
     "Proof",
     "Recorded",
+    "Sealing",
     "SystemClock",
     "Usage",
     "WrapSeed",
@@ -35,4 +38,5 @@ __all__ = [
     "create",
     "has_ledger",
     "ledger_stream",
+    "unopened",
 ]

@@ -219,7 +219,7 @@ def test_hostile_words_are_words_in_the_report(tmp_path: Path) -> None:
         assert word in read, word
     assert "x" * 5_000 not in read
     cells = [cell for row in csv.reader(io.StringIO(files["entries.csv"].decode(), newline="")) for cell in row]
-    assert not [cell for cell in cells if cell.lstrip(" \"").startswith(("=", "+", "-", "@", "\uff1d"))]
+    assert not [cell for cell in cells if cell.lstrip(' "').startswith(("=", "+", "-", "@", "\uff1d"))]
     assert all(cell.isprintable() or "\xa0" in cell for cell in cells) and "'@SUM(1)" in cells
 
 
