@@ -63,6 +63,9 @@ class Config:
     tls_key_file: str = ""
     tls_client_ca_file: str = ""  # roots of callers' certificates, which they must show; empty: they show none
     spiffe_socket: str = ""  # the Workload API, in place of the three files above
+    personal_subject: str = ""  # JSON pointer to what names the data subject; empty: no personal fields are sealed
+    personal_fields: tuple[str, ...] = ()  # JSON pointers into /arguments, /context, /result, /response; or /purpose
+    personal_keys_dir: str = ""  # the data subjects' keys; empty: <data_dir>/subjects
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
     policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD
@@ -141,6 +144,8 @@ class Config:
         in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()
         self._check_collector()
+        if self.personal_fields and not self.personal_subject:
+            raise UsageError("personal.subject is not set: name what says whose the personal fields are")
         if self.metrics:
             host_and_port("metrics", self.metrics)
         if not self.listen:

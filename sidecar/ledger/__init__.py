@@ -14,6 +14,7 @@ from sidecar.ledger.look import has_ledger
 from sidecar.ledger.options import Options
 from sidecar.ledger.pruning import Cut, carry_out
 from sidecar.ledger.reader import ledger_stream
+from sidecar.ledger.sealing import Sealing, unopened
 from sidecar.ledger.shipping import Left
 from sidecar.ledger.trimming import Keep
 from sidecar.ledger.writer import Position
@@ -31,6 +32,7 @@ __all__ = [
     "Position",
     "Proof",
     "Recorded",
+    "Sealing",
     "SystemClock",
     "Usage",
     "WrapSeed",
@@ -38,4 +40,5 @@ __all__ = [
     "create",
     "has_ledger",
     "ledger_stream",
+    "unopened",
 ]

@@ -15,11 +15,20 @@ from uuid import UUID
 
 from sidecar.chain import note, strictjson
 from sidecar.chain.authority_note import Grant
-from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
+from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
 from sidecar.chain.seal import Seal
-from sidecar.errors import Gone, LedgerDamaged, LedgerError, Malformed, NotFound, ProofRejected, WrongState
+from sidecar.errors import (
+    Gone,
+    LedgerDamaged,
+    LedgerError,
+    Malformed,
+    NotFound,
+    ProofRejected,
+    SidecarError,
+    WrongState,
+)
 from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
@@ -33,6 +42,7 @@ from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
+from sidecar.ledger.sealing import Sealing, sealed
 from sidecar.ledger.shipping import Book, Left, first_of
 from sidecar.ledger.store import LmdbStore
 from sidecar.ledger.trimming import Trimmer
@@ -56,6 +66,11 @@ class Ledger:
         self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
+        self._sealing: Sealing | None = None
+
+    def seal_with(self, sealing: Sealing) -> None:
+        """From now on personal fields are sealed and put back by this. To be called before anything is recorded."""
+        self._sealing = sealing
 
     @classmethod
     def open(
@@ -90,13 +105,13 @@ class Ledger:
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
 
-        Its error is Malformed (nothing was written), LedgerFull (nothing was written), or LedgerError.
+        Its error is Malformed, LedgerFull or what sealing raises (nothing was written), or LedgerError.
         """
         future: Future[Recorded] = Future()
         future.set_running_or_notify_cancel()
         try:
-            self._writer.put(Item(prepare(draft, self._decision_at), future))
-        except (LedgerError, Malformed) as error:
+            self._writer.put(Item(prepare(sealed(draft, self._sealing, self._decision_at), self._decision_at), future))
+        except SidecarError as error:
             future.set_exception(error)
         return future
 
@@ -104,8 +119,10 @@ class Ledger:
         """As :meth:`append`, awaited. Cancelling the task only stops the waiting: the entry is whole, or not there.
 
         Raises:
-            Malformed, LedgerFull, LedgerError: as said there.
+            Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
+        if self._sealing is not None and draft.type in WITH_FIELDS:
+            draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
         waiter: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         self._writer.put(Item(prepare(draft, self._decision_at), waiter))
         return await waiter
@@ -159,10 +176,15 @@ class Ledger:
             raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
 
     def payload(self, seq: int) -> dict[str, Any]:
-        """A recorded entry's payload, read. Raises as :meth:`entry`."""
+        """A recorded entry's payload, read; with its personal fields, unless they were erased (`unopened`).
+
+        Raises as :meth:`entry`."""
         try:
-            return strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
-        except Malformed as error:
+            payload = strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
+            if self._sealing is not None and "personal" in payload:
+                self._sealing.open(seq, payload)
+            return payload
+        except (Malformed, ProofRejected) as error:
             raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
 
     def attachment(self, digest: bytes) -> bytes:

@@ -158,6 +158,7 @@ class _Judge:
         s.principals.finish()
         s.approvals.finish()
         s.outcomes.finish()
+        s.personal.finish()
         s.context = None
         to_end = s.coverage.whole or self._end_alone if self._part is None else reaches_end(s, self._part)
         s.receipts.finish(to_end=to_end and not s.coverage.broken, first=s.start)
