@@ -25,7 +25,7 @@ from sidecar.chain.entry import Header
 from sidecar.config import Config
 from sidecar.custody import FieldSealer, Pointers, SubjectKeys, openings_of
 from sidecar.decide import Erasure, policy_inputs
-from sidecar.errors import NotPermitted
+from sidecar.errors import LedgerError, NotPermitted
 from sidecar.ledger import Ledger, Options, SystemClock, ledger_stream, unopened
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.verify import Evidence, Verdict, verify_stream
@@ -238,6 +238,21 @@ def test_erased_nobody_can_have_it_and_what_needed_it_says_so(tmp_path: Path) ->
         await after(d, v)
 
     run(tmp_path, both, after, late)
+
+
+def test_an_erasure_that_broke_off_after_its_tombstone_is_ended_at_the_next_start(tmp_path: Path) -> None:
+    async def story(d: Desk, v: Vault) -> None:
+        await d.ask(**ASKED, action="mail.send")
+        (tmp_path / "keys" / "keys.1.new").mkdir()  # what the new generation cannot be written over
+        with pytest.raises(LedgerError):
+            await v.erase()
+        assert v.keys.subjects() and d.last()["type"] == "TOMBSTONE"
+        (tmp_path / "keys" / "keys.1.new").rmdir()
+
+    async def after(d: Desk, v: Vault) -> None:
+        assert not v.keys.subjects() and len(d.entries("TOMBSTONE")) == 1
+
+    run(tmp_path, story, after)
 
 
 def test_an_old_copy_of_the_keys_given_back_is_erased_again(tmp_path: Path) -> None:
