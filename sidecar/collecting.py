@@ -10,7 +10,7 @@ import json
 import logging
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,9 +18,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
-from sidecar.anchor import Chaser, Door, Pauses, Witness
+from sidecar.anchor import Chaser, Door
+from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
 from sidecar.api import ServerTls, Transports, half
-from sidecar.chain import cosignature, note
+from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
 from sidecar.collector import FleetLog, published
 from sidecar.collector.alarms import Alarms
@@ -29,18 +30,19 @@ from sidecar.collector.index import open_sqlite
 from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
+from sidecar.collector.pruning import kept_longer
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
 from sidecar.collector.watch import METRICS_TYPE, find_silent, metrics
 from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
-from sidecar.errors import LogRefused, Malformed, SidecarError, StorageError, UsageError
+from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
 from sidecar.web import Found, browsed
 
 log = logging.getLogger("sidecar.collector")
 
 PREFIX = "COLLECTOR_"
-_VKEY = "log.vkey"  # the log's verifier key, for those who pin it
+LOG_KEY_FILE = "log.vkey"  # the log's verifier key, for those who pin it
 _TICK = 1.0  # seconds between two looks for silence
 _BROWSERS = 64
 
@@ -124,7 +126,7 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
     """The log's key; made in the data directory where none is named and none is there. Raises UsageError."""
     path = Path(config.key_file) if config.key_file else Path(config.data_dir) / "log-key.pem"
     if not config.key_file and not path.exists():
-        if (path.parent / _VKEY).exists():
+        if (path.parent / LOG_KEY_FILE).exists():
             raise UsageError(f"{path} is gone, and there is a log signed by it: put it back")
         key = Ed25519PrivateKey.generate()
         write_secret(path, key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
@@ -169,32 +171,6 @@ def keep_until(config: Collecting) -> int | None:
 def verifier_key(config: Collecting) -> str:
     """The log's public key as a verifier pins it."""
     return str(note.VerifierKey(config.name, log_key(config).public_key().public_bytes_raw()))
-
-
-def witness_keys(config: Collecting) -> list[tuple[note.VerifierKey, str]]:
-    """Each witness's key and URL. Raises UsageError."""
-    found = []
-    for line in config.witnesses:
-        vkey, _, url = line.partition(" ")
-        try:
-            found.append((note.parse_vkey(vkey, cosignature.COSIGNATURE), url.strip()))
-        except Malformed as error:
-            raise UsageError(f"witnesses: {error}; each is a verifier key, a space and a URL") from None
-    return found
-
-
-def timestamp_roots(config: Collecting) -> list[bytes]:
-    """Roots of the timestamp authorities, DER. Raises UsageError."""
-    from cryptography.x509 import load_pem_x509_certificates
-
-    try:
-        return [
-            each.public_bytes(Encoding.DER)
-            for path in config.timestamp_roots
-            for each in load_pem_x509_certificates(read_file(Path(path), "timestamp root"))
-        ]
-    except ValueError:
-        raise UsageError("timestamp_roots: a file holds no certificate in PEM") from None
 
 
 def trust(config: Collecting, storage: Storage) -> bytes:
@@ -286,15 +262,16 @@ class Collector:
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         key = log_key(config)
         storage, index = open_storage(config), open_index(config)
-        (Path(config.data_dir) / _VKEY).write_text(f"{verifier_key(config)}\n")
+        (Path(config.data_dir) / LOG_KEY_FILE).write_text(f"{verifier_key(config)}\n")
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)
-        chasers: list[Chaser[Any]] = []
+        ask_first(config, fleet, key)
+        anchors: list[Anchors] = []
 
         def offer(signed: bytes) -> None:
-            for chaser in chasers:
-                chaser.offer(signed)
+            for each in anchors:
+                each.offer(signed)
 
         sequencer = Sequencer(
             fleet,
@@ -306,15 +283,20 @@ class Collector:
             on_signed=offer,
         )
         proofs = Proofs(sequencer, index, len(config.witnesses))
-        chasers += list(_chasers(config, fleet, proofs))
+
+        def behind(error: LogRefused) -> None:
+            sequencer.refuse(error)
+            self._failed(loop, error)
+
+        anchors.append(Anchors(config, fleet, proofs, behind))
         if fleet.signed:
             offer(fleet.signed)
         webhook = Door(config.webhook) if config.webhook else None
         alarms = Alarms(index, config.name, key, webhook, time.time_ns)
         rules = Rules(config.enrol_spiffe, config.dev)
-        runs = Runs(storage, kept)
+        runs = Runs(storage, kept, lambda chain: kept_longer(chain, int(time.time()), kept()))
         ingest = Ingest(runs, index, sequencer, alarms, rules, config.name, key, time.time_ns)
-        return _Parts(storage, sequencer, proofs, alarms, ingest, chasers)
+        return _Parts(storage, sequencer, proofs, alarms, ingest, anchors[0].all)
 
 
 @dataclass(frozen=True, slots=True)
@@ -329,8 +311,8 @@ class _Parts:
     async def look(self, path: str) -> Found | None:
         """What is shown over HTTP: the log as tlog-tiles says, and /metrics."""
         if path == "/metrics":
-            ages = {chaser.name: chaser.age() for chaser in self.chasers}
-            return metrics(self.ingest, self.sequencer, self.alarms, ages, time.time_ns()), METRICS_TYPE
+            now = time.time_ns()
+            return metrics(self.ingest, self.sequencer, self.alarms, self.chasers, now), METRICS_TYPE
         signed = self.sequencer.fleet.signed
         with contextlib.suppress(StorageError):
             return await asyncio.to_thread(published, self.storage, signed, path.removeprefix("/"))
@@ -349,19 +331,6 @@ class _Parts:
         for chaser in self.chasers:
             chaser.close()
         self.alarms.close()
-
-
-def _chasers(config: Collecting, fleet: FleetLog, proofs: Proofs) -> Iterator[Chaser[Any]]:
-    for key, url in witness_keys(config):
-        yield Chaser(Witness(key, Door(url), fleet.consistency), proofs.cosigned)
-    if config.timestamp_urls:
-        try:
-            from sidecar.anchor.authority import Authority
-        except ImportError:
-            raise UsageError("timestamp_urls needs the extra anchor: pip install 'decision-sidecar[anchor]'") from None
-        roots = tuple(timestamp_roots(config))
-        for url in config.timestamp_urls:
-            yield Chaser(Authority(Door(url), roots), proofs.stamped, pauses=Pauses(between=1.0))
 
 
 def _tls(config: Collecting) -> ServerTls | None:

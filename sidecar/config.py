@@ -18,6 +18,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sidecar.chain.retention import PROFILES
 from sidecar.errors import UsageError
 
 MIB = 1024 * 1024
@@ -52,7 +53,7 @@ class Config:
     custodians: tuple[str, ...] = ()
     custody_mode: str = "any"
     authority: str = ""
-    retention: str = "default"
+    retention: str = "default"  # or eu-ai-act, hipaa, sec-17a-4: before its period nothing may be pruned
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
     enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
@@ -95,8 +96,10 @@ class Config:
     collector_period: float = 0.5  # seconds between two looks at what is to be shipped
     collector_max_unshipped_entries: int = 0  # 0: any
     collector_max_unshipped_seconds: float = 0.0
+    collector_max_unshipped_mib: float = 0.0
     collector_unshipped: str = "warn"  # or "deny": every decision, beyond these bounds
     collector_unconfirmed_start: bool = False  # whether to start with the collector out of reach; OPEN records it
+    collector_accept_loss_file: str = ""  # the authority's note by which it starts behind what was acknowledged
     collector_linger: float = 5.0  # seconds at the end for the last seal's receipt
 
     def __post_init__(self) -> None:
@@ -108,6 +111,7 @@ class Config:
         in_range("signature_window", self.signature_window, 1, 300)
         in_range("permit_seconds", self.permit_seconds, 1, 3_600)
         _choice("engine", self.engine, ("opa", "wasm"))
+        _choice("retention", self.retention, tuple(PROFILES))
         _choice("custody_mode", self.custody_mode, ("any", "all"))
         _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
         in_range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)
@@ -126,6 +130,7 @@ class Config:
         _choice("collector_unshipped", self.collector_unshipped, ("warn", "deny"))
         in_range("collector_period", self.collector_period, 0.01, 1)
         in_range("collector_max_unshipped_entries", self.collector_max_unshipped_entries, 0, 2**53)
+        in_range("collector_max_unshipped_mib", self.collector_max_unshipped_mib, 0, 2**40)
         in_range("collector_max_unshipped_seconds", self.collector_max_unshipped_seconds, 0, 366 * 86_400)
         in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()

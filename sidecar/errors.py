@@ -67,6 +67,10 @@ class NotFound(SidecarError):
     """The caller's: what it asks for is not in the ledger. NOT_FOUND."""
 
 
+class Gone(NotFound):
+    """The caller's: it was recorded, and is not here any more. NOT_FOUND."""
+
+
 class WrongState(SidecarError):
     """The caller's: right, but not now (an outcome for a DENY, a proof of an open segment). FAILED_PRECONDITION."""
 

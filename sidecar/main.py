@@ -15,18 +15,21 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
-from sidecar.api import DecisionLog, Metrics, Server, Services, Transports, scraped
+from sidecar.api import DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
+from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
-from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
+from sidecar.ledger import Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
 from sidecar.shipping import Shipping
 
 log = logging.getLogger("sidecar")
+
+Overhear = Callable[[Callable[[bytes], None]], None]
 
 READY_EVERY = 1.0  # seconds between two looks at engine and ledger
 STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
@@ -91,6 +94,31 @@ def found_ledger(config: Config) -> Founded:
     return Founded(chain_id, made)
 
 
+class _Looked(Exception):
+    """The ledger was looked at, and nothing more is wanted of it."""
+
+
+def what_was_lost(config: Config, reason: str) -> AcceptLoss:
+    """What the authority would have to accept for the configured ledger to go on; nothing is changed.
+
+    Raises:
+        UsageError: nothing was lost, or the collector cannot be asked. LedgerError: the ledger cannot be read.
+    """
+    shipping = Shipping(config)
+    found: list[AcceptLoss] = []
+
+    def look(left: Left) -> bool:
+        found.append(shipping.lost(left, reason))
+        raise _Looked
+
+    with contextlib.suppress(_Looked):
+        Ledger.open(
+            Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
+            on_failure=lambda _: None, confirm=look,
+        )  # fmt: skip
+    return found[0]
+
+
 def _custodians(config: Config) -> tuple[Custodian, ...]:
     paths = [Path(p) for p in config.custodians]
     return tuple(load_custodian(read_file(p, "custodian key"), p.stem) for p in paths)
@@ -109,8 +137,9 @@ def settle_memory() -> None:
 class Sidecar:
     """A running sidecar. ``address`` is where it listens; ``failure`` why it had to stop, if it had to."""
 
-    def __init__(self, config: Config) -> None:
-        self._config = config
+    def __init__(self, config: Config, overhear: Overhear | None = None) -> None:
+        """``overhear``: who says what gRPC says of TLS handshakes that fail; without it they are recorded nowhere."""
+        self._config, self._overhear = config, overhear
         self._stop = asyncio.Event()
         self.address = ""
         self.failure: LedgerError | None = None
@@ -213,6 +242,8 @@ class Sidecar:
             socket_mode=int(self._config.socket_mode, 8),
             credentials=tls.credentials if tls else None,
         )
+        if self._overhear is not None:
+            self._overhear(FailedHandshakes(path, self._metrics.handshake_failed).told)
         try:
             self.address = await server.start()
             try:
@@ -278,8 +309,8 @@ async def _trouble(switch: Switch, in_force: InForce, ledger: Ledger) -> Sidecar
     return None
 
 
-def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None:
-    """Run a sidecar until SIGTERM or SIGINT.
+def serve(config: Config, *, init: bool, started: Callable[[str], None], overhear: Overhear | None = None) -> None:
+    """Run a sidecar until SIGTERM or SIGINT. ``overhear``: as `Sidecar`'s.
 
     Raises:
         SidecarError: it could not start, or had to stop.
@@ -291,11 +322,11 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None]) -> None
         made = found_ledger(config).made_key
         if made is not None:
             log.warning("no custodian was named, so one was made: %s; move it off this host", made)
-    uvloop.run(_run(config, started))
+    uvloop.run(_run(config, started, overhear))
 
 
-async def _run(config: Config, started: Callable[[str], None]) -> None:
-    sidecar = Sidecar(config)
+async def _run(config: Config, started: Callable[[str], None], overhear: Overhear | None) -> None:
+    sidecar = Sidecar(config, overhear)
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, sidecar.stop)

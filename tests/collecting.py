@@ -6,7 +6,7 @@ import contextlib
 import json
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,18 @@ def status(place: Path) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def collecting(place: Path, *flags: str | Path, listen: str = "127.0.0.1:0", **more: str) -> Iterator[Collecting]:
-    """A collector in ``place``; killed at the end if it still runs. What it says goes to ``place`` + .log."""
-    command = [BIN / "sidecar", "collector", "serve", "--data-dir", place, "--listen", listen, "--web", "127.0.0.1:0"]
+def collecting(
+    place: Path,
+    *flags: str | Path,
+    listen: str = "127.0.0.1:0",
+    within: Sequence[str] = (),
+    program: Sequence[str | Path] = (BIN / "sidecar",),
+    **more: str,
+) -> Iterator[Collecting]:
+    """A collector in ``place``; killed at the end if it still runs. What it says goes to ``place`` + .log.
+    ``within``: `Host.within`."""
+    command: list[str | Path] = [*within, *program, "collector", "serve", "--data-dir", place]
+    command += ["--listen", listen, "--web", "127.0.0.1:0"]
     command += flags or ("--dev",)
     with (
         place.with_suffix(".log").open("a") as said,

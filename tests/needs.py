@@ -27,6 +27,7 @@ _HOW_TO_GET = {
     "sshd": "install openssh-server with the system's package manager",
     "ssh": "install openssh-client with the system's package manager",
     "openssl": "install openssl with the system's package manager",
+    "ip": "install iproute2 with the system's package manager",
     "h2load": "install nghttp2-client with the system's package manager",
     "softhsm2-util": "install softhsm2 with the system's package manager",
 }

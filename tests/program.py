@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sidecar.client import AgentKey, Guard
@@ -50,11 +50,18 @@ class Serving:
 
 
 @contextlib.contextmanager
-def serving(ledger: Path, *flags: str | Path, dev: bool = True, **more: str) -> Iterator[Serving]:
-    """A sidecar on a socket beside its ledger; killed at the end if it still runs."""
+def serving(
+    ledger: Path,
+    *flags: str | Path,
+    dev: bool = True,
+    within: Sequence[str] = (),
+    program: Sequence[str | Path] = (BIN / "sidecar",),
+    **more: str,
+) -> Iterator[Serving]:
+    """A sidecar on a socket beside its ledger; killed at the end if it still runs. ``within``: `Host.within`."""
     socket = ledger.with_name(ledger.name + ".sock")
     where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", *(["--dev"] if dev else [])]
-    command = [str(BIN / "sidecar"), "serve", *where, *map(str, flags)]
+    command = [*within, *map(str, program), "serve", *where, *map(str, flags)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
         try:
             assert process.stderr is not None

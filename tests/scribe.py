@@ -22,7 +22,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from sidecar.chain import entry, lines, note, ratchet, strictjson
+from sidecar.chain import acts, authority_note, entry, lines, note, ratchet, strictjson
 from sidecar.chain.digests import Outcome, arguments_digest, target_digest
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.epoch import EpochNote, epoch_hash
@@ -30,6 +30,7 @@ from sidecar.chain.head import Decided, Head, head_hash
 from sidecar.chain.limits import NO_SEQ, ZERO16, ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.permit import Permit
+from sidecar.chain.pruning import PRUNABLE
 from sidecar.chain.ratchet import Ratchet, SegmentKeys
 from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import Seal, Span, seal_hash
@@ -198,8 +199,11 @@ class Scribe:
         custodians: int = 1,
         identity: Ed25519PrivateKey | None = None,
         nonce: bytes | None = None,
+        authority: bool = False,
+        retention: str = "default",
     ) -> None:
-        self.name = name
+        self.name, self.retention = name, retention
+        self.authority = signing_key(name, "authority") if authority else None
         self.custody = Custody(mode, tuple(custodian(name, i) for i in range(custodians)))
         self.identity = identity or signing_key(name, "identity")
         self.genesis = self._genesis(nonce or secret(name, "nonce"))
@@ -230,16 +234,18 @@ class Scribe:
             "identity": public(signing_key(self.name, "identity")).hex(),
             "mode": self.custody.mode,
             "custodians": each,
-            "authority": None,
+            "authority": None if self.authority is None else public(self.authority).hex(),
             "log": None,
-            "retention": "default",
+            "retention": self.retention,
         }
         return strictjson.dumps(value)
 
     # --- epochs and segments
 
-    def open(self, *, seed: bytes | None = None, software: str = "scribe 1") -> None:
-        """Start an epoch: its note, GENESIS if it is the chain's first, OPEN."""
+    def open(
+        self, *, seed: bytes | None = None, software: str = "scribe 1", accepted_loss: bytes | None = None
+    ) -> None:
+        """Start an epoch: its note, GENESIS if it is the first, OPEN; ``accepted_loss``: the grant it goes on by."""
         self.epoch += 1
         seed = self.seeds[self.epoch] = seed or secret(self.name, "seed", self.epoch)
         shares = self._wrap(seed)
@@ -257,6 +263,8 @@ class Scribe:
             "software": software,
             "development": True,
         }
+        if accepted_loss is not None:
+            opening["accepted_loss"] = authority_note.read(accepted_loss).hash.hex()
         self.openings[self.epoch] = strictjson.dumps({"type": "OPEN", **opening})
         self.write(EntryType.OPEN, self.openings[self.epoch])
 
@@ -561,6 +569,33 @@ class Scribe:
         """The wall clock steps, and that is put on record."""
         self.wall_offset += step
         return self.write(EntryType.CLOCK, strictjson.dumps({"type": "CLOCK", "step_ns": str(step)}))
+
+    # --- with the authority's leave
+
+    def grant(self, act: acts.Act, *, key: Ed25519PrivateKey | None = None, time: int | None = None) -> bytes:
+        """An authority note, in its place; ``key``: another's."""
+        signer = key or self.authority
+        assert signer is not None
+        record = authority_note.compose(act, self.wall_offset + self.mono if time is None else time, signer)
+        self.records.append(Record(Kind.AUTHORITY, record, 0))
+        given = [r for r in self.records if r.kind is Kind.AUTHORITY]
+        rest = [r for r in self.records if r.kind is not Kind.AUTHORITY]
+        at = sum(r.kind is Kind.ATTACHMENT for r in rest)
+        self.records = [*rest[:at], *sorted(given, key=lambda r: sha256(r.body).digest()), *rest[at:]]
+        return record
+
+    def run(self, first: int, last: int) -> acts.Run:
+        """A run of sealed segments, as a note names it."""
+        return acts.Run(first, last, seal_hash(note.parse(self.seals[last]).text))
+
+    def strip(self, *segments: int) -> list[int]:
+        """Take the payloads that may be pruned away from these segments; the entries' numbers."""
+        taken: list[int] = []
+        for r in self.records:
+            if r.kind is Kind.ENTRY and r.segment in segments and EntryType(r.body[8]) in PRUNABLE:
+                r.kind, r.body = Kind.BARE, r.body[:216]
+                taken.append(r.seq or 0)
+        return taken
 
     # --- what comes out
 

@@ -67,9 +67,9 @@ class Spire:
     def workload_api(self) -> Path:
         return self.place / "agent.sock"
 
-    def register(self, spiffe_id: str, program: Path, *more: str) -> None:
-        """The id for whatever runs ``program``."""
-        selector = ["-selector", f"unix:path:{program.resolve()}", "-x509SVIDTTL", str(SVID_SECONDS)]
+    def register(self, spiffe_id: str, program: Path, *more: str, seconds: int = SVID_SECONDS) -> None:
+        """The id for whatever runs ``program``; an SVID is good for so many ``seconds``."""
+        selector = ["-selector", f"unix:path:{program.resolve()}", "-x509SVIDTTL", str(seconds)]
         self.server("entry", "create", "-parentID", _HOST, "-spiffeID", spiffe_id, *selector, *more)
 
     def federate(self, domain: str, bundle: bytes) -> None:

@@ -6,6 +6,7 @@ keys that were configured; nothing waits for one; how long a checkpoint has gone
 
 from sidecar.anchor.chaser import Chaser, Pauses
 from sidecar.anchor.door import Door
+from sidecar.anchor.rounds import Rounds
 from sidecar.anchor.witness import Ahead, Witness
 
-__all__ = ["Ahead", "Chaser", "Door", "Pauses", "Witness"]
+__all__ = ["Ahead", "Chaser", "Door", "Pauses", "Rounds", "Witness"]

@@ -5,6 +5,7 @@ decided in `decide`. Our errors become statuses in one place. No label and no li
 """
 
 from sidecar.api.decision_log import DecisionLog
+from sidecar.api.handshakes import FailedHandshakes
 from sidecar.api.metrics import Metrics
 from sidecar.api.scraping import scraped
 from sidecar.api.server import Server
@@ -12,4 +13,14 @@ from sidecar.api.services import Services
 from sidecar.api.tls import ServerTls, half
 from sidecar.api.transports import Transports
 
-__all__ = ["DecisionLog", "Metrics", "Server", "ServerTls", "Services", "Transports", "half", "scraped"]
+__all__ = [
+    "DecisionLog",
+    "FailedHandshakes",
+    "Metrics",
+    "Server",
+    "ServerTls",
+    "Services",
+    "Transports",
+    "half",
+    "scraped",
+]

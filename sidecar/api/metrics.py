@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disa
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
+from sidecar.api.handshakes import WHYS as HANDSHAKE_WHYS
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.payload import CAUSES
 from sidecar.decide import APPROVAL_CAUSES, OUTCOME_WHYS, Answer, Stages
@@ -100,6 +101,9 @@ class Metrics:
         self._handshakes = Counter(
             "sidecar_tls_handshakes", "TLS handshakes begun, also those that fail.", registry=registry
         )
+        self._handshakes_failed = Counter(
+            "sidecar_tls_refused", "TLS handshakes that failed, by what was wrong.", ("why",), registry=registry
+        )
         self._tls_faults = Counter(
             "sidecar_tls_faults", "TLS files or SVIDs that were not had or not usable.", registry=registry
         )
@@ -125,6 +129,8 @@ class Metrics:
             self._unproved.labels(why)
         for why in OUTCOME_WHYS:
             self._outcomes.labels(why)
+        for why in HANDSHAKE_WHYS:
+            self._handshakes_failed.labels(why)
         for event in REGISTRY_EVENTS:
             self._registries.labels(event)
         for what in APPROVALS:
@@ -150,6 +156,7 @@ class Metrics:
         self._anchored = lambda: shipping.anchored
         told = {
             "unshipped_entries": "Entries that the collector has not acknowledged.",
+            "unshipped_bytes": "Bytes of them, as they are stored.",
             "unshipped_age_seconds": "Age at most of the oldest of them.",
             "unshipped_exceeded": "1 when that is more than may be.",
             "acknowledged_entries": "Entries that the collector acknowledged.",
@@ -170,6 +177,10 @@ class Metrics:
     def tls_handshake(self) -> None:
         """A client began one. On any thread."""
         self._handshakes.inc()
+
+    def handshake_failed(self, why: str) -> None:
+        """One that a client began; ``why`` is one of `handshakes.WHYS`. On any thread."""
+        self._handshakes_failed.labels(_of(HANDSHAKE_WHYS, why)).inc()
 
     def tls_fault(self) -> None:
         """New certificates or roots could not be had or used; those before stay. On any thread."""

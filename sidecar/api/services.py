@@ -15,7 +15,7 @@ from sidecar.api.approvals import APPROVALS, ApprovalMethods
 from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
 from sidecar.api.transports import Context, Transports, peer_of
-from sidecar.decide import Answer, DecisionPath, Observer, Refusal, Unobserved, check_size, named_in
+from sidecar.decide import Answer, DecisionPath, Observer, Refusal, Unobserved, check_size, named_in, outcome_why
 from sidecar.errors import CallerUnproved, NotPermitted, OtherEpoch, RequestError, SidecarError
 from sidecar.ledger import Entry, Ledger
 from sidecar.v1 import decision_pb2 as pb
@@ -130,6 +130,8 @@ class Services:
         """The error to answer, once a refusal of the call ``name`` that is the caller's is in the ledger."""
         if not isinstance(error, REFUSALS):
             return error
+        if name == "ReportOutcome":
+            self._observer.outcome_refused(outcome_why(error))
         field = error.field if isinstance(error, RequestError) else ""
         cause = error.cause if isinstance(error, RequestError) else str(error)
         try:

@@ -7,6 +7,8 @@ files are the room's public list. What is encoded here is decoded here, strictly
 
 __all__ = [
     "ack",
+    "acts",
+    "authority_note",
     "batch",
     "checkpoint",
     "consistency",
@@ -24,9 +26,12 @@ __all__ = [
     "note",
     "payload",
     "permit",
+    "pruning",
+    "pruning_certificate",
     "ratchet",
     "registry",
     "request",
+    "retention",
     "rollcall",
     "seal",
     "seeds",

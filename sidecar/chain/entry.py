@@ -12,7 +12,7 @@ import hmac
 import struct
 import zlib
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from sidecar.chain.limits import MAX_PAYLOAD, NO_SEQ, UNKNOWN_CLOCK_ERROR, ZERO16
 from sidecar.errors import Malformed
@@ -142,6 +142,21 @@ def entry_tag(key: bytes, header: bytes) -> bytes:
 def leaf(header: bytes, tag: bytes) -> bytes:
     """The entry's leaf: RFC 6962 section 2.1 leaf hash of ``header ‖ tag``."""
     return hashlib.sha256(b"\x00" + header + tag).digest()
+
+
+TAGGED: Final = 216
+"""Bytes of header and tag: a leaf's input, and all of an entry whose payload is not here."""
+
+
+def tagged(body: bytes) -> tuple[bytes, bytes]:
+    """Header and tag of a stored entry, with its payload or bare.
+
+    Raises:
+        Malformed: shorter than both.
+    """
+    if len(body) < TAGGED:
+        raise Malformed("entry is cut short")
+    return body[:HEADER_SIZE], body[HEADER_SIZE:TAGGED]
 
 
 @dataclass(frozen=True, slots=True)

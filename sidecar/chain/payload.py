@@ -183,6 +183,13 @@ _opening: dict[str, Check] = {
 }
 _open = _object(_opening, closed=True)
 _unconfirmed = _object({**_opening, "unconfirmed": lambda value: value is True}, closed=True)
+_after_loss = _object({**_opening, "accepted_loss": _hex32}, closed=True)
+
+
+def _open_or_unconfirmed(value: Any) -> bool:
+    return bool(_open(value) or _unconfirmed(value))
+
+
 _MEMBERS: dict[EntryType, Check] = {
     EntryType.GENESIS: _object(
         {
@@ -200,7 +207,7 @@ _MEMBERS: dict[EntryType, Check] = {
         },
         closed=True,
     ),
-    EntryType.OPEN: lambda value: _open(value) or _unconfirmed(value),
+    EntryType.OPEN: lambda value: (_after_loss if "accepted_loss" in value else _open_or_unconfirmed)(value),
     EntryType.DECISION: _object(
         {
             "decision_id": _matches(_UUID7),

@@ -25,6 +25,7 @@ class Kind(enum.IntEnum):
     ATTACHMENT = 8
     BARE = 9  # an entry without payload and salt
     CONTEXT_SEAL = 10
+    AUTHORITY = 11
     REGISTRY_BEFORE = 12
 
 

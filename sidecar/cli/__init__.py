@@ -76,10 +76,28 @@ def _agents() -> click.Command:
     return agents
 
 
+def _authority() -> click.Command:
+    from sidecar.cli.authority import authority
+
+    return authority
+
+
 def _approvals() -> click.Command:
     from sidecar.cli.approvals import approvals
 
     return approvals
+
+
+def _prune() -> click.Command:
+    from sidecar.cli.prune import prune
+
+    return prune
+
+
+def _loss() -> click.Command:
+    from sidecar.cli.loss import loss
+
+    return loss
 
 
 def _policy() -> click.Command:
@@ -117,8 +135,11 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,
+    "authority": _authority,
+    "loss": _loss,
     "policy": _policy,
     "evidence": _evidence,
+    "prune": _prune,
     "bench": _bench,
     "collector": _collector,
 }

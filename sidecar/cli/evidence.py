@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
@@ -12,6 +13,7 @@ from typing import BinaryIO
 
 import click
 
+from sidecar.chain import note
 from sidecar.chain.stream import records
 from sidecar.cli import verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
@@ -19,13 +21,17 @@ from sidecar.cli.log_receipts import beside, timestamp_check
 from sidecar.cli.reports import print_report
 from sidecar.cli.sources import progress, size_of
 from sidecar.cli.times import TIME
+from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage
+from sidecar.collector.looked_up import LookedUp
+from sidecar.collector.reverify import chain_records
+from sidecar.collector.runs import Chain, Runs
 from sidecar.config import read_file
 from sidecar.custody import open_seed
 from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import Order, Receipt, Records, Source
 from sidecar.evidence import export as write_bundle
 from sidecar.ledger import has_ledger, ledger_stream
-from sidecar.verify import Evidence, parse_disclosure, parse_trust
+from sidecar.verify import Evidence, Trust, parse_disclosure, parse_trust
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -102,7 +108,7 @@ def export(
     click.echo(str(out), err=True)
 
 
-def _parsed(path: Path, data: bytes):  # type: ignore[no-untyped-def]
+def _parsed(path: Path, data: bytes) -> Trust:
     try:
         return parse_trust(data)
     except Malformed as error:
@@ -132,7 +138,45 @@ def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
     if path.is_dir() and has_ledger(path):
         files = [Receipt(each.name, partial(read_file, each, "receipt")) for each in beside(path)]
         return "ledger", [Source(partial(_ledger, path), files, callers, size_of(path))]
-    raise UsageError(f"{path} is no ledger")
+    return "collector", _collected(path, callers)
+
+
+def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
+    """Every chain that a collector holds, from its objects; its index is not asked."""
+    flags = {"data_dir": str(path)} if path.is_dir() else {}
+    config = load_collecting(None if path.is_dir() else path, os.environ, {**flags, "dev": True})
+    try:
+        key = note.parse_vkey(read_file(Path(config.data_dir) / LOG_KEY_FILE, "log's key").decode().strip())
+    except (Malformed, UnicodeDecodeError, UsageError) as error:
+        raise UsageError(f"{path} is no ledger and no collector: {error}") from None
+    storage = open_storage(config)
+    runs, log = Runs(storage), LookedUp(storage, key, len(config.witnesses))
+    chains = [chain for chain_id in sorted(runs.chains()) if (chain := runs.chain(chain_id)) is not None]
+    return [
+        Source(
+            partial(_chain, runs, each),
+            callers=_of(callers, each.chain_id),
+            prove=partial(_proved, log, each.chain_id),
+        )
+        for each in chains
+        if runs.read(each, 0) is not None
+    ]
+
+
+@contextlib.contextmanager
+def _chain(runs: Runs, chain: Chain) -> Iterator[Records]:
+    yield chain_records(runs, chain)
+
+
+def _of(callers: Sequence[bytes], chain_id: bytes) -> list[bytes]:
+    """The callers' receipts of one chain."""
+    return [data for data in callers if f"\nchain {chain_id.hex()}\n".encode() in data]
+
+
+def _proved(log: LookedUp, chain_id: bytes, texts: Sequence[str]) -> list[Receipt]:
+    found = log.prove(chain_id, texts)
+    pairs = (("seal.tlog-proof", found.seal), ("roll-call.tlog-proof", found.roll_call))
+    return [Receipt(name, partial(bytes, data)) for name, data in pairs if data]
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from sidecar.chain.retention import PROFILES
 from sidecar.chain.strictjson import dumps
 from sidecar.config import load
 from sidecar.errors import UsageError
@@ -35,8 +36,18 @@ from sidecar.main import found_ledger
     metavar="PEM",
     help="Public key of the offline authority that may later sign erasure and pruning.",
 )
+@click.option(
+    "--retention", type=click.Choice(sorted(PROFILES)), help="How long payloads must stay at least. Default: any time."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def init(data_dir: Path, custodians: tuple[Path, ...], mode: str, authority: Path | None, as_json: bool) -> None:
+def init(
+    data_dir: Path,
+    custodians: tuple[Path, ...],
+    mode: str,
+    authority: Path | None,
+    retention: str | None,
+    as_json: bool,
+) -> None:
     """Make a new ledger, with a fresh identity key, in a directory that does not exist yet.
 
     Without --custodian a custodian key is made beside the directory, as DIR.custodian.pem: move it to where
@@ -52,6 +63,8 @@ def init(data_dir: Path, custodians: tuple[Path, ...], mode: str, authority: Pat
     flags = {"data_dir": str(data_dir.absolute()), "custodians": tuple(map(str, custodians)), "custody_mode": mode}
     if authority:
         flags["authority"] = str(authority)
+    if retention:
+        flags["retention"] = retention
     config, _ = load(None, {}, flags)
     founded = found_ledger(config)
     if as_json:

@@ -7,10 +7,18 @@ from pathlib import Path
 
 import click
 
-from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
+from sidecar.chain.statement import key_id
+from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source, private_keys
 from sidecar.cli.sources import opened
 from sidecar.config import read_file, write_secret
-from sidecar.custody import disclose, generate_agent, generate_authority, generate_custodian, public_pem
+from sidecar.custody import (
+    disclose,
+    generate_agent,
+    generate_authority,
+    generate_custodian,
+    make_agent_token,
+    public_pem,
+)
 from sidecar.errors import UsageError
 
 
@@ -49,18 +57,29 @@ def authority(out: Path) -> None:
 
 
 @keys.command()
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the private key (0600).")
+@click.option(
+    "--out", required=True, metavar=KEY_METAVAR, help="File for the private key (0600), or where it is made in a token."
+)
 @click.option(
     "--type", "kind", type=click.Choice(["ed25519", "p256"]), default="ed25519", show_default=True, help="Kind of key."
 )
-def agent(out: Path, kind: str) -> None:
+def agent(out: str, kind: str) -> None:
     """Make the key pair of an agent, executor, approver or user: what it asks, does or approves is signed with it.
+
+    A key made in a token (PKCS #11, P-256) never leaves it; the same URI then registers it and signs with it.
 
     \b
     Example:
       sidecar keys agent --out billing.pem
+      sidecar keys agent --type p256 --out 'pkcs11:token=T;object=billing?module-path=/M.so&pin-source=file:/P'
     """
-    _write_pair(out, *generate_agent(kind), then="Register the public key with `sidecar agents add`.")
+    if not is_uri(out):
+        _write_pair(Path(out), *generate_agent(kind), then="Register the public key with `sidecar agents add`.")
+        return
+    if kind != "p256":
+        raise UsageError("--type: a key in a token is P-256; add --type p256")
+    made = make_agent_token(out)
+    click.echo(f"{made.whose}: made there; key id {key_id(made.spki)}")
 
 
 @keys.command()

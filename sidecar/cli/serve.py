@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
 from pathlib import Path
@@ -11,9 +12,9 @@ import click
 
 from sidecar import config as configuration
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.standard_error import Overheard, overheard
 from sidecar.errors import UsageError
 from sidecar.ledger import has_ledger
-from sidecar.main import serve as run
 
 
 @click.command()
@@ -51,8 +52,17 @@ def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> No
         return
     if init and not config.dev and not config.custodians and not has_ledger(Path(config.data_dir)):
         raise UsageError("--init needs custodians in the configuration (or --dev, which makes a key beside the ledger)")
-    start_log(config.log_level)
-    run(config, init=init, started=lambda address: click.echo(f"sidecar is ready on {address}", err=True))
+    with overheard() if config.tls_cert_file or config.spiffe_socket else contextlib.nullcontext() as heard:
+        start_log(config.log_level)
+        _run(config, init, heard)
+
+
+def _run(config: configuration.Config, init: bool, heard: Overheard | None) -> None:
+    from sidecar.main import serve as run  # brings gRPC, which reads how much it shall tell when it is imported
+
+    ready = "sidecar is ready on"
+    overhear = None if heard is None else heard.tell
+    run(config, init=init, started=lambda address: click.echo(f"{ready} {address}", err=True), overhear=overhear)
 
 
 class Lines(logging.Formatter):

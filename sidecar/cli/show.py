@@ -14,14 +14,14 @@ from typing import Any
 
 import click
 
-from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.reading import entry
-from sidecar.cli.sources import opened, with_progress
+from sidecar.cli.sources import opened, streams, with_progress
 from sidecar.cli.story import story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
@@ -47,7 +47,7 @@ def show(
     outcomes: bool,
     as_json: bool,
 ) -> None:
-    """Print the entries of a ledger directory or a segment file.
+    """Print the entries of a ledger directory, a segment file or an evidence bundle.
 
     As they are stored: `sidecar verify` says whether they are true. Exit 1 where an entry cannot be read or is
     not what its own header commits to.
@@ -69,17 +69,24 @@ def show(
         _outcomes(path, as_json=as_json)
         return
     found = bad = 0
-    with opened(path) as read:
-        for number, body in enumerate((body for kind, body in records(read) if kind is Kind.ENTRY), 1):
-            try:
-                header, payload = entry(body)
-            except Malformed as error:
-                bad += 1
-                click.echo(f"sidecar: entry record {number}: {error}", err=True)
-                continue
-            if _wanted(header, payload, seq, decision, agent):
-                found += 1
-                _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
+    parts = streams(path)
+    for part in parts:
+        if len(parts) > 1 and not as_json:
+            click.echo(f"chain {part.chain}")
+        with part.open() as read:
+            for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
+                try:
+                    if kind is Kind.BARE:
+                        found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
+                        continue
+                    header, payload = entry(body)
+                except Malformed as error:
+                    bad += 1
+                    click.echo(f"sidecar: entry record {number}: {error}", err=True)
+                    continue
+                if _wanted(header, payload, seq, decision, agent):
+                    found += 1
+                    _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
     if bad:
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
@@ -113,17 +120,36 @@ def _approval_of(payload: dict[str, Any]) -> object:
 
 def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
     if as_json:
-        reference = None if header.ref_seq == NO_SEQ else header.ref_seq
-        about = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
-        click.echo(dumps({**about, "wall_ns": str(header.wall_ns), "payload": payload}))
+        click.echo(dumps({**_about(header), "payload": payload}))
         return
-    at = policy_time(header.wall_ns)[:23] + "Z"
-    click.echo(f"{header.seq:>8}  {at}  {header.type.name:<9} {summary(header.type.name, payload)}")
+    click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
         for sentence in story(payload) if header.type is EntryType.DECISION else ():
             click.echo(f"          {plain(sentence)}")
         for name, value in _flat(payload, ""):
             click.echo(f"          {plain(name)}: {plain(value)}")
+
+
+def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: bool) -> bool:
+    """An entry whose payload was pruned, if it is one that is wanted; whose it was cannot be told."""
+    header = Header.decode(tagged(body)[0])
+    if not all_of_them or seq not in (None, header.seq):
+        return False
+    if as_json:
+        click.echo(dumps({**_about(header), "payload": None}))
+    else:
+        click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} its payload is not here")
+    return True
+
+
+def _about(header: Header) -> dict[str, Any]:
+    reference = None if header.ref_seq == NO_SEQ else header.ref_seq
+    place = {"seq": header.seq, "segment": header.segment, "epoch": header.epoch, "ref_seq": reference}
+    return {**place, "wall_ns": str(header.wall_ns)}
+
+
+def _at(header: Header) -> str:
+    return policy_time(header.wall_ns)[:23] + "Z"
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -39,7 +39,7 @@ from sidecar.client.wire import Ask
 from sidecar.client.workload import WorkloadSource
 
 if TYPE_CHECKING:
-    from sidecar.client.approver import Approver, Pending
+    from sidecar.client.approver import Approver, AsyncApprover, Pending
     from sidecar.client.delegating import delegate, dump_delegation, load_delegation
 
 __all__ = [
@@ -50,6 +50,7 @@ __all__ = [
     "ApprovalTerms",
     "Approver",
     "Ask",
+    "AsyncApprover",
     "AsyncGuard",
     "AsyncGuarded",
     "AsyncHandler",
@@ -89,7 +90,7 @@ __all__ = [
 
 def __getattr__(name: str) -> object:
     """What approvers and delegators use is imported when used: it reads JSON strictly, and that is not cheap."""
-    if name in ("Approver", "Pending"):
+    if name in ("Approver", "AsyncApprover", "Pending"):
         from sidecar.client import approver
 
         return getattr(approver, name)

@@ -10,7 +10,7 @@ import grpc
 from sidecar.chain import delegation
 from sidecar.chain.digests import arguments_digest
 from sidecar.client.answer import policy_of, reasons_of, terms_of
-from sidecar.client.calls import Calls
+from sidecar.client.calls import AsyncCalls, Calls
 from sidecar.client.decision import ApprovalTerms, PolicyVersion, Reason
 from sidecar.client.guard import ATTEMPTS
 from sidecar.client.retry import REAL, Pace, Patience
@@ -86,32 +86,79 @@ class Approver:
 
     def list(self) -> tuple[list[Pending], bool]:
         """What waits for this approver's word, at most 100, and whether there is more. Raises NoDecision."""
-        listed = self._calls.list_approvals(pb.ListApprovalsRequest(by=self._by))
-        return [_pending(each) for each in listed.pending], listed.more
+        return _listed(self._calls.list_approvals(pb.ListApprovalsRequest(by=self._by)))
 
     def approve(self, pending: Pending, comment: str = "") -> str:
         """Approves; gives how it stands now: pending, approved or rejected. Raises NoDecision: it was not taken."""
-        return self._say(pending, pb.APPROVAL_VERDICT_APPROVE, comment)
+        return _standing(self._calls.approve(_word(self._by, pending, pb.APPROVAL_VERDICT_APPROVE, comment)))
 
     def reject(self, pending: Pending, comment: str = "") -> str:
         """Rejects, as `approve`."""
-        return self._say(pending, pb.APPROVAL_VERDICT_REJECT, comment)
+        return _standing(self._calls.approve(_word(self._by, pending, pb.APPROVAL_VERDICT_REJECT, comment)))
 
-    def _say(self, pending: Pending, verdict: pb.ApprovalVerdict.ValueType, comment: str) -> str:
-        request = request_in(pending._request)
-        taken = self._calls.approve(
-            pb.ApproveRequest(
-                by=self._by,
-                decision_id=pending.decision_id,
-                verdict=verdict,
-                action_digest=request.action_digest(),
-                arguments_digest=arguments_digest(request.wanted.arguments),
-                policy_revision=pending.policy.revision,
-                bundle_digest=pending.policy.bundle_digest,
-                comment=comment,
-            )
-        )
-        return _STATES.get(taken.state.what, "expired")
+
+class AsyncApprover:
+    """`Approver` for asyncio; it serves the loop in which it was first used."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        by: str,
+        key: Signer,
+        chain: str | None = None,
+        tls: Tls | None = None,
+        timeout: float = 5.0,
+        attempts: int = ATTEMPTS,
+        pace: Pace = REAL,
+    ) -> None:
+        patience = Patience(check_address(address), check_timeout(timeout), attempts, pace)
+        self._calls = AsyncCalls(patience, Signing(by, key, chain), tls)
+        self._by = by
+
+    async def close(self) -> None:
+        """Closes the channel."""
+        await self._calls.close()
+
+    async def __aenter__(self) -> AsyncApprover:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
+
+    async def list(self) -> tuple[list[Pending], bool]:
+        """As `Approver.list`."""
+        return _listed(await self._calls.list_approvals(pb.ListApprovalsRequest(by=self._by)))
+
+    async def approve(self, pending: Pending, comment: str = "") -> str:
+        """As `Approver.approve`. A cancelled word may have been taken; the same again gets the same answer."""
+        return _standing(await self._calls.approve(_word(self._by, pending, pb.APPROVAL_VERDICT_APPROVE, comment)))
+
+    async def reject(self, pending: Pending, comment: str = "") -> str:
+        """Rejects, as `approve`."""
+        return _standing(await self._calls.approve(_word(self._by, pending, pb.APPROVAL_VERDICT_REJECT, comment)))
+
+
+def _word(by: str, pending: Pending, verdict: pb.ApprovalVerdict.ValueType, comment: str) -> pb.ApproveRequest:
+    request = request_in(pending._request)
+    return pb.ApproveRequest(
+        by=by,
+        decision_id=pending.decision_id,
+        verdict=verdict,
+        action_digest=request.action_digest(),
+        arguments_digest=arguments_digest(request.wanted.arguments),
+        policy_revision=pending.policy.revision,
+        bundle_digest=pending.policy.bundle_digest,
+        comment=comment,
+    )
+
+
+def _standing(taken: pb.ApproveResponse) -> str:
+    return _STATES.get(taken.state.what, "expired")
+
+
+def _listed(listed: pb.ListApprovalsResponse) -> tuple[list[Pending], bool]:
+    return [_pending(each) for each in listed.pending], listed.more
 
 
 def _pending(told: pb.PendingApproval) -> Pending:

@@ -189,6 +189,17 @@ class AsyncCalls:
         taken: pb.ReportOutcomeResponse = await self._tried(_SERVICE + "ReportOutcome", request, tries)
         return taken
 
+    async def list_approvals(self, request: pb.ListApprovalsRequest) -> pb.ListApprovalsResponse:
+        """As `Calls.list_approvals`."""
+        tries = self._question(b"")
+        listed: pb.ListApprovalsResponse = await self._tried(_APPROVALS + "ListApprovals", request, tries)
+        return listed
+
+    async def approve(self, request: pb.ApproveRequest) -> pb.ApproveResponse:
+        """As `Calls.approve`."""
+        taken: pb.ApproveResponse = await self._tried(_APPROVALS + "Approve", request, Tries(self._patience))
+        return taken
+
     async def wait(self, by: str, wait: Wait) -> None:
         """As `Calls.wait`."""
         request = pb.WatchApprovalRequest(by=by, decision_id=wait.decision.decision_id)
@@ -228,7 +239,7 @@ class AsyncCalls:
     async def _line(self) -> AsyncIterator[Line[grpc.aio.Channel]]:
         loop = asyncio.get_running_loop()
         if self._loop not in (None, loop):
-            raise UsageError("this AsyncGuard serves another event loop: close it there, or make one for each loop")
+            raise UsageError("it serves another event loop: close it there, or make one for each loop")
         self._loop = loop
         if not self._channels.prepared:
             await asyncio.to_thread(self._channels.prepare)

@@ -8,20 +8,20 @@ The chain's id and key are in the trust file; take them from there, never from w
 
 from __future__ import annotations
 
-import heapq
-import threading
 import time
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, Final, Literal
 
 from sidecar.chain.digests import arguments_digest, target_digest
 from sidecar.chain.permit import Permit
 from sidecar.chain.statement import is_principal
 from sidecar.client.refusals import one_line
+from sidecar.client.taken import Taken, TakenInFile, TakenInMemory
 from sidecar.client.wire import encode_object
 from sidecar.errors import Malformed, SidecarError, SignatureInvalid, UsageError
 
-PermitCause = Literal["forged", "executor", "target", "arguments", "expired", "used", "full"]
+PermitCause = Literal["forged", "executor", "target", "arguments", "expired", "used", "full", "store"]
 REMEMBERED: Final = 100_000
 
 
@@ -30,7 +30,8 @@ class PermitRefused(SidecarError):
 
     ``cause`` is a stable word: "forged" (not a permit of this chain's identity key, or of another chain), "executor"
     (for another one), "target" (for another action or resource), "arguments" (for others), "expired", "used" (taken
-    before), "full" (more permits are remembered than memory was given for).
+    before), "full" (more permits are remembered than memory was given for), "store" (the file of what was taken
+    cannot be read or written, so that nobody knows).
     """
 
     def __init__(self, cause: PermitCause, message: str) -> None:
@@ -44,16 +45,18 @@ class PermitCheck:
     ``chain`` and ``identity``: hex, as in the trust file. ``remember``: the most permits that may be taken and not yet
     expired, from 1; beyond it every further one is refused. ``now``: the wall clock in ns. Serves many threads.
 
-    What was taken is remembered in this object alone. Where an executor runs as several processes, or starts again,
-    each could take a permit that has not expired; only one of their outcomes will be recorded.
+    What was taken is remembered in this object alone, unless ``store`` names a file: all processes of the executor on
+    one host that name it take each permit once between them, also after a restart. Without it each could take a permit
+    that has not expired; only one of their outcomes will be recorded.
 
     Raises:
-        UsageError: a chain or key that is not 32 bytes in hex, an executor's id that none can have.
+        UsageError: a chain or key that is not 32 bytes in hex, an executor's id that none can have, a file that cannot
+            be had.
     """
 
     def __init__(
         self, *, chain: str, identity: str, executor: str, remember: int = REMEMBERED,
-        now: Callable[[], int] = time.time_ns,
+        now: Callable[[], int] = time.time_ns, store: str | Path | None = None,
     ) -> None:  # fmt: skip
         self._chain, self._identity = _bytes32("chain", chain), _bytes32("identity", identity)
         if not is_principal(executor):
@@ -61,10 +64,7 @@ class PermitCheck:
         if remember < 1:
             raise UsageError("remember: must be at least 1")
         self._executor, self._remember, self._now = executor, remember, now
-        self._lock = threading.Lock()
-        self._taken: set[str] = set()
-        self._expiries: list[tuple[int, str]] = []
-        self._latest = 0
+        self._taken: Taken = TakenInMemory(remember) if store is None else TakenInFile(Path(store), remember)
 
     def check(
         self, permit: bytes, action: str, resource: tuple[str, str], arguments: bytes | Mapping[str, Any]
@@ -95,19 +95,15 @@ class PermitCheck:
             raise PermitRefused("forged", f"not a permit of this chain: {one_line(str(error))}") from None
 
     def _take(self, permit: Permit) -> None:
-        with self._lock:
-            # A clock that is put back must not bring to life what has expired and was forgotten.
-            now = self._latest = max(self._latest, self._now())
-            while self._expiries and self._expiries[0][0] <= now:
-                self._taken.discard(heapq.heappop(self._expiries)[1])
-            if permit.not_after <= now:
-                raise PermitRefused("expired", "it has expired; the agent asks again")
-            if permit.decision_id in self._taken:
-                raise PermitRefused("used", f"that of decision {one_line(permit.decision_id)} was taken before")
-            if len(self._taken) >= self._remember:
-                raise PermitRefused("full", f"{self._remember} permits are taken and not expired; give it more memory")
-            self._taken.add(permit.decision_id)
-            heapq.heappush(self._expiries, (permit.not_after, permit.decision_id))
+        taking = self._taken.take(permit.decision_id, permit.not_after, self._now())
+        if taking == "expired":
+            raise PermitRefused("expired", "it has expired; the agent asks again")
+        if taking == "used":
+            raise PermitRefused("used", f"that of decision {one_line(permit.decision_id)} was taken before")
+        if taking == "full":
+            raise PermitRefused("full", f"{self._remember} permits are taken and not expired; give it more memory")
+        if taking != "taken":
+            raise PermitRefused("store", "the file of what was taken cannot be read or written; see to it")
 
 
 def _target(action: str, resource: tuple[str, str]) -> bytes | None:

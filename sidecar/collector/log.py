@@ -125,7 +125,7 @@ class FleetLog:
         self._tail = self._stored_tail()
         for name in sorted(self._storage.names(objects.cosigned_name(self.tip.size))) if self.signed else ():
             held = self._storage.read(name, note.MAX_SIZE)
-            self.signed = _with_lines(self.signed, held or b"")
+            self.signed = with_lines(self.signed, held or b"")
 
     def _stored_tail(self) -> list[bytes]:
         """The entries of the bundle that is not full."""
@@ -282,8 +282,8 @@ class FleetLog:
             held = self._storage.read(name, note.MAX_SIZE) or held
         with self._lock:
             if of == self.tip:
-                self.signed = _with_lines(self.signed, held)
-        return _with_lines(signed, held)
+                self.signed = with_lines(self.signed, held)
+        return with_lines(signed, held)
 
     # --- reading
 
@@ -323,8 +323,8 @@ class FleetLog:
         return signed, Checkpoint.parse(note.parse(signed).text).size if signed else 0
 
 
-def _with_lines(signed: bytes, held: bytes) -> bytes:
-    """A checkpoint with the signature lines that ``held``, the same checkpoint, has besides."""
+def with_lines(signed: bytes, held: bytes) -> bytes:
+    """A checkpoint with the signature lines that ``held``, the same checkpoint, has besides. Raises StorageError."""
     try:
         ours, theirs = note.parse(signed), note.parse(held)
         if ours.text != theirs.text:

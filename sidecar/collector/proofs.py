@@ -16,6 +16,8 @@ from sidecar.collector.index import Index
 from sidecar.collector.sequencer import Sequencer, size_of
 from sidecar.errors import CollectorRefused, Malformed
 
+_GATHERED = 16  # checkpoints whose cosignatures are gathered
+
 
 @dataclass(frozen=True, slots=True)
 class Proved:
@@ -34,21 +36,28 @@ class Proofs:
         self._sequencer, self._index, self._witnesses = sequencer, index, witnesses
         self._lock = threading.Lock()
         self._cosigned = b""
-        self._stamped: tuple[bytes, tuple[bytes, ...]] = (b"", ())
+        self._gathered: dict[int, bytes] = {}
+        self._stamped: tuple[bytes, tuple[bytes, ...]] = (b"", ())  # a checkpoint, and what authorities said of it
 
     def cosigned(self, signed: bytes, line: Signature) -> None:
         """A witness cosigned a checkpoint. Raises LogRefused, StorageError."""
-        with_line = self._sequencer.fleet.cosigned(signed, line)
-        lines = len(note.parse(with_line).signatures) - 1
         with self._lock:
+            size = size_of(signed)
+            with_line = self._sequencer.fleet.cosigned(self._gathered.get(size, signed), line)
+            self._gathered[size] = with_line
+            for old in sorted(self._gathered)[:-_GATHERED]:
+                del self._gathered[old]
+            lines = len(note.parse(with_line).signatures) - 1
             if lines >= self._witnesses and size_of(with_line) >= size_of(self._cosigned):
                 self._cosigned = with_line
 
     def stamped(self, signed: bytes, stamp: Timestamp) -> None:
         """An authority put a time on a checkpoint."""
         with self._lock:
-            before = self._stamped[1] if self._stamped[0] == stamp.checkpoint.encode() else ()
-            self._stamped = stamp.checkpoint.encode(), (*before, stamp.encode())
+            held, before = self._stamped
+            if not held or note.parse(held).text != stamp.checkpoint:
+                held, before = signed, ()
+            self._stamped = held, (*before, stamp.encode())
 
     def shown(self) -> bytes:
         """The checkpoint that receipts rest on now; empty: there is none."""
@@ -58,12 +67,12 @@ class Proofs:
         """Proofs of entries (their texts) and of the chain's line. Raises CollectorRefused, StorageError."""
         if len(entries) > MAX_ASKED:
             raise CollectorRefused("OVERSIZE", f"at most {MAX_ASKED} entries are asked for at once")
-        under, fleet = self.shown(), self._sequencer.fleet
+        logged = self._logged(chain_id, entries)
+        places = self._index.positions(list(logged))
+        (under, stamps), fleet = self._under(chain_id, list(places.values()), since), self._sequencer.fleet
         size = size_of(under)
         if size == 0 or since > size:
             return Proved([b""] * len(entries))
-        logged = self._logged(chain_id, entries)
-        places = self._index.positions(list(logged))
         proofs = []
         for leaf, each in logged.items():
             position = places.get(leaf, size)
@@ -71,7 +80,17 @@ class Proofs:
         called = self._sequencer.roll_call(chain_id, size)
         roll = fleet.receipt(called[0], called[1], under) if called else b""
         joined = fleet.consistency(since, under) if 0 < since < size else b""
-        return Proved(proofs, roll, joined, self._stamps(under))
+        return Proved(proofs, roll, joined, stamps)
+
+    def _under(self, chain_id: bytes, places: list[int], since: int) -> tuple[bytes, tuple[bytes, ...]]:
+        """The checkpoint to answer under, and its timestamps: the last stamped, where that has all that is there to be
+        told, else the newest shown."""
+        shown, (stamped, stamps) = self.shown(), self._stamped
+        called = self._sequencer.roll_call(chain_id, size_of(shown))
+        newest = max([*places, -1 if called is None else called[0]], default=-1)
+        if since <= size_of(stamped) and newest < size_of(stamped):
+            return stamped, stamps
+        return shown, ()
 
     def _logged(self, chain_id: bytes, entries: list[bytes]) -> Mapping[bytes, Logged]:
         try:
@@ -81,7 +100,3 @@ class Proofs:
         except Malformed as error:
             raise CollectorRefused("MALFORMED", str(error)) from None
         return found
-
-    def _stamps(self, under: bytes) -> tuple[bytes, ...]:
-        text, stamps = self._stamped
-        return stamps if text and note.parse(under).text.encode() == text else ()

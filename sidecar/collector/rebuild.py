@@ -14,6 +14,7 @@ from sidecar.chain.rollcall import RollCall, Standing
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.collector import objects
 from sidecar.collector.index import Index, Tip
+from sidecar.collector.standings import joined
 from sidecar.collector.storage import Storage
 from sidecar.errors import LogRefused, Malformed, SignatureInvalid, StorageError
 
@@ -50,6 +51,27 @@ def reindex(storage: Storage, index: Index, key: VerifierKey, progress: Callable
     return tree.size
 
 
+def last_said(storage: Storage, key: VerifierKey, newest: int) -> list[Standing]:
+    """What the log says of each chain up to checkpoint ``newest``: its last roll-call, and the notes after that.
+
+    Raises:
+        LogRefused: a batch is missing.
+        StorageError: storage cannot be used, or an object is damaged.
+    """
+    batches: list[Batch] = []
+    for number in range(newest, -1, -1):
+        held = objects.read_batch(storage, number, key)
+        if held is None:
+            raise LogRefused(f"batch {number} is missing")
+        batches.append(held)
+        if any(isinstance(parse_entry(each.decode()), RollCall) for each in held.entries()):
+            break
+    standings = dict[bytes, Standing]()
+    for held in reversed(batches):
+        _follow(storage, held, standings)
+    return list(standings.values())
+
+
 def _check(signed: bytes, key: VerifierKey, tree: Tree, number: int) -> None:
     try:
         read, _ = checkpoint.verify(signed, key)
@@ -67,7 +89,10 @@ def _follow(storage: Storage, held: Batch, standings: dict[bytes, Standing]) -> 
             for standing in _lines(storage, read):
                 _join(standings, standing)
         elif isinstance(read, EpochNote):
-            _join(standings, Standing(read.chain_id, read.epoch, None, None, *_before(read.seq, read.leaf, read.time)))
+            # Here the chain goes on, whatever was said of it before: something may have been lost.
+            sealed, seal = (read.segment - 1, read.seal) if read.segment else (None, None)
+            place = _before(read.seq, read.leaf, read.time)
+            standings[read.chain_id] = Standing(read.chain_id, read.epoch, sealed, seal, *place)
         else:
             _join(standings, _sealed(read, text))
 
@@ -97,10 +122,4 @@ def _lines(storage: Storage, call: RollCall) -> list[Standing]:
 
 
 def _join(standings: dict[bytes, Standing], new: Standing) -> None:
-    """What is known of a chain together: each value the farthest that was said."""
-    old = standings.get(new.chain_id, new)
-    sealed = max((old, new), key=lambda s: -1 if s.sealed is None else s.sealed)
-    head = max((old, new), key=lambda s: -1 if s.seq is None else s.seq)
-    standings[new.chain_id] = Standing(
-        new.chain_id, max(old.epoch, new.epoch), sealed.sealed, sealed.seal, head.seq, head.leaf, head.time
-    )
+    standings[new.chain_id] = joined(standings[new.chain_id], new) if new.chain_id in standings else new

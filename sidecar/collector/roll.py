@@ -1,25 +1,26 @@
-"""Calling the roll: what the index says of every chain becomes one entry, its lines one object."""
+"""Calling the roll: what is known of every chain becomes one entry, its lines one object."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
-from sidecar.chain.rollcall import Roll
-from sidecar.collector.index import Index
+from sidecar.chain.rollcall import Roll, Standing
 from sidecar.collector.objects import roll_call_name
 from sidecar.collector.storage import Storage
 from sidecar.collector.storage.port import create_same
 
 
-def call_roll(storage: Storage, index: Index, origin: str, now: Callable[[], int]) -> Roll:
+def call_roll(
+    storage: Storage, standings: Callable[[], Iterable[Standing]], origin: str, now: Callable[[], int]
+) -> Roll:
     """The roll-call, its lines durable; its text is then to be logged. ``now`` (ns) is asked once the lines are read:
     nothing that was acknowledged later is among them.
 
     Raises:
-        StorageError: the index cannot be read, or the lines not stored.
+        StorageError: the lines cannot be had, or not stored.
     """
-    standings = list(index.standings())
-    roll = Roll(origin, now(), standings)
+    lines = list(standings())
+    roll = Roll(origin, now(), lines)
     if roll.standings:
         create_same(storage, roll_call_name(roll.call.root), roll.body())
     return roll

@@ -7,7 +7,6 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
 
 from sidecar.anchor import Pauses
 from sidecar.chain import note
@@ -19,12 +18,15 @@ from sidecar.chain.rollcall import Roll, Standing
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.collector.index import Index
 from sidecar.collector.log import FleetLog
+from sidecar.collector.rebuild import last_said
 from sidecar.collector.roll import call_roll
+from sidecar.collector.standings import Standings
 from sidecar.collector.storage import Storage
 from sidecar.errors import LogRefused, SidecarError, StorageError
 
 log = logging.getLogger("sidecar.collector")
 
+SETTLED = 10.0  # seconds that somebody waits for what was submitted
 GATHER = 0.05  # seconds that notes are gathered for one batch
 
 
@@ -32,6 +34,9 @@ class Sequencer:
     """``roll_seconds`` between roll-calls; ``now`` in ns; ``on_refused``: the log will not sign any more, and why.
 
     ``on_signed``: told each new checkpoint, on this thread.
+
+    Raises:
+        LogRefused, StorageError: the log's objects cannot be read back to its last roll-call.
     """
 
     def __init__(
@@ -46,13 +51,14 @@ class Sequencer:
         on_signed: Callable[[bytes], None] = lambda _: None,
     ) -> None:
         self.fleet = fleet
-        self._storage, self._index, self._now = storage, index, now
+        self._storage, self._now = storage, now
+        self.standings = Standings(index, last_said(storage, fleet.key, fleet.number))
         self._roll_seconds, self._on_refused, self._on_signed = roll_seconds, on_refused, on_signed
         self._wake = threading.Condition()
         self._waiting: dict[bytes, bytes] = {}  # leaf hash to signed note
         self._roll: tuple[Roll, int] | None = None
         self._due = time.monotonic() + roll_seconds
-        self._ended = False
+        self._ended = self._refused = False
         self.failures = 0
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._thread.start()
@@ -69,6 +75,19 @@ class Sequencer:
         with self._wake:
             for signed in notes:
                 self._waiting.setdefault(leaf_hash(note.parse(signed).text.encode()), signed)
+            self._wake.notify_all()
+
+    def settle(self) -> None:
+        """Return once all that was submitted is in the log. Raises StorageError where that takes too long."""
+        with self._wake:
+            if not self._wake.wait_for(lambda: not self._waiting, SETTLED):
+                raise StorageError("the log does not grow; ask again")
+
+    def refuse(self, error: LogRefused) -> None:
+        """Sign nothing more: what is signed elsewhere shows that this is not the log that it was."""
+        log.critical("the log will not sign: %s", error)
+        with self._wake:
+            self._refused = self._ended = True
             self._wake.notify_all()
 
     def close(self) -> None:
@@ -95,6 +114,8 @@ class Sequencer:
             with self._wake:
                 self._wake.wait_for(self._something, max(0.0, self._due - time.monotonic()))
                 ended = self._ended
+                if self._refused:
+                    return
                 if self._waiting and not ended:
                     self._wake.wait_for(lambda: self._ended, GATHER)
                 batch = dict(list(self._waiting.items())[:MAX_ENTRIES])
@@ -128,8 +149,9 @@ class Sequencer:
             with self._wake:
                 for leaf in batch:
                     self._waiting.pop(leaf, None)
+                self._wake.notify_all()
         if time.monotonic() >= self._due or (self._ended and not self._waiting):
-            roll = call_roll(self._storage, self._index, self.fleet.key.name, self._now)
+            roll = call_roll(self._storage, self.standings.all, self.fleet.key.name, self._now)
             (taken,) = self.fleet.append([roll.call.text().encode()])
             self._roll = roll, taken.position
             self._due = time.monotonic() + self._roll_seconds
@@ -141,35 +163,10 @@ class Sequencer:
         text = entry.decode()
         read = parse_entry(text)
         if isinstance(read, Seal):
-            raise_standing(
-                self._index, Standing(read.chain_id, read.epoch, read.segment, seal_hash(text), None, None, None)
-            )
+            sealed = Standing(read.chain_id, read.epoch, read.segment, seal_hash(text), None, None, None)
+            self.standings.raise_to(sealed)
 
 
 def size_of(signed: bytes) -> int:
     """The size of a signed checkpoint's tree; 0: there is none yet."""
     return Checkpoint.parse(note.parse(signed).text).size if signed else 0
-
-
-def raise_standing(index: Index, new: Standing) -> None:
-    """Join what is newly known of a chain with its line in the index: each value the farthest that was said.
-
-    Raises:
-        StorageError: the index cannot be used.
-    """
-    for _ in range(100):
-        found = index.standing(new.chain_id)
-        if found is None:
-            if index.stand(new, 0):
-                return
-            continue
-        old, version = found
-        joined = old
-        if new.sealed is not None and (old.sealed is None or new.sealed > old.sealed):
-            joined = replace(joined, sealed=new.sealed, seal=new.seal)
-        if new.seq is not None and (old.seq is None or new.seq > old.seq):
-            joined = replace(joined, seq=new.seq, leaf=new.leaf, time=new.time)
-        joined = replace(joined, epoch=max(old.epoch, new.epoch))
-        if joined == old or index.stand(joined, version):
-            return
-    raise StorageError("a chain's line in the index changes all the time")

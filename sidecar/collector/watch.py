@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Any
+
+from sidecar.anchor import Chaser
 from sidecar.collector.alarms import KINDS, Alarms
 from sidecar.collector.ingest import Book, Ingest
 from sidecar.collector.sequencer import Sequencer, size_of
@@ -19,7 +23,7 @@ def find_silent(ingest: Ingest, alarms: Alarms, now: int, silence_ns: int) -> No
         alarms.sound("SILENT", book.chain.chain_id, f"nothing was shipped for {seconds} s, and it was not closed")
 
 
-def metrics(ingest: Ingest, sequencer: Sequencer, alarms: Alarms, anchors: dict[str, float], now: int) -> bytes:
+def metrics(ingest: Ingest, sequencer: Sequencer, alarms: Alarms, anchors: Sequence[Chaser[Any]], now: int) -> bytes:
     """Everything that is counted, in Prometheus' text format."""
     books = ingest.books()
     rows = [
@@ -30,6 +34,7 @@ def metrics(ingest: Ingest, sequencer: Sequencer, alarms: Alarms, anchors: dict[
         ("collector_log_size", "gauge", "Entries of the fleet log.", "", size_of(sequencer.fleet.signed)),
         ("collector_log_waiting", "gauge", "Notes that are not in the log yet.", "", sequencer.waiting),
         ("collector_log_failures", "gauge", "Attempts in a row that the log could not grow.", "", sequencer.failures),
+        ("collector_index_mended_total", "counter", "Lines of the index put right.", "", sequencer.standings.mended),
         ("collector_lag_seconds", "gauge", "Since the chain heard last was heard.", "", _youngest(books, now)),
     ]
     raised = [f'{{kind="{kind}"}}' for kind in KINDS]
@@ -41,7 +46,10 @@ def metrics(ingest: Ingest, sequencer: Sequencer, alarms: Alarms, anchors: dict[
     if anchors:
         told = "Since the oldest checkpoint that this party has not vouched for."
         lines += [f"# HELP collector_unanchored_seconds {told}", "# TYPE collector_unanchored_seconds gauge"]
-        lines += [f'collector_unanchored_seconds{{party="{name}"}} {age}' for name, age in anchors.items()]
+        lines += [f'collector_unanchored_seconds{{party="{each.name}"}} {each.age()}' for each in anchors]
+        told = "Answers of this party that proved nothing, or proved us wrong; none was used."
+        lines += [f"# HELP collector_anchor_refused_total {told}", "# TYPE collector_anchor_refused_total counter"]
+        lines += [f'collector_anchor_refused_total{{party="{each.name}"}} {each.refused}' for each in anchors]
     return ("\n".join(lines) + "\n").encode()
 
 

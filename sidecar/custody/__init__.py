@@ -11,12 +11,13 @@ from sidecar.custody.keys import (
     generate_authority,
     generate_custodian,
     load_authority,
+    load_authority_private,
     load_custodian,
     load_private,
     public_pem,
 )
 from sidecar.custody.pkcs11 import load_pkcs11
-from sidecar.custody.pkcs11_agent import load_agent_token
+from sidecar.custody.pkcs11_agent import load_agent_token, make_agent_token
 from sidecar.custody.shares import open_seed, seal_shares
 
 __all__ = [
@@ -27,9 +28,11 @@ __all__ = [
     "generate_custodian",
     "load_agent_token",
     "load_authority",
+    "load_authority_private",
     "load_custodian",
     "load_pkcs11",
     "load_private",
+    "make_agent_token",
     "open_seed",
     "public_pem",
     "seal_shares",

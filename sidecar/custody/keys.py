@@ -63,20 +63,25 @@ def load_authority(pem: bytes) -> bytes:
     return key.public_bytes_raw()
 
 
+def load_authority_private(pem: bytes) -> ed25519.Ed25519PrivateKey:
+    """The authority's private key from an unencrypted Ed25519 PEM.
+
+    Raises:
+        UsageError: a public key, an encrypted one, another kind of key, or no PEM at all.
+    """
+    key = _load_private(pem, "authority key")
+    if not isinstance(key, ed25519.Ed25519PrivateKey):
+        raise UsageError("authority key: it is not Ed25519; make one with `sidecar keys authority`")
+    return key
+
+
 def load_private(pem: bytes) -> PrivateKey:
     """A custodian's private key from an unencrypted PEM.
 
     Raises:
         UsageError: a public key, an encrypted one, another kind of key, or no PEM at all.
     """
-    if len(pem) > _MAX_PEM or b"PRIVATE KEY-----" not in pem:
-        raise UsageError("custodian key: no private key in this PEM; give the private half of the custodian's key")
-    try:
-        key = load_pem_private_key(pem, None)
-    except TypeError:
-        raise UsageError("custodian key: the PEM is encrypted; decrypt it first (`openssl pkey`)") from None
-    except (ValueError, UnsupportedAlgorithm):
-        raise UsageError("custodian key: the PEM cannot be read; give an unencrypted PKCS #8 PEM") from None
+    key = _load_private(pem, "custodian key")
     if isinstance(key, rsa.RSAPrivateKey):
         refuse_weak(key.public_key(), "custodian key")
         return RsaKey(key)
@@ -132,6 +137,17 @@ def _pair(
 ) -> tuple[bytes, bytes]:
     private = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
     return private, key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
+
+
+def _load_private(pem: bytes, whose: str) -> object:
+    if len(pem) > _MAX_PEM or b"PRIVATE KEY-----" not in pem:
+        raise UsageError(f"{whose}: no private key in this PEM; give the private half")
+    try:
+        return load_pem_private_key(pem, None)
+    except TypeError:
+        raise UsageError(f"{whose}: the PEM is encrypted; decrypt it first (`openssl pkey`)") from None
+    except (ValueError, UnsupportedAlgorithm):
+        raise UsageError(f"{whose}: the PEM cannot be read; give an unencrypted PKCS #8 PEM") from None
 
 
 def _load_public(pem: bytes, whose: str) -> object:

@@ -133,6 +133,17 @@ def load_pkcs11(uri: str) -> TokenKey:
 
 def open_token(where: TokenUri) -> tuple[Any, Any, str]:
     """A session of python-pkcs11, the private key in it, and a name for it. Raises UsageError."""
+    session, label = open_session(where)
+    found = find_private(session, where, label)
+    if not found:
+        raise UsageError(f"token {label} has no private key {key_name(where)}; correct object= or id= in the URI")
+    if len(found) > 1:
+        raise UsageError(f"token {label} has {len(found)} private keys {key_name(where)}; give object= and id= both")
+    return session, found[0], f"key {key_name(where)} in token {label}"
+
+
+def open_session(where: TokenUri, *, writing: bool = False) -> tuple[Any, str]:
+    """A session of python-pkcs11, logged in, and the token's label. Raises UsageError."""
     try:
         import pkcs11  # noqa: F401  here it is missed first
     except ImportError:
@@ -141,8 +152,7 @@ def open_token(where: TokenUri) -> tuple[Any, Any, str]:
         ) from None
     pin = _read_pin(where.pin_file)
     token = _token(_module(where.module), where)
-    session = _session(token, pin)
-    return session, _private_key(session, where, token.label), f"key {_key_name(where)} in token {token.label}"
+    return _session(token, pin, writing), token.label
 
 
 def _read_pin(path: Path) -> str:
@@ -197,14 +207,16 @@ def _fits(token: Any, where: TokenUri) -> bool:
     return all(wanted is None or wanted == found for wanted, found in pairs)
 
 
-def _session(token: Any, pin: str) -> Any:
+def _session(token: Any, pin: str, writing: bool) -> Any:
     import pkcs11
 
     try:
         try:
-            return token.open(user_pin=pin)
+            return token.open(rw=writing, user_pin=pin)
         except pkcs11.UserAlreadyLoggedIn:
-            return token.open()  # another key of the same token came first: a login counts for the whole process
+            return token.open(
+                rw=writing
+            )  # another key of the same token came first: a login counts for the whole process
     except (pkcs11.PinIncorrect, pkcs11.PinInvalid, pkcs11.PinLenRange):
         raise UsageError(f"token {token.label}: wrong PIN; correct it before trying again: tokens lock") from None
     except pkcs11.PinLocked:
@@ -213,7 +225,8 @@ def _session(token: Any, pin: str) -> Any:
         raise UsageError(f"token {token.label}: cannot log in ({kind_of(error)})") from None
 
 
-def _private_key(session: Any, where: TokenUri, token: str) -> Any:
+def find_private(session: Any, where: TokenUri, token: str) -> list[Any]:
+    """The private keys in it that the URI names. Raises UsageError."""
     import pkcs11
 
     wanted: dict[pkcs11.Attribute, Any] = {pkcs11.Attribute.CLASS: pkcs11.ObjectClass.PRIVATE_KEY}
@@ -222,14 +235,9 @@ def _private_key(session: Any, where: TokenUri, token: str) -> Any:
     if where.key_id is not None:
         wanted[pkcs11.Attribute.ID] = where.key_id
     try:
-        found = list(session.get_objects(wanted))
+        return list(session.get_objects(wanted))
     except pkcs11.PKCS11Error as error:
         raise UsageError(f"token {token}: cannot look for keys ({kind_of(error)})") from None
-    if not found:
-        raise UsageError(f"token {token} has no private key {_key_name(where)}; correct object= or id= in the URI")
-    if len(found) > 1:
-        raise UsageError(f"token {token} has {len(found)} private keys {_key_name(where)}; give object= and id= both")
-    return found[0]
 
 
 def _public_key(private: Any, whose: str) -> rsa.RSAPublicKey:
@@ -256,7 +264,8 @@ def _flag(private: Any, name: pkcs11.Attribute) -> bool:
         return False
 
 
-def _key_name(where: TokenUri) -> str:
+def key_name(where: TokenUri) -> str:
+    """The key that a URI names, for messages."""
     parts = [where.label] if where.label is not None else []
     parts += [f"id {where.key_id.hex()}"] if where.key_id is not None else []
     return ", ".join(parts)

@@ -15,6 +15,7 @@ from sidecar.decide.ids import new_decision_id
 from sidecar.decide.in_force import InForce, Staleness
 from sidecar.decide.observer import Observer, Stages, Unobserved
 from sidecar.decide.outcomes import WHYS as OUTCOME_WHYS
+from sidecar.decide.outcomes import why as outcome_why
 from sidecar.decide.path import DecisionPath, Settings
 from sidecar.decide.registered import Registered
 
@@ -45,5 +46,6 @@ __all__ = [
     "check_size",
     "named_in",
     "new_decision_id",
+    "outcome_why",
     "policy_inputs",
 ]

@@ -101,10 +101,10 @@ class Outcomes:
 
 
 def why(error: SidecarError) -> str:
-    """The word of :data:`WHYS` for an outcome that was refused."""
+    """The word of :data:`WHYS` for an outcome that was refused, also before it was one."""
     if isinstance(error, OutcomeRefused):
         return error.why
-    return next(word for kind, word in _WORDS if isinstance(error, kind))
+    return next((word for kind, word in _WORDS if isinstance(error, kind)), "malformed")
 
 
 def id_in(said: Outcome) -> str:

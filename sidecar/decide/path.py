@@ -28,11 +28,11 @@ from sidecar.decide.entries import Answer, Asking, Caller, Judgement, Refusal
 from sidecar.decide.in_force import InForce, same
 from sidecar.decide.judge import denied, judge
 from sidecar.decide.observer import Observer, Stages, Unobserved
-from sidecar.decide.outcomes import REFUSED, Outcomes, id_in, why
+from sidecar.decide.outcomes import REFUSED, Outcomes, id_in
 from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
-from sidecar.errors import EngineError, NotPermitted
+from sidecar.errors import EngineError, SidecarError
 from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
@@ -119,8 +119,24 @@ class DecisionPath:
         read = ask.check_request(request)
         digest = request.digest()
         caller = self._caller(Claim("request", request.agent, digest), shown)  # before the answer to its key is sought
+        try:
+            return await self._asked(request, read, digest, caller, remaining, arrived)
+        except SidecarError as error:
+            error.principal = error.principal or caller.tagged or ""
+            raise
+
+    async def _asked(
+        self,
+        request: Request,
+        read: ask.Documents,
+        digest: bytes,
+        caller: Caller,
+        remaining: float | None,
+        arrived: int,
+    ) -> Answer:
+        """The decision that a proved caller asked for, made now or before."""
         at = payloads.policy_time(self._wall_ns())
-        asking = self._asking(request, caller, at)  # this too
+        asking = self._asking(request, caller, at)  # before the answer to its key is sought, too
         foreign = self._receipts.is_foreign(request.last_receipt)
 
         key = repeat_key(request) if request.idempotency_key else None
@@ -199,13 +215,6 @@ class DecisionPath:
         Raises:
             RequestError, CallerUnproved, NotPermitted, NotFound, OutcomeRefused: it is not taken, as `Outcomes.take`.
         """
-        try:
-            return await self._taken(outcome, shown)
-        except REFUSED as error:
-            self._observer.outcome_refused(why(error))
-            raise
-
-    async def _taken(self, outcome: Outcome, shown: Shown) -> Recorded:
         ask.check_name("agent", outcome.by)
         ask.check_outcome(outcome)
         caller = self._caller(Claim("outcome", outcome.by, outcome.digest(), REPORTERS), shown)
@@ -249,11 +258,7 @@ class DecisionPath:
     def _asking(self, request: Request, caller: Caller, at: str) -> Asking:
         """What the caller's registry says of who gave its delegations. Raises RequestError or NotPermitted."""
         read, chain = None if caller.registry is None else caller.registry.read, self._ledger.position().chain_id.hex()
-        try:
-            givers = delegations.delegators(request, read, chain_id=chain, at=at)
-        except NotPermitted as error:
-            error.principal = caller.tagged or ""
-            raise
+        givers = delegations.delegators(request, read, chain_id=chain, at=at)
         return Asking(caller, tuple(delegations.member(giver) for giver in givers))
 
     def _budget(self, remaining: float | None) -> float:

@@ -12,7 +12,7 @@ from typing import Final
 
 from sidecar.evidence.how_to_verify import how_to_verify
 from sidecar.verify import Source
-from sidecar.verify.bundle import BundleReport
+from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import Case
 
 

@@ -24,7 +24,8 @@ from sidecar.evidence.survey import Survey
 from sidecar.evidence.zipped import Zipped
 from sidecar.verify import Disclosure, Evidence, Worker, parse_disclosure
 from sidecar.verify.archived import wasm_of
-from sidecar.verify.bundle import BundleReport, StampCheck, verify_bundle
+from sidecar.verify.bundle import StampCheck, verify_bundle
+from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
 
 Told = Callable[[int], None]
@@ -150,7 +151,8 @@ class _Making:
         shown = None if facts.sealed_at is None else min(facts.sealed_at, order.end)
         through = shown if shown is not None and shown > order.start else None
         to_end = facts.sealed_at is None or facts.sealed_at < order.end
-        found = needed(source.receipts, first, facts.last_segment, to_end=to_end, hash_of=facts.hash_of)
+        receipts = [*source.receipts, *source.prove(list(facts.latest)[::-1])]
+        found = needed(receipts, first, facts.last_segment, to_end=to_end, hash_of=facts.hash_of)
         for number, data in enumerate(found.files, 1):
             self._zipped.add(f"{place}/receipts/{number:04d}.{_kind(data)}", data)
         for number, data in enumerate(source.callers, 1):

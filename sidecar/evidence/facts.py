@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
-from sidecar.chain.seal import Seal
+from sidecar.chain.seal import Seal, seal_hash
 from sidecar.verify.case import Statement
 
 _SHOWN: Final = 20
@@ -18,7 +19,8 @@ _OPEN: Final = 1
 @dataclass(slots=True)
 class Facts:
     """One byte is remembered for each entry. ``sealed_at``: ns, of the last seal; ``committed``: segments whose seals
-    commit to keys; ``seals``: the hashes of all, one after the other."""
+    commit to keys; ``seals``: the hashes of all, one after the other;
+    ``latest``: texts of the last ones."""
 
     chain_id: bytes
     first_seq: int | None = None
@@ -32,6 +34,7 @@ class Facts:
     open_entries: int = 0
     seals: bytearray = field(default_factory=bytearray)
     first_sealed: int | None = None
+    latest: deque[str] = field(default_factory=lambda: deque(maxlen=8))
     asserted: int = 0
     tagless: int = 0
     withheld_registries: int = 0
@@ -51,11 +54,12 @@ class Facts:
         if kind == EntryType.DECISION and payload is not None and _asserted(payload):
             self.asserted += 1
 
-    def seal(self, seal: Seal, found: bytes) -> None:
-        """The open segment's seal; ``found`` is its hash."""
+    def seal(self, seal: Seal, text: str) -> None:
+        """The open segment's seal, and its text."""
         if self.first_sealed is None:
             self.first_sealed = seal.segment
-        self.seals += found
+        self.seals += seal_hash(text)
+        self.latest.append(text)
         self.last_segment = self.sealed = seal.segment
         self.sealed_at, self.open_entries = seal.time, 0
         (self.crashed if seal.mac_key is None else self.committed).append(seal.segment)

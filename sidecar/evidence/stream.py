@@ -12,7 +12,7 @@ import orjson
 from sidecar.chain import note
 from sidecar.chain.entry import LAYOUT, EntryType, StoredEntry
 from sidecar.chain.limits import ZERO16
-from sidecar.chain.seal import Seal, seal_hash
+from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import Malformed
 from sidecar.evidence.facts import Facts
@@ -20,6 +20,7 @@ from sidecar.evidence.source import Records, Source
 from sidecar.evidence.survey import Chosen
 from sidecar.evidence.withhold import Withhold
 
+_LEADING: Final = (Kind.ATTACHMENT, Kind.AUTHORITY)
 _READ: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED})
 _TYPE, _SEQ, _LENGTH, _REF_SEQ, _TAG = 1, 5, 10, 16, 17  # fields of the layout
 _TYPE_AT, _CODEC_AT = 8, 248
@@ -58,6 +59,8 @@ class Writer:
                 out(record(kind, body))
             for body in self.attached():
                 out(record(Kind.ATTACHMENT, body))
+            for body in self._leading(Kind.AUTHORITY):
+                out(record(Kind.AUTHORITY, body))
             if first is not None:
                 out(record(*first))
             for kind, body in segments:
@@ -65,12 +68,16 @@ class Writer:
                 out(body)
 
     def attached(self) -> Iterator[bytes]:
-        """The attachments that go with it. They stand first in a chain's stream, which is opened once more for them."""
+        """The attachments that go with it."""
+        return (body for body in self._leading(Kind.ATTACHMENT) if sha256(body).digest() in self._chosen.named)
+
+    def _leading(self, wanted: Kind) -> Iterator[bytes]:
+        """What stands first in a chain's stream, which is opened once more for it."""
         with self._source.open() as records:
             for kind, body in records:
-                if kind is not Kind.ATTACHMENT:
+                if kind not in _LEADING:
                     return
-                if sha256(body).digest() in self._chosen.named:
+                if kind is wanted:
                     yield body
 
     def _segments(self, records: Records) -> Iterator[tuple[Kind, bytes]]:
@@ -84,7 +91,7 @@ class Writer:
                 seal = Seal.parse(text)
                 segment = seal.segment
                 if chosen.first <= segment <= chosen.last:
-                    self.facts.seal(seal, seal_hash(text))
+                    self.facts.seal(seal, text)
                     yield kind, body
                 elif max(chosen.before.first - 1, 0) <= segment < chosen.first:
                     yield Kind.CONTEXT_SEAL, body
@@ -96,7 +103,7 @@ class Writer:
             elif inside and kind is Kind.BARE:
                 self._bare(body)
                 yield kind, body
-            elif inside and kind is not Kind.ATTACHMENT and not (kind is Kind.EPOCH and body == self._given()):
+            elif inside and kind not in _LEADING and not (kind is Kind.EPOCH and body == self._given()):
                 yield kind, body
 
     def _given(self) -> bytes | None:

@@ -38,6 +38,7 @@ WHYS: Final = frozenset(
             "kind",
             "delegation",
             "approval",
+            "handshake",
         ),
     }
 )

@@ -8,8 +8,10 @@ from sidecar.ledger.clock import Clock, Moment, SystemClock
 from sidecar.ledger.draft import Draft, Recorded
 from sidecar.ledger.epoch import WrapSeed
 from sidecar.ledger.founding import create
-from sidecar.ledger.ledger import Entry, Ledger, Proof, Usage
+from sidecar.ledger.given import Entry, Proof, Usage
+from sidecar.ledger.ledger import Ledger
 from sidecar.ledger.options import Options
+from sidecar.ledger.pruning import Cut, carry_out
 from sidecar.ledger.reader import ledger_stream
 from sidecar.ledger.shipping import Left
 from sidecar.ledger.store import has_ledger
@@ -17,6 +19,7 @@ from sidecar.ledger.writer import Position
 
 __all__ = [
     "Clock",
+    "Cut",
     "Draft",
     "Entry",
     "Ledger",
@@ -29,6 +32,7 @@ __all__ = [
     "SystemClock",
     "Usage",
     "WrapSeed",
+    "carry_out",
     "create",
     "has_ledger",
     "ledger_stream",

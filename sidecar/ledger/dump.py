@@ -12,23 +12,41 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sidecar.chain import note
-from sidecar.chain.entry import Header, StoredEntry
+from sidecar.chain.entry import TAGGED, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_key, seq_of
 from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OTHER_VERSION, OVERTAKEN, UNREADABLE
-from sidecar.ledger.store import Databases, check_format, databases, epoch_before, open_for_reading
+from sidecar.ledger.store import check_format, epoch_before, open_for_reading
 
 _STREAM_KINDS: Final = {NoteKind.EPOCH: Kind.EPOCH, NoteKind.HEAD: Kind.HEAD, NoteKind.SEAL: Kind.SEAL}
 _SEGMENT_FIELD: Final = slice(24, 32)  # of an entry's header
 _MEMORY: Final = 512 << 20  # the longest record is 8 MiB; a hostile one may claim 4 GiB
 _LEAD: Final = 2  # commits after which LMDB may use a page again that an unknown reader still reads
+
+
+@dataclass(frozen=True, slots=True)
+class _Databases:
+    """What a reader looks into, each as LMDB names it."""
+
+    entries: Any
+    notes: Any
+    attachments: Any
+    attached: Any
+    authority: Any
+
+
+def _databases(environment: Any, txn: Any) -> _Databases:
+    """The databases of an environment open for reading."""
+    names = (b"entries", b"notes", b"attachments", b"attached", b"authority")
+    return _Databases(*(environment.open_db(name, txn=txn, create=False) for name in names))
 
 
 class _Overtaken(Exception):
@@ -68,7 +86,7 @@ def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
     environment, known = open_for_reading(directory)
     check_format(environment)
     with environment.begin() as txn:
-        found = databases(environment, txn)
+        found = _databases(environment, txn)
         records = _whole(txn, found) if segment is None else _segment(txn, found, segment)
         out.write(MAGIC)
         for kind, body in records:
@@ -77,11 +95,12 @@ def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
             raise _Overtaken
 
 
-def _whole(txn: Any, found: Databases) -> Iterator[tuple[Kind, bytes]]:
+def _whole(txn: Any, found: _Databases) -> Iterator[tuple[Kind, bytes]]:
     """Every attachment, then every note and every entry, each entry before the head and seal of its segment."""
     notes = found.notes
     for _, attachment in _rising(txn, found.attachments, 32):
         yield Kind.ATTACHMENT, attachment
+    yield from _grants(txn, found)
     waiting = _rising(txn, found.entries, 8)
     key, body = next(waiting, (None, b""))
     for note_at, signed in _rising(txn, notes, 9):
@@ -89,12 +108,21 @@ def _whole(txn: Any, found: Databases) -> Iterator[tuple[Kind, bytes]]:
         if kind is not NoteKind.EPOCH:
             end = _end(txn, notes, segment)
             while key is not None and _belongs(seq_of(key), body, segment, end):
-                yield Kind.ENTRY, body
+                yield _form(body), body
                 key, body = next(waiting, (None, b""))
         yield _STREAM_KINDS[kind], signed
     while key is not None:
-        yield Kind.ENTRY, body
+        yield _form(body), body
         key, body = next(waiting, (None, b""))
+
+
+def _form(body: bytes) -> Kind:
+    return Kind.BARE if len(body) == TAGGED else Kind.ENTRY
+
+
+def _grants(txn: Any, found: _Databases) -> Iterator[tuple[Kind, bytes]]:
+    for _, grant in _rising(txn, found.authority, 32):
+        yield Kind.AUTHORITY, grant
 
 
 def _belongs(seq: int, body: bytes, segment: int, end: int | None) -> bool:
@@ -116,7 +144,7 @@ def _end(txn: Any, notes: Any, segment: int) -> int | None:
     return seal.first + seal.count
 
 
-def _segment(txn: Any, found: Databases, segment: int) -> Iterator[tuple[Kind, bytes]]:
+def _segment(txn: Any, found: _Databases, segment: int) -> Iterator[tuple[Kind, bytes]]:
     """One sealed segment's file, with the context records and the attachments that it needs."""
     entries, notes = found.entries, found.notes
     if not 0 <= segment < 2**64 or txn.get(note_key(segment, NoteKind.SEAL), db=notes) is None:
@@ -128,10 +156,12 @@ def _segment(txn: Any, found: Databases, segment: int) -> Iterator[tuple[Kind, b
         attachment = txn.get(digest, db=found.attachments)
         if attachment is not None:
             yield Kind.ATTACHMENT, attachment
+    yield from _grants(txn, found)
     if segment == 0:
         yield Kind.EPOCH, _note(txn, notes, segment, NoteKind.EPOCH)
     for seq in range(seal.first, seal.first + seal.count):
-        yield Kind.ENTRY, _entry(txn, entries, seq)
+        body = _entry(txn, entries, seq)
+        yield _form(body), body
     head = txn.get(note_key(segment, NoteKind.HEAD), db=notes)
     if head is not None:
         yield Kind.HEAD, head

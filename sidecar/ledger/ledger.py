@@ -9,22 +9,23 @@ import os
 import threading
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
-from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, payload_commit
+from sidecar.chain.authority_note import Grant
+from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
 from sidecar.chain.seal import Seal
-from sidecar.errors import LedgerDamaged, LedgerError, Malformed, NotFound, ProofRejected, WrongState
+from sidecar.errors import Gone, LedgerDamaged, LedgerError, Malformed, NotFound, ProofRejected, WrongState
 from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
@@ -36,46 +37,9 @@ from sidecar.ledger.store import LmdbStore, refuse_absent
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
-Confirm = Callable[[Left], bool]
-"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest."""
-
-
-@dataclass(frozen=True, slots=True)
-class Entry:
-    """One recorded entry: its parts as stored, the payload uncompressed."""
-
-    seq: int
-    segment: int
-    header: bytes
-    tag: bytes
-    salt: bytes
-    payload: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Proof:
-    """That an entry is leaf ``index`` under its segment's signed seal (RFC 6962 section 2.1.1)."""
-
-    leaf_input: bytes
-    index: int
-    path: list[bytes]
-    seal: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Usage:
-    """How much is taken, in bytes, and how far the ledger is.
-
-    ``bytes_left``: what entries may still take before they are refused, the reserve kept; negative once it is touched.
-    """
-
-    bytes_used: int
-    bytes_limit: int
-    bytes_free_on_disk: int
-    bytes_left: int
-    entries: int
-    segment: int
-    queue_depth: int
+Confirm = Callable[[Left], bool | Grant]
+"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest, or
+the grant by which it goes on though the collector had more of it."""
 
 
 class Ledger:
@@ -152,16 +116,17 @@ class Ledger:
         """A recorded entry, its payload held against its commitment.
 
         Raises:
-            NotFound: there is none. LedgerDamaged: what is stored there is not an entry. LedgerError: closed.
+            NotFound: there is none. Gone: its payload was pruned. LedgerDamaged: what is stored there is not an entry.
+            LedgerError: closed.
         """
         if not 0 <= seq < self.position().next_seq:
             raise _absent(seq)
         return self._stored(seq)
 
     def _stored(self, seq: int) -> Entry:
-        body = self._store.entry(seq)
-        if body is None:
-            raise _absent(seq)
+        body = self._body(seq)
+        if len(body) == TAGGED:
+            raise Gone(f"seq: the payload of entry {seq} was pruned, with the authority's leave")
         try:
             stored = StoredEntry.parse(body)
             header = Header.decode(stored.header)
@@ -171,6 +136,22 @@ class Ledger:
         if header.seq != seq or payload_commit(stored.salt, payload) != header.payload_commit:
             raise LedgerDamaged(f"entry {seq} is not what was written; run `sidecar verify`")
         return Entry(seq, header.segment, stored.header, stored.tag, stored.salt, payload)
+
+    def _body(self, seq: int) -> bytes:
+        body = self._store.entry(seq)
+        if body is None:
+            raise _absent(seq)
+        return body
+
+    def _tagged(self, seq: int) -> tuple[Header, bytes]:
+        """Header and leaf of a durable entry, also of one whose payload was pruned."""
+        if not 0 <= seq < self.position().next_seq:
+            raise _absent(seq)
+        try:
+            header, tag = tagged(self._body(seq))
+            return Header.decode(header), leaf(header, tag)
+        except Malformed as error:
+            raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
 
     def payload(self, seq: int) -> dict[str, Any]:
         """A recorded entry's payload, read. Raises as :meth:`entry`."""
@@ -200,7 +181,7 @@ class Ledger:
         """The seq of a decision's entry, or None. The index is only a hint: what it points to is looked at.
 
         Raises:
-            LedgerDamaged: the index points to something else.
+            Gone: its payload was pruned. LedgerDamaged: the index points to something else.
         """
         try:
             key = UUID(decision_id)
@@ -223,7 +204,7 @@ class Ledger:
         found: list[tuple[int, EntryType]] = []
         for place, kind in self._store.about(seq):
             try:
-                header = Header.decode(self._stored(place).header)
+                header, _ = self._tagged(place)
             except NotFound:
                 raise _misled() from None
             if (header.ref_seq, header.type) != (seq, kind):
@@ -248,10 +229,9 @@ class Ledger:
     def holds(self, seq: int, leaf_hash: bytes) -> bool:
         """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none."""
         try:
-            found = self.entry(seq)
+            return self._tagged(seq)[1] == leaf_hash
         except NotFound:
             return False
-        return leaf(found.header, found.tag) == leaf_hash
 
     def recall(self, repeat_key: bytes) -> Recorded | None:
         """What was recorded under a repeat key, unless that is longer ago than is remembered.
@@ -290,20 +270,19 @@ class Ledger:
         Raises:
             NotFound: there is no such entry. WrongState: its segment is not sealed yet. LedgerDamaged: no proof fits.
         """
-        entry = self.entry(seq)
-        signed = self._store.note(entry.segment, NoteKind.SEAL)
+        header, its_leaf = self._tagged(seq)
+        signed = self._store.note(header.segment, NoteKind.SEAL)
         if signed is None:
-            raise WrongState(f"seq: segment {entry.segment} is not sealed yet; ask again within a minute")
+            raise WrongState(f"seq: segment {header.segment} is not sealed yet; ask again within a minute")
         try:
             seal = Seal.parse(note.parse(signed).text)
-            stored = [StoredEntry.parse(body) for body in self._store.entries(seal.first, seal.count)]
-            leaves = [leaf(s.header, s.tag) for s in stored]
+            leaves = [leaf(*tagged(body)) for body in self._store.entries(seal.first, seal.count)]
             index = seq - seal.first
             path = inclusion_path(leaves, index)
-            verify_inclusion(index, seal.count, leaf(entry.header, entry.tag), path, seal.root)
+            verify_inclusion(index, seal.count, its_leaf, path, seal.root)
         except (Malformed, ProofRejected, IndexError):
-            raise LedgerDamaged(f"segment {entry.segment} does not fit its seal; run `sidecar verify`") from None
-        return Proof(entry.header + entry.tag, index, path, signed)
+            raise LedgerDamaged(f"segment {header.segment} does not fit its seal; run `sidecar verify`") from None
+        return Proof(bytes(self._body(seq)[:TAGGED]), index, path, signed)
 
     def book(self) -> Book:
         """What is shipped of it."""
@@ -324,7 +303,7 @@ class Ledger:
 
     def began(self, seq: int = 0) -> int:
         """The wall clock of an entry, of the chain's first unless told, ns since 1970. Raises as :meth:`entry`."""
-        return Header.decode(self.entry(seq).header).wall_ns
+        return self._tagged(seq)[0].wall_ns
 
     @property
     def failure(self) -> LedgerError | None:
@@ -353,6 +332,8 @@ class Ledger:
     def _decision_at(self, seq: int) -> dict[str, Any] | None:
         try:
             entry = self.entry(seq)
+        except Gone:
+            raise
         except NotFound:
             return None
         if Header.decode(entry.header).type is not EntryType.DECISION:
@@ -375,7 +356,8 @@ def _start(
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
     left = Left(chain, identity, store)
-    confirmed = confirm(left)
+    word = confirm(left)
+    loss = word if isinstance(word, Grant) else None
     room, memory = Room(directory, store, options), Memory(identity)
     if room.left() < 0:
         raise room.refusal()
@@ -383,9 +365,11 @@ def _start(
     ended = find_end(store, chain, identity, now.wall_ns)
     start = dataclasses.replace(
         ended.start, software=options.software, development=options.development, config=options.config,
-        unconfirmed=not confirmed,
+        unconfirmed=word is False, accepted_loss=None if loss is None else loss.hash,
     )  # fmt: skip
     batch = Batch()
+    if loss is not None:
+        batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
     if ended.crashed:
         batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
     epoch, last = begin(chain, start, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)

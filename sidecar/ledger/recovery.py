@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sidecar.chain import epoch as notes
 from sidecar.chain import lines, note
 from sidecar.chain import payload as payloads
-from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, payload_commit
+from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.head import Head, head_hash
 from sidecar.chain.limits import NO_SEQ, ZERO32
 from sidecar.chain.merkle import Tree
@@ -55,7 +55,8 @@ def read_chain(store: Store) -> Chain:
         chain_id = payloads.chain_id(genesis)
         if header.type is not EntryType.GENESIS or header.chain_id != chain_id:
             raise Malformed("entry 0 is not the GENESIS of its chain")
-        return Chain(chain_id, bytes.fromhex(value["identity"]), payloads.custody_of(value), value["log"])
+        authority = None if value["authority"] is None else bytes.fromhex(value["authority"])
+        return Chain(chain_id, bytes.fromhex(value["identity"]), payloads.custody_of(value), value["log"], authority)
     except Malformed as error:
         raise LedgerDamaged(f"GENESIS: {error}; {_MEND}") from None
 
@@ -230,7 +231,7 @@ def _header(store: Store, seq: int) -> Header:
     body = store.entry(seq) if seq >= 0 else None
     if body is None:
         raise Malformed(f"entry {seq} is missing")
-    return Header.decode(StoredEntry.parse(body).header)
+    return Header.decode(tagged(body)[0])
 
 
 def _leaf_at(store: Store, next_seq: int) -> bytes:
@@ -240,5 +241,4 @@ def _leaf_at(store: Store, next_seq: int) -> bytes:
     body = store.entry(next_seq - 1)
     if body is None:
         raise Malformed(f"entry {next_seq - 1} is missing")
-    stored = StoredEntry.parse(body)
-    return leaf(stored.header, stored.tag)
+    return leaf(*tagged(body))

@@ -9,8 +9,7 @@ import contextlib
 import stat
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -22,7 +21,19 @@ from sidecar.ledger.batch import Batch, NoteKind, about_key, note_key, note_of, 
 
 FILE: Final = "ledger.mdb"
 _FORMAT_KEY: Final = b"format"
-_DATABASES: Final = (b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about", b"waiting")
+_DATABASES: Final = (
+    b"entries",
+    b"notes",
+    b"index",
+    b"requests",
+    b"attachments",
+    b"attached",
+    b"about",
+    b"waiting",
+    b"authority",
+)
+_TYPE_AT: Final = 8  # of an entry's header
+_COPIED_AT_ONCE: Final = 8 << 20
 _FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 
 
@@ -33,7 +44,7 @@ class LmdbStore:
         self._env = environment
         (
             self._entries, self._notes, self._index, self._requests, self._attachments, self._attached, self._about,
-            self._waiting,
+            self._waiting, self._authority,
         ) = (environment.open_db(name) for name in _DATABASES)  # fmt: skip
         self._page = int(environment.stat()["psize"])
 
@@ -86,6 +97,8 @@ class LmdbStore:
             for key, digest, attachment in batch.attachments:
                 txn.put(digest, attachment, db=self._attachments, overwrite=False)
                 txn.put(key, digest, db=self._attached)
+            for name, grant in batch.grants:
+                txn.put(name, grant, db=self._authority)
             for key, place in batch.index:
                 txn.put(key, place, db=self._index, overwrite=False)
             for key, kind in batch.abouts:
@@ -179,6 +192,42 @@ class LmdbStore:
         """As :meth:`Store.last_attached`."""
         key = self._last(self._attached)
         return None if key is None else seq_of(key)
+
+    def allow(self, name: bytes, grant: bytes) -> None:
+        """Keep an authority's grant under its SHA-256, durably."""
+        with _translated(), self._env.begin(write=True) as txn:
+            txn.put(name, grant, db=self._authority)
+
+    def strip(self, first: int, after: int, kinds: Collection[int], longest: int, most: int) -> tuple[int, int]:
+        """Cut entries of these types from ``first`` up to ``after`` to their first ``longest`` bytes, ``most`` in one
+        commit; how many were cut, and the number to go on from."""
+        cut = 0
+        with _translated(), self._env.begin(write=True) as txn, txn.cursor(self._entries) as cursor:
+            found = cursor.set_range(seq_key(first))
+            while found and cut < most and (at := seq_of(bytes(cursor.key()))) < after:
+                body = bytes(cursor.value())
+                if len(body) > longest and body[_TYPE_AT] in kinds:
+                    cursor.put(cursor.key(), body[:longest])
+                    cut += 1
+                first = at + 1
+                found = cursor.next()
+        return cut, first if cut == most else after
+
+    def rewrite(self, beside: Path) -> None:
+        """Write every record anew into the new file ``beside``, durably: neither a freed page, nor the unused part of
+        one in use, of which LMDB's own copy promises nothing, can then hold anything else."""
+        with _translated():
+            new = _opened(beside, int(self._env.info()["map_size"]), create=True)
+            try:
+                with new.begin(write=True) as txn:
+                    txn.put(_FORMAT_KEY, FORMAT.encode())
+                with self._env.begin() as txn:
+                    for name in _DATABASES:
+                        source = self._env.open_db(name, txn=txn, create=False)
+                        _copy(txn, source, new, new.open_db(name))
+                new.sync(True)
+            finally:
+                new.close()
 
     def used(self) -> int:
         """As :meth:`Store.used`: every page ever taken; LMDB gives none back but uses freed ones again."""
@@ -296,27 +345,29 @@ def _is_own_file(path: Path) -> bool:
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
 
 
-@dataclass(frozen=True, slots=True)
-class Databases:
-    """What a reader looks into, each as LMDB names it."""
-
-    entries: Any
-    notes: Any
-    attachments: Any
-    attached: Any
-
-
-def databases(environment: lmdb.Environment, txn: lmdb.Transaction) -> Databases:
-    """The databases of an environment open for reading."""
-    names = (b"entries", b"notes", b"attachments", b"attached")
-    return Databases(*(environment.open_db(name, txn=txn, create=False) for name in names))
+def _copy(txn: lmdb.Transaction, source: Any, new: lmdb.Environment, target: Any) -> None:
+    """All records of a database, in order, in commits of a bounded size."""
+    with txn.cursor(source) as cursor:
+        more = cursor.first()
+        while more:
+            size = 0
+            with new.begin(write=True) as writing:
+                while more and size < _COPIED_AT_ONCE:
+                    key, value = cursor.item()
+                    writing.put(key, value, db=target, append=True)
+                    size += len(value) + len(key)
+                    more = cursor.next()
 
 
 def _environment(
     directory: Path, max_bytes: int, *, create: bool, readonly: bool = False, lock: bool = True
 ) -> lmdb.Environment:
+    return _opened(directory / FILE, max_bytes, create=create, readonly=readonly, lock=lock)
+
+
+def _opened(file: Path, max_bytes: int, *, create: bool, readonly: bool = False, lock: bool = True) -> lmdb.Environment:
     return lmdb.open(
-        str(directory / FILE), map_size=max_bytes, subdir=False, readonly=readonly, metasync=True, sync=True,
+        str(file), map_size=max_bytes, subdir=False, readonly=readonly, metasync=True, sync=True,
         mode=0o600, create=create, writemap=False, max_dbs=len(_DATABASES), lock=lock,
     )  # fmt: skip
 

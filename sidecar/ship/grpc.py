@@ -19,8 +19,9 @@ _OPTIONS = [
     ("grpc.service_config_disable_resolution", 1),
     ("grpc.max_receive_message_length", MAX_PACKED),
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.min_reconnect_backoff_ms", 100),
+    ("grpc.min_reconnect_backoff_ms", 2_000),  # what one try to connect may take, a handshake with it
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    ("grpc.use_local_subchannel_pool", 1),  # a channel made anew is a connection made anew
 ]
 _ANSWER = TypeVar("_ANSWER", pb.EnrolResponse, pb.WhereResponse, pb.ShipResponse, pb.ReceiptsResponse)
 
@@ -84,6 +85,8 @@ class GrpcLink:
             answer = call(self._stub())
         except grpc.RpcError as error:
             why = error.code().name if isinstance(error, grpc.Call) else "UNKNOWN"
+            if why == "DEADLINE_EXCEEDED":
+                self.close()  # a connection to a host that is gone stays open, and silent, for a quarter of an hour
             raise CollectorUnavailable(f"the collector at {self._address} does not answer ({why})") from None
         except ValueError:  # the channel was closed meanwhile
             raise CollectorUnavailable("asking the collector was broken off") from None

@@ -5,7 +5,8 @@ ledger contains is never an exception, it is a finding at its place; what could 
 """
 
 from sidecar.verify.ahead import Piped, Worker
-from sidecar.verify.bundle import BundleReport, verify_bundle
+from sidecar.verify.bundle import verify_bundle
+from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.container import Source
 from sidecar.verify.disclosure import Disclosure, parse_disclosure
 from sidecar.verify.evidence import Evidence, SeedOpener

@@ -17,6 +17,7 @@ from sidecar.chain.rollcall import RollCall, Standing
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.chain.tlog_proof import TlogProof
 from sidecar.errors import Malformed, ProofRejected, SignatureInvalid
+from sidecar.verify.authority import Authority
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.one_log import OneLog
@@ -41,8 +42,10 @@ class _Receipt:
 class Anchors:
     """All receipts given, and how far the ledger is anchored by them."""
 
-    def __init__(self, evidence: Evidence, findings: Findings, coverage: Coverage) -> None:
+    def __init__(self, evidence: Evidence, findings: Findings, coverage: Coverage, authority: Authority) -> None:
         self._findings, self._coverage, self._evidence = findings, coverage, evidence
+        self._authority = authority
+        self._excused: set[int] = set()
         self._seals: dict[int, list[_Receipt]] = {}
         self._epochs: dict[int, list[_Receipt]] = {}
         self._rolls: list[tuple[int, RollCall, Standing]] = []
@@ -148,11 +151,11 @@ class Anchors:
         for each in self._seals.pop(segment, ()):
             if self._compare(each, segment, text):
                 self._anchored = segment
-        for number, _, standing in self._rolls:
+        for number, call, standing in self._rolls:
             if standing.sealed == segment:
                 if standing.seal == found:
                     self._anchored = segment
-                else:
+                elif not self._roll_lost(number, call, standing):
                     reason = f"receipt {number} of the log: the roll-call names another seal"
                     self._findings.add(Verdict.TAMPERED, segment, None, reason)
 
@@ -160,15 +163,19 @@ class Anchors:
         self._coverage.logged += 1
         if receipt.logged.text == text:
             return True
+        if self._was_lost(receipt):
+            return False
         reason = f"receipt {receipt.number} of the log: the log was shown another text for this place"
         self._findings.add(Verdict.TAMPERED, segment, None, reason)
         return False
 
     def end_segment(self, segment: int, first: int, entries: Sequence[tuple[bytes, int, Decided | None]]) -> None:
         """The entries from ``first`` on, each with its leaf first, are those of the segment, or its last ones."""
-        for number, _, standing in self._rolls:
+        for number, call, standing in self._rolls:
             at = -1 if standing.seq is None else standing.seq - first
             if 0 <= at < len(entries) and entries[at][0] != standing.leaf:
+                if self._roll_lost(number, call, standing):
+                    continue
                 reason = f"receipt {number} of the log: the roll-call names another entry"
                 self._findings.add(Verdict.TAMPERED, segment, standing.seq, reason)
 
@@ -202,16 +209,35 @@ class Anchors:
         last = self.last_sealed
         for segment, receipts in sorted(self._seals.items()):
             for each in receipts:
-                self._lost(each.number, segment, None, f"the ledger has no such seal of segment {segment}")
+                if not self._was_lost(each):
+                    self._lost(each.number, segment, None, f"the ledger has no such seal of segment {segment}")
         for epoch, receipts in sorted(self._epochs.items()):
             for each in receipts:
-                self._lost(each.number, _segment(each.logged), None, f"the ledger does not reach its epoch {epoch}")
+                if not self._was_lost(each):
+                    self._lost(each.number, _segment(each.logged), None, f"the ledger does not reach its epoch {epoch}")
         for number, call, standing in self._rolls:
             said = f"at {spelt(call.time // 10**9)}"
+            if self._roll_lost(number, call, standing):
+                continue
             if standing.sealed is not None and standing.sealed > last:
                 self._lost(number, standing.sealed, None, f"{said} segment {standing.sealed} was sealed")
             if standing.seq is not None and standing.seq >= following:
                 self._lost(number, None, standing.seq, f"{said} the chain had entry {standing.seq}")
+
+    def _was_lost(self, receipt: _Receipt) -> bool:
+        """Whether a receipt may be of what was lost with the authority's consent; that is said, and no finding."""
+        segment = _segment(receipt.logged)
+        return segment is not None and self._authority.lost(segment) and self._leave_lost(receipt.number)
+
+    def _roll_lost(self, number: int, call: RollCall, standing: Standing) -> bool:
+        return self._authority.lost_at(call.time, standing) and self._leave_lost(number)
+
+    def _leave_lost(self, number: int) -> bool:
+        if number not in self._excused:
+            self._excused.add(number)
+            said = "it may be of what was lost with the authority's consent"
+            self._coverage.leave(f"receipt {number} of the log: {said}")
+        return True
 
     def _lost(self, number: int, segment: int | None, seq: int | None, reason: str) -> None:
         self._findings.add(Verdict.INCOMPLETE, segment, seq, f"receipt {number} of the log: {reason}")

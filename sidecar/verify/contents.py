@@ -9,7 +9,7 @@ from sidecar.chain import payload
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.errors import Malformed
-from sidecar.verify import leave, permits
+from sidecar.verify import leave, outcomes, permits
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
 
@@ -37,8 +37,9 @@ _TOLD = {
         "approval",
         "delegators",
         "asked",
+        "due",
     ),
-    EntryType.OUTCOME: ("agent", "by", "permit"),
+    EntryType.OUTCOME: ("agent", "by", "permit", "decision_id", "decision_seq", "arguments_digest"),
     EntryType.REJECTED: (),
 }
 
@@ -57,6 +58,9 @@ class Fault(NamedTuple):
 Told = dict[str, Any] | Fault
 """What is to be known of an entry's payload: its value, or some members of it, or what is wrong with it."""
 
+BARE = Fault(Verdict.INCOMPLETE, "its payload is not here")
+"""Stands for the payload of an entry that comes without: whether it may is for `authority` to say."""
+
 
 def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
     """The payload's value, if it is what the header commits to, proper, and agrees with the header."""
@@ -69,6 +73,7 @@ def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
         unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
         if unsaid is None and kind is EntryType.DECISION:
             unsaid, value["asked"] = leave.fault(value, fields[_CHAIN], fields[_SEQ]), leave.asked(value)
+            value["due"] = outcomes.due(value)
         return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
     except Malformed as error:
         return Fault(Verdict.MALFORMED, str(error))

@@ -29,6 +29,8 @@ class Coverage:
     tagless: int = 0  # of these, such as bear no agent's tag
     held_out: int = 0  # bare entries whose agent tags were tried
     permits: int = 0
+    grants: int = 0
+    outcomes: int = 0
     whole: bool = True  # from the chain's start on
     single: bool = False  # one segment's file
     unvouched: bool = False  # the segment's signing key is named by the file's own context alone
@@ -69,8 +71,12 @@ class Coverage:
             lines.append(f"HMAC tags of {self.tags} entries and agent tags (custodian's key, {self.seeds} epochs)")
         elif self.disclosed:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
+        if self.outcomes:
+            lines.append(f"outcomes against their decisions: {self.outcomes}")
         if self.permits:
             lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
+        if self.grants:
+            lines.append(f"authority notes by the key that GENESIS names: {self.grants}")
         if self.receipts:
             lines.append(f"receipts against their entries: {self.receipts}")
         if evidence.trust is not None:
@@ -83,7 +89,8 @@ class Coverage:
 
     def not_checked(self, evidence: Evidence) -> tuple[str, ...]:
         """Plain lines: what was not checked, and why."""
-        return (*self._keys(evidence), *self._outside(evidence), *self.unchecked)
+        bare = [f"{self.bare} payloads: they are not here"] if self.bare else []
+        return (*bare, *self._keys(evidence), *self._outside(evidence), *self.unchecked)
 
     def _keys(self, evidence: Evidence) -> list[str]:
         lines = []
@@ -109,7 +116,6 @@ class Coverage:
             lines.append(
                 f"that nothing was added after {self.complete} and cut off since: only a later roll-call can tell"
             )
-        lines.append("that an outcome refers to its decision: decisions are not remembered while reading")
         if self.asserted:
             lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")
         if evidence.trust is None:
@@ -148,8 +154,9 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
     elif coverage.seeds or coverage.disclosed:
         tagged = "; the HMAC tags checked were made with the sidecar's own keys"
     keyless = "" if tagged else "; without a key nothing is said of the tags"
+    gone = f"; {coverage.bare} payloads are not here, and nothing is said of them" if coverage.bare else ""
     told = "; the receipts compared agree with what is recorded" if coverage.receipts else ""
-    return f"{signed}{tagged}{keyless}{told}. {_since(coverage)}"
+    return f"{signed}{gone}{tagged}{keyless}{told}. {_since(coverage)}"
 
 
 def _since(coverage: Coverage) -> str:

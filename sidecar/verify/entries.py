@@ -17,20 +17,21 @@ from sidecar.verify import approvals, contents, permits
 from sidecar.verify.contents import Contradiction, Fault, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
-from sidecar.verify.receipts import WITHHELD
+from sidecar.verify.receipts import WITHHELD, Decided
 from sidecar.verify.report import Verdict
 from sidecar.verify.state import Phase, State
 
+_BARE = contents.BARE
 _TAGGED = 216  # header and tag: the leaf's input
 _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
 _WALL, _MONO, _AGENT_TAG = 12, 13, 17
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
+_OUTCOME = EntryType.OUTCOME
 _ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
 _WITHHELD = frozenset(
     {EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED, EntryType.REGISTRY}
 )
-_BARE = Fault(Verdict.INCOMPLETE, "its payload is not here")
 
 Fields = tuple[Any, ...]
 Place = tuple[int, int]
@@ -47,11 +48,15 @@ class Entries:
         self._last: Place = (0, 0)
         self._early: list[tuple[int, bytes]] = []
 
-    def feed(self, body: bytes, told: Told | None = None) -> None:
-        """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`)."""
+    def feed(self, body: bytes, told: Told | None = None, bare: bool = False) -> None:
+        """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`); ``bare``: it
+        comes without."""
         s = self._s
         s.coverage.entries += 1
-        if len(body) < contents.SHORTEST and told is not _BARE:
+        if bare:
+            s.coverage.bare += 1
+            told = _BARE
+        if len(body) != _TAGGED if bare else len(body) < contents.SHORTEST:
             self._unreadable(body)
             return
         fields = LAYOUT.unpack_from(body)
@@ -61,16 +66,6 @@ class Entries:
             self._accept(fields, body, told, False)
         else:
             self._held = fields, body, told
-
-    def feed_bare(self, body: bytes) -> None:
-        """One bare entry: header and tag, whose payload and salt are not here."""
-        s = self._s
-        s.coverage.bare += 1
-        if len(body) != _TAGGED:
-            s.coverage.entries += 1
-            self._unreadable(body)
-            return
-        self.feed(body, _BARE)
 
     def _prepare(self, fields: Fields, body: bytes) -> None:
         s = self._s
@@ -135,7 +130,7 @@ class Entries:
         lost = f"entry {s.seq} is" if seq == s.seq + 1 else f"entries {s.seq} to {seq - 1} are"
         s.say(Verdict.TAMPERED, s.seq, f"{lost} missing: entry {seq} follows")
         s.keys.skip(seq - s.seq)
-        s.approvals.blind()
+        s.blind()
         s.seq, s.leaf = seq, None
 
     def _accept(self, fields: Fields, body: bytes, told: Told | None, condemned: bool) -> None:
@@ -153,9 +148,11 @@ class Entries:
             s.first_clocks = s.last_clocks
         value = self._judge(fields, body, told, condemned)
         if value is None:
-            s.approvals.blind()
-        decided = WITHHELD if told is _BARE else None
-        if value is not None and fields[1] == _DECISION:
+            s.blind()
+        decided: Decided | None = None
+        if told is _BARE:
+            decided = WITHHELD
+        elif value is not None and fields[1] == _DECISION:
             decided = (value["decision_id"], value["effect"], value["request_digest"])
         s.recent.append((leaf, s.last_clocks[0], decided))
         s.seq = seq + 1
@@ -182,14 +179,14 @@ class Entries:
             return None
         if kind not in _ORDINARY or s.due is not None or s.closed:
             self._placed(kind, fields[_COMMIT])
-        s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
-        value = None
         if told is _BARE:
             self._without_payload(kind, fields[_AGENT_TAG])
-        else:
-            if told is None or s.seq in s.receipts.due:  # a receipt is held against the whole payload
-                told = contents.read(kind, fields, body)
-            value = self._content(kind, fields[_AGENT_TAG], told)
+        s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
+        if told is None or (
+            s.seq in s.receipts.due and told is not _BARE
+        ):  # a receipt is held against the whole payload
+            told = contents.read(kind, fields, body)
+        value = self._content(kind, fields[_AGENT_TAG], told)
         if s.seq == 0 or kind is _OPEN:
             self._begin(kind, value)
         elif kind is _CLOCK and value is not None:
@@ -198,6 +195,8 @@ class Entries:
 
     def _content(self, kind: EntryType, agent_tag: bytes, value: Told) -> dict[str, Any] | None:
         s = self._s
+        if value is _BARE:
+            return None
         if isinstance(value, Fault):
             s.say(value.verdict, s.seq, value.reason)
             return None
@@ -207,8 +206,12 @@ class Entries:
                 s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
         if kind in KINDS:
             s.principals.entry(kind, value, s.segment, s.seq)
-        if kind is EntryType.OUTCOME and value["permit"]:
-            self._permit(value["permit"])
+        if kind is _DECISION:
+            s.outcomes.decision(value["due"], s.seq)
+        elif kind is _OUTCOME:
+            s.outcomes.outcome(value, s.segment, s.seq)
+            if value["permit"]:
+                self._permit(value["permit"])
         if kind in approvals.KINDS:
             s.approvals.entry(kind, value, s.segment, s.seq)
         if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
@@ -216,13 +219,13 @@ class Entries:
         return value
 
     def _without_payload(self, kind: EntryType, agent_tag: bytes) -> None:
-        """A bare entry, and whether it may be one (proto/EVIDENCE.md, "Bare entry")."""
-        s = self._s
+        """A bare entry, and whether it may be one: pruned, or withheld from a bundle about some agents."""
+        s, part = self._s, self._s.evidence.part
         if kind is EntryType.REGISTRY:
             s.principals.blind()
-        part = s.evidence.part
-        if part is None or part.agents is None or kind not in _WITHHELD:
-            s.say(_BARE.verdict, s.seq, _BARE.reason)
+        about_some = part is not None and part.agents is not None and kind in _WITHHELD
+        if not about_some or s.authority.covers(kind, s.segment):
+            s.authority.bare(kind, s.segment, s.seq)
         elif agent_tag != ZERO16:
             s.keys.withheld(agent_tag, s.seq)
         else:
@@ -306,7 +309,7 @@ class Entries:
 
 def _committed_payload(fields: Fields, body: bytes) -> bytes | None:
     try:
-        return contents.read_payload(body, fields[_LENGTH], fields[_COMMIT])
+        return None if len(body) == _TAGGED else contents.read_payload(body, fields[_LENGTH], fields[_COMMIT])
     except (Malformed, Contradiction):
         return None
 

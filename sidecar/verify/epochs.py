@@ -134,6 +134,9 @@ class Epochs:
         s = self._s
         s.identity = bytes.fromhex(value["identity"])
         s.log = value["log"]
+        if s.chain_id is not None:
+            key = None if value["authority"] is None else bytes.fromhex(value["authority"])
+            s.authority.known(s.chain_id, key, value["retention"])
         try:
             s.custody = payload.custody_of(value)
         except Malformed as error:
@@ -168,6 +171,8 @@ class Epochs:
     def opening(self, value: Mapping[str, Any], seq: int | None) -> None:
         """An OPEN payload, from its entry or from context: hold it against the epoch note, open the seed."""
         s = self._s
+        if seq is not None:
+            s.authority.opened(value, s.segment, seq, s.note)
         if s.note is None or s.custody is None:
             s.coverage.leave(f"seeds of epoch {s.epoch}: no epoch note or custodian set to hold them against")
             return

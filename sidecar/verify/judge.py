@@ -63,14 +63,14 @@ class _Judge:
         self._part = evidence.part
 
     def read(self, stream: Iterable[Given], progress: Callable[[int], None] | None) -> None:
-        s, feed, done, entry = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY
+        s, feed, done, entry, bare = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY, Kind.BARE
         if self._part is not None and self._part.claim.first_segment > 0:
             stream = self._after_context(stream, self._part.claim.first_segment)
         for kind, body, told in stream:
             if s.phase is done:
                 raise Malformed("a record follows the seal of a segment file")
-            if kind is entry:
-                feed(body, told)
+            if kind is entry or kind is bare:
+                feed(body, told, kind is bare)
                 if progress is not None and s.coverage.entries % PROGRESS_EVERY == 0:
                     progress(s.coverage.entries)
             else:
@@ -92,17 +92,21 @@ class _Judge:
 
     def _other(self, kind: Kind, body: bytes) -> None:
         s = self._s
-        if kind is Kind.BARE:
-            self._entries.feed_bare(body)
-            return
         if kind is Kind.ATTACHMENT:
             if s.coverage.entries:
                 s.attachments.end()
             s.attachments.feed(body)
             return
+        if kind is Kind.AUTHORITY:
+            s.attachments.end()
+            if s.coverage.entries:
+                s.authority.end()
+            s.authority.feed(body)
+            return
         starts_file = s.phase is Phase.START and kind is Kind.GENESIS and self._part is None
         if s.phase is not Phase.CONTEXT and not starts_file:
             s.attachments.end()
+            s.authority.end()
         if s.phase is Phase.CONTEXT or starts_file:
             self._context.feed(kind, body)
         elif kind is Kind.EPOCH:
@@ -131,10 +135,13 @@ class _Judge:
             s.attachments.finish()
         s.principals.finish()
         s.approvals.finish()
+        s.outcomes.finish()
         s.context = None
         to_end = s.coverage.whole if self._part is None else reaches_end(s, self._part)
         s.receipts.finish(to_end=to_end and not s.coverage.broken, first=s.start)
         s.anchors.finish(to_end=to_end, broken=s.coverage.broken, following=s.seq, first=s.start)
+        pinned = s.evidence.trust is not None and s.evidence.trust.policy is not None
+        s.authority.finish(anchored=s.coverage.anchored, pinned=pinned)
         if self._part is not None:
             judge_part(s, self._part)
         s.coverage.last_seq = s.seq - 1 if s.coverage.entries else None

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 from sidecar.chain import lines, note
 from sidecar.chain.head import Head
 from sidecar.chain.request import recorded
 from sidecar.errors import Malformed, SignatureInvalid
+from sidecar.verify.authority import Authority
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
 
 Decided = tuple[str, str, str]
 """A decision's id, effect and request digest (hex), as its payload gives them."""
 
-WITHHELD: Final[Decided] = ("", "", "")
-"""What a bare entry may have decided is not known."""
+WITHHELD: Decided = ("", "", "")
+"""Stands for what an entry decided whose payload is not here."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +35,10 @@ class _Receipt:
 class Receipts:
     """All receipts given. ``due`` holds those of the segment being read whose signature is good, by seq."""
 
-    __slots__ = ("_coverage", "_findings", "_waiting", "due")
+    __slots__ = ("_authority", "_coverage", "_findings", "_waiting", "due")
 
-    def __init__(self, given: Sequence[bytes], findings: Findings, coverage: Coverage) -> None:
-        self._findings, self._coverage = findings, coverage
+    def __init__(self, given: Sequence[bytes], findings: Findings, coverage: Coverage, authority: Authority) -> None:
+        self._findings, self._coverage, self._authority = findings, coverage, authority
         self._waiting: dict[int, list[_Receipt]] = {}
         self.due: dict[int, list[_Receipt]] = {}
         for number, data in enumerate(given, 1):
@@ -76,6 +77,11 @@ class Receipts:
         except Malformed as error:
             self._say(Verdict.MALFORMED, receipt, str(error))
         except SignatureInvalid:
+            if self._authority.lost(receipt.head.segment):
+                self._coverage.leave(
+                    f"receipt {receipt.number}: it may be of what was lost with the authority's consent"
+                )
+                return False
             self._say(Verdict.TAMPERED, receipt, "it is not signed by the key of its segment")
         else:
             return True

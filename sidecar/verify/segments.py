@@ -114,7 +114,7 @@ class Segments:
             s.say(Verdict.TAMPERED, head.seq, "it is not the entry that the head signs")
         named = head.decided
         told = None if named is None else (named.decision_id, named.effect, named.request.hex())
-        if leaf == head.leaf and (head.time != wall or (told not in (None, decided) and decided != WITHHELD)):
+        if leaf == head.leaf and (head.time != wall or (decided is not WITHHELD and told not in (None, decided))):
             s.say(Verdict.TAMPERED, head.seq, "head: time or decision not as the entry has it")
 
     def seal(self, data: bytes) -> None:
@@ -226,6 +226,7 @@ class Segments:
             s.seq, s.leaf = seal.first + seal.count, seal.last
             s.policy, s.registry = seal.policy, seal.registry
             s.anchors.sealed(s.segment, text, s.seq, seal.time)
+            s.authority.sealed(seal)
         s.seal = seal_hash(text)
         s.recovered = -1
         if seal.reason == "crash":

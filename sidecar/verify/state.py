@@ -15,10 +15,12 @@ from sidecar.chain.seeds import Custody
 from sidecar.verify.anchors import Anchors
 from sidecar.verify.approvals import Approvals
 from sidecar.verify.attachments import Attachments
+from sidecar.verify.authority import Authority
 from sidecar.verify.clock import ClockRule
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.keys import Keyring
+from sidecar.verify.outcomes import Outcomes
 from sidecar.verify.principals import Principals
 from sidecar.verify.receipts import Decided, Receipts
 from sidecar.verify.report import Findings, Verdict
@@ -48,11 +50,13 @@ class State:
         self.evidence = evidence
         self.keys = Keyring(evidence, self.findings, self.coverage)
         self.clock = ClockRule(self.findings)
-        self.receipts = Receipts(evidence.receipts, self.findings, self.coverage)
-        self.anchors = Anchors(evidence, self.findings, self.coverage)
+        self.authority = Authority(self.findings, self.coverage)
+        self.receipts = Receipts(evidence.receipts, self.findings, self.coverage, self.authority)
+        self.anchors = Anchors(evidence, self.findings, self.coverage, self.authority)
         self.attachments = Attachments(self.findings, self.coverage)
         self.principals = Principals(evidence.trust, self.findings, self.coverage)
         self.approvals = Approvals(self.principals, self.findings, self.coverage)
+        self.outcomes = Outcomes(self.findings, self.coverage)
         self.phase = Phase.START
         self.chain_id: bytes | None = None
         self.identity: bytes | None = None
@@ -122,7 +126,7 @@ class State:
 
     def lose(self, segment: int, seq: int) -> None:
         """This segment's seal, or whole segments, are not there: go on with ``segment``, which starts at ``seq``."""
-        self.approvals.blind()
+        self.blind()
         self.miss(seq, f"segment {segment} follows")
         if self.count or self.head is not None:
             self.end_segment(None)
@@ -130,6 +134,11 @@ class State:
             self.seq, self.leaf = seq, None
         self.seal = self.policy = self.registry = None
         self.begin_segment(segment, None)
+
+    def blind(self) -> None:
+        """Entries are missing or cannot be read: what refers to them cannot be judged."""
+        self.approvals.blind()
+        self.outcomes.blind()
 
     def miss(self, seq: int, follows: str) -> None:
         """The segment being read, or the rest of it, is missing; what follows starts at entry ``seq``."""

@@ -108,6 +108,11 @@ class OpensslAuthority:
         pem = (self.directory / "root.pem").read_text()
         return base64.b64decode("".join(row for row in pem.splitlines() if not row.startswith("-")))
 
+    def query(self, digest: bytes) -> bytes:
+        """A query about SHA-256 ``digest``, with a nonce of openssl's own."""
+        self._run("ts", "-query", "-digest", digest.hex(), "-sha256", "-cert", "-out", "asked")
+        return (self.directory / "asked").read_bytes()
+
     def reply(self, query: bytes) -> bytes:
         """The authority's response to a query."""
         with tempfile.TemporaryDirectory(dir=self.directory) as each:

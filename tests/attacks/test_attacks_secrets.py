@@ -27,7 +27,7 @@ MALLORY = signing_key("mallory")
 def retold(s: Scribe) -> list[Record]:
     """The story's first segment with another decision in it, and a second segment."""
     s.policy()
-    s.outcome(s.decision("DENY"))
+    s.outcome(s.decision("DENY", enforced=False))
     s.seal("count")
     s.decision()
     s.head()
@@ -80,7 +80,7 @@ def thief(s: Scribe) -> Scribe:
 
 def test_attack_12_rewrite_the_segment_before() -> None:
     s = thief(Scribe())
-    s.outcome(s.decision("DENY"))
+    s.outcome(s.decision("DENY", enforced=False))
     s.seal("count")
     s.decision()
     s.head()
@@ -90,7 +90,7 @@ def test_attack_12_rewrite_the_segment_before() -> None:
 
 def test_attack_12_keep_the_true_seal() -> None:
     s = thief(Scribe())
-    s.outcome(s.decision("DENY"))
+    s.outcome(s.decision("DENY", enforced=False))
     records = [*s.records, *STORY.records[len(s.records) :]]
     found(records, T, 0, 4)
     found(records, T, 0, 3, s.keyed)
@@ -104,7 +104,7 @@ def test_attack_13_reseal_with_a_newer_key() -> None:
     s.signing[1] = signing_key("alpha", "segment", 1)
     s.signing[0] = s.signing[1]
     s.key = STORY.keys[1].mac_key
-    s.outcome(s.decision("DENY"))
+    s.outcome(s.decision("DENY", enforced=False))
     s.seal("count")
     found(s.records, T, 0, None)
     found(s.records, T, 0, 3, s.keyed)

@@ -41,7 +41,7 @@ def test_cut_short_anywhere(given_records: list[tuple[Kind, bytes]], data: st.Da
 def test_layout() -> None:
     assert record(Kind.SEAL, b"abc") == b"\x07\x00\x00\x00\x03abc"
     assert MAGIC == b"SDCSEG\x00\x01"
-    assert [int(k) for k in Kind] == [1, 2, 3, 4, 5, 6, 7, 8]
+    assert [int(k) for k in Kind] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
 
 
 @pytest.mark.parametrize(
@@ -51,7 +51,7 @@ def test_layout() -> None:
         b"SDCSEG\x00",
         b"SDCSEG\x00\x02",
         MAGIC + b"\x00\x00\x00\x00\x00",
-        MAGIC + b"\x09\x00\x00\x00\x00",
+        MAGIC + b"\x0d\x00\x00\x00\x00",
         MAGIC + b"\x05\x00\x00\x00",
         MAGIC + b"\x05\x00\x00\x00\x01",
         MAGIC + b"\x05" + (MAX_RECORD + 1).to_bytes(4, "big"),

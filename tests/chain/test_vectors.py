@@ -216,6 +216,21 @@ def test_notes(v: dict[str, str]) -> None:
     assert Ed25519PrivateKey.from_private_bytes(unhex(v["private_key"])).sign(text) == blob[4:]
 
 
+@pytest.mark.parametrize("v", load("grants.json"), ids=lambda v: v["act"])
+def test_authority_notes(v: dict[str, str]) -> None:
+    signed, body = v["note"].encode(), v["body"].encode()
+    assert unhex(v["grant"]) == struct.pack(">I", len(signed)) + signed + body
+    assert H(b"sidecar/v1/authority\0", text_of(signed)).hex() == v["hash"]
+    rows, name = rows_of(signed), f"sidecar.v1/{json.loads(body)['chain']}/authority"
+    assert rows["act"] == v["act"] and rows["body"] == H(body).hex() and rows["chain"] == json.loads(body)["chain"]
+    assert json.loads(body)["format"] == f"sidecar/v1/{v['act']}"
+    line = signed[len(text_of(signed)) :]
+    assert line.startswith(f"\n\u2014 {name} ".encode()) and line.count(b"\n") == 2
+    blob = b64decode(line.split(b" ")[-1])
+    assert blob[:4] == H(name.encode(), b"\n\x01", unhex(v["public_key"]))[:4] and len(blob) == 68
+    Ed25519PublicKey.from_public_bytes(unhex(v["public_key"])).verify(blob[4:], text_of(signed))
+
+
 def cut(data: bytes) -> list[tuple[int, bytes]]:
     assert data[:8] == b"SDCSEG\0\1"
     at, found = 8, []

@@ -15,6 +15,7 @@ from sidecar.client import (
     AgentKey,
     ApprovalRequired,
     Approver,
+    AsyncApprover,
     AsyncGuard,
     Decision,
     Denied,
@@ -104,6 +105,46 @@ def test_a_guard_for_threads_waits_too(tmp_path: Path) -> None:
                 return own.wait_for_approval(needs.value, PATIENCE)
 
         assert (await asyncio.to_thread(work)).effect is Effect.ALLOW
+
+    run(tmp_path, story)
+
+
+def test_an_approver_on_asyncio_lists_approves_and_rejects(tmp_path: Path) -> None:
+    async def story(d: Desk, asking: AsyncGuard) -> None:
+        first = await required(asking)
+        address = f"unix:{tmp_path}/s.sock"
+        async with AsyncApprover(address, by="ann", key=AgentKey(key("ann"))) as ann:
+            (pending,), more = await ann.list()
+            assert (pending.decision_id, more) == (first.decision_id, False)
+            assert await ann.approve(pending, "seen") == "approved"
+            assert await ann.approve(pending, "seen") == "approved"  # the same words again
+            with pytest.raises(NoDecision, match="FAILED_PRECONDITION"):
+                await ann.approve(pending, "and again")
+            assert (await asking.wait_for_approval(first, PATIENCE)).effect is Effect.ALLOW
+            await required(asking)
+            (pending,), _ = await ann.list()
+            assert await ann.reject(pending) == "rejected"
+        async with AsyncApprover(address, by="ann", key=AgentKey(key("bob"))) as mallory:
+            with pytest.raises(NoDecision, match="UNAUTHENTICATED"):
+                await mallory.list()
+        assert [each["verdict"] for each in d.entries("APPROVAL")] == ["approve", "reject"]
+        assert [each["by"]["proof"] for each in d.entries("APPROVAL")] == ["signature", "signature"]
+
+    run(tmp_path, story)
+
+
+def test_an_approver_on_asyncio_whose_word_is_cancelled_says_it_again(tmp_path: Path) -> None:
+    async def story(d: Desk, asking: AsyncGuard) -> None:
+        await required(asking)
+        async with AsyncApprover(f"unix:{tmp_path}/s.sock", by="ann", key=AgentKey(key("ann"))) as ann:
+            (pending,), _ = await ann.list()
+            said = asyncio.ensure_future(ann.approve(pending))
+            await asyncio.sleep(0)
+            said.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await said
+            assert await ann.approve(pending) == "approved"
+        assert len(d.entries("APPROVAL")) == 1
 
     run(tmp_path, story)
 

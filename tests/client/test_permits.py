@@ -13,6 +13,7 @@ from sidecar.chain import lines, note
 from sidecar.chain.digests import arguments_digest, target_digest
 from sidecar.chain.permit import Permit
 from sidecar.client.permits import PermitCheck, PermitRefused
+from sidecar.client.taken import TakenInMemory
 from sidecar.errors import RequestError, UsageError
 
 IDENTITY = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
@@ -152,7 +153,8 @@ def test_memory_is_bounded_and_full_is_no_leave():
     assert cause(check, permit(5, not_after=NOW + 9 * MINUTE)) == "full"
     clock.ns = NOW + 9 * MINUTE
     take(check, permit(6, not_after=NOW + 99 * MINUTE))
-    assert (len(check._taken), len(check._expiries)) == (1, 1)
+    assert isinstance(check._taken, TakenInMemory)
+    assert (len(check._taken._taken), len(check._taken._expiries)) == (1, 1)
 
 
 def test_of_many_threads_one_gets_it():

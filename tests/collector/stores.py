@@ -12,6 +12,7 @@ import boto3
 from moto.server import ThreadedMotoServer
 
 from sidecar.collector.storage.s3 import Bucket
+from tests.faults.hosts import Host
 from tests.servers.building import VERSITYGW, built
 from tests.servers.running import free_port, running
 
@@ -19,16 +20,17 @@ ACCESS, SECRET = "test-access", "test-secret"
 
 
 @contextlib.contextmanager
-def versitygw(directory: Path) -> Iterator[str]:
-    """The endpoint of a real S3 server with Object Lock, on files in ``directory``."""
-    port = free_port()
+def versitygw(directory: Path, host: Host | None = None) -> Iterator[str]:
+    """The endpoint of a real S3 server with Object Lock, on files in ``directory``; on loopback, or on a host."""
+    port, address = (free_port(), "127.0.0.1") if host is None else (7070, host.address)
     for each in ("objects", "versions"):
         (directory / each).mkdir()
-    command: list[str | Path] = [built(VERSITYGW), "--quiet", "--port", f"127.0.0.1:{port}"]
+    command: list[str | Path] = [*(host.within if host else ()), built(VERSITYGW), "--quiet"]
+    command += ["--port", f"{address}:{port}"]
     command += ["posix", "--versioning-dir", directory / "versions", directory / "objects"]
     environment = {**os.environ, "ROOT_ACCESS_KEY": ACCESS, "ROOT_SECRET_KEY": SECRET}
-    with running(command, port, env=environment):
-        yield f"http://127.0.0.1:{port}"
+    with running(command, port, host=host, env=environment):
+        yield f"http://{address}:{port}"
 
 
 @contextlib.contextmanager

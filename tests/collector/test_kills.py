@@ -10,14 +10,19 @@ import signal
 import threading
 import urllib.error
 import urllib.request
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
+
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import checkpoint, note
 from sidecar.client import NoDecision
 from sidecar.collecting import load_collecting, log_key, open_index, open_storage
 from sidecar.collector import FleetLog, reindex
-from tests.collecting import Collecting, collecting, status
+from sidecar.collector.index import Index
+from sidecar.collector.storage import Storage
+from tests.collecting import Collecting as Running
+from tests.collecting import collecting, status
 from tests.collector.test_shipping import free_port, verdict
 from tests.program import Serving, made, serving, sidecar
 from tests.scribe import SOAK
@@ -73,12 +78,14 @@ def test_killed_at_random_nothing_answered_is_lost(tmp_path: Path) -> None:
     assert report["verdict"] in ("OK", "UNANCHORED"), report["findings"]
     assert all("receipt" not in each["reason"] for each in report["findings"]), report["findings"]
     assert status(place)["alarms"] == []
-    assert answered and set(answered) <= decisions(place)
+    config = load_collecting(None, {}, {"data_dir": str(place), "dev": True})
+    assert answered and set(answered) <= decisions(open_storage(config))
     done = sidecar("collector", "verify", "--data-dir", place, "--dev", "--json")
     assert done.returncode == 0, done.stdout
     (held,) = json.loads(done.stdout)["chains"]
     assert held["entries"] == report["entries"]
-    consistent(place, [each for each in seen if each])
+    with closing(open_index(config)) as index:
+        consistent(open_storage(config), index, config.name, log_key(config), [each for each in seen if each])
 
 
 def one_round(
@@ -101,20 +108,20 @@ def one_round(
     return answered
 
 
-def signed(collector: Collecting) -> bytes:
+def signed(collector: Running) -> bytes:
     with suppress(urllib.error.HTTPError), urllib.request.urlopen(f"{collector.url}/checkpoint", timeout=20) as page:
         return bytes(page.read())
     return b""
 
 
-def decisions(place: Path) -> set[str]:
+def decisions(storage: Storage) -> set[str]:
     """The ids of the decisions that a collector holds."""
     from sidecar.chain import strictjson
     from sidecar.chain.entry import EntryType, Header, StoredEntry
     from sidecar.chain.stream import Kind
     from sidecar.collector.runs import Runs
 
-    runs = Runs(open_storage(load_collecting(None, {}, {"data_dir": str(place), "dev": True})))
+    runs = Runs(storage)
     found = set()
     for chain_id in runs.chains():
         chain = runs.chain(chain_id)
@@ -130,17 +137,13 @@ def decisions(place: Path) -> set[str]:
     return found
 
 
-def consistent(place: Path, seen: list[bytes]) -> None:
+def consistent(storage: Storage, index: Index, name: str, key: Ed25519PrivateKey, seen: list[bytes]) -> None:
     """The log extends every checkpoint ever seen, and an index made anew says the same."""
-    config = load_collecting(None, {}, {"data_dir": str(place), "dev": True})
-    key = log_key(config)
-    index = open_index(config)
     assert seen
-    log = FleetLog(open_storage(config), index, config.name, key, known=seen)
-    vkey = note.VerifierKey(config.name, key.public_key().public_bytes_raw())
+    log = FleetLog(storage, index, name, key, known=seen)
+    vkey = note.VerifierKey(name, key.public_key().public_bytes_raw())
     sizes = [checkpoint.verify(each, vkey)[0].size for each in seen]
     assert sizes == sorted(sizes) and log.tip.size >= sizes[-1]
     before = list(index.standings())
-    reindex(open_storage(config), index, vkey)
+    reindex(storage, index, vkey)
     assert [(each.sealed, each.seal) for each in index.standings()] == [(each.sealed, each.seal) for each in before]
-    index.close()

@@ -379,7 +379,7 @@ def test_the_roll_is_called(index: SqlIndex) -> None:
     standings = [Standing(secret("chain", i), 1, i, secret("seal", i), None, None, None) for i in range(20)]
     for each in standings:
         assert index.stand(each, 0)
-    roll = call_roll(storage, index, ORIGIN, lambda: 1_800_000_000)
+    roll = call_roll(storage, index.standings, ORIGIN, lambda: 1_800_000_000)
     (taken,) = log.append([roll.call.text().encode()])
     assert roll.standings == tuple(sorted(standings, key=lambda s: s.chain_id))
     for at in range(20):
@@ -397,7 +397,7 @@ def test_reindex_gives_the_same_index_and_what_the_log_says_of_each_chain(tmp_pa
     log.append([*REAL, *notes(300)])
     head = Standing(STORY.chain_id, 2, 5, seal_hash(note.parse(STORY.seals[5]).text), 18, STORY.leaf_of(18), 5)
     index.stand(head, 0)
-    log.append([call_roll(storage, index, ORIGIN, lambda: 1_800_000_000).call.text().encode()])
+    log.append([call_roll(storage, index.standings, ORIGIN, lambda: 1_800_000_000).call.text().encode()])
     poisoned = fresh(tmp_path, "poisoned")
     assert reindex(storage, poisoned, VKEY) == log.tip.size
     assert poisoned.tip() == index.tip()

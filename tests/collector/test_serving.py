@@ -5,9 +5,12 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.collecting import load_collecting
@@ -16,7 +19,7 @@ from tests.anchor.parties import OpensslAuthority, answering, litewitness, witne
 from tests.api.tls_files import NAME, Files, server_certificate
 from tests.authorities import Authority
 from tests.collecting import Collecting, collecting
-from tests.collector.stores import ACCESS, SECRET, bucket, moto
+from tests.collector.stores import ACCESS, SECRET, bucket, client, versitygw
 from tests.collector.test_log import KEY, ORIGIN, VKEY
 from tests.collector.test_shipping import decide, refuses, verdict
 from tests.program import made, serving, sidecar
@@ -28,12 +31,13 @@ AWS = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
 
 
 def test_witnessed_and_timestamped_in_postgres_and_s3(tmp_path: Path) -> None:
+    """With a real S3 server; afterwards nobody, with all rights, can take away or change what is held."""
     ledger, _ = made(tmp_path)
     (tmp_path / "key.pem").write_bytes(KEY.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     authority = OpensslAuthority.make(tmp_path / "tsa")
     with (
         postgres() as database,
-        moto() as endpoint,
+        versitygw(tmp_path) as endpoint,
         litewitness(tmp_path, WITNESS, VKEY) as witness,
         answering(lambda path, body: (200, authority.reply(body))) as stamping,
     ):
@@ -64,6 +68,27 @@ def test_witnessed_and_timestamped_in_postgres_and_s3(tmp_path: Path) -> None:
             assert done.returncode == 0, done.stdout
             assert json.loads(done.stdout)["chains"][0]["entries"] == report["entries"]
             assert collector.stop() == 0
+        nothing_can_be_removed(endpoint, where.name)
+
+
+def nothing_can_be_removed(endpoint: str, name: str) -> None:
+    """Every version of an object of each kind that cannot be made again is locked."""
+    with closing(client(endpoint)) as s3:
+        found = [each["Key"] for each in s3.list_objects_v2(Bucket=name)["Contents"]]
+        kinds = ("log/batch/", "log/checkpoint/", "log/cosigned/", "chain/", "enrolled/", "identity/", "attachment/")
+        for kind in kinds:
+            key = next(each for each in found if each.startswith(f"fleet/{kind}"))
+            held = s3.head_object(Bucket=name, Key=key)
+            assert held["ObjectLockMode"] == "COMPLIANCE", key
+            for more in ({}, {"BypassGovernanceRetention": True}):
+                with pytest.raises(ClientError):
+                    s3.delete_object(Bucket=name, Key=key, VersionId=held["VersionId"], **more)
+            with pytest.raises(ClientError):
+                s3.put_object_retention(
+                    Bucket=name, Key=key, VersionId=held["VersionId"], BypassGovernanceRetention=True,
+                    Retention={"Mode": "COMPLIANCE", "RetainUntilDate": datetime.now(UTC) + timedelta(minutes=1)},
+                )  # fmt: skip
+            assert s3.get_object(Bucket=name, Key=key, VersionId=held["VersionId"])["Body"].read()
 
 
 CA, OTHER = Authority("ca"), Authority("other")

@@ -7,9 +7,10 @@ import queue
 import shutil
 import signal
 import socket
+import subprocess
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +20,7 @@ from sidecar.chain import note
 from tests.anchor.parties import answering
 from tests.collecting import Collecting, collecting, status
 from tests.collector.test_log import VKEY
-from tests.program import Serving, made, serving, sidecar
+from tests.program import BIN, Serving, environment, made, serving, sidecar
 
 
 def decide(server: Serving, number: int) -> None:
@@ -64,7 +65,7 @@ def test_a_ledger_ends_ok_and_the_collector_holds_all_of_it(tmp_path: Path) -> N
     assert report["verdict"] == "OK", report
     said = status(tmp_path / "collector")
     assert [each["seq"] for each in said["chains"]] == [report["entries"] - 1]
-    assert said["alarms"] == []
+    assert said["alarms"] == [] and said["chains"][0]["unanchored_seconds"] is None
     done = sidecar("collector", "verify", "--data-dir", tmp_path / "collector", "--dev", "--json")
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["chains"][0]["entries"] == report["entries"]
@@ -93,8 +94,13 @@ def lived(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Collecting
         yield collector, ledger, place / "old", config
 
 
-def refuses(ledger: Path, config: Path, **more: str) -> tuple[int, str]:
-    done = sidecar("serve", "--data-dir", ledger, "--dev", "--config", config, **more)
+def refuses(
+    ledger: Path, config: Path, program: Sequence[str | Path] = (BIN / "sidecar",), **more: str
+) -> tuple[int, str]:
+    command = [*program, "serve", "--data-dir", ledger, "--dev", "--config", config]
+    done = subprocess.run(
+        list(map(str, command)), capture_output=True, text=True, env=environment(**more), timeout=120, check=False
+    )
     last = done.stderr.strip().splitlines()[-1]
     assert "Traceback" not in done.stderr
     return done.returncode, last
@@ -176,12 +182,13 @@ def test_attack_7_clones_that_both_run(lived: tuple[Collecting, Path, Path, Path
             left.stop(signal.SIGKILL)
 
 
-def test_what_is_unshipped_is_bounded(tmp_path: Path) -> None:
+@pytest.mark.parametrize("bound", ["max_unshipped_entries = 3", "max_unshipped_mib = 0.005"])
+def test_what_is_unshipped_is_bounded(tmp_path: Path, bound: str) -> None:
     ledger, _ = made(tmp_path)
     address = free_port()
     with collecting(tmp_path / "collector", listen=address) as collector:
         config = tmp_path / "c.toml"
-        bounds = ["max_unshipped_entries = 3", 'unshipped = "deny"', "linger = 0"]
+        bounds = [bound, 'unshipped = "deny"', "linger = 0"]
         config.write_text(collector.settings(*bounds))
         with serving(ledger, "--config", config) as server, server.guard() as guard:
 

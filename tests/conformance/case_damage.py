@@ -279,11 +279,6 @@ def _() -> bytes:
     return packed({**kept, f"{folder()}/receipts/1": first, f"{folder()}/receipts/2": late})
 
 
-CASES["27-two-checkpoints-nothing-joins"] = CASES["27-two-checkpoints-nothing-joins"]._replace(
-    trust="trust-no-witness.json"
-)
-
-
 @published("28-receipt-of-a-log-that-is-not-pinned", "TAMPERED", HERE, 4, None)
 def _() -> bytes:
     s, log = chain(), Notary(origin="other.example/log", witnesses=2)

@@ -6,6 +6,7 @@ OAEP by the token is tested with a token of our own making, as are faults that n
 
 from __future__ import annotations
 
+import base64
 import os
 import subprocess
 from collections.abc import Callable, Iterator
@@ -22,6 +23,7 @@ from pkcs11.util.ec import encode_named_curve_parameters
 
 from sidecar.chain.seeds import Custodian, Custody
 from sidecar.chain.signing import PublicKey
+from sidecar.chain.statement import key_id
 from sidecar.custody import load_agent_token, load_custodian, load_pkcs11, open_seed, public_pem, seal_shares
 from sidecar.custody.kems import seal
 from sidecar.custody.pkcs11 import TokenKey
@@ -394,6 +396,42 @@ def test_an_agents_key_in_a_token_signs_what_it_asks(tokens: Tokens, tmp_path: P
         assert done.returncode == 0, done.stderr
         assert '"agent_proof":"signature"' in done.stdout
         assert server.stop() == 0
+
+
+def test_an_agents_key_is_made_in_the_token_and_never_leaves_it(tokens: Tokens, tmp_path: Path) -> None:
+    uri = tokens.uri("regulator", key="object=billing-agent;id=%07")
+    made = tokens.sidecar("keys", "agent", "--type", "p256", "--out", uri)
+    assert made.returncode == 0, made.stderr
+    signer = load_agent_token(uri)
+    assert key_id(signer.spki) in made.stdout
+    PublicKey(signer.spki).verify(signer.sign(b"message"), b"message")
+    library: Any = pkcs11.lib(tokens.module)
+    with library.get_token(token_label="regulator").open() as session:
+        private = session.get_key(pkcs11.ObjectClass.PRIVATE_KEY, label="billing-agent")
+        with pytest.raises(pkcs11.AttributeSensitive):
+            private[pkcs11.Attribute.VALUE]
+        attributes = pkcs11.Attribute
+        never = (attributes.EXTRACTABLE, attributes.DERIVE, attributes.DECRYPT)
+        assert [private[each] for each in never] == [False, False, False]
+        assert (private[attributes.SENSITIVE], private[attributes.SIGN]) == (True, True)
+    registry = tmp_path / "registry.json"
+    assert tokens.sidecar("agents", "add", "--registry", registry, "--key", uri, "billing-agent").returncode == 0
+    assert base64.b64encode(signer.spki).decode() in registry.read_text()
+
+
+@pytest.mark.parametrize(
+    ("key", "kind", "cause"),
+    [
+        ("object=fresh", "ed25519", "a key in a token is P-256; add --type p256"),
+        ("object=seed", "p256", "has a private key seed already"),
+        ("id=%09", "p256", "a new key needs a name"),
+    ],
+)
+def test_a_key_is_not_made_in_a_token(tokens: Tokens, key: str, kind: str, cause: str) -> None:
+    done = tokens.sidecar("keys", "agent", "--type", kind, "--out", tokens.uri("regulator", key=key))
+    assert (done.returncode, done.stdout, done.stderr.count("\n"), cause in done.stderr) == (2, "", 1, True), (
+        done.stderr
+    )
 
 
 def test_a_key_in_a_token_that_agents_cannot_sign_with(tokens: Tokens) -> None:

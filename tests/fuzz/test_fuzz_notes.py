@@ -9,21 +9,30 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.chain import lines, note
+from sidecar.chain import acts, authority_note, lines, note
+from sidecar.chain.acts import Position, Run
+from sidecar.chain.authority_note import AuthorityNote
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.head import Head
 from sidecar.chain.note import MAX_SIZE
 from sidecar.chain.seal import Seal
 from sidecar.errors import Malformed, SignatureInvalid
 from tests.fuzz.examples import fuzz, hostile
-from tests.scribe import public, story
+from tests.scribe import START, public, secret, signing_key, story
 
 STORY = story()
 NOTES = [*STORY.notes.values(), *STORY.seals.values(), STORY.receipt(5), STORY.records[-1].body]
+AUTHORITY = signing_key("authority")
+ACTS: list[acts.Act] = [
+    acts.Prune(STORY.chain_id, (Run(0, 3, secret("a")), Run(4, 4, secret("b"))), "old"),
+    acts.AcceptLoss(STORY.chain_id, Position(3, 9, secret("kept")), Position(5, 12, secret("lost")), "é"),
+]
+GRANTS = [authority_note.compose(act, START, AUTHORITY) for act in ACTS]
 TEXTS = {
     Head: [note.parse(STORY.receipt(5)).text, note.parse(STORY.records[-1].body).text],
     Seal: [note.parse(data).text for data in STORY.seals.values()],
     EpochNote: [note.parse(data).text for data in STORY.notes.values()],
+    AuthorityNote: [authority_note.read(grant).note.text() for grant in GRANTS],
 }
 VALUES = st.sampled_from(
     ["-", "0", "-0", "00", "+1", "-1", " 1", "1 ", "1_0", "1e3", "٣", "18446744073709551615", "18446744073709551616",
@@ -52,7 +61,7 @@ def line_by_line(draw: st.DrawFn, texts: list[str]) -> str:
     return "\n".join(rows)
 
 
-@pytest.mark.parametrize("kind", [Head, Seal, EpochNote])
+@pytest.mark.parametrize("kind", [Head, Seal, EpochNote, AuthorityNote])
 @given(data=st.data())
 @fuzz(400)
 def test_a_text_that_parses_is_written_back_as_it_was(kind: Any, data: st.DataObject) -> None:
@@ -86,6 +95,26 @@ def test_no_other_note_verifies(data: bytes) -> None:
     assert data == STORY.receipt(5) and text == note.parse(data).text
 
 
+@given(hostile(GRANTS))
+@fuzz(500)
+def test_no_other_grant_verifies(data: bytes) -> None:
+    try:
+        grant = authority_note.verify(data, STORY.chain_id, public(AUTHORITY))
+    except (Malformed, SignatureInvalid):
+        return
+    assert data in GRANTS and grant.act in ACTS
+
+
+@given(hostile([act.encode() for act in ACTS]))
+@fuzz(500)
+def test_a_body_that_parses_says_the_same_written_again(data: bytes) -> None:
+    try:
+        act = acts.parse(data)
+    except Malformed:
+        return
+    assert acts.parse(act.encode()) == act
+
+
 @given(hostile([str(note.VerifierKey("example.com/log", public(STORY.identity))).encode()]))
 @fuzz(300)
 def test_a_verifier_key_that_parses_is_written_back(data: bytes) -> None:
@@ -99,7 +128,7 @@ def test_a_verifier_key_that_parses_is_written_back(data: bytes) -> None:
 Parser = Callable[[str], object]
 
 
-@pytest.mark.parametrize("parse", [Head.parse, Seal.parse, EpochNote.parse, note.parse_vkey])
+@pytest.mark.parametrize("parse", [Head.parse, Seal.parse, EpochNote.parse, AuthorityNote.parse, note.parse_vkey])
 @given(text=st.text(max_size=300))
 @fuzz(150)
 def test_any_text(parse: Parser, text: str) -> None:

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import psycopg
 
+from tests.faults.hosts import Host
 from tests.needs import cannot_run
 
 PATIENCE = 120.0  # seconds; only a failing test waits so long
@@ -31,12 +32,14 @@ def free_port() -> int:
 
 
 @contextlib.contextmanager
-def running(command: Sequence[str | Path], port: int, **more: object) -> Iterator[subprocess.Popen[bytes]]:
-    """A server that listens at ``port`` of loopback while the block runs."""
+def running(
+    command: Sequence[str | Path], port: int, *, host: Host | None = None, **more: object
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A server that listens at ``port`` of loopback, or of a host, while the block runs."""
     with tempfile.TemporaryFile() as said:
         process = subprocess.Popen(command, stdout=said, stderr=said, stdin=subprocess.DEVNULL, **more)  # type: ignore[call-overload]
         try:
-            _wait(process, port, said)
+            _wait(process, port, said, host)
             yield process
         finally:
             process.terminate()
@@ -47,11 +50,15 @@ def running(command: Sequence[str | Path], port: int, **more: object) -> Iterato
                 process.wait()
 
 
-def _wait(process: subprocess.Popen[bytes], port: int, said: object) -> None:
+def _wait(process: subprocess.Popen[bytes], port: int, said: object, host: Host | None) -> None:
+    def look() -> None:
+        socket.create_connection(("127.0.0.1" if host is None else host.address, port), 1).close()
+
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         if process.poll() is None:
-            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
+            with contextlib.suppress(OSError):
+                look() if host is None else host.call(look)
                 return
         else:
             said.seek(0)  # type: ignore[attr-defined]

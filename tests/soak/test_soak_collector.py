@@ -1,7 +1,14 @@
-"""Sidecar and collector killed again and again."""
+"""Sidecar and collector killed again and again; hosts cut off and killed for SIDECAR_SOAK_PARTITION_SECONDS."""
 
 from __future__ import annotations
 
-from tests.collector.test_kills import test_killed_at_random_nothing_answered_is_lost
+import pytest
 
-__all__ = ["test_killed_at_random_nothing_answered_is_lost"]
+from tests.collector.test_kills import test_killed_at_random_nothing_answered_is_lost
+from tests.collector.test_partitions import test_cut_off_and_killed_at_random_nothing_is_lost
+
+pytestmark = pytest.mark.soak
+__all__ = [
+    "test_cut_off_and_killed_at_random_nothing_is_lost",
+    "test_killed_at_random_nothing_answered_is_lost",
+]

@@ -19,7 +19,8 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from sidecar.chain import entry, merkle, note, ratchet, seeds
+from sidecar.chain import acts, authority_note, entry, merkle, note, ratchet, seeds
+from sidecar.chain.acts import Position, Run
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.epoch import epoch_hash
 from sidecar.chain.head import head_hash
@@ -28,7 +29,7 @@ from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
-from tests.scribe import Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
+from tests.scribe import START, Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
 from tests.vectors import signing
 
 FOLDER = Path(__file__).parent / "ledger"
@@ -48,6 +49,7 @@ def build() -> Vectors:
     """Every file but `wrapped.json`, by name."""
     s = story()
     files = {"derivations.json": _json(derivations(s)), "notes.json": _json(notes(s)), "merkle.json": _json(trees())}
+    files["grants.json"] = _json(grants(s))
     streams: list[dict[str, Any]] = []
     for name, data, expected in [*good(s), *bad()]:
         files[f"{name}.bin"] = data
@@ -224,6 +226,31 @@ def notes(s: Scribe) -> list[dict[str, str]]:
     ]
 
 
+def grants(s: Scribe) -> list[dict[str, str]]:
+    """One authority note of each act, with its body."""
+    key, place = signing_key("authority"), Position(3, 9, secret("kept"))
+    seal = seal_hash(note.parse(s.seals[1]).text)
+    given: list[acts.Act] = [
+        acts.Prune(s.chain_id, (Run(0, 0, secret("seal")), Run(1, 1, seal)), "retention of 90 days is over"),
+        acts.AcceptLoss(s.chain_id, place, Position(5, 9, secret("kept")), "the volume was lost; ticket é-7"),
+    ]
+    found = []
+    for act in given:
+        record = authority_note.compose(act, START, key)
+        signed, body = authority_note.split(record)
+        found.append(
+            {
+                "act": act.ACT,
+                "body": body.decode(),
+                "note": signed.decode(),
+                "hash": authority_note.grant_hash(note.parse(signed).text).hex(),
+                "public_key": public(key).hex(),
+                "grant": record.hex(),
+            }
+        )
+    return found
+
+
 # --- streams
 
 
@@ -256,10 +283,28 @@ def good(s: Scribe) -> list[Stream]:
         ("good", s.stream(), whole),
         ("signed", signed.stream(), expect(signed, "UNANCHORED", NOWHERE, why=why)),
     ]
+    gone = pruned()
+    why = "the payloads of two segments are pruned with the authority's note; PRUNED with a receipt of a pinned log"
+    found.append(("pruned", gone.stream(), expect(gone, "UNANCHORED", NOWHERE, why=why)))
     for number in (0, 1, 2, 4):
         why = f"segment {number} of good.bin as a segment file"
         found.append((f"segment-{number}", stream(s.segment_file(number)), expect(s, "UNANCHORED", NOWHERE, why=why)))
     return found
+
+
+def pruned(key: str = "authority") -> Scribe:
+    """Two sealed segments without the payloads that may be pruned, by a note of this key."""
+    s = Scribe("pruned", authority=True)
+    s.open()
+    s.policy()
+    s.outcome(s.decision())
+    s.seal("count")
+    s.decision("DENY", proof="mtls")
+    s.rejected()
+    s.close()
+    s.grant(acts.Prune(s.chain_id, (s.run(0, 1),), "retention is over"), key=signing_key("pruned", key))
+    s.strip(0, 1)
+    return s
 
 
 def short() -> Scribe:
@@ -285,7 +330,16 @@ def _seal(records: list[Record], segment: int) -> int:
 
 
 def bad() -> list[Stream]:
-    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_against_receipts()]
+    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_against_receipts(), *_unauthorised()]
+
+
+def _unauthorised() -> list[Stream]:
+    forged, unasked = pruned("mallory"), pruned()
+    unasked.records = [r for r in unasked.records if r.kind is not Kind.AUTHORITY]
+    why = "payloads are gone, and the note that allows it is not the authority's"
+    found = [("bad-pruned-forged", forged.stream(), expect(forged, "INCOMPLETE", (0, 3), why=why))]
+    why = "payloads are gone, and nothing allows it"
+    return [*found, ("bad-pruned", unasked.stream(), expect(unasked, "INCOMPLETE", (0, 3), why=why))]
 
 
 def _edited() -> list[Stream]:

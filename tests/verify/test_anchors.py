@@ -251,7 +251,7 @@ def forged() -> Scribe:
     s.signing = {i: signing_key("mallory", i) for i in range(4)}
     s.open(seed=bytes(32))
     s.policy()
-    s.outcome(s.decision("DENY"))
+    s.outcome(s.decision("DENY", enforced=False))
     s.seal("count")
     s.decision("ALLOW")
     s.close()

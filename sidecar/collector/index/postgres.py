@@ -8,12 +8,22 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import psycopg
+import psycopg.conninfo
 
 from sidecar.collector.index.sql import SqlIndex
 from sidecar.errors import StorageError
 
 _MIGRATING = 0x5344_4349  # any number that nobody else locks in this database
-_CONNECT_SECONDS = 10
+# Where the connection string does not say otherwise. A database that is cut off, or whose host is gone, says nothing:
+# it is given up after ten seconds, and asked anew.
+_UNSAID = {
+    "client_encoding": "UTF8",  # also of a database that has none
+    "connect_timeout": "10",
+    "tcp_user_timeout": "10000",
+    "keepalives_idle": "4",
+    "keepalives_interval": "2",
+    "keepalives_count": "3",
+}
 
 
 def open_postgres(address: str) -> SqlIndex:
@@ -26,7 +36,7 @@ class _Postgres:
     serial_type = "BIGSERIAL PRIMARY KEY"
 
     def __init__(self, address: str) -> None:
-        self._address = address
+        self._address = psycopg.conninfo.make_conninfo(**{**_UNSAID, **_said(address)})
         self._lock = threading.Lock()
         self._connection: psycopg.Connection[tuple[Any, ...]] | None = None
         self._first = True
@@ -35,7 +45,7 @@ class _Postgres:
     def transaction(self) -> Iterator[_Transaction]:
         with self._lock, self._mapped():
             if self._connection is None:
-                self._connection = psycopg.connect(self._address, connect_timeout=_CONNECT_SECONDS)
+                self._connection = psycopg.connect(self._address)
             with self._connection.transaction():
                 if self._first:
                     # Two collectors that start at once make the tables once.
@@ -61,6 +71,13 @@ class _Postgres:
                 self._drop()
             # libpq's own text can quote the connection string.
             raise StorageError(f"the index cannot be used: {type(error).__name__} {error.sqlstate or ''}") from None
+
+
+def _said(address: str) -> dict[str, Any]:
+    try:
+        return psycopg.conninfo.conninfo_to_dict(address)
+    except psycopg.ProgrammingError:
+        raise StorageError("the index cannot be used: the connection string is none of libpq's") from None
 
 
 class _Transaction:

@@ -104,7 +104,7 @@ class SqlIndex:
     def standing(self, chain_id: bytes) -> tuple[Standing, int] | None:
         with self._database.transaction() as t:
             found = t.rows("SELECT line, version FROM chain WHERE chain = ?", (chain_id,))
-        return (_standing(found[0][0]), int(found[0][1])) if found else None
+        return (_standing(chain_id, found[0][0]), int(found[0][1])) if found else None
 
     def stand(self, standing: Standing, version: int) -> bool:
         line, chain = standing.line(), standing.chain_id
@@ -123,7 +123,7 @@ class SqlIndex:
             if not found:
                 return
             after = bytes(found[-1][0])
-            yield from (_standing(line) for _, line in found)
+            yield from (_standing(bytes(chain), line) for chain, line in found)
 
     def raise_alarm(self, alarm: Alarm) -> None:
         values = (alarm.time, alarm.chain_id, alarm.kind, alarm.detail, alarm.evidence)
@@ -141,8 +141,11 @@ class SqlIndex:
                 t.run(f"DELETE FROM {table}")  # noqa: S608  one of three words
 
 
-def _standing(line: str) -> Standing:
+def _standing(chain_id: bytes, line: str) -> Standing:
     try:
-        return Standing.parse(line)
+        found = Standing.parse(line)
+        if found.chain_id != chain_id:
+            raise Malformed("a chain's line is another chain's")
+        return found
     except Malformed as error:
         raise StorageError(f"the index is damaged ({error}): rebuild it with `reindex`") from None

@@ -1,0 +1,124 @@
+"""Receipts out of the log's objects alone: no index is asked, so none can hide an entry (proto/LOG.md, "Batches").
+
+Everything is proved under one checkpoint, the newest that enough witnesses cosigned. Batches are read from the newest
+backwards, no farther than what is looked for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from sidecar.chain import checkpoint, merkle, note, tile
+from sidecar.chain.checkpoint import Checkpoint
+from sidecar.chain.logged import Logged, parse_entry
+from sidecar.chain.note import VerifierKey
+from sidecar.chain.rollcall import Roll, RollCall, Standing
+from sidecar.chain.tlog_proof import TlogProof
+from sidecar.collector import objects
+from sidecar.collector.log import with_lines
+from sidecar.collector.storage import Storage
+from sidecar.errors import LogRefused, Malformed, SignatureInvalid, StorageError
+
+_BODY_BYTES = 1 << 30
+_FARTHEST = 1_000  # checkpoints one goes back for cosignatures
+
+
+@dataclass(frozen=True, slots=True)
+class Proved:
+    """Receipts under a checkpoint of ``size``: of a seal, and of a chain's line in a roll-call; empty: none."""
+
+    size: int
+    seal: bytes
+    roll_call: bytes
+
+
+class LookedUp:
+    """The log of ``key`` on ``storage``. ``witnesses``: how many must have cosigned what receipts rest on.
+
+    Raises:
+        LogRefused: a checkpoint is not this log's.
+        StorageError: the store cannot be read.
+    """
+
+    def __init__(self, storage: Storage, key: VerifierKey, witnesses: int = 0) -> None:
+        self._storage, self._key = storage, key
+        self._tiles = objects.Tiles(storage)
+        self._number, self._signed, self._at = self._under(witnesses)
+        self._roll: tuple[int, Roll] | None = None  # the newest, once it was come by
+
+    def _under(self, witnesses: int) -> tuple[int, bytes, Checkpoint]:
+        newest = objects.newest(lambda n: objects.read_checkpoint(self._storage, n) is not None, -1)
+        for number in range(newest, max(-1, newest - _FARTHEST), -1):
+            signed = objects.read_checkpoint(self._storage, number)
+            if signed is None:
+                raise StorageError(f"checkpoint {number} is gone")
+            try:
+                at, _ = checkpoint.verify(signed, self._key)
+            except (Malformed, SignatureInvalid) as error:
+                raise LogRefused(f"the stored checkpoint {number}: {error}") from None
+            for name in sorted(self._storage.names(objects.cosigned_name(at.size))):
+                signed = with_lines(signed, self._storage.read(name, note.MAX_SIZE) or b"")
+            if len(note.parse(signed).signatures) > witnesses:
+                return number, signed, at
+        return -1, b"", Checkpoint(self._key.name, 0, merkle.EMPTY_ROOT)
+
+    def prove(self, chain_id: bytes, texts: Sequence[str]) -> Proved:
+        """A receipt of the first of these seals that the log holds, and of the chain's line in the newest roll-call.
+
+        Raises:
+            StorageError, LogRefused: an object is missing or damaged.
+        """
+        wanted = {merkle.leaf_hash(text.encode()): rank for rank, text in enumerate(texts)}
+        found: dict[int, int] = {}  # rank to position
+        for position, entry in self._backwards():
+            if self._roll is None and entry.startswith(b"sidecar/v1/roll-call\n"):
+                self._roll = position, self._called(entry)
+            rank = wanted.get(merkle.leaf_hash(entry))
+            if rank is not None:
+                found[rank] = position
+            if found and self._roll is not None:
+                break
+        best = min(found, default=None)
+        seal = b"" if best is None else self._receipt(found[best], _logged(texts[best]))
+        return Proved(self._at.size, seal, self._answer(chain_id))
+
+    def _backwards(self) -> Iterator[tuple[int, bytes]]:
+        for number in range(self._number, -1, -1):
+            held = objects.read_batch(self._storage, number, self._key)
+            if held is None:
+                raise StorageError(f"batch {number} is gone")
+            entries = held.entries()
+            for offset in range(len(entries) - 1, -1, -1):
+                yield held.size + offset, entries[offset]
+
+    def _called(self, entry: bytes) -> Roll:
+        call = parse_entry(entry.decode())
+        assert isinstance(call, RollCall)
+        name = objects.roll_call_name(call.root)
+        body = (self._storage.read(name, _BODY_BYTES) if call.chains else b"") or b""
+        try:
+            roll = Roll(call.log, call.time, [Standing.parse(row) for row in body.decode().split("\n")[:-1]])
+        except (Malformed, UnicodeDecodeError) as error:
+            raise StorageError(f"{name} is damaged: {error}") from None
+        if roll.call != call:
+            raise StorageError(f"{name} is missing, or its lines do not lead to its root")
+        return roll
+
+    def _answer(self, chain_id: bytes) -> bytes:
+        if self._roll is None:
+            return b""
+        position, roll = self._roll
+        for at, standing in enumerate(roll.standings):
+            if standing.chain_id == chain_id:
+                return self._receipt(position, Logged(roll.call, roll.call.text(), roll.answer(at)))
+        return b""
+
+    def _receipt(self, position: int, logged: Logged) -> bytes:
+        read = self._tiles.at(self._at.size)
+        path = [tile.range_root(each, read) for each in merkle.inclusion_ranges(position, self._at.size)]
+        return TlogProof(logged.extra(), position, tuple(path), self._signed).encode()
+
+
+def _logged(text: str) -> Logged:
+    return Logged(parse_entry(text), text)

@@ -1,0 +1,90 @@
+"""Outcomes across entries: each held against the decision that it is about (LEDGER.md rule 10).
+
+Memory is bounded: the last decisions are remembered, and of each only what an outcome must agree with.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
+
+from sidecar.chain.digests import arguments_digest
+from sidecar.verify.coverage import Coverage
+from sidecar.verify.report import Findings, Verdict
+
+REMEMBERED: Final = 32_768
+"""Decisions; about 12 MB."""
+
+_NONE: Final = "it is about a decision that may have no outcome: no ALLOW, and enforced"
+_SECOND: Final = "it is the second outcome of its decision"
+_SAID: Final = ("agent", "proof", "by", "arguments_digest", "permit")
+
+
+def due(value: Mapping[str, Any]) -> tuple[str, ...] | None:
+    """What the outcome of a checked DECISION must say: decision id, agent, its proof, reporter, arguments digest, when
+    its permit ends ("" without one). None: there may be none."""
+    if value["effect"] != "ALLOW" and value["enforced"]:
+        return None
+    agent, permit = value["agent"], value["permit"]
+    reporter = agent["id"] if permit is None else value["executor"]["id"]
+    digest = arguments_digest(value["request"]["arguments"].encode()).hex()
+    ends = "" if permit is None else permit["not_after"]
+    return value["decision_id"], agent["id"], agent["proof"], reporter, digest, ends
+
+
+class Outcomes:
+    """Told of each DECISION and OUTCOME whose payload is in order, in their order."""
+
+    def __init__(self, findings: Findings, coverage: Coverage) -> None:
+        self._findings, self._coverage = findings, coverage
+        self._decisions: dict[int, Sequence[str] | str] = {}
+        self._forgotten = -1
+        self._blind = False
+        self._unknown = 0
+
+    def blind(self) -> None:
+        """Entries are missing or cannot be read: what refers to one that is not known may be right."""
+        self._blind = True
+
+    def decision(self, told: Sequence[str] | None, seq: int) -> None:
+        """``told``: as :func:`due`."""
+        self._decisions[seq] = _NONE if told is None else told
+        if len(self._decisions) > REMEMBERED:
+            self._forgotten = next(iter(self._decisions))
+            del self._decisions[self._forgotten]
+
+    def outcome(self, value: Mapping[str, Any], segment: int, seq: int) -> None:
+        """One OUTCOME."""
+        about = value["decision_seq"]
+        found = self._decisions.get(about)
+        if found is None and (about <= self._forgotten or self._blind or not self._coverage.whole):
+            self._unknown += 1
+            return
+        self._coverage.outcomes += 1
+        fault = "it is about an entry that is no decision" if found is None else _fault(value, found)
+        if fault:
+            self._findings.add(Verdict.TAMPERED, segment, seq, fault)
+        if found is not None:
+            self._decisions[about] = _SECOND if found is not _NONE else found
+
+    def finish(self) -> None:
+        """The stream has ended."""
+        if self._unknown:
+            told = f"{self._unknown} outcomes against their decisions: not in what was read, or too far before them"
+            self._coverage.leave(told)
+
+
+def _fault(value: Mapping[str, Any], found: Sequence[str] | str) -> str | None:
+    """What is wrong with an outcome of a decision, or None."""
+    if isinstance(found, str):
+        return found
+    decision_id, *expected, ends = found
+    if value["decision_id"] != decision_id:
+        return "it names another decision than the one that it refers to"
+    agent, digest, permit = value["agent"], value["arguments_digest"], value["permit"]
+    if digest is None and not ends:
+        digest = expected[-1]
+    permitted = f"\nnot_after {ends}\n" in permit if ends else not permit
+    said = (agent["id"], agent["proof"], value["by"]["id"], digest, permitted)
+    wrong = [name for name, one, other in zip(_SAID, said, (*expected, True), strict=True) if one != other]
+    return f"it does not go with its decision: {', '.join(wrong)}" if wrong else None

@@ -1,0 +1,85 @@
+"""Our verifier against the published bundles, through the protocol that any other is driven by."""
+
+from __future__ import annotations
+
+import json
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from sidecar.verify import Evidence, parse_trust, verify_bundle
+from tests.conformance.cases import CASES, TRUST
+from tests.conformance.driving import Answer, answer_of, ask, due
+from tests.conformance.make import TABLE, table
+from tests.conformance.mutations import mutations
+from tests.scribe import SOAK
+
+ROWS = json.loads(TABLE.read_text())
+OURS = (sys.executable, "-m", "sidecar")
+THROUGH_THE_PROGRAM = ("good-agent", "good-crashed", "container-bomb", "31-no-tag-keys", "02-entry-deleted")
+
+
+class Bytes:
+    """A bundle in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data, self.size = data, len(data)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        return self._data[offset : offset + size]
+
+
+def judged(bundle: bytes, trust: bytes) -> Answer:
+    """Our verifier's answer, without the program around it."""
+    report = verify_bundle(Bytes(bundle), Evidence(trust=parse_trust(trust)))
+    return answer_of(json.loads(json.dumps(report.to_json())))
+
+
+def test_the_table_is_that_of_the_bundles() -> None:
+    assert TABLE.read_text() == table(), "run python -m tests.conformance.make"
+
+
+@pytest.mark.parametrize("name", sorted(CASES))
+def test_published_bundle(name: str) -> None:
+    row = ROWS[name]
+    assert judged(CASES[name].make(), TRUST[row["trust"]]()) == due(row)
+
+
+@pytest.mark.parametrize("name", THROUGH_THE_PROGRAM)
+def test_through_the_protocol(name: str, tmp_path: Path) -> None:
+    bundle, trust = tmp_path / "case.zip", tmp_path / "trust.json"
+    bundle.write_bytes(CASES[name].make())
+    trust.write_bytes(TRUST[ROWS[name]["trust"]]())
+    assert ask(OURS, bundle, trust) == due(ROWS[name])
+
+
+def test_making_them_again_makes_the_same() -> None:
+    name = "good-agent"
+    assert CASES[name].make() == CASES[name].make()
+
+
+def test_mutations_are_never_ok_where_bytes_of_the_file_changed() -> None:
+    """None of them is an exception either, and none is slow: a bundle is small."""
+    trust = TRUST["trust.json"]()
+    began = time.process_time()
+    for name, bundle in mutations(0, 3_000 if SOAK else 150):
+        found = judged(bundle, trust)
+        if "byte-of-file" in name or "byte-of-note" in name or "byte-of-entry" in name:
+            assert found.verdict not in ("OK", "UNANCHORED"), name
+    assert time.process_time() - began < (3_000 if SOAK else 150)
+
+
+def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
+    bundle = tmp_path / "bomb.zip"
+    bundle.write_bytes(CASES["container-bomb"].make())
+    limited = 400 << 20
+    done = subprocess.run(
+        [*OURS, "verify", str(bundle), "--json"],
+        capture_output=True, check=False, timeout=60,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_DATA, (limited, limited)),
+    )  # fmt: skip
+    assert (done.returncode, json.loads(done.stdout)["verdict"]) == (1, "MALFORMED")
