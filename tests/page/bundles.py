@@ -32,7 +32,7 @@ def hostile(place: Path) -> tuple[Path, Path]:
     s.open()
     s.policy()
     for text in HOSTILE:
-        value = s.decision_value("DENY")
+        value = s.decision_value("ALLOW")
         value["agent"]["id"] = value["request"]["action"] = value["request"]["purpose"] = text
         value["request"]["resource"] = {"type": text, "id": text}
         value["reasons"] = [{"code": text, "message": text}]

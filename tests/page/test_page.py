@@ -18,6 +18,20 @@ from tests.page.browser import PATIENCE, opened
 from tests.page.core import PAGE
 
 HERE = Path(__file__).resolve().parent
+_NEVER = re.compile(
+    r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|\bimport\b|https?://(?!www\.w3\.org/2000/svg)"
+)
+_COUNT_FRAMES = """() => {
+  window.frames_seen = 0;
+  const tick = () => { window.frames_seen++; requestAnimationFrame(tick); };
+  tick();
+}"""
+_WITHOUT_WEBCRYPTO = """() => {
+  const lacking = "crypto.subtle.generateKey = () => Promise.reject(new Error());";
+  const url = URL.createObjectURL(new Blob([lacking, document.getElementById("core").textContent]));
+  const Before = Worker;
+  window.Worker = function () { return new Before(url); };
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +56,10 @@ def test_the_page_lets_in_nothing_but_itself() -> None:
         f"default-src 'none'; script-src {core} {page} 'wasm-unsafe-eval'; style-src {style}; worker-src blob:; "
         "base-uri 'none'; form-action 'none'" in text
     ), f"put these into the policy of verify.html: script-src {core} {page}, style-src {style}"
-    assert not re.search(r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|\bimport\b|https?://(?!www\.w3\.org/2000/svg)", "".join(parts))
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|\bimport\b|https?://(?!www\.w3\.org/2000/svg)",
+        "".join(parts),
+    )
 
 
 def test_good(browser: Browser, given: Path) -> None:
@@ -54,7 +71,9 @@ def test_good(browser: Browser, given: Path) -> None:
         assert "receipts of the pinned log" in it.text("#checked")
         assert "asserted agent names" in it.text("#unchecked")
         rows = it.rows()
-        assert any("billing-agent (who signed it) asked to refund invoice inv-1. Allowed: below the limit" in r for r in rows)
+        assert any(
+            "billing-agent (who signed it) asked to refund invoice inv-1. Allowed: below the limit" in r for r in rows
+        )
         assert any("payments-gateway reported that entry" in r and "was executed" in r for r in rows)
         assert any("travel-agent (proved in transit)" in r and "Denied" in r for r in rows)
         assert any("Segment 0 was sealed over" in r for r in rows)
@@ -133,7 +152,9 @@ def test_hostile_texts_stay_texts(browser: Browser, tmp_path: Path) -> None:
         for button in it.page.query_selector_all("#entries tbody tr > td > button.link")[:12]:
             button.click()
         it.until("document.querySelectorAll('.detail').length === 12")
-        strange = it.page.evaluate("[...document.querySelectorAll('main img, main script, main iframe, main object')].length")
+        strange = it.page.evaluate(
+            "[...document.querySelectorAll('main img, main script, main iframe, main object')].length"
+        )
         assert strange == 0
         shown = it.page.evaluate("document.body.innerText")
         assert not re.search("[\u202a-\u202e\u2066-\u2069\u200b\u0007]", shown) and len(shown) < 1_000_000
@@ -145,7 +166,7 @@ def test_hostile_texts_stay_texts(browser: Browser, tmp_path: Path) -> None:
 def test_a_hundred_thousand_entries(browser: Browser, tmp_path: Path) -> None:
     bundle, trust = bundles.long(tmp_path, 100_000)
     with opened(browser) as it:
-        it.page.evaluate("() => { window.frames_seen = 0; const tick = () => { window.frames_seen++; requestAnimationFrame(tick); }; tick(); }")
+        it.page.evaluate(_COUNT_FRAMES)
         before = it.page.evaluate("window.frames_seen")
         assert it.verify(bundle, trust) == "OK"
         assert it.page.evaluate("window.frames_seen") > before + 5  # it went on painting while it verified
@@ -196,7 +217,7 @@ def test_a_policy_without_wasm_is_not_run_again(browser: Browser, given: Path) -
 def test_without_webcrypto_the_page_checks_by_itself(browser: Browser, given: Path) -> None:
     """A browser that lacks Ed25519: the same verdict, by the page's own code."""
     with opened(browser) as it:
-        it.page.evaluate("() => { const made = URL.createObjectURL; const text = 'crypto.subtle.generateKey = () => Promise.reject(new Error(0));' + document.getElementById('core').textContent; const url = made(new Blob([text])); const Before = Worker; window.Worker = function () { return new Before(url); }; }")
+        it.page.evaluate(_WITHOUT_WEBCRYPTO)
         assert it.verify(given / "good-whole.zip", given / "trust.json") == "OK"
         it.page.click("#again")
         assert it.verify(given / "01-flip-payload.zip", given / "trust.json") == "TAMPERED"
