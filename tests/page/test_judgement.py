@@ -64,7 +64,7 @@ def test_vectors_without_a_key() -> None:
             "ask": "stream",
             "path": str(VECTORS / "ledger" / v["file"]),
             "receipts": v["receipts"],
-            "trust": v.get("trust"),
+            "openings": v.get("openings"),
         }
         for v in STREAMS
     ]
