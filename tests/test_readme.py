@@ -16,9 +16,9 @@ from pathlib import Path
 from tests.needs import needs_program
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
-PATH, EXECUTORS, COLLECTOR = (
+PATH, EXECUTORS, COLLECTOR, EVIDENCE = (
     README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    for title in ("In fifteen minutes", "Executors", "A collector")
+    for title in ("In fifteen minutes", "Executors", "A collector", "Evidence")
 )
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
@@ -126,3 +126,11 @@ def test_the_executors_section_works(tmp_path: Path) -> None:
     said = shell("sidecar show ledger", tmp_path)
     assert "OUTCOME   executed" in said and "reported by crm-api" in said
     assert "allow without outcome: 0" in shell("sidecar show ledger --outcomes", tmp_path)
+
+
+def test_the_evidence_section(tmp_path: Path) -> None:
+    """A bundle of the demo's ledger: nothing is wrong with it, and what it does not prove is said."""
+    ((_, commands),) = BLOCK.findall(EVIDENCE)
+    said = shell(commands, tmp_path)
+    assert len(re.findall(r"^(?:OK|UNANCHORED)$", said, re.MULTILINE)) == 2
+    assert "Stated in the bundle as not proved:" in said and "DECISION  ALLOW billing-agent" in said

@@ -137,7 +137,9 @@ def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
     """What kind of place it is, and its chains."""
     if path.is_dir() and has_ledger(path):
         files = [Receipt(each.name, partial(read_file, each, "receipt")) for each in beside(path)]
-        return "ledger", [Source(partial(_ledger, path), files, callers, size_of(path))]
+        return "ledger", [
+            Source(partial(_ledger, path), partial(_ledger, path, rare=True), files, callers, size_of(path))
+        ]
     return "collector", _collected(path, callers)
 
 
@@ -155,6 +157,7 @@ def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
     return [
         Source(
             partial(_chain, runs, each),
+            partial(_chain, runs, each),
             callers=_of(callers, each.chain_id),
             prove=partial(_proved, log, each.chain_id),
         )
@@ -164,7 +167,7 @@ def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
 
 
 @contextlib.contextmanager
-def _chain(runs: Runs, chain: Chain) -> Iterator[Records]:
+def _chain(runs: Runs, chain: Chain, _since: int = 0) -> Iterator[Records]:
     yield chain_records(runs, chain)
 
 
@@ -180,6 +183,6 @@ def _proved(log: LookedUp, chain_id: bytes, texts: Sequence[str]) -> list[Receip
 
 
 @contextlib.contextmanager
-def _ledger(path: Path) -> Iterator[Records]:
-    with ledger_stream(path) as read:
+def _ledger(path: Path, since: int = 0, *, rare: bool = False) -> Iterator[Records]:
+    with ledger_stream(path, since=since, rare=rare) as read:
         yield records(read)

@@ -107,7 +107,7 @@ class _Making:
 
     def survey(self, source: Source) -> None:
         """Whether anything of the window is in this chain, and what."""
-        with source.open() as records:
+        with source.rare() as records:
             chosen = Survey(self._order.start, self._order.end).take(records, self._told)
         if chosen is not None:
             writer = Writer(source, chosen, self._order.agents, self._told)
@@ -206,7 +206,7 @@ class _Making:
             return None
         if not wanted:
             return Disclosure(chain_id, {})
-        with source.open() as records:
+        with source.rare() as records:
             return parse_disclosure(disclose(_reader(_framed(records, wanted[-1])), order.keys, wanted))
 
 

@@ -22,12 +22,16 @@ class Receipt:
 @dataclass(frozen=True, slots=True)
 class Source:
     """One chain. ``open`` gives its records from the start of the chain, as of now (proto/LEDGER.md, "Stream"); what
-    it gave before it gives again, and perhaps more. ``receipts`` are the log's, ``callers`` those that callers hold;
+    it gave before it gives again, and perhaps more. It is told from which segment on entries are wanted, and may leave
+    out those before. ``rare`` may leave out all entries but GENESIS, OPEN, POLICY and REGISTRY.
+
+    ``receipts`` are the log's, ``callers`` those that callers hold;
     ``prove`` has more of the log's made: of the first of these texts of seals that it holds, and of its last roll-call.
     ``size``: about how many bytes there are to read, for progress.
     """
 
-    open: Callable[[], AbstractContextManager[Records]]
+    open: Callable[[int], AbstractContextManager[Records]]
+    rare: Callable[[], AbstractContextManager[Records]]
     receipts: Sequence[Receipt] = ()
     callers: Sequence[bytes] = field(default=())
     size: int = 1

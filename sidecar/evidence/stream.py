@@ -49,7 +49,7 @@ class Writer:
                 out(record(Kind.OPEN, chosen.before.opening))
             for registry in chosen.before.registries if self._all else ():
                 out(record(Kind.REGISTRY_BEFORE, registry))
-        with self._source.open() as records:
+        with self._source.open(chosen.first) as records:
             segments = self._segments(records)
             first = None
             for kind, body in segments:
@@ -64,8 +64,7 @@ class Writer:
             if first is not None:
                 out(record(*first))
             for kind, body in segments:
-                out(_FRAME.pack(kind, len(body)))
-                out(body)
+                out(_FRAME.pack(kind, len(body)) + body)
 
     def attached(self) -> Iterator[bytes]:
         """The attachments that go with it."""
@@ -73,7 +72,7 @@ class Writer:
 
     def _leading(self, wanted: Kind) -> Iterator[bytes]:
         """What stands first in a chain's stream, which is opened once more for it."""
-        with self._source.open() as records:
+        with self._source.rare() as records:
             for kind, body in records:
                 if kind not in _LEADING:
                     return

@@ -71,6 +71,8 @@ class Survey:
                     self._entry(body)
             elif kind is Kind.EPOCH:
                 self._epoch(body)
+            elif kind is Kind.HEAD:
+                self._something = True
             elif kind is Kind.SEAL:
                 self._seal(Seal.parse(note.parse(body).text))
         if self._something and self._sealed_at is not None and self._sealed_at < self._to:

@@ -31,6 +31,7 @@ from sidecar.verify.container import (
     well_named,
 )
 
+_PIECE: Final = 1 << 18
 _TAIL: Final = 4  # members that follow the payload: the bag's own
 
 
@@ -60,15 +61,22 @@ class Entry:
 
     def __init__(self, out: BinaryIO) -> None:
         self._out = out
+        self._held = bytearray()
         self.crc, self.size, self.hash = 0, 0, sha256()
 
-    def write(self, data: bytes) -> int:
+    def write(self, data: bytes) -> None:
         """More of its content."""
-        self._out.write(data)
-        self.crc = zlib.crc32(data, self.crc)
-        self.size += len(data)
-        self.hash.update(data)
-        return len(data)
+        self._held += data
+        if len(self._held) >= _PIECE:
+            self.flush()
+
+    def flush(self) -> None:
+        """Pass on what was held back: small pieces cost more than they weigh."""
+        self._out.write(self._held)
+        self.crc = zlib.crc32(self._held, self.crc)
+        self.size += len(self._held)
+        self.hash.update(self._held)
+        self._held.clear()
 
 
 class Zipped:
@@ -88,6 +96,7 @@ class Zipped:
         start = self._start(name)
         entry = Entry(self._out)
         yield entry
+        entry.flush()
         self._done(_Written(name, STORED, entry.crc, entry.size, entry.size, start, entry.hash.hexdigest()))
 
     def add(self, name: str, content: bytes) -> None:

@@ -1,6 +1,6 @@
 """The child process that reads a ledger: LMDB in, the stream of proto/LEDGER.md out, nothing judged.
 
-    python -m sidecar.ledger.dump DIRECTORY [--segment N]
+    python -m sidecar.ledger.dump DIRECTORY [--segment N | --since N | --rare]
 
 LMDB maps a file into memory and trusts what it finds there; a hostile file may crash whoever reads it. So nobody but
 this process does. What it finds is written as it is, from one snapshot, also while the sidecar goes on writing. The
@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sidecar.chain import note
-from sidecar.chain.entry import TAGGED, Header, StoredEntry
+from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
@@ -29,6 +29,8 @@ from sidecar.ledger.store import check_format, epoch_before, open_for_reading
 _STREAM_KINDS: Final = {NoteKind.EPOCH: Kind.EPOCH, NoteKind.HEAD: Kind.HEAD, NoteKind.SEAL: Kind.SEAL}
 _SEGMENT_FIELD: Final = slice(24, 32)  # of an entry's header
 _MEMORY: Final = 512 << 20  # the longest record is 8 MiB; a hostile one may claim 4 GiB
+_TYPE_AT: Final = 8
+_RARE: Final = frozenset({EntryType.GENESIS, EntryType.OPEN, EntryType.POLICY, EntryType.REGISTRY})
 _LEAD: Final = 2  # commits after which LMDB may use a page again that an unknown reader still reads
 
 
@@ -58,9 +60,10 @@ def main(arguments: list[str]) -> int:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_DATA, (_MEMORY, _MEMORY))
     directory = Path(arguments[0])
-    segment = int(arguments[2]) if arguments[1:2] == ["--segment"] else None
+    asked = arguments[1] if len(arguments) > 1 else ""
+    number = int(arguments[2]) if len(arguments) > 2 else 0
     try:
-        dump(directory, segment, sys.stdout.buffer)
+        dump(directory, number if asked == "--segment" else None, sys.stdout.buffer, number, rare=asked == "--rare")
         sys.stdout.buffer.flush()
     except LedgerOtherVersion:
         return OTHER_VERSION
@@ -77,8 +80,9 @@ def main(arguments: list[str]) -> int:
     return 0
 
 
-def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
-    """Write the whole ledger's stream, or one sealed segment's file.
+def dump(directory: Path, segment: int | None, out: BinaryIO, since: int = 0, *, rare: bool = False) -> None:
+    """Write the whole ledger's stream, or one sealed segment's file. ``since``: without the entries of the segments
+    before this one; ``rare``: with no other entries than GENESIS, OPEN, POLICY, REGISTRY.
 
     Raises:
         LedgerUnknown, LedgerDamaged, LedgerError, Malformed, NotFound: as in `causes.CAUSES`.
@@ -87,7 +91,7 @@ def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
     check_format(environment)
     with environment.begin() as txn:
         found = _databases(environment, txn)
-        records = _whole(txn, found) if segment is None else _segment(txn, found, segment)
+        records = _whole(txn, found, since, rare=rare) if segment is None else _segment(txn, found, segment)
         out.write(MAGIC)
         for kind, body in records:
             out.write(record(kind, body))
@@ -95,13 +99,16 @@ def dump(directory: Path, segment: int | None, out: BinaryIO) -> None:
             raise _Overtaken
 
 
-def _whole(txn: Any, found: _Databases) -> Iterator[tuple[Kind, bytes]]:
+def _whole(txn: Any, found: _Databases, since: int, *, rare: bool) -> Iterator[tuple[Kind, bytes]]:
     """Every attachment, then every note and every entry, each entry before the head and seal of its segment."""
     notes = found.notes
+    first = _end(txn, notes, since - 1) if since else 0
     for _, attachment in _rising(txn, found.attachments, 32):
         yield Kind.ATTACHMENT, attachment
     yield from _grants(txn, found)
-    waiting = _rising(txn, found.entries, 8)
+    waiting = _rising(txn, found.entries, 8, seq_key(first) if first else b"")
+    if rare:
+        waiting = ((key, body) for key, body in waiting if body[_TYPE_AT] in _RARE)
     key, body = next(waiting, (None, b""))
     for note_at, signed in _rising(txn, notes, 9):
         segment, kind = note_of(note_at)
@@ -216,10 +223,13 @@ def _entry(txn: Any, entries: Any, seq: int) -> bytes:
     return body
 
 
-def _rising(txn: Any, database: Any, size: int) -> Iterator[tuple[bytes, bytes]]:
-    """Every key and value. Keys that do not rise are refused: a page that names itself would go round for ever."""
+def _rising(txn: Any, database: Any, size: int, first: bytes = b"") -> Iterator[tuple[bytes, bytes]]:
+    """Every key and value, from ``first`` on. Keys that do not rise are refused: a page that names itself would go
+    round for ever."""
     before = b""
     with txn.cursor(database) as cursor:
+        if first and not cursor.set_range(first):
+            return
         for key, value in cursor:
             if len(key) != size or key <= before:
                 raise LedgerDamaged("keys do not rise")

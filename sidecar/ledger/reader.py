@@ -27,11 +27,18 @@ _ERRORS: Final[dict[int, type[SidecarError]]] = {
 
 @contextmanager
 def ledger_stream(
-    directory: Path, segment: int | None = None, *, silence: float = SILENCE_SECONDS
+    directory: Path,
+    segment: int | None = None,
+    *,
+    since: int = 0,
+    rare: bool = False,
+    silence: float = SILENCE_SECONDS,
 ) -> Iterator[Callable[[int], bytes]]:
     """``read(n)`` over the stream of a ledger directory, or of one sealed segment's file (proto/LEDGER.md, "Stream").
 
     ``read`` gives at most n bytes, and none only where the stream ends in order. ``silence``: seconds without a byte.
+    Of a whole ledger, ``since`` leaves out the entries of the segments before it, ``rare`` all entries but GENESIS,
+    OPEN, POLICY, REGISTRY.
 
     Raises:
         LedgerUnknown: no ledger there. From ``read``: LedgerUnknown, NotFound (no such sealed segment), or Malformed
@@ -41,6 +48,8 @@ def ledger_stream(
     command = [sys.executable, "-P", "-m", "sidecar.ledger.dump", str(directory.absolute())]
     if segment is not None:
         command += ["--segment", str(segment)]
+    elif rare or since:
+        command += ["--rare"] if rare else ["--since", str(since)]
     with child_stream(command, silence=silence, overtaken=_watch(directory)) as read:
         yield read
 

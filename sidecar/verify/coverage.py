@@ -27,7 +27,7 @@ class Coverage:
     asserted: int = 0
     bare: int = 0  # entries whose payload is not here
     tagless: int = 0  # of these, such as bear no agent's tag
-    held_out: int = 0  # bare entries whose agent tags were tried
+    held_out: int = 0  # bare entries held against the agents of the case
     permits: int = 0
     grants: int = 0
     outcomes: int = 0
@@ -73,6 +73,8 @@ class Coverage:
             lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
         if self.outcomes:
             lines.append(f"outcomes against their decisions: {self.outcomes}")
+        if self.held_out:
+            lines.append(f"whether {self.held_out} withheld entries bear the tag of an agent of the case: none may")
         if self.permits:
             lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
         if self.grants:

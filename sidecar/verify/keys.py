@@ -34,7 +34,7 @@ class Keyring:
 
     __slots__ = (
         "_agents", "_bare", "_coverage", "_disclosure", "_evidence", "_findings", "_left_out", "_next", "_ratchet",
-        "_wrong", "key", "segment",
+        "_tried", "_wrong", "key", "segment",
     )  # fmt: skip
 
     def __init__(self, evidence: Evidence, findings: Findings, coverage: Coverage) -> None:
@@ -46,6 +46,7 @@ class Keyring:
         self._wrong: list[tuple[int, str]] = []
         self._left_out: list[int] = []  # bare entries with the tag of an agent of the case
         self._bare: int | None = None  # the segment's first bare entry with a tag
+        self._tried = 0  # how many of them were held against the agents
         self.segment: SegmentKeys | None = None
         self.key: bytes | None = None
 
@@ -83,7 +84,7 @@ class Keyring:
     def begin_segment(self, chain_id: bytes | None, segment: int) -> None:
         """Take the keys of ``segment``, from whatever source there is."""
         self._wrong.clear()
-        self._left_out, self._bare = [], None
+        self._left_out, self._bare, self._tried = [], None, 0
         self.segment = self._ratcheted(segment)
         if self.segment is None and self._disclosure is not None and self._disclosure.chain_id == chain_id:
             self.segment = self._disclosure.segments.get(segment)
@@ -126,7 +127,7 @@ class Keyring:
             self._bare = seq
         if self.segment is None:
             return
-        self._coverage.held_out += 1
+        self._tried += 1
         tags = (agent_tag(self.segment.tag_key, seq, agent) for agent in self._agents)
         if tag in tags and len(self._left_out) < MAX_FINDINGS:
             self._left_out.append(seq)
@@ -159,6 +160,8 @@ class Keyring:
         if not good:
             reason = "its tag key is not here, so nothing shows that entries from here on are not of the case's agents"
             self._findings.add(Verdict.INCOMPLETE, segment, self._bare, reason)
+        else:
+            self._coverage.held_out += self._tried
         for seq in self._left_out if good else ():
             self._findings.add(Verdict.INCOMPLETE, segment, seq, "it is of an agent of the case, and was left out")
 

@@ -207,7 +207,7 @@ def _() -> bytes:
     return packed({**middle(), f"data/policies/{'0' * 64}.wasm": b"\0asm"})
 
 
-def _tar(name: bytes, content: bytes) -> bytes:
+def tarred(name: bytes, content: bytes) -> bytes:
     header = bytearray(512)
     header[: len(name)] = name
     header[124:136] = b"%011o\0" % len(content)
@@ -224,14 +224,14 @@ def _archived(tar: bytes, wasm: bytes) -> bytes:
 
 @published("files-wasm-of-its-bundle", "OK")
 def _() -> bytes:
-    return _archived(_tar(b"/data.json", b"{}") + _tar(b"/policy.wasm", b"\0asm"), b"\0asm")
+    return _archived(tarred(b"/data.json", b"{}") + tarred(b"/policy.wasm", b"\0asm"), b"\0asm")
 
 
 @published("files-wasm-of-another-bundle", "MALFORMED")
 def _() -> bytes:
-    return _archived(_tar(b"/policy.wasm", b"\0asm"), b"\0asm\x01")
+    return _archived(tarred(b"/policy.wasm", b"\0asm"), b"\0asm\x01")
 
 
 @published("files-two-wasms-in-a-bundle", "MALFORMED")
 def _() -> bytes:
-    return _archived(_tar(b"/policy.wasm", b"\0asm") + _tar(b"policy.wasm", b"\0asm"), b"\0asm")
+    return _archived(tarred(b"/policy.wasm", b"\0asm") + tarred(b"policy.wasm", b"\0asm"), b"\0asm")

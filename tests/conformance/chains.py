@@ -120,10 +120,10 @@ def source(s: Scribe, log: Notary, segment: int, *, end: bool = False) -> Source
         receipts[0] = Receipt(receipts[0].name, lambda: log.of_seal(s, segment))
 
     @contextlib.contextmanager
-    def opened() -> Iterator[Records]:
+    def opened(_since: int = 0) -> Iterator[Records]:
         yield records(BytesIO(s.stream()).read)
 
-    return Source(opened, receipts)
+    return Source(opened, opened, receipts)
 
 
 def bundle(
