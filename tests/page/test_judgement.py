@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+import subprocess
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -14,15 +15,22 @@ import pytest
 from sidecar.chain.ratchet import Ratchet
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record, records
+from sidecar.decide.entries import policy_inputs
 from sidecar.errors import Malformed
 from sidecar.policy import STARTER_BUNDLE
+from sidecar.policy.document import encode_input
 from sidecar.verify import Disclosure, Evidence, parse_trust, verify_stream
 from tests.conformance.cases import CASES, TRUST, expected
+from tests.conformance.driving import Answer, ask, due
+from tests.conformance.mutations import mutations
+from tests.conformance.test_conformance import judged
 from tests.page.core import REFUSED, answers
 from tests.scribe import SOAK, signed_story, story
 
 VECTORS = Path(__file__).resolve().parent.parent / "vectors"
 STREAMS: list[dict[str, Any]] = json.loads((VECTORS / "ledger" / "streams.json").read_text())
+
+PROGRAM = ("node", str(Path(__file__).resolve().parent.parent / "conformance" / "verify_html.mjs"))
 
 Judged = tuple[str, int | None, int | None]
 
@@ -99,14 +107,63 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_published_bundles(published: Path) -> None:
-    due = expected()
+    rows = expected()
     asked = [
-        {"ask": "bundle", "path": str(published / f"{n}.zip"), "trust": str(published / d["trust"])}
-        for n, d in due.items()
+        {"ask": "bundle", "path": str(published / f"{name}.zip"), "trust": str(published / row["trust"])}
+        for name, row in rows.items()
     ]
-    for (name, wanted), answer in zip(due.items(), answers(asked), strict=True):
+    for (name, wanted), answer in zip(rows.items(), answers(asked), strict=True):
         got = {"verdict": answer["verdict"], "first_bad": answer["first_bad"]}
         assert got == {"verdict": wanted["verdict"], "first_bad": wanted["first_bad"]}, (name, answer["reason"])
+
+
+def test_mutated_bundles_are_judged_as_ours_judges_them(tmp_path: Path) -> None:
+    trust = TRUST["trust.json"]()
+    (tmp_path / "trust.json").write_bytes(trust)
+    asked, due, names = [], [], []
+    for name, bundle in mutations(1, 5_000 if SOAK else 120):
+        (tmp_path / name).write_bytes(bundle)
+        asked.append({"ask": "bundle", "path": str(tmp_path / name), "trust": str(tmp_path / "trust.json")})
+        due.append(judged(bundle, trust))
+        names.append(name)
+    wrong = [
+        (name, answer, wanted)
+        for name, answer, wanted in zip(names, answers(asked), due, strict=True)
+        if (answer["verdict"], answer["first_bad"]) != (wanted.verdict, _place(wanted))
+    ]
+    assert not wrong, wrong[:5]
+
+
+def _place(wanted: Answer) -> dict[str, Any] | None:
+    return None if wanted.first_bad is None else dict(zip(("chain", "segment", "seq"), wanted.first_bad, strict=True))
+
+
+@pytest.mark.parametrize("name", ["good-agent", "good-crashed", "container-bomb", "31-no-tag-keys", "02-entry-deleted"])
+def test_through_the_protocol(published: Path, name: str) -> None:
+    row = expected()[name]
+    assert ask(PROGRAM, published / f"{name}.zip", published / row["trust"]) == due(row)
+
+
+def test_the_program_refuses_what_is_no_question(published: Path, tmp_path: Path) -> None:
+    (tmp_path / "broken.json").write_text("{}")
+    good = str(published / "good-agent.zip")
+    for arguments in (
+        ["verify", str(tmp_path / "not there")],
+        ["verify", good, "--trust", str(tmp_path / "broken.json")],
+        ["verify", good, "--bundle-trust"],
+        ["verify"],
+        ["verify", good, "--colour"],
+    ):
+        done = subprocess.run([*PROGRAM, *arguments], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stdout) == (2, ""), arguments
+        assert done.stderr.count("\n") == 1 and "    at " not in done.stderr, done.stderr
+
+
+@pytest.mark.parametrize("name", ["good-window", "01-flip-payload"])
+def test_without_webcrypto_it_judges_the_same(published: Path, name: str) -> None:
+    row = expected()[name]
+    command = [*PROGRAM, "--no-webcrypto"]
+    assert ask(command, published / f"{name}.zip", published / row["trust"]) == due(row)
 
 
 def _mutations(stream: bytes, count: int, seed: int) -> list[bytes]:
@@ -166,6 +223,16 @@ def test_the_starter_policy_decides_again_as_recorded(tmp_path: Path) -> None:
     given = [json.dumps(each) for each in (*altered, undecided, impure)]
     (told,) = answers([{"ask": "rerun", "bundle": str(STARTER_BUNDLE), "decisions": given}])
     assert [each["status"] for each in told] == ["mismatch"] * len(altered) + ["undecided", "impure"]
+
+
+def test_inputs_are_rebuilt_byte_for_byte() -> None:
+    """As the engines are given them, whatever way a caller spelt a number."""
+    odd = r'{"a":[1e16,1e15,1E-5,1.5e-7,-0.0,0.1,100.0,1e300,9007199254740993.0,-0],"\u00e9":"\ud83d\ude00"}'
+    value = {**_decided()[0]}
+    value["request"] = {**value["request"], "arguments": odd, "context": ' {"x" : 2.50} ', "purpose": "a\nb"}
+    value["agent"] = {**value["agent"], "attributes": {"limit": 1e21, "of": [0.5, 3]}}
+    (given,) = answers([{"ask": "input", "value": json.dumps(value)}])
+    assert given == [encode_input(each).decode() for each in policy_inputs(value)]
 
 
 def _decided() -> Sequence[dict[str, Any]]:
