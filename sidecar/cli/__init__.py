@@ -124,6 +124,12 @@ def _collector() -> click.Command:
     return collector
 
 
+def _subjects() -> click.Command:
+    from sidecar.cli.subjects import subjects
+
+    return subjects
+
+
 def _evidence() -> click.Command:
     from sidecar.cli.evidence import evidence
 
@@ -154,6 +160,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "policy": _policy,
     "evidence": _evidence,
     "prune": _prune,
+    "subjects": _subjects,
     "bench": _bench,
     "collector": _collector,
 }

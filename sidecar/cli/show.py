@@ -21,6 +21,7 @@ from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
+from sidecar.cli.sealed import Shown, read_openings
 from sidecar.cli.sources import opened, streams, with_progress
 from sidecar.cli.story import moment, story
 from sidecar.cli.words import plain, summary
@@ -35,6 +36,12 @@ from sidecar.ledger import ledger_stream
 @click.option("--agent", metavar="ID", help="Only entries of this agent, and what it was refused.")
 @click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
+@click.option(
+    "--openings",
+    "openings_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Openings of personal fields.",
+)
 @click.option("--outcomes", is_flag=True, help="Allows without outcome, outcomes without allow, changed arguments.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def show(
@@ -44,6 +51,7 @@ def show(
     agent: str | None,
     segment: int | None,
     out: Path | None,
+    openings_file: Path | None,
     outcomes: bool,
     as_json: bool,
 ) -> None:
@@ -69,11 +77,13 @@ def show(
             raise UsageError("--outcomes looks at all entries: give no --seq, --decision or --agent")
         _outcomes(path, as_json=as_json)
         return
+    openings = None if openings_file is None else read_openings(openings_file)
     found = bad = 0
     parts = streams(path)
     for part in parts:
         if len(parts) > 1 and not as_json:
             click.echo(f"chain {part.chain}")
+        sealed = Shown(openings, part.open)
         with part.open() as read:
             for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
                 try:
@@ -81,6 +91,7 @@ def show(
                         found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
                         continue
                     header, payload = entry(body)
+                    hidden = sealed.put_back(header, payload)
                 except Malformed as error:
                     bad += 1
                     click.echo(f"sidecar: entry record {number}: {error}", err=True)
@@ -89,7 +100,7 @@ def show(
                     decision = payload["decision_id"]
                 if _wanted(header, payload, seq, decision, agent):
                     found += 1
-                    _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
+                    _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
     if bad:
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
@@ -126,15 +137,19 @@ def _approval_of(payload: dict[str, Any]) -> object:
     return payload["request"]["approval_of"] if payload["type"] == "DECISION" else None
 
 
-def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
+def _print(
+    header: Header, payload: dict[str, Any], hidden: list[tuple[str, str]], *, as_json: bool, whole: bool
+) -> None:
+    """``hidden``: the sealed fields that are not shown, and why."""
     if as_json:
-        click.echo(dumps({**_about(header), "payload": payload}))
+        more = {"hidden": dict(hidden)} if hidden else {}
+        click.echo(dumps({**_about(header), "payload": payload, **more}))
         return
     click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
         for sentence in story(payload):
             click.echo(f"          {plain(sentence)}")
-        for name, value in _flat(payload, ""):
+        for name, value in (*hidden, *_flat(payload, "")):
             meant = moment(name, value)
             click.echo(f"            {plain(name)}: {plain(value)}" + (f" ({meant})" if meant else ""))
 

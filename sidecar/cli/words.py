@@ -134,6 +134,7 @@ _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
     "REGISTRY": _registry,
     "REJECTED": _rejected,
     "POLICY": _policy,
+    "TOMBSTONE": lambda p: f"data subject {p['subject']} was erased",
     "CLOCK": lambda p: f"the wall clock moved by {int(p['step_ns']) / 1e9:+.3f} s",
     "CLOSE": lambda p: p["reason"],
 }

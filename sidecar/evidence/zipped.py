@@ -146,6 +146,21 @@ class Zipped:
         """SHA-256 in hex of what was written below `data/`, by name."""
         return {each.name: each.digest for each in self._members if each.name.startswith(PAYLOAD)}
 
+    @contextlib.contextmanager
+    def again(self, name: str) -> Iterator[Callable[[int], bytes]]:
+        """Read a stored member that was written."""
+        written = next(each for each in self._members if each.name == name and each.method == STORED)
+        left = written.size
+        self._out.seek(written.offset + LOCAL.size + len(name.encode()))
+
+        def read(size: int) -> bytes:
+            nonlocal left
+            data = self._out.read(min(size, left))
+            left -= len(data)
+            return data
+
+        yield read
+
     def add(self, name: str, content: bytes) -> None:
         """Write a whole member, deflated where that helps and the format allows it."""
         packer = zlib.compressobj(6, zlib.DEFLATED, -15)

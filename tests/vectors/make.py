@@ -31,7 +31,7 @@ from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
 from tests.scribe import START, Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
-from tests.vectors import signing
+from tests.vectors import discreet, signing
 
 FOLDER = Path(__file__).parent / "ledger"
 SIGNING = FOLDER.with_name("signing")
@@ -51,8 +51,9 @@ def build() -> Vectors:
     s = story()
     files = {"derivations.json": _json(derivations(s)), "notes.json": _json(notes(s)), "merkle.json": _json(trees())}
     files["grants.json"] = _json(grants(s))
+    files["personal.json"] = _json(discreet.figures())
     streams: list[dict[str, Any]] = []
-    for name, data, expected in [*good(s), *bad()]:
+    for name, data, expected in [*good(s), *bad(), *opened()]:
         files[f"{name}.bin"] = data
         streams.append({"file": f"{name}.bin", **expected})
     files["streams.json"] = _json(streams)
@@ -233,6 +234,7 @@ def grants(s: Scribe) -> list[dict[str, str]]:
     seal = seal_hash(note.parse(s.seals[1]).text)
     given: list[acts.Act] = [
         acts.Prune(s.chain_id, (Run(0, 0, secret("seal")), Run(1, 1, seal)), "retention of 90 days is over"),
+        acts.Erase(s.chain_id, secret("subject")[:16], "asked for on 2026-01-01, ticket 12"),
         acts.AcceptLoss(s.chain_id, place, Position(5, 9, secret("kept")), "the volume was lost; ticket é-7"),
     ]
     found = []
@@ -267,6 +269,7 @@ def expect(s: Scribe, verdict: str, place: tuple[int | None, int | None], **more
         "chain": s.chain_id.hex(),
         "seeds": {str(epoch): seed.hex() for epoch, seed in s.seeds.items()},
         "receipts": more.pop("receipts", []),
+        "openings": more.pop("openings", None),
         "without_key": {"verdict": verdict, "segment": place[0], "seq": place[1]},
         "with_key": {**with_key, "segment": key_place[0], "seq": key_place[1]},
     }
@@ -290,6 +293,16 @@ def good(s: Scribe) -> list[Stream]:
     for number in (0, 1, 2, 4):
         why = f"segment {number} of good.bin as a segment file"
         found.append((f"segment-{number}", stream(s.segment_file(number)), expect(s, "UNANCHORED", NOWHERE, why=why)))
+    return found
+
+
+def opened() -> list[Stream]:
+    """Sealed personal fields; openings are given with and without a key."""
+    found: list[Stream] = []
+    for case in discreet.cases():
+        text = None if case.openings is None else case.openings.encode().decode()
+        expected = expect(case.ledger, case.verdict, case.place, why=case.why, openings=text)
+        found.append((case.name, case.ledger.stream(), expected))
     return found
 
 
