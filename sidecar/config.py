@@ -99,8 +99,10 @@ class Config:
     collector_period: float = 0.5  # seconds between two looks at what is to be shipped
     collector_max_unshipped_entries: int = 0  # 0: any
     collector_max_unshipped_seconds: float = 0.0
+    collector_max_unshipped_mib: float = 0.0
     collector_unshipped: str = "warn"  # or "deny": every decision, beyond these bounds
     collector_unconfirmed_start: bool = False  # whether to start with the collector out of reach; OPEN records it
+    collector_accept_loss_file: str = ""  # the authority's note by which it starts behind what was acknowledged
     collector_linger: float = 5.0  # seconds at the end for the last seal's receipt
 
     def __post_init__(self) -> None:
@@ -131,6 +133,7 @@ class Config:
         _choice("collector_unshipped", self.collector_unshipped, ("warn", "deny"))
         in_range("collector_period", self.collector_period, 0.01, 1)
         in_range("collector_max_unshipped_entries", self.collector_max_unshipped_entries, 0, 2**53)
+        in_range("collector_max_unshipped_mib", self.collector_max_unshipped_mib, 0, 2**40)
         in_range("collector_max_unshipped_seconds", self.collector_max_unshipped_seconds, 0, 366 * 86_400)
         in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()

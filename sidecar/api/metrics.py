@@ -156,6 +156,7 @@ class Metrics:
         self._anchored = lambda: shipping.anchored
         told = {
             "unshipped_entries": "Entries that the collector has not acknowledged.",
+            "unshipped_bytes": "Bytes of them, as they are stored.",
             "unshipped_age_seconds": "Age at most of the oldest of them.",
             "unshipped_exceeded": "1 when that is more than may be.",
             "acknowledged_entries": "Entries that the collector acknowledged.",

@@ -64,6 +64,18 @@ def _show() -> click.Command:
     return show
 
 
+def _replay() -> click.Command:
+    from sidecar.cli.replay import replay
+
+    return replay
+
+
+def _timeline() -> click.Command:
+    from sidecar.cli.timeline import command
+
+    return command
+
+
 def _keys() -> click.Command:
     from sidecar.cli.keys import keys
 
@@ -92,6 +104,12 @@ def _prune() -> click.Command:
     from sidecar.cli.prune import prune
 
     return prune
+
+
+def _loss() -> click.Command:
+    from sidecar.cli.loss import loss
+
+    return loss
 
 
 def _policy() -> click.Command:
@@ -132,10 +150,13 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,
+    "replay": _replay,
+    "timeline": _timeline,
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,
     "authority": _authority,
+    "loss": _loss,
     "policy": _policy,
     "evidence": _evidence,
     "prune": _prune,

@@ -16,9 +16,9 @@ from typing import Any
 import click
 
 from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
-from sidecar.cli.reading import entry
 from sidecar.cli.sealed import put_back, read_openings
 from sidecar.cli.sources import opened, with_progress
 from sidecar.cli.words import plain

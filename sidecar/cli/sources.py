@@ -9,15 +9,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import FileSource
 from sidecar.ledger import ledger_stream
+from sidecar.verify.bundle_files import CASE
+from sidecar.verify.case import Case, parse_case
 from sidecar.verify.container import LOCAL_MAGIC, Content, directory
 
+MAX_CASE_FILE: Final = 16 << 20
 Read = Callable[[int], bytes]
 
 
@@ -51,6 +54,18 @@ def is_bundle(path: Path) -> bool:
         return False
     with _file(path) as file:
         return bool(file.read(4) == LOCAL_MAGIC)
+
+
+def case_of(path: Path) -> Case | None:
+    """What an evidence bundle says it is; None for anything else. Raises Malformed."""
+    if not is_bundle(path):
+        return None
+    with _file(path) as file:
+        source = FileSource(file)
+        member = directory(source).get(CASE)
+        if member is None or member.size > MAX_CASE_FILE:
+            raise Malformed(f"{path} has no {CASE}, or too long a one")
+        return parse_case(Content(source, member).read(member.size + 1))
 
 
 @contextlib.contextmanager

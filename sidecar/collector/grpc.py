@@ -20,7 +20,7 @@ from sidecar.v1 import collector_pb2_grpc
 log = logging.getLogger("sidecar.collector")
 
 _AT_ONCE = 16  # parcels being looked at; each takes up to 27 MB
-_CALLS = 1_024
+_CALLS = 128  # under way; each message is held whole, so 1.3 GB of them at the very most
 _ANSWER = TypeVar("_ANSWER", pb.EnrolResponse, pb.WhereResponse, pb.ShipResponse, pb.ReceiptsResponse)
 
 

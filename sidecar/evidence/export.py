@@ -17,8 +17,10 @@ from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
 from sidecar.errors import Malformed, UsageError
-from sidecar.evidence.documents import DOCUMENTS, Made
+from sidecar.evidence.certificate import ExporterKey
+from sidecar.evidence.documents import DOCUMENTS
 from sidecar.evidence.facts import Facts
+from sidecar.evidence.made import Made
 from sidecar.evidence.receipts import Needed, needed
 from sidecar.evidence.source import Records, Source
 from sidecar.evidence.stream import Writer
@@ -29,6 +31,7 @@ from sidecar.verify.archived import wasm_of
 from sidecar.verify.bundle import StampCheck, verify_bundle
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
+from sidecar.verify.container import directory
 
 Told = Callable[[int], None]
 _WASM_DIGESTS: Final = 32
@@ -39,7 +42,8 @@ class Order:
     """What is wanted. Times are ns since 1970; ``start`` to ``end`` (excluded) the window; ``agents`` None: everything,
     else sorted. ``source``: kind and place, as `case.json` has them. ``keys`` or ``disclosure`` give segment keys;
     ``subject_keys``: directories of data subjects' keys, by which profile ``full`` opens personal fields.
-    ``trust``: a trust file's bytes, to be copied in; ``evidence``: what the verdict is judged by.
+    ``trust``: a trust file's bytes, to be copied in; ``evidence``: what the verdict is judged by. ``key`` signs the
+    certificate of custody. ``lean``: without events and entries, a third of the work.
     """
 
     start: int
@@ -56,6 +60,8 @@ class Order:
     trust: bytes | None = None
     evidence: Evidence = field(default_factory=Evidence)
     stamp_check: StampCheck = lambda _: None
+    key: ExporterKey | None = None
+    lean: bool = False
 
 
 class FileSource:
@@ -82,8 +88,9 @@ class FileSource:
 
 def export(
     order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = ()
-) -> tuple[Case, BundleReport]:
+) -> tuple[Case, BundleReport, list[str]]:
     """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all three passes.
+    Gives also what whoever exports should be told.
 
     Raises:
         UsageError: nothing of the window is there, or it does not fit a bundle.
@@ -97,8 +104,11 @@ def export(
     report = verify_bundle(
         FileSource(out, told), order.evidence, stamp_check=order.stamp_check, workers=workers
     )  # fmt: skip
-    making.documents(Made(case, report, FileSource(out)))
-    return case, report
+    trust = None if order.trust is None else sha256(order.trust).hexdigest()
+    members = directory(FileSource(out))  # before documents are written over it
+    made = Made(case, report, FileSource(out), members, making.digests, order.key, trust, order.lean)
+    making.documents(made)
+    return case, report, made.notes
 
 
 class _Making:
@@ -137,11 +147,20 @@ class _Making:
         self._zipped.finish(self._info())
         return case
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that are written by now, by name."""
+        return self._zipped.digests()
+
     def documents(self, made: Made) -> None:
         """What is made of the bundle once its verdict is known."""
         for document in DOCUMENTS:
             for name, content in document(made):
-                self._zipped.add(f"data/{name}", content)
+                if isinstance(content, bytes):
+                    self._zipped.add(f"data/{name}", content)
+                    continue
+                with self._zipped.deflated(f"data/{name}") as write:
+                    for piece in content:
+                        write(piece)
         self._zipped.finish(self._info())
 
     def _info(self) -> str:

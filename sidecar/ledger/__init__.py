@@ -8,6 +8,7 @@ from sidecar.ledger.clock import Clock, Moment, SystemClock
 from sidecar.ledger.draft import Draft, Recorded
 from sidecar.ledger.epoch import WrapSeed
 from sidecar.ledger.founding import create
+from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.ledger import Ledger
 from sidecar.ledger.options import Options
 from sidecar.ledger.pruning import Cut, carry_out
@@ -15,7 +16,6 @@ from sidecar.ledger.reader import ledger_stream
 from sidecar.ledger.sealing import Sealing, unopened
 from sidecar.ledger.shipping import Left
 from sidecar.ledger.store import has_ledger
-from sidecar.ledger.views import Entry, Proof, Usage
 from sidecar.ledger.writer import Position
 
 __all__ = [

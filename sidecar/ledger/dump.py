@@ -12,6 +12,7 @@ from __future__ import annotations
 import resource
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
 
@@ -23,7 +24,7 @@ from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_key, seq_of
 from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OTHER_VERSION, OVERTAKEN, UNREADABLE
-from sidecar.ledger.store import Databases, check_format, databases, epoch_before, open_for_reading
+from sidecar.ledger.store import check_format, epoch_before, open_for_reading
 
 _STREAM_KINDS: Final = {NoteKind.EPOCH: Kind.EPOCH, NoteKind.HEAD: Kind.HEAD, NoteKind.SEAL: Kind.SEAL}
 _SEGMENT_FIELD: Final = slice(24, 32)  # of an entry's header
@@ -31,6 +32,23 @@ _MEMORY: Final = 512 << 20  # the longest record is 8 MiB; a hostile one may cla
 _TYPE_AT: Final = 8
 _RARE: Final = frozenset({EntryType.GENESIS, EntryType.OPEN, EntryType.POLICY, EntryType.REGISTRY})
 _LEAD: Final = 2  # commits after which LMDB may use a page again that an unknown reader still reads
+
+
+@dataclass(frozen=True, slots=True)
+class _Databases:
+    """What a reader looks into, each as LMDB names it."""
+
+    entries: Any
+    notes: Any
+    attachments: Any
+    attached: Any
+    authority: Any
+
+
+def _databases(environment: Any, txn: Any) -> _Databases:
+    """The databases of an environment open for reading."""
+    names = (b"entries", b"notes", b"attachments", b"attached", b"authority")
+    return _Databases(*(environment.open_db(name, txn=txn, create=False) for name in names))
 
 
 class _Overtaken(Exception):
@@ -72,7 +90,7 @@ def dump(directory: Path, segment: int | None, out: BinaryIO, since: int = 0, *,
     environment, known = open_for_reading(directory)
     check_format(environment)
     with environment.begin() as txn:
-        found = databases(environment, txn)
+        found = _databases(environment, txn)
         records = _whole(txn, found, since, rare=rare) if segment is None else _segment(txn, found, segment)
         out.write(MAGIC)
         for kind, body in records:
@@ -81,7 +99,7 @@ def dump(directory: Path, segment: int | None, out: BinaryIO, since: int = 0, *,
             raise _Overtaken
 
 
-def _whole(txn: Any, found: Databases, since: int, *, rare: bool) -> Iterator[tuple[Kind, bytes]]:
+def _whole(txn: Any, found: _Databases, since: int, *, rare: bool) -> Iterator[tuple[Kind, bytes]]:
     """Every attachment, then every note and every entry, each entry before the head and seal of its segment."""
     notes = found.notes
     first = _end(txn, notes, since - 1) if since else 0
@@ -109,7 +127,7 @@ def _form(body: bytes) -> Kind:
     return Kind.BARE if len(body) == TAGGED else Kind.ENTRY
 
 
-def _grants(txn: Any, found: Databases) -> Iterator[tuple[Kind, bytes]]:
+def _grants(txn: Any, found: _Databases) -> Iterator[tuple[Kind, bytes]]:
     for _, grant in _rising(txn, found.authority, 32):
         yield Kind.AUTHORITY, grant
 
@@ -133,7 +151,7 @@ def _end(txn: Any, notes: Any, segment: int) -> int | None:
     return seal.first + seal.count
 
 
-def _segment(txn: Any, found: Databases, segment: int) -> Iterator[tuple[Kind, bytes]]:
+def _segment(txn: Any, found: _Databases, segment: int) -> Iterator[tuple[Kind, bytes]]:
     """One sealed segment's file, with the context records and the attachments that it needs."""
     entries, notes = found.entries, found.notes
     if not 0 <= segment < 2**64 or txn.get(note_key(segment, NoteKind.SEAL), db=notes) is None:

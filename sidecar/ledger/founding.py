@@ -41,7 +41,7 @@ def create(
     """
     _check(authority, log)
     genesis = _genesis(identity, custody, authority, log, retention, entropy)
-    chain = Chain(payloads.chain_id(genesis), identity.public_key().public_bytes_raw(), custody, log)
+    chain = Chain(payloads.chain_id(genesis), identity.public_key().public_bytes_raw(), custody, log, authority)
     with founded(directory) as draft:
         save_identity(draft, identity)
         (draft / LOCK).touch(mode=0o600)

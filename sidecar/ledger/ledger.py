@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
+from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
@@ -33,6 +34,7 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.given import Confirm, Entry, OpenStore, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.memory import Memory
@@ -42,12 +44,7 @@ from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.sealing import Sealing, sealed
 from sidecar.ledger.shipping import Book, Left
 from sidecar.ledger.store import LmdbStore, refuse_absent
-from sidecar.ledger.views import Entry, Proof, Usage
 from sidecar.ledger.writer import OnCommit, Position, Writer
-
-OpenStore = Callable[[Path, int], Store]
-Confirm = Callable[[Left], bool]
-"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest."""
 
 
 class Ledger:
@@ -376,7 +373,8 @@ def _start(
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
     left = Left(chain, identity, store)
-    confirmed = confirm(left)
+    word = confirm(left)
+    loss = word if isinstance(word, Grant) else None
     room, memory = Room(directory, store, options), Memory(identity)
     if room.left() < 0:
         raise room.refusal()
@@ -384,9 +382,11 @@ def _start(
     ended = find_end(store, chain, identity, now.wall_ns)
     start = dataclasses.replace(
         ended.start, software=options.software, development=options.development, config=options.config,
-        unconfirmed=not confirmed,
+        unconfirmed=word is False, accepted_loss=None if loss is None else loss.hash,
     )  # fmt: skip
     batch = Batch()
+    if loss is not None:
+        batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
     if ended.crashed:
         batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
     epoch, last = begin(chain, start, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)

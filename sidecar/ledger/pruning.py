@@ -1,8 +1,8 @@
 """Pruning a ledger that no sidecar has open: payloads go, with the authority's grant beside what is left.
 
 LMDB clears nothing: what was cut stays readable in freed pages and in the unused parts of others, and its own
-compacting copy takes the latter along. Therefore every record is written anew into a file that takes the old one's
-place. What the disk below still holds of the old file is beyond a program: that is what encrypted volumes are for.
+compacting copy promises nothing about the latter. Therefore every record is written anew into a file that takes the
+old one's place. What the disk still holds of the old file is beyond a program: that is what encrypted volumes are for.
 """
 
 from __future__ import annotations

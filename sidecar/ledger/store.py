@@ -10,7 +10,6 @@ import stat
 import subprocess
 import sys
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -98,6 +97,8 @@ class LmdbStore:
             for key, digest, attachment in batch.attachments:
                 txn.put(digest, attachment, db=self._attachments, overwrite=False)
                 txn.put(key, digest, db=self._attached)
+            for name, grant in batch.grants:
+                txn.put(name, grant, db=self._authority)
             for key, place in batch.index:
                 txn.put(key, place, db=self._index, overwrite=False)
             for key, kind in batch.abouts:
@@ -214,7 +215,7 @@ class LmdbStore:
 
     def rewrite(self, beside: Path) -> None:
         """Write every record anew into the new file ``beside``, durably: neither a freed page, nor the unused part of
-        one in use, which LMDB's own copy takes along, can then hold anything else."""
+        one in use, of which LMDB's own copy promises nothing, can then hold anything else."""
         with _translated():
             new = _opened(beside, int(self._env.info()["map_size"]), create=True)
             try:
@@ -342,23 +343,6 @@ def _is_own_file(path: Path) -> bool:
     except OSError:
         return False
     return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-
-
-@dataclass(frozen=True, slots=True)
-class Databases:
-    """What a reader looks into, each as LMDB names it."""
-
-    entries: Any
-    notes: Any
-    attachments: Any
-    attached: Any
-    authority: Any
-
-
-def databases(environment: lmdb.Environment, txn: lmdb.Transaction) -> Databases:
-    """The databases of an environment open for reading."""
-    names = (b"entries", b"notes", b"attachments", b"attached", b"authority")
-    return Databases(*(environment.open_db(name, txn=txn, create=False) for name in names))
 
 
 def _copy(txn: lmdb.Transaction, source: Any, new: lmdb.Environment, target: Any) -> None:

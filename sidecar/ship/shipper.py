@@ -55,6 +55,9 @@ class Book(Protocol):
     def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
         """The records from a place on. Raises LedgerError."""
 
+    def size(self, first: int, after: int) -> int:
+        """Bytes of entries. Raises LedgerError."""
+
     def first(self, segment: int) -> int:
         """The number of the entry that a segment starts with."""
 
@@ -179,7 +182,7 @@ class Shipper:
             assert self._place is not None
             found = self._book.shipment(*self._place, PARCEL)
             if not found.records or found.records == ((Kind.HEAD, self._head),):
-                self._backlog.shipped(self._place[1], began)
+                self._backlog.shipped(self._place[1], began, self._book.size)
                 break
             self._ship(found.records, began)
         self._ask_receipts()
@@ -213,7 +216,8 @@ class Shipper:
             self._tell(ack.segment)
             raise CollectorRefused("FORK", f"it holds another entry {ack.seq} than the ledger")
         self._place = found.segment, found.seq
-        self._backlog.shipped(0 if ack.seq is None else ack.seq + 1, all_before)
+        after = 0 if ack.seq is None else ack.seq + 1
+        self._backlog.shipped(after, all_before, self._book.size)
 
     def _tell(self, segment: int) -> None:
         """Show the collector the history that contradicts its own: it keeps both, and raises the alarm."""

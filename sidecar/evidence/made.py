@@ -1,0 +1,33 @@
+"""A bundle that lacks only its documents, as those who write them are given it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+
+from sidecar.evidence.certificate import ExporterKey
+from sidecar.verify import Source
+from sidecar.verify.bundle_report import BundleReport
+from sidecar.verify.case import Case
+from sidecar.verify.container import Member
+
+Content = bytes | Iterator[bytes]
+"""A document, whole or in pieces."""
+
+
+@dataclass(frozen=True, slots=True)
+class Made:
+    """The case, the verdict on it (by the exporter's own trust file, if one was given: ``trust`` is its SHA-256 in
+    hex), its bytes and members, the digests of the files that are in it by now, and the key that certificates are
+    signed with, if any. ``lean``: without events and entries.
+    ``notes``: what whoever exports should be told."""
+
+    case: Case
+    report: BundleReport
+    bundle: Source
+    members: Mapping[str, Member]
+    digests: Callable[[], Mapping[str, str]] = dict
+    key: ExporterKey | None = None
+    trust: str | None = None
+    lean: bool = False
+    notes: list[str] = field(default_factory=list)
