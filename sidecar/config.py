@@ -50,6 +50,8 @@ class Config:
     segment_entries: int = 10_000
     segment_seconds: float = 60.0
     ledger_max_mib: int = 10_240
+    ledger_keep_seconds: float = 0.0  # how long entries stay here that a log receipted; 0: that is no reason to let go
+    ledger_keep_mib: int = 0  # how large the ledger may be before such entries go; 0: likewise
     custodians: tuple[str, ...] = ()
     custody_mode: str = "any"
     authority: str = ""
@@ -123,6 +125,10 @@ class Config:
         in_range("segment_entries", self.segment_entries, 1, 10_000)
         in_range("segment_seconds", self.segment_seconds, 0.05, 60)
         in_range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
+        in_range("ledger_keep_mib", self.ledger_keep_mib, 0, self.ledger_max_mib)
+        in_range("ledger_keep_seconds", self.ledger_keep_seconds, 0, 100 * 366 * 86_400)
+        if (self.ledger_keep_mib or self.ledger_keep_seconds) and not self.collector_address:
+            raise UsageError("ledger_keep_mib and ledger_keep_seconds need collector.address: only what it has may go")
         _choice("enforcement", self.enforcement, ("enforce", "shadow"))
         _choice("policy_stale", self.policy_stale, ("warn", "deny"))
         in_range("policy_source_git_timeout", self.policy_source_git_timeout, 1, 3600)

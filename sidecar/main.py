@@ -22,7 +22,7 @@ from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
-from sidecar.ledger import Ledger, Left, Options, SystemClock, create, has_ledger
+from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
 from sidecar.shipping import Shipping
@@ -58,6 +58,7 @@ def options_of(config: Config) -> Options:
         software=f"decision-sidecar {__version__}",
         development=config.dev,
         config=config.digest(),
+        keep=Keep(int(config.ledger_keep_seconds * 1e9), config.ledger_keep_mib * MIB),
     )
 
 

@@ -22,6 +22,7 @@ _HOW_TO_GET = {
     "go": "install Go 1.21 or later",
     "node": "install nodejs, 18 or later, with the system's package manager",
     "npm": "install npm with the system's package manager",
+    "chromium": "install chromium with the system's package manager",
     "git": "install git with the system's package manager",
     "sshd": "install openssh-server with the system's package manager",
     "ssh": "install openssh-client with the system's package manager",

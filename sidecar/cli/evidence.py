@@ -106,12 +106,13 @@ def export(
         lean=lean,
     )  # fmt: skip
     size = max(1, sum(each.size for each in sources))
+    notes: list[str] = []
     with (
         _new(out) as file,
-        progress(3 * size, "exporting", quiet=False) as told,
+        progress(4 * size, "exporting", quiet=False) as told,
         verify_workers.started(verify_workers.suitable(size)) as workers,
     ):
-        case, report, notes = write_bundle(order, sources, file, told or (lambda _: None), workers)
+        case, report = write_bundle(order, sources, file, told or (lambda _: None), workers, notes.append)
     print_report(report)
     click.echo("Stated in the bundle as not proved:")
     for each in case.statements:

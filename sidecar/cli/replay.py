@@ -6,12 +6,14 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import click
 
 from sidecar.chain.stream import records
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.sealed import openings_for, put_back
 from sidecar.cli.sources import Read, case_of, streams, with_progress
 from sidecar.cli.times import TIME
 from sidecar.cli.words import plain
@@ -27,9 +29,15 @@ _SHOWN = 160  # characters of a value
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--from", "start", type=TIME, help="Recorded at this time or later.")
 @click.option("--to", "end", type=TIME, help="Recorded before this time.")
+@click.option(
+    "--openings", "opening", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Openings of personal fields; those of an evidence bundle are used by themselves.",
+)  # fmt: skip
 @click.option("--agent", metavar="ID", help="Only decisions for this agent.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def replay(path: Path, start: int | None, end: int | None, agent: str | None, as_json: bool) -> None:
+def replay(
+    path: Path, start: int | None, end: int | None, opening: Path | None, agent: str | None, as_json: bool
+) -> None:
     """Re-run recorded decisions by the policy that made them, and list what comes out otherwise.
 
     PATH is a ledger directory, a segment file or an evidence bundle. Compared are effect, reasons, obligations,
@@ -48,7 +56,9 @@ def replay(path: Path, start: int | None, end: int | None, agent: str | None, as
     logging.getLogger("sidecar.opa").setLevel(logging.ERROR)
     case = case_of(path)
     others = case is not None and case.agents is not None  # what is withheld is not theirs, or verify says so
-    run = Replay(policy_inputs, find_opa, Range(start, end, agent), others_withheld=others)
+    restore = partial(put_back, openings=openings_for(path, opening))
+    within = Range(start, end, agent)
+    run = Replay(policy_inputs, find_opa, within, others_withheld=others, restore=restore)
     tell: Callable[[Found], None] = _Object() if as_json else _lines
     for stream in streams(path):
         with stream.open() as read, with_progress(path, read, "re-running", quiet=as_json) as counted:

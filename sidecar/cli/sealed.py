@@ -12,9 +12,11 @@ from sidecar.chain import personal, pointer
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.personal import Personal
 from sidecar.cli.reading import entries_of
+from sidecar.cli.sources import file_of
 from sidecar.config import read_file
 from sidecar.errors import Malformed, ProofRejected, UsageError
-from sidecar.verify import Openings, parse_openings
+from sidecar.verify import MAX_OPENINGS, Openings, parse_openings
+from sidecar.verify.bundle_files import OPENINGS
 
 Read = Callable[[int], bytes]
 
@@ -61,6 +63,14 @@ def put_back(header: Header, payload: dict[str, Any], openings: Openings | None)
     personal.put_back(header.type, payload, said, parts)
     payloads.hold(header.type, payload)
     return None
+
+
+def openings_for(path: Path, file: Path | None) -> Openings | None:
+    """Those in a file, else those that an evidence bundle carries. Raises UsageError or Malformed."""
+    if file is not None:
+        return read_openings(file)
+    carried = file_of(path, OPENINGS, MAX_OPENINGS)
+    return None if carried is None else parse_openings(carried)
 
 
 def read_openings(file: Path) -> Openings:

@@ -58,14 +58,24 @@ def is_bundle(path: Path) -> bool:
 
 def case_of(path: Path) -> Case | None:
     """What an evidence bundle says it is; None for anything else. Raises Malformed."""
+    found = file_of(path, CASE, MAX_CASE_FILE)
+    return None if found is None else parse_case(found)
+
+
+def file_of(path: Path, name: str, most: int) -> bytes | None:
+    """A file of an evidence bundle, of at most so many bytes; None where there is no such file, or no bundle.
+
+    Raises:
+        Malformed: no proper bundle, or a longer file.
+    """
     if not is_bundle(path):
         return None
     with _file(path) as file:
         source = FileSource(file)
-        member = directory(source).get(CASE)
-        if member is None or member.size > MAX_CASE_FILE:
-            raise Malformed(f"{path} has no {CASE}, or too long a one")
-        return parse_case(Content(source, member).read(member.size + 1))
+        member = directory(source).get(name)
+        if member is not None and member.size > most:
+            raise Malformed(f"{path}: {name} is longer than {most} bytes")
+        return None if member is None else Content(source, member).read(member.size + 1)
 
 
 @contextlib.contextmanager

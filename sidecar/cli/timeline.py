@@ -5,12 +5,14 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import click
 
 from sidecar.chain.stream import records
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.sealed import openings_for, put_back
 from sidecar.cli.sources import streams, with_progress
 from sidecar.cli.times import TIME
 from sidecar.errors import UsageError
@@ -22,6 +24,10 @@ _WIDEST = 110
 
 @click.command("timeline")
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
+@click.option(
+    "--openings", "opening", type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Openings of personal fields; those of an evidence bundle are used by themselves.",
+)  # fmt: skip
 @click.option("--agent", metavar="ID", required=True, help="Whose attempts.")
 @click.option("--from", "start", type=TIME, help="Recorded at this time or later.")
 @click.option("--to", "end", type=TIME, help="Recorded before this time.")
@@ -30,7 +36,9 @@ _WIDEST = 110
     help="For a terminal, a program, a spreadsheet or a browser.",
 )  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), help="Write it to a new file.")
-def command(path: Path, agent: str, start: int | None, end: int | None, form: str, out: Path | None) -> None:
+def command(
+    path: Path, opening: Path | None, agent: str, start: int | None, end: int | None, form: str, out: Path | None
+) -> None:
     """Tell what an agent attempted in a window, and what came of it.
 
     PATH is a ledger directory, a segment file or an evidence bundle. For each attempt: which policy judged it and
@@ -44,10 +52,11 @@ def command(path: Path, agent: str, start: int | None, end: int | None, form: st
     """
     if start is not None and end is not None and start >= end:
         raise UsageError("--from is not before --to")
+    restore = partial(put_back, openings=openings_for(path, opening))
     told = []
     for stream in streams(path):
         with stream.open() as read, with_progress(path, read, "reading", quiet=False) as counted:
-            told.append(timeline(records(counted), Range(start, end, agent)))
+            told.append(timeline(records(counted), Range(start, end, agent), restore=restore))
     if out is None:
         for piece in _pieces(told, form, colours=True):
             click.echo(piece, nl=False)

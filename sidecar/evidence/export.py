@@ -87,10 +87,11 @@ class FileSource:
 
 
 def export(
-    order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = ()
-) -> tuple[Case, BundleReport, list[str]]:
-    """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all three passes.
-    Gives also what whoever exports should be told.
+    order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = (),
+    note: Callable[[str], object] = lambda _: None,
+) -> tuple[Case, BundleReport]:  # fmt: skip
+    """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all passes.
+    ``note`` takes what whoever exports should be told.
 
     Raises:
         UsageError: nothing of the window is there, or it does not fit a bundle.
@@ -106,9 +107,20 @@ def export(
     )  # fmt: skip
     trust = None if order.trust is None else sha256(order.trust).hexdigest()
     members = directory(FileSource(out))  # before documents are written over it
-    made = Made(case, report, FileSource(out), members, making.digests, order.key, trust, order.lean)
+    made = Made(
+        case,
+        report,
+        FileSource(out, told),
+        members,
+        making.digests,
+        order.key,
+        trust,
+        order.lean,
+        order.evidence.check_timestamp,
+        note,
+    )
     making.documents(made)
-    return case, report, made.notes
+    return case, report
 
 
 class _Making:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
+from sidecar.chain.timestamp import Timestamp
 from sidecar.evidence.certificate import ExporterKey
 from sidecar.verify import Source
 from sidecar.verify.bundle_report import BundleReport
@@ -20,7 +21,7 @@ class Made:
     """The case, the verdict on it (by the exporter's own trust file, if one was given: ``trust`` is its SHA-256 in
     hex), its bytes and members, the digests of the files that are in it by now, and the key that certificates are
     signed with, if any. ``lean``: without events and entries.
-    ``notes``: what whoever exports should be told."""
+    ``check_timestamp``: as the verdict used it. ``note`` takes what whoever exports should be told."""
 
     case: Case
     report: BundleReport
@@ -30,4 +31,5 @@ class Made:
     key: ExporterKey | None = None
     trust: str | None = None
     lean: bool = False
-    notes: list[str] = field(default_factory=list)
+    check_timestamp: Callable[[Timestamp], int] | None = None
+    note: Callable[[str], object] = lambda _: None

@@ -168,7 +168,7 @@ def _decision(payload: Payload) -> tuple[Event, Payload]:
     more = {
         "enforced": payload["enforced"],
         "proof": payload["agent"]["proof"],
-        "reasons": payload["reasons"],
+        "reasons": [{"code": each["code"], "message": each["message"]} for each in payload["reasons"]],
         "obligations": [_json(each) for each in payload["obligations"]],
         "alternatives": [_json(each) for each in payload["alternatives"]],
         "on_behalf_of": [giver["id"] for giver in payload["delegators"]],

@@ -1,12 +1,15 @@
-"""Which decisions are asked for: of a window, of an agent."""
+"""Which decisions are asked for, of a window, of an agent; and what may be put back in them."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from sidecar.chain.entry import Header
+
+Restore = Callable[[Header, dict[str, Any]], object]
+"""Puts values of an entry's payload back in place. Raises Malformed for an opening that is not the entry's."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,11 @@
-"""What receipts beside a chain say that others hold of it: logs, witnesses, timestamps. Taken apart, not verified."""
+"""What receipts beside a chain say that others hold of it: logs, witnesses, timestamps.
+
+Taken apart, not verified, but for the time of a timestamp: that is told only where ``check`` vouches for it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,8 +13,9 @@ from sidecar.chain import note, tlog_proof
 from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.logged import Logged
 from sidecar.chain.rollcall import RollCall
+from sidecar.chain.timestamp import Timestamp
 from sidecar.chain.tlog_proof import TlogProof
-from sidecar.errors import Malformed
+from sidecar.errors import AnchorRefused, Malformed
 
 from . import rows
 
@@ -28,23 +32,33 @@ class _Log:
 
 @dataclass(slots=True)
 class Received:
-    """Takes the files of `receipts/`."""
+    """Takes the files of `receipts/`. ``check``: as `Evidence.check_timestamp`, POSIX seconds."""
 
+    check: Callable[[Timestamp], int] | None = None
     logs: dict[str, _Log] = field(default_factory=dict)
-    timestamps: int = 0
-    unreadable: int = 0
+    stamps: list[dict[str, Any]] = field(default_factory=list)
 
     def take(self, files: Iterable[bytes]) -> Received:
-        """All of them; one that is none of the log's is counted and passed over."""
+        """All of them; one that is none of the log's is passed over, as `verify` reports it."""
         for data in files:
             try:
                 if data.startswith(b"{"):
-                    self.timestamps += 1
+                    self._stamp(Timestamp.parse(data))
                 elif data.startswith(tlog_proof.KIND.encode()):
                     self._proof(TlogProof.parse(data))
             except Malformed:
-                self.unreadable += 1
+                continue
         return self
+
+    def _stamp(self, stamp: Timestamp) -> None:
+        checkpoint = Checkpoint.parse(stamp.checkpoint)
+        time = None
+        if self.check is not None:
+            try:
+                time = rows.at(self.check(stamp) * 1_000_000_000)
+            except AnchorRefused:
+                time = None
+        self.stamps.append({"log": checkpoint.origin, "size": checkpoint.size, "time": time})
 
     def _proof(self, proof: TlogProof) -> None:
         signed = note.parse(proof.checkpoint)
@@ -73,4 +87,4 @@ class Received:
             }
             for origin, log in sorted(self.logs.items())
         ]
-        return {"received": received, "timestamped": self.timestamps}
+        return {"received": received, "timestamped": self.stamps}

@@ -35,13 +35,14 @@ from .compare import (
     differing,
     undecided,
 )
-from .range import Range
+from .range import Range, Restore
 from .rows import sealed
 
 _SECONDS: Final = 10.0  # for one evaluation
 _AT_ONCE: Final = 16
 _TOGETHER: Final = 256  # decisions held in memory
 _TOGETHER_BYTES: Final = 32 << 20  # of their payloads
+_MOST_KEPT: Final = 4 << 30  # bytes of bundles
 _ENGINES: Final = 3  # that are kept running
 
 Inputs = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
@@ -131,7 +132,8 @@ class _Recorded:
 
 class Replay:
     """One re-run. ``inputs`` rebuilds what the policy saw; ``program`` finds the `opa` program when it is needed;
-    ``others_withheld``: the streams are of certain agents, and what they withhold is not asked for."""
+    ``others_withheld``: the streams are of certain agents, and what they withhold is not asked for; ``restore`` puts
+    sealed personal values back where it can."""
 
     def __init__(
         self,
@@ -140,8 +142,10 @@ class Replay:
         within: Range | None = None,
         *,
         others_withheld: bool = False,
+        restore: Restore = lambda _, __: None,
     ) -> None:
         self._inputs, self._program, self._range = inputs, program, within or Range()
+        self._restore = restore
         self._impure: dict[str, tuple[str, ...]] = {}  # by the bundle's digest
         self.tally = Tally(others_withheld=others_withheld)
 
@@ -181,6 +185,7 @@ class Replay:
             return
         try:
             header, payload = entry(body)
+            self._restore(header, payload)
         except Malformed:
             self.tally.unreadable += 1
             return
@@ -315,10 +320,13 @@ class _Engines:
         self._program, self._place, self._stack = program, place, stack
         self._running: OrderedDict[_Policy, tuple[Engine, contextlib.AsyncExitStack]] = OrderedDict()
         self._useless: dict[_Policy, str] = {}
+        self._kept = 0
 
     def keep(self, bundle: bytes) -> None:
-        """An attachment of the stream."""
-        (self._place / hashlib.sha256(bundle).hexdigest()).write_bytes(bundle)
+        """An attachment of the stream; beyond `_MOST_KEPT` bytes in all they are passed over, and so not here."""
+        self._kept += len(bundle)
+        if self._kept <= _MOST_KEPT:
+            (self._place / hashlib.sha256(bundle).hexdigest()).write_bytes(bundle)
 
     async def get(self, policy: _Policy) -> Engine:
         """The engine that decides by this policy. Raises PolicyLoadError or UsageError, each time anew."""

@@ -23,6 +23,7 @@ _AGENTS: Final = 30
 _EXTRACT: Final = 60
 _FILES: Final = 200
 _EPOCHS: Final = 10
+_CHAINS: Final = 50
 
 _MEANS: Final = {
     "OK": "every check holds, and a log that was pinned says where the chains end.",
@@ -68,7 +69,8 @@ def told(parts: Parts) -> dict[str, Any]:
         "chains": [_chain(each, parts.abstracts) for each in case.claims],
         **_method(parts),
         "certificate": _certificate(parts),
-        "custody": [_custody(each) for each in parts.custody],
+        "custody": [_custody(each) for each in parts.custody[:_CHAINS]],
+        "custody_note": _more_chains(len(parts.custody)),
         **_figures(parts.abstracts),
         "notable": _notable(parts.abstracts),
         **_extract(parts.timelines),
@@ -213,8 +215,19 @@ def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
             told.append(["Cosigned by", ", ".join(log["cosigned_by"])])
     if not chain["received"]:
         told.append(["Received by", "nobody: there is no receipt of a log"])
-    told.append(["Timestamped", _count(chain["timestamped"], "timestamp file")])
+    told += [["Timestamped", _stamp(each)] for each in chain["timestamped"][:_EPOCHS]]
+    if not chain["timestamped"]:
+        told.append(["Timestamped", "no: there is no timestamp of a checkpoint"])
     return {"title": f"Chain {chain['chain'][:16]}…", "rows": told}
+
+
+def _more_chains(count: int) -> str:
+    return f"Of {count:,} chains the first {_CHAINS} are told here; the certificate has all." if count > _CHAINS else ""
+
+
+def _stamp(each: Mapping[str, Any]) -> str:
+    when = f"at {each['time'][:19]}Z" if each["time"] else "at a time that was not checked: no root of its authority"
+    return f"checkpoint of {each['log']} at size {each['size']:,}, {when}"
 
 
 def _figures(abstracts: Sequence[Abstract]) -> dict[str, Any]:

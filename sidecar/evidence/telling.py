@@ -60,7 +60,7 @@ def tell(made: Made) -> Iterator[tuple[str, Pieces]]:
     try:
         yield "report.pdf", report(report_told(parts), made.case.exported)
     except UsageError as error:
-        made.notes.append(f"report.pdf was left out: {error}")
+        made.note(f"report.pdf was left out: {error}")
 
 
 def _one_or_all(told: list[Timeline]) -> dict[str, Any]:
@@ -119,7 +119,9 @@ class _Telling:
         for claim, abstract in zip(self._made.case.claims, self.abstracts, strict=True):
             place = f"data/chains/{abstract.chain}/receipts/"
             files = (self._content(m).read(m.size) for name, m in self._members.items() if name.startswith(place))
-            told.append({**claim.to_json(), **abstract.custody(), **Received().take(files).to_json()})
+            told.append(
+                {**claim.to_json(), **abstract.custody(), **Received(self._made.check_timestamp).take(files).to_json()}
+            )
         return told
 
     def predicate(self, custody: list[dict[str, Any]]) -> dict[str, Any]:

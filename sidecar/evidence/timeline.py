@@ -17,8 +17,8 @@ from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, UsageError
 
-from . import rows
-from .range import Range
+from . import gaps, rows
+from .range import Range, Restore
 
 MAX_ROWS: Final = 100_000
 _MAX_BYTES: Final = 512 << 20  # of the payloads behind the rows
@@ -69,9 +69,15 @@ class Timeline:
         }
 
 
-def timeline(stream: Iterable[tuple[Kind, bytes]], within: Range, *, most: int = MAX_ROWS) -> Timeline:
-    """The account of a stream. Raises UsageError where more than ``most`` entries belong in it."""
-    account = _Account(within, most)
+def timeline(
+    stream: Iterable[tuple[Kind, bytes]], within: Range, *, most: int = MAX_ROWS, restore: Restore = lambda _, __: None
+) -> Timeline:
+    """The account of a stream. ``restore`` puts sealed personal values back where it can.
+
+    Raises:
+        UsageError: more than ``most`` entries belong in it.
+    """
+    account = _Account(within, most, restore)
     account.take(stream)
     return account.told()
 
@@ -84,8 +90,8 @@ def timelines(told: Sequence[Timeline]) -> dict[str, Any]:
 
 
 class _Account:
-    def __init__(self, within: Range, most: int) -> None:
-        self._range, self._most = within, most
+    def __init__(self, within: Range, most: int, restore: Restore) -> None:
+        self._range, self._most, self._restore = within, most, restore
         self._rows: list[Row] = []
         self._held = self._bytes = 0
         self._decisions: dict[int, Row] = {}
@@ -117,6 +123,7 @@ class _Account:
         self._entries += 1
         try:
             header, payload = entry(body)
+            self._restore(header, payload)
         except Malformed as error:
             self._unreadable(body, str(error))
             return
@@ -141,9 +148,9 @@ class _Account:
         before = self._rows[-1] if self._rows else None
         if before is not None and before.kind == "withheld" and before.about["through"] == header.seq - 1:
             before.about["through"] = header.seq
-            before.said = _withheld(before.seq, header.seq)
+            before.said = gaps.withheld(before.seq, header.seq)
         else:
-            said = _withheld(header.seq, header.seq)
+            said = gaps.withheld(header.seq, header.seq)
             self._gap("withheld", header, said, about={"through": header.seq})
 
     def _unreadable(self, body: bytes, why: str) -> None:
@@ -327,9 +334,9 @@ class _Account:
         if last is not None:
             until = f"entry {last.seq} at {rows.at(last.wall_ns)[:23]}Z"
             for row in self._decisions.values():
-                row.about["gaps"] = _gaps(row.about, last.wall_ns, until)
+                row.about["gaps"] = gaps.of_decision(row.about, last.wall_ns, until)
                 row.gap = bool(row.about["gaps"])
-                row.said = _said(row.about)
+                row.said = gaps.said(row.about)
             if last.type is not EntryType.CLOSE and (end is None or end > last.wall_ns):
                 said = f"what is read ends with {until}, without a CLOSE: what came after it is not here"
                 self._gap("outside", last, said)
@@ -350,45 +357,3 @@ class _Account:
             "allowed": self._allowed,
             "verified": False,
         }
-
-
-def _withheld(first: int, last: int) -> str:
-    which = f"entry {first}" if first == last else f"entries {first} to {last}"
-    return f"what {which} said is not here: pruned, or withheld as another agent's; sidecar verify says which"
-
-
-def _said(about: Mapping[str, Any]) -> str:
-    target = f"{about['resource']['type']}:{about['resource']['id']}"
-    because = "; ".join(reason["message"] for reason in about["reasons"]) or "no reason given"
-    return f"{about['effect']} {about['action']} {target}: {because}"
-
-
-def _gaps(about: Mapping[str, Any], now: int, until: str) -> list[str]:
-    """What is not whole about a decision, by the end of what was read."""
-    found = []
-    outcomes = about["outcomes"]
-    if about["cause"] != "policy":
-        found.append(f"denied for want of a decision ({about['cause']})")
-    if about["effect"] == rows.ALLOWED and not outcomes:
-        found.append(f"allowed, and no outcome is recorded up to {until}")
-    if about["effect"] != rows.ALLOWED and outcomes:
-        shadow = "in shadow enforcement" if not about["enforced"] else "though it was not allowed"
-        found.append(f"an outcome is recorded {shadow}")
-    if len(outcomes) > 1:
-        found.append(f"{len(outcomes)} outcomes are recorded")
-    if any(each["changed_arguments"] for each in outcomes):
-        found.append("what was acted on is not what was decided on: the arguments differ")
-    if about["waits_for"] is not None:
-        found += _waiting(about, now)
-    if about["policy"]["entry"] is None:
-        found.append("the entry that put its policy in force is not here")
-    return found
-
-
-def _waiting(about: Mapping[str, Any], now: int) -> list[str]:
-    if about["asked_again"] or any(each["verdict"] == "reject" for each in about["approvals"]):
-        return []
-    wanted, given = about["waits_for"]["count"], len(about["approvals"])
-    expires = about["waits_for"]["expires"]
-    ended = "it has expired" if expires <= rows.at(now) else f"it waits until {expires[:19]}Z"
-    return [f"{given} of {wanted} approvals were given and it was not asked again; {ended}"]

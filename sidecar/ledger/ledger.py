@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import os
 import threading
@@ -14,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
-from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
@@ -29,21 +27,23 @@ from sidecar.errors import (
     SidecarError,
     WrongState,
 )
-from sidecar.ledger.batch import Batch, NoteKind
+from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.clock import Clock
-from sidecar.ledger.directory import Lock, load_identity
+from sidecar.ledger.directory import Lock
 from sidecar.ledger.draft import Draft, Recorded, prepare
-from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.epoch import Entropy, WrapSeed
 from sidecar.ledger.given import Confirm, Entry, OpenStore, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
+from sidecar.ledger.look import refuse_absent
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
-from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.sealing import Sealing, sealed
-from sidecar.ledger.shipping import Book, Left
-from sidecar.ledger.store import LmdbStore, refuse_absent
+from sidecar.ledger.shipping import Book, Left, first_of
+from sidecar.ledger.starting import start
+from sidecar.ledger.store import LmdbStore
+from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 
@@ -85,7 +85,7 @@ class Ledger:
         try:
             store = open_store(directory, options.max_bytes)
             try:
-                started = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit, confirm)
+                started = start(directory, store, wrap, options, clock, entropy, on_failure, on_commit, confirm)
             except BaseException:
                 store.close()
                 raise
@@ -152,6 +152,9 @@ class Ledger:
     def _body(self, seq: int) -> bytes:
         body = self._store.entry(seq)
         if body is None:
+            kept = self._store.kept()
+            if kept is not None and seq < kept.seq:
+                raise Gone(f"seq: entry {seq} is no longer kept here; the collector has it")
             raise _absent(seq)
         return body
 
@@ -240,13 +243,20 @@ class Ledger:
         """As :meth:`find`. Raises NotFound where there is none."""
         seq = self.find(decision_id)
         if seq is None:
-            raise NotFound("decision_id: no such decision in this ledger")
+            kept = self._store.kept()
+            older = (
+                "" if kept is None else f"; entries before {kept.seq} are no longer kept here, the collector has them"
+            )
+            raise NotFound(f"decision_id: no such decision in this ledger{older}")
         return seq
 
     def holds(self, seq: int, leaf_hash: bytes) -> bool:
-        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none."""
+        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none, Gone for one that
+        is not kept here any more."""
         try:
             return self._tagged(seq)[1] == leaf_hash
+        except Gone:
+            raise
         except NotFound:
             return False
 
@@ -303,7 +313,12 @@ class Ledger:
 
     def book(self) -> Book:
         """What is shipped of it."""
-        return Book(self._store, self.position)
+
+        def opened() -> int:
+            return first_of(self._store, self.position().segment)
+
+        trimmer = Trimmer(self._store, self._options.keep, opened, lambda: self._clock.now().wall_ns)
+        return Book(self._store, self.position, trimmer)
 
     def end(self) -> None:
         """Write what waits, CLOSE and the last seal. What is there can still be read, up to :meth:`close`."""
@@ -364,36 +379,3 @@ def _absent(seq: int) -> NotFound:
 
 def _misled() -> LedgerDamaged:
     return LedgerDamaged("the index of references names an entry that refers to another; run `sidecar verify`")
-
-
-def _start(
-    directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
-    on_failure: Callable[[LedgerError], None], on_commit: OnCommit, confirm: Confirm,
-) -> tuple[Writer, Room, Memory, Grants, Left]:  # fmt: skip
-    chain = read_chain(store)
-    identity = load_identity(directory, chain.identity)
-    left = Left(chain, identity, store)
-    word = confirm(left)
-    loss = word if isinstance(word, Grant) else None
-    room, memory = Room(directory, store, options), Memory(identity)
-    if room.left() < 0:
-        raise room.refusal()
-    now = clock.now()
-    ended = find_end(store, chain, identity, now.wall_ns)
-    start = dataclasses.replace(
-        ended.start, software=options.software, development=options.development, config=options.config,
-        unconfirmed=word is False, accepted_loss=None if loss is None else loss.hash,
-    )  # fmt: skip
-    batch = Batch()
-    if loss is not None:
-        batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
-    if ended.crashed:
-        batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
-    epoch, last = begin(chain, start, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)
-    head = epoch.open.head(last)
-    batch.note(start.segment, NoteKind.HEAD, head)
-    store.commit(batch)
-    position = Position(chain.chain_id, start.epoch, epoch.open.next_seq, start.segment, head, ended.seal)
-    writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
-    writer.start()
-    return writer, room, memory, Grants(chain.chain_id, identity), left

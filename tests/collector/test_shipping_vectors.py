@@ -163,6 +163,9 @@ class Book:
     def notes(self, segment: int) -> list[bytes]:
         return []
 
+    def size(self, first: int, after: int) -> int:
+        return 0
+
     def first(self, segment: int) -> int:
         return 0
 

@@ -21,12 +21,17 @@ from securesystemslib.signer import SSlibKey
 
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
+from sidecar.chain.payload import policy_time
+from sidecar.chain.timestamp import Timestamp
+from sidecar.errors import AnchorRefused
+from sidecar.evidence.received import Received
 from sidecar.evidence.report import shown
 from tests.evidence.bundled import KEY, exported
 from tests.evidence.day import AGENT, Day, day
 from tests.evidence.test_timeline import HOSTILE
 from tests.evidence.verapdf import verapdf
 from tests.needs import needs_program
+from tests.notary import TIME, Notary, standing
 from tests.program import environment, sidecar
 from tests.scribe import Scribe, story
 
@@ -105,8 +110,33 @@ def test_the_certificate_says_who_produced_sealed_and_judged(files: dict[str, by
     assert chain["identity"] == whole.s.identity.public_key().public_bytes_raw().hex()
     assert [each["epoch"] for each in chain["produced"]] == [0, 1]
     assert (chain["sealed"]["segments"], chain["sealed"]["crashed"]) == (1, [0])
-    assert (chain["received"], chain["timestamped"], len(chain["custodians"])) == ([], 0, 1)
+    assert (chain["received"], chain["timestamped"], len(chain["custodians"])) == ([], [], 1)
     assert said["exported"]["key"] == json.loads(files["certificate.dsse.json"])["signatures"][0]["keyid"]
+
+
+def test_receipts_say_who_received_and_a_time_only_if_it_was_checked() -> None:
+    s = with_secrets()
+    log = Notary(witnesses=2)
+    log.take(s)
+    roll = log.call_roll(standing(s))
+    checkpoint = "log.example.org\n7\n" + b64encode(b"r" * 32).decode() + "\n"
+    files = [
+        log.of_seal(s, 0),
+        log.answer(roll, s.chain_id),
+        Timestamp(checkpoint, 5, b"x").encode(),
+        b"{}",
+        b"neither",
+    ]
+
+    def refuse(stamp: Timestamp) -> int:
+        raise AnchorRefused("no root")
+
+    for check, time in ((None, None), (refuse, None), (lambda stamp: 86_400, "1970-01-02T00:00:00.000000000Z")):
+        told = Received(check).take(files).to_json()
+        assert told["timestamped"] == [{"log": "log.example.org", "size": 7, "time": time}]
+    [received] = told["received"]
+    assert (received["log"], received["receipts"], received["size"]) == (log.origin, 2, len(log.entries))
+    assert len(received["cosigned_by"]) == 2 and received["roll_call"] == policy_time(TIME * 10**9)
 
 
 def test_the_same_things_give_the_same_bytes(files: dict[str, bytes], whole: Day) -> None:
@@ -188,6 +218,9 @@ def test_hostile_words_are_words_in_the_report(tmp_path: Path) -> None:
     ):
         assert word in read, word
     assert "x" * 5_000 not in read
+    cells = [cell for row in csv.reader(io.StringIO(files["entries.csv"].decode(), newline="")) for cell in row]
+    assert not [cell for cell in cells if cell.lstrip(' "').startswith(("=", "+", "-", "@", "\uff1d"))]
+    assert all(cell.isprintable() or "\xa0" in cell for cell in cells) and "'@SUM(1)" in cells
 
 
 def test_every_character_that_is_shown_can_be_set(tmp_path: Path) -> None:

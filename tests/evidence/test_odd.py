@@ -19,6 +19,7 @@ from sidecar.evidence.ocsf import Events
 from sidecar.evidence.recorded import recorded
 from tests.evidence.bundled import exported
 from tests.evidence.day import AGENT, day
+from tests.evidence.test_documents import fingerprints
 from tests.scribe import SOAK, START, Scribe
 
 LAST = "9999999999999999999"
@@ -39,7 +40,9 @@ def forms(stream: bytes, agent: str | None = None) -> None:
     try:
         for entry in recorded(read()):
             abstract.take(entry)
-            assert events.line(entry) and record(entry)
+            line = events.line(entry)
+            said, due = fingerprints(line.rstrip())
+            assert said == due and record(entry)
         for kind, body in read():
             abstract.record(kind, body)
     except Malformed:
@@ -62,7 +65,8 @@ def odd() -> Scribe:
         "resource": {"type": "", "id": ""},
     }
     value |= {
-        "time": ODD_TIME, "delegators": [giver], "alternatives": [{"effect": "DENY", "reasons": []}] * 2, "reasons": [],
+        "time": ODD_TIME, "delegators": [giver], "alternatives": [{"effect": "DENY", "reasons": []}] * 2,
+        "reasons": [{"code": "c", "message": "m", "é": 1.5, "\u20ac": [1e300]}],
         "terms": {"count": 2**40, "roles": [], "expires": ODD_TIME}, "permit": {"not_after": "-" + LAST},
         "obligations": [{"kind": "", "parameters": {"n": 1e308, "": [None]}}], "impure_builtins": [""],
     }  # fmt: skip

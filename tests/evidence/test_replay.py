@@ -15,7 +15,8 @@ from sidecar.chain.stream import Kind, records
 from sidecar.decide import policy_inputs
 from sidecar.evidence import Found, Range, Replay, Tally
 from sidecar.evidence.compare import same
-from sidecar.policy import GateSettings, find_opa
+from sidecar.policy import GateSettings, OpaProgram, find_opa
+from sidecar.policy.bundle import pack
 from sidecar.policy.gate import build_files
 from tests.evidence.bundled import bundle
 from tests.evidence.recorded import Payload, by, changed, decisions_of, digest, recorded_ledger, rewritten
@@ -24,6 +25,10 @@ from tests.program import sidecar
 from tests.scribe import START, Scribe
 
 STARTER_POLICY = Path(__file__).parents[2] / "rego"
+RULES = """package agents
+
+decision := {"effect": "DENY", "reasons": [{"code": "no", "message": "no"}]}
+"""
 IMPURE = """package agents
 
 default decision := {"effect": "DENY", "reasons": [{"code": "no", "message": "no"}]}
@@ -252,13 +257,21 @@ def test_opa_decided_and_opa_is_asked_again(tmp_path: Path) -> None:
     assert (done.returncode, found["matched"], found["options_compared"]) == (0, 3, 4), done.stdout
     decisions = decisions_of(ledger)
     assert decisions[0]["policy"]["engine"] == "opa"
-    hidden = asyncio.run(
-        build_files(find_opa(needs_program("opa")), {"p.rego": IMPURE.encode()}, impure_allowed())
-    ).packed
+    program = find_opa(needs_program("opa"))
+    hidden = asyncio.run(build_files(program, {"p.rego": IMPURE.encode()}, impure_allowed())).packed
     file = tmp_path / "segment"
     file.write_bytes(rewritten([by(decisions[0], bundle_digest=digest(hidden))], bundle=hidden).stream())
     done = sidecar("replay", file)  # though no entry says so
     assert done.returncode == 3 and "not re-run: the policy uses time.now_ns" in done.stdout, done.stdout
+    for manifest in (b"[1]", b'{"roots": 7}', b"no JSON"):
+        odd = pack({"p.rego": RULES.encode(), ".manifest": manifest})
+        found = asyncio.run(rerun_by(program, by(decisions[0], bundle_digest=digest(odd)), odd))
+        assert [f.kind for f in found] == ["not re-run"], (manifest, found)
+
+
+async def rerun_by(program: OpaProgram, decision: Payload, packed: bytes) -> list[Found]:
+    replay = Replay(policy_inputs, lambda: program)
+    return [f async for f in replay.run(records(BytesIO(rewritten([decision], bundle=packed).stream()).read))]
 
 
 def impure_allowed() -> GateSettings:

@@ -4,7 +4,7 @@ import { core } from "../conformance/verify_html.mjs";
 
 const it = await core(
   "Sha256, sha256, hmac, sha512, inflate, INFLATED, parseObject, ed25519, ed25519Here, p256, p256Here, publicKey, parseStatement, parseDelegation, " +
-  "parseGrant, messageDigest, verifyStream, verifyBundle, reportJson, parseTrust, parseDisclosure, VERDICTS, IN_BROWSER, sprintf, RegoReader, inputsOf, " +
+  "parseGrant, messageDigest, verifyStream, verifyBundle, reportJson, parseTrust, parseDisclosure, parseOpenings, VERDICTS, IN_BROWSER, sprintf, RegoReader, inputsOf, " +
   "inputJson, WasmPolicy, tarFiles, gunzip, rerunDecision, shown, expected, parsePermit, signer, DECISION, OUTCOME, APPROVAL",
 );
 const bytes = (text) => new Uint8Array(Buffer.from(text, "hex"));
@@ -41,8 +41,8 @@ const ANSWERS = {
   },
   key: ({ spki }) => it.publicKey(bytes(spki)).id,
   webcrypto: async () => { await it.ed25519(new Uint8Array(32), new Uint8Array(64), new Uint8Array(0)); return it.IN_BROWSER.Ed25519; },
-  stream: async ({ path, receipts = [], disclosure = null, trust = null }) => first(await it.verifyStream(memory(file(path)), {
-    trust: trust && it.parseTrust(Buffer.from(trust)), disclosure: disclosure && it.parseDisclosure(Buffer.from(disclosure)), receipts: receipts.map((r) => new Uint8Array(Buffer.from(r))),
+  stream: async ({ path, receipts = [], disclosure = null, openings = null, trust = null }) => first(await it.verifyStream(memory(file(path)), {
+    trust: trust && it.parseTrust(Buffer.from(trust)), disclosure: disclosure && it.parseDisclosure(Buffer.from(disclosure)), openings: openings && it.parseOpenings(Buffer.from(openings)), receipts: receipts.map((r) => new Uint8Array(Buffer.from(r))),
   })),
   bundle: async ({ path, trust }) => first(await it.verifyBundle(memory(file(path)), { trust: trust && it.parseTrust(file(trust)) })),
   sprintf: ({ values }) => it.sprintf(...new it.RegoReader(values).value()),

@@ -20,6 +20,7 @@ from tests import outside
 from tests.page.core import REFUSED, answers
 
 _RANDOM = random.Random(7)
+_ORDER_8 = bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa")  # a point of that order
 
 
 def _bytes(size: int) -> bytes:
@@ -27,7 +28,7 @@ def _bytes(size: int) -> bytes:
 
 
 def test_hashes() -> None:
-    texts = [_bytes(n) for n in (*range(0, 130), 1_000, 4_096, 70_001)]
+    texts = [_bytes(n) for n in (*range(130), 1_000, 4_096, 70_001)]
     keys = [_bytes(n) for n in (0, 1, 32, 63, 64, 65, 200)]
     cuts = [[], [1], [63, 1], [64], [5, 70, 1]]
     asked = [{"ask": "sha256", "data": t.hex(), "pieces": cuts[n % 5]} for n, t in enumerate(texts)]
@@ -63,7 +64,7 @@ def test_inflating_as_zlib_does() -> None:
 
 
 def test_inflating_damage_as_zlib_does() -> None:
-    """Flipped bits, cut ends, more after the end, one byte too many: refused where zlib refuses, else the same bytes."""
+    """Flipped bits, cut ends, more after the end, too much: refused where zlib refuses, else the same bytes."""
     plain = b"".join(_RANDOM.choices([b"one ", b"two ", b"three", b"\xff\0"], k=120)) + _bytes(60)
     cases: list[bytes] = []
     for way in ((1, 15, 0), (6, 15, 4), (9, 12, 0), (0, 15, 0)):
@@ -99,14 +100,65 @@ class _Refused:
 
 
 _TEXTS = [
-    b'{"a":1}', b' { "a" : [ ] } ', b'{"a":1,"a":2}', b'{"a":1,"\\u0061":2}', b'{"a":01}', b'{"a":1.0}', b'{"a":-0}', b'{"a":1e400}', b'{"a":1e-400}',
-    b'{"a":9007199254740991}', b'{"a":9007199254740992}', b'{"a":-9007199254740992}', b'{"a":12345678901234567890}', b'{"a":1e3}', b'{"a":NaN}', b'{"a":Infinity}',
-    b'{"a":"\\ud800"}', b'{"a":"\\ud83d\\ude00"}', b'{"a":"\\ude00\\ud83d"}', b'{"a":"\xed\xa0\x80"}', b'{"a":"\xef\xbf\xbf"}', b'{"a":"\\uffff"}', b'{"a":"\xef\xb7\x90"}',
-    b'{"a":"\xf0\x9f\xbf\xbe"}', b'{"a":"\\ud83f\\udffe"}', b'{"a":"\xf0\x9f\x98\x80"}', b'{"\xf4\x8f\xbf\xbf":1}', b"\xef\xbb\xbf{}", b'{"a":"\x01"}', b'{"a":"\x7f"}', b'{"a":"\\x"}',
-    b'{"a":1}x', b'{"a":1,}', b'{,}', b'[1]', b'1', b'', b'{"a":tru}', b'{"__proto__":1,"a":{"__proto__":[]}}', b'{"__proto__":1,"__proto__":2}', b'{"a":"\xff"}',
-    b'{"a":' + b"[" * 63 + b"]" * 63 + b"}", b'{"a":' + b"[" * 64 + b"]" * 64 + b"}", b'{"a":"' + b"[{" * 99 + b'"}', b'{"2":1,"1":2}', b"{'a':1}", b'{"a":"\\/"}', b'{"a":+1}', b'{"a":.5}', b'{"a":1.}', b'{"a":0.1}',
-    b'{"a":1E+2}', b'{"a":-}', b'{"a":\x0c1}', b'{"a":"\xc3\xa9"}', b'{"a":"e\xcc\x81"}', b'\xff\xfe{\x00}\x00', b'{"a":"\\u00e9"}',
-]  # fmt: skip
+    b'{"a":1}',
+    b' { "a" : [ ] } ',
+    b'{"a":1,"a":2}',
+    b'{"a":1,"\\u0061":2}',
+    b'{"a":01}',
+    b'{"a":1.0}',
+    b'{"a":-0}',
+    b'{"a":1e400}',
+    b'{"a":1e-400}',
+    b'{"a":9007199254740991}',
+    b'{"a":9007199254740992}',
+    b'{"a":-9007199254740992}',
+    b'{"a":12345678901234567890}',
+    b'{"a":1e3}',
+    b'{"a":NaN}',
+    b'{"a":Infinity}',
+    b'{"a":"\\ud800"}',
+    b'{"a":"\\ud83d\\ude00"}',
+    b'{"a":"\\ude00\\ud83d"}',
+    b'{"a":"\xed\xa0\x80"}',
+    b'{"a":"\xef\xbf\xbf"}',
+    b'{"a":"\\uffff"}',
+    b'{"a":"\xef\xb7\x90"}',
+    b'{"a":"\xf0\x9f\xbf\xbe"}',
+    b'{"a":"\\ud83f\\udffe"}',
+    b'{"a":"\xf0\x9f\x98\x80"}',
+    b'{"\xf4\x8f\xbf\xbf":1}',
+    b"\xef\xbb\xbf{}",
+    b'{"a":"\x01"}',
+    b'{"a":"\x7f"}',
+    b'{"a":"\\x"}',
+    b'{"a":1}x',
+    b'{"a":1,}',
+    b"{,}",
+    b"[1]",
+    b"1",
+    b"",
+    b'{"a":tru}',
+    b'{"__proto__":1,"a":{"__proto__":[]}}',
+    b'{"__proto__":1,"__proto__":2}',
+    b'{"a":"\xff"}',
+    b'{"a":' + b"[" * 63 + b"]" * 63 + b"}",
+    b'{"a":' + b"[" * 64 + b"]" * 64 + b"}",
+    b'{"a":"' + b"[{" * 99 + b'"}',
+    b'{"2":1,"1":2}',
+    b"{'a':1}",
+    b'{"a":"\\/"}',
+    b'{"a":+1}',
+    b'{"a":.5}',
+    b'{"a":1.}',
+    b'{"a":0.1}',
+    b'{"a":1E+2}',
+    b'{"a":-}',
+    b'{"a":\x0c1}',
+    b'{"a":"\xc3\xa9"}',
+    b'{"a":"e\xcc\x81"}',
+    b"\xff\xfe{\x00}\x00",
+    b'{"a":"\\u00e9"}',
+]
 
 
 def test_strict_json_as_the_package_reads_it() -> None:
@@ -173,19 +225,43 @@ def test_keys_of_principals() -> None:
     ).public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo)
     good = [ed + bytes.fromhex("58" + "66" * 31), p256]
     bad = [
-        ed + bytes(32), ed + b"\x01" + bytes(31), ed + b"\xee" + b"\xff" * 30 + b"\x7f", ed + b"\xff" * 32, ed[:-1], p256[:-1],
-        p256[:-1] + bytes((p256[-1] ^ 1,)), ed + bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac03fa"),
-    ]  # fmt: skip
+        ed + bytes(32),
+        ed + b"\x01" + bytes(31),
+        ed + b"\xee" + b"\xff" * 30 + b"\x7f",
+        ed + b"\xff" * 32,
+        ed[:-1],
+        p256[:-1],
+        p256[:-1] + bytes((p256[-1] ^ 1,)),
+        ed + _ORDER_8,
+    ]
     got = answers({"ask": "key", "spki": each.hex()} for each in (*good, *bad))
     assert got[:2] == [hashlib.sha256(each).hexdigest() for each in good]
     assert got[2:] == [_Refused()] * len(bad)
 
 
 _FORMS = [
-    '["%v", [{"b", "a", 2, [1], {"k": null}}]]', '["%s and %d of %x", ["x", 12, 255]]', '["%5d|%-5d|%05d|%05d", [1, 2, 3, -4]]', '["%v %v %v", [1.5, 1000000.0, 0.00001]]',
-    '["%d", ["a"]]', '["%s", [3]]', '["%v", []]', '["plain", [1, "x"]]', '["%.2f %.0f %f %.1f", [1.005, 2.5, 12345.678, -0.25]]', '["%q", ["a\\"b\\u00e9"]]', '["100%%", []]', '["%v", [set()]]', '["%v", [{"a": {"b": [true, null]}}]]',
-    '["%v", [12345678901234567890123]]', '["%.3s|%6s", ["abcdef", "x"]]', '["%*d", [1, 2]]', '["%", []]', '["%+d", [1]]', '["%X", [171]]', '["%v", [1e21]]', '["%g", [-0.5]]',
-]  # fmt: skip
+    '["%v", [{"b", "a", 2, [1], {"k": null}}]]',
+    '["%s and %d of %x", ["x", 12, 255]]',
+    '["%5d|%-5d|%05d|%05d", [1, 2, 3, -4]]',
+    '["%v %v %v", [1.5, 1000000.0, 0.00001]]',
+    '["%d", ["a"]]',
+    '["%s", [3]]',
+    '["%v", []]',
+    '["plain", [1, "x"]]',
+    '["%.2f %.0f %f %.1f", [1.005, 2.5, 12345.678, -0.25]]',
+    '["%q", ["a\\"b\\u00e9"]]',
+    '["100%%", []]',
+    '["%v", [set()]]',
+    '["%v", [{"a": {"b": [true, null]}}]]',
+    '["%v", [12345678901234567890123]]',
+    '["%.3s|%6s", ["abcdef", "x"]]',
+    '["%*d", [1, 2]]',
+    '["%", []]',
+    '["%+d", [1]]',
+    '["%X", [171]]',
+    '["%v", [1e21]]',
+    '["%g", [-0.5]]',
+]
 
 
 def test_sprintf_as_the_package_writes_it() -> None:

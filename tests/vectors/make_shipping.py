@@ -104,6 +104,7 @@ STARTS: dict[str, Any] = {
     **dict.fromkeys(("leaf", "seal", "key", "note"), ZERO32.hex()),
     "peaks": [],
     "ended": "",
+    "cuts": [],
 }
 
 
@@ -114,7 +115,7 @@ def standing(of: Scribe) -> dict[str, Any]:
     noted = epoch_hash(note.parse(of.notes[of.epoch]).text)
     hashes = (of.leaf, of.seal_before, public(of.signing[of.segment]), noted)
     said |= {name: each.hex() for name, each in zip(("leaf", "seal", "key", "note"), hashes, strict=True)}
-    return said | {"peaks": [each.hex() for each in of.tree.peaks], "ended": ""}
+    return said | {"peaks": [each.hex() for each in of.tree.peaks], "ended": "", "cuts": []}
 
 
 def run(before: dict[str, Any], parcel: bytes, signature: Any) -> bytes:
