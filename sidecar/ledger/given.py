@@ -2,18 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
-
-from sidecar.chain.authority_note import Grant
-from sidecar.ledger.port import Store
-from sidecar.ledger.shipping import Left
-
-OpenStore = Callable[[Path, int], Store]
-Confirm = Callable[[Left], bool | Grant]
-"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest, or
-the grant by which it goes on though the collector had more of it."""
 
 
 @dataclass(frozen=True, slots=True)

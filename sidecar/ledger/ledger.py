@@ -32,7 +32,7 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed
-from sidecar.ledger.given import Confirm, Entry, OpenStore, Proof, Usage
+from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.look import refuse_absent
@@ -41,10 +41,12 @@ from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.sealing import Sealing, sealed
 from sidecar.ledger.shipping import Book, Left, first_of
-from sidecar.ledger.starting import start
+from sidecar.ledger.starting import Confirm, start
 from sidecar.ledger.store import LmdbStore
 from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
+
+OpenStore = Callable[[Path, int], Store]
 
 
 class Ledger:

@@ -1,4 +1,4 @@
-"""Opening a ledger: what a crash left is closed, and the next epoch begins, in one commit."""
+"""How a ledger that is there goes on: what the last epoch left is looked at, and the next one begun."""
 
 from __future__ import annotations
 
@@ -13,7 +13,6 @@ from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import load_identity
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
-from sidecar.ledger.given import Confirm
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
@@ -22,12 +21,20 @@ from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.shipping import Left
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
+Confirm = Callable[[Left], bool | Grant]
+"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest, or
+the grant by which it goes on though the collector had more of it."""
+
 
 def start(
     directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
     on_failure: Callable[[LedgerError], None], on_commit: OnCommit, confirm: Confirm,
 ) -> tuple[Writer, Room, Memory, Grants, Left]:  # fmt: skip
-    """Begin the next epoch of the ledger in ``store``, durably, and its writer's thread; see `Ledger.open`."""
+    """Close what a crash left and begin the next epoch, durable in one commit.
+
+    Raises:
+        LedgerDamaged, LedgerFull, LedgerError, or what ``wrap`` or ``confirm`` raises: nothing was changed, and why.
+    """
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
     left = Left(chain, identity, store)
@@ -38,7 +45,7 @@ def start(
         raise room.refusal()
     now = clock.now()
     ended = find_end(store, chain, identity, now.wall_ns)
-    begun = dataclasses.replace(
+    following = dataclasses.replace(
         ended.start, software=options.software, development=options.development, config=options.config,
         unconfirmed=word is False, accepted_loss=None if loss is None else loss.hash,
     )  # fmt: skip
@@ -46,12 +53,12 @@ def start(
     if loss is not None:
         batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
     if ended.crashed:
-        batch.note(begun.segment - 1, NoteKind.SEAL, ended.seal)
-    epoch, last = begin(chain, begun, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)
+        batch.note(following.segment - 1, NoteKind.SEAL, ended.seal)
+    epoch, last = begin(chain, following, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)
     head = epoch.open.head(last)
-    batch.note(begun.segment, NoteKind.HEAD, head)
+    batch.note(following.segment, NoteKind.HEAD, head)
     store.commit(batch)
-    position = Position(chain.chain_id, begun.epoch, epoch.open.next_seq, begun.segment, head, ended.seal)
+    position = Position(chain.chain_id, following.epoch, epoch.open.next_seq, following.segment, head, ended.seal)
     writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
     writer.start()
     return writer, room, memory, Grants(chain.chain_id, identity), left
