@@ -27,6 +27,7 @@ from sidecar.errors import AnchorRefused
 from sidecar.evidence.received import Received
 from sidecar.evidence.report import shown
 from tests.evidence.bundled import KEY, exported
+from tests.evidence.commands import here
 from tests.evidence.day import AGENT, Day, day
 from tests.evidence.test_timeline import HOSTILE
 from tests.evidence.verapdf import verapdf
@@ -238,7 +239,7 @@ def test_every_character_that_is_shown_can_be_set(tmp_path: Path) -> None:
 
 def test_a_report_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     ledger, out = tmp_path / "ledger", tmp_path / "case.zip"
-    assert sidecar("init", "--data-dir", ledger).returncode == 0
+    assert here("init", "--data-dir", ledger).returncode == 0
     program = "import sys; sys.modules['typst'] = None; from sidecar.cli import main; main()"
     window = ["--from", "2026-01-01", "--to", "2099-01-01"]
     command = [sys.executable, "-c", program, "evidence", "export", ledger, *window, "--out", out]
@@ -388,12 +389,12 @@ def test_of_others_a_bundle_about_one_agent_says_nothing(whole: Day) -> None:
 
 def test_the_command_signs_with_the_exporter_s_key(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    assert sidecar("init", "--data-dir", ledger).returncode == 0
-    assert sidecar("keys", "exporter", "--out", tmp_path / "exporter.pem").returncode == 0
+    assert here("init", "--data-dir", ledger).returncode == 0
+    assert here("keys", "exporter", "--out", tmp_path / "exporter.pem").returncode == 0
     window, out = ("--from", "2026-01-01", "--to", "2099-01-01"), tmp_path / "case.zip"
     wrong = sidecar("evidence", "export", ledger, *window, "--out", out, "--certificate-key", ledger / "ledger.mdb")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1) and "sidecar keys exporter" in wrong.stderr
-    done = sidecar("evidence", "export", ledger, *window, "--out", out, "--certificate-key", tmp_path / "exporter.pem")
+    done = here("evidence", "export", ledger, *window, "--out", out, "--certificate-key", tmp_path / "exporter.pem")
     assert done.returncode == 0, done.stderr
-    told = json.loads(sidecar("timeline", out, "--agent", "x", "--format", "json").stdout)
-    assert told["read"]["entries"] == 3 and sidecar("replay", out).returncode == 3
+    told = json.loads(here("timeline", out, "--agent", "x", "--format", "json").stdout)
+    assert told["read"]["entries"] == 3 and here("replay", out).returncode == 3
