@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import logging
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sidecar.anchor import Chaser, Door, Pauses, Rounds, Witness
-from sidecar.chain import cosignature, note
+from sidecar.anchor import Ahead, Chaser, Door, Pauses, Rounds, Witness
+from sidecar.chain import checkpoint, cosignature, merkle, note
+from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.note import Signature
 from sidecar.collector import FleetLog
 from sidecar.collector.proofs import Proofs
 from sidecar.config import read_file
-from sidecar.errors import Malformed, UsageError
+from sidecar.errors import AnchorRefused, LogRefused, Malformed, SidecarError, UsageError
+
+log = logging.getLogger("sidecar.collector")
+
+_FIRST_SECONDS = 3.0  # for a witness that is asked before anything is signed
 
 
 class Anchoring(Protocol):
@@ -55,15 +63,19 @@ def timestamp_roots(config: Anchoring) -> list[bytes]:
 
 
 class Anchors:
-    """Witnesses, in rounds; and timestamp authorities, asked about what receipts rest on. Raises UsageError."""
+    """Witnesses, in rounds; and timestamp authorities, asked about what receipts rest on. ``on_behind``: a witness has
+    seen more of the log than there is. Raises UsageError."""
 
-    def __init__(self, config: Anchoring, fleet: FleetLog, proofs: Proofs) -> None:
-        self._proofs = proofs
+    def __init__(
+        self, config: Anchoring, fleet: FleetLog, proofs: Proofs, on_behind: Callable[[LogRefused], None]
+    ) -> None:
+        self._proofs, self._on_behind = proofs, on_behind
         self._witnesses: list[Chaser[Any]] = [
             self._witness(Witness(key, Door(url), fleet.consistency)) for key, url in witness_keys(config)
         ]
         self._rounds = Rounds(self._witnesses)
         self._authorities: list[Chaser[Any]] = list(_authorities(config, proofs))
+        self._lock, self._stamping = threading.Lock(), b""
 
     @property
     def all(self) -> list[Chaser[Any]]:
@@ -82,11 +94,34 @@ class Anchors:
             self._rounds.vouched(witness.name, signed)
             self._have_stamped(self._proofs.shown())
 
-        return Chaser(witness, got)
+        def refused(error: AnchorRefused) -> None:
+            if isinstance(error, Ahead):
+                self._on_behind(LogRefused(str(error)))
+
+        return Chaser(witness, got, on_refused=refused)
 
     def _have_stamped(self, shown: bytes) -> None:
-        for each in self._authorities if shown else ():
+        """Once, however often it is said."""
+        with self._lock:
+            new, self._stamping = shown not in (b"", self._stamping), shown
+        for each in self._authorities if new else ():
             each.offer(shown)
+
+
+def ask_first(config: Anchoring, fleet: FleetLog, key: Ed25519PrivateKey) -> None:
+    """Before anything is signed: has a witness seen more of this log than there is? One that does not answer is let be.
+
+    Raises:
+        LogRefused: it has: objects and index are an old copy, however well they agree.
+    """
+    empty = checkpoint.sign(Checkpoint(fleet.key.name, 0, merkle.EMPTY_ROOT), key)
+    for each, url in witness_keys(config):
+        try:
+            Witness(each, Door(url, _FIRST_SECONDS), fleet.consistency).vouch(fleet.signed or empty)
+        except Ahead as error:
+            raise LogRefused(f"{error}; bring back the newer objects") from None
+        except SidecarError as error:
+            log.warning("nobody says whether this log is the newest: %s", error)
 
 
 def _authorities(config: Anchoring, proofs: Proofs) -> Iterator[Chaser[Any]]:

@@ -19,7 +19,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
 from sidecar.anchor import Chaser, Door
-from sidecar.anchoring import Anchors, timestamp_roots, witness_keys
+from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
 from sidecar.api import ServerTls, Transports, half
 from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
@@ -30,6 +30,7 @@ from sidecar.collector.index import open_sqlite
 from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
+from sidecar.collector.pruning import kept_longer
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
@@ -265,6 +266,7 @@ class Collector:
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)
         fleet = FleetLog(storage, index, config.name, key, keep_until=kept)
+        ask_first(config, fleet, key)
         anchors: list[Anchors] = []
 
         def offer(signed: bytes) -> None:
@@ -281,13 +283,18 @@ class Collector:
             on_signed=offer,
         )
         proofs = Proofs(sequencer, index, len(config.witnesses))
-        anchors.append(Anchors(config, fleet, proofs))
+
+        def behind(error: LogRefused) -> None:
+            sequencer.refuse(error)
+            self._failed(loop, error)
+
+        anchors.append(Anchors(config, fleet, proofs, behind))
         if fleet.signed:
             offer(fleet.signed)
         webhook = Door(config.webhook) if config.webhook else None
         alarms = Alarms(index, config.name, key, webhook, time.time_ns)
         rules = Rules(config.enrol_spiffe, config.dev)
-        runs = Runs(storage, kept)
+        runs = Runs(storage, kept, lambda chain: kept_longer(chain, int(time.time()), kept()))
         ingest = Ingest(runs, index, sequencer, alarms, rules, config.name, key, time.time_ns)
         return _Parts(storage, sequencer, proofs, alarms, ingest, anchors[0].all)
 

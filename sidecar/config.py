@@ -50,6 +50,8 @@ class Config:
     segment_entries: int = 10_000
     segment_seconds: float = 60.0
     ledger_max_mib: int = 10_240
+    ledger_keep_seconds: float = 0.0  # how long entries stay here that a log receipted; 0: that is no reason to let go
+    ledger_keep_mib: int = 0  # how large the ledger may be before such entries go; 0: likewise
     custodians: tuple[str, ...] = ()
     custody_mode: str = "any"
     authority: str = ""
@@ -99,8 +101,10 @@ class Config:
     collector_period: float = 0.5  # seconds between two looks at what is to be shipped
     collector_max_unshipped_entries: int = 0  # 0: any
     collector_max_unshipped_seconds: float = 0.0
+    collector_max_unshipped_mib: float = 0.0
     collector_unshipped: str = "warn"  # or "deny": every decision, beyond these bounds
     collector_unconfirmed_start: bool = False  # whether to start with the collector out of reach; OPEN records it
+    collector_accept_loss_file: str = ""  # the authority's note by which it starts behind what was acknowledged
     collector_linger: float = 5.0  # seconds at the end for the last seal's receipt
 
     def __post_init__(self) -> None:
@@ -121,6 +125,10 @@ class Config:
         in_range("segment_entries", self.segment_entries, 1, 10_000)
         in_range("segment_seconds", self.segment_seconds, 0.05, 60)
         in_range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
+        in_range("ledger_keep_mib", self.ledger_keep_mib, 0, self.ledger_max_mib)
+        in_range("ledger_keep_seconds", self.ledger_keep_seconds, 0, 100 * 366 * 86_400)
+        if (self.ledger_keep_mib or self.ledger_keep_seconds) and not self.collector_address:
+            raise UsageError("ledger_keep_mib and ledger_keep_seconds need collector.address: only what it has may go")
         _choice("enforcement", self.enforcement, ("enforce", "shadow"))
         _choice("policy_stale", self.policy_stale, ("warn", "deny"))
         in_range("policy_source_git_timeout", self.policy_source_git_timeout, 1, 3600)
@@ -131,6 +139,7 @@ class Config:
         _choice("collector_unshipped", self.collector_unshipped, ("warn", "deny"))
         in_range("collector_period", self.collector_period, 0.01, 1)
         in_range("collector_max_unshipped_entries", self.collector_max_unshipped_entries, 0, 2**53)
+        in_range("collector_max_unshipped_mib", self.collector_max_unshipped_mib, 0, 2**40)
         in_range("collector_max_unshipped_seconds", self.collector_max_unshipped_seconds, 0, 366 * 86_400)
         in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()

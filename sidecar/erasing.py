@@ -17,6 +17,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from sidecar.chain.limits import GENESIS_SEQ
 from sidecar.config import Config, write_secret
 from sidecar.custody import FieldSealer, Pointers, SubjectKeys
 from sidecar.decide import Erasure
@@ -47,6 +48,8 @@ class Erasing:
         """Raises UsageError, LedgerError, CustodyError; what TOMBSTONEs name is erased before it returns."""
         self._acts = keys_directory(config) / ACTS
         chain_id = ledger.position().chain_id
+        if ledger.payload(GENESIS_SEQ)["authority"] is None:
+            log.warning("GENESIS names no authority: nobody can ever allow personal fields to be erased in this chain")
         keys = SubjectKeys.open(keys_directory(config), chain_id)
         self._erasure = Erasure(ledger, keys)
         self._erasure.settle()

@@ -16,12 +16,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__, erasing
 from sidecar.api import DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
+from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
-from sidecar.ledger import Ledger, Options, SystemClock, create, has_ledger
+from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
 from sidecar.shipping import Shipping
@@ -57,6 +58,7 @@ def options_of(config: Config) -> Options:
         software=f"decision-sidecar {__version__}",
         development=config.dev,
         config=config.digest(),
+        keep=Keep(int(config.ledger_keep_seconds * 1e9), config.ledger_keep_mib * MIB),
     )
 
 
@@ -91,6 +93,31 @@ def found_ledger(config: Config) -> Founded:
             made.unlink(missing_ok=True)
         raise
     return Founded(chain_id, made)
+
+
+class _Looked(Exception):
+    """The ledger was looked at, and nothing more is wanted of it."""
+
+
+def what_was_lost(config: Config, reason: str) -> AcceptLoss:
+    """What the authority would have to accept for the configured ledger to go on; nothing is changed.
+
+    Raises:
+        UsageError: nothing was lost, or the collector cannot be asked. LedgerError: the ledger cannot be read.
+    """
+    shipping = Shipping(config)
+    found: list[AcceptLoss] = []
+
+    def look(left: Left) -> bool:
+        found.append(shipping.lost(left, reason))
+        raise _Looked
+
+    with contextlib.suppress(_Looked):
+        Ledger.open(
+            Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
+            on_failure=lambda _: None, confirm=look,
+        )  # fmt: skip
+    return found[0]
 
 
 def _custodians(config: Config) -> tuple[Custodian, ...]:
@@ -210,7 +237,11 @@ class Sidecar:
 
     @contextlib.asynccontextmanager
     async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
-        tls = await asyncio.to_thread(server_tls, self._config, self._metrics)  # the SPIFFE agent may take its time
+        failed = FailedHandshakes(path, self._metrics.handshake_failed)
+        if self._overhear is not None:
+            self._overhear(failed.told)
+        # The SPIFFE agent may take its time.
+        tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
             Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
             self._config.listen,
@@ -218,8 +249,6 @@ class Sidecar:
             socket_mode=int(self._config.socket_mode, 8),
             credentials=tls.credentials if tls else None,
         )
-        if self._overhear is not None:
-            self._overhear(FailedHandshakes(path, self._metrics.handshake_failed).told)
         try:
             self.address = await server.start()
             try:
@@ -227,6 +256,7 @@ class Sidecar:
             finally:
                 path.approvals.end_watches()
                 await server.stop(STOP_GRACE)
+                await failed.settled()
         finally:
             if tls:
                 tls.close()

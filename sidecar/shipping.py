@@ -9,8 +9,10 @@ from pathlib import Path
 import grpc
 
 from sidecar.chain import note
+from sidecar.chain.acts import AcceptLoss
+from sidecar.chain.authority_note import Grant
 from sidecar.client import Source, Tls, TlsFiles, TlsSpiffe, open_source
-from sidecar.config import Config, read_file
+from sidecar.config import MIB, Config, read_file
 from sidecar.errors import LedgerError, Malformed, UsageError
 from sidecar.ledger import Ledger, Left
 from sidecar.ship import Backlog, Bounds, Confirmation, GrpcLink, Receipts, Shipper
@@ -33,6 +35,7 @@ class Shipping:
         self._source: Source[grpc.ChannelCredentials] | None = None
         self._shipper: Shipper | None = None
         self.backlog: Backlog | None = None
+        self._lost: int | None = None  # the segment that the chain goes on in, after a loss
         if config.collector_address:
             self._key = _log_key(config.collector_log_key)
             tls = _tls(config)
@@ -40,12 +43,28 @@ class Shipping:
             current = self._source.current if self._source else (lambda: None)
             self._link = GrpcLink(config.collector_address, current, config.collector_server_name)
 
-    def confirm(self, left: Left) -> bool:
+    def confirm(self, left: Left) -> bool | Grant:
         """As `ledger.Confirm`: whether the collector said that this ledger is the newest; True without a collector."""
         if not self._config.collector_address:
             return True
-        allowed = self._config.collector_unconfirmed_start
-        return Confirmation(self._link, self._key, self._token, unconfirmed=allowed)(left)
+        word = self._confirmation()(left)
+        if isinstance(word, Grant) and isinstance(word.act, AcceptLoss):
+            self._lost = word.act.kept.segment
+        return word
+
+    def lost(self, left: Left, reason: str) -> AcceptLoss:
+        """What the authority would have to accept. Raises UsageError."""
+        if not self._config.collector_address:
+            raise UsageError("collector.address is not set: only a collector can say what was lost")
+        return self._confirmation().lost(left, reason)
+
+    def _confirmation(self) -> Confirmation:
+        allowed, path = self._config.collector_unconfirmed_start, self._config.collector_accept_loss_file
+
+        def accepted() -> bytes:
+            return read_file(Path(path), "authority note") if path else b""
+
+        return Confirmation(self._link, self._key, self._token, unconfirmed=allowed, accepted=accepted)
 
     def begin(self, ledger: Ledger, on_failure: Callable[[LedgerError], None]) -> None:
         """Ship from now on."""
@@ -55,15 +74,25 @@ class Shipping:
         bounds = Bounds(
             config.collector_max_unshipped_entries,
             config.collector_max_unshipped_seconds,
+            int(config.collector_max_unshipped_mib * MIB),
             config.collector_unshipped == "deny",
         )
-        self.backlog = Backlog(lambda: ledger.position().next_seq, bounds)
+        receipts = Receipts(Path(config.data_dir), self._key)
+        if self._lost is not None:
+            receipts.set_aside(self._lost)
+
+        def recorded() -> tuple[int, int]:
+            at = ledger.position()
+            return at.next_seq, at.written
+
+        first, before = ledger.position().next_seq, ledger.usage().bytes_used
+        self.backlog = Backlog(recorded, bounds, first=first, before=before)
         self._shipper = Shipper(
             ledger.book(),
             ledger.left,
             self._link,
             self._key,
-            Receipts(Path(config.data_dir), self._key),
+            receipts,
             self.backlog,
             self._token,
             period=config.collector_period,
@@ -111,6 +140,11 @@ class Shipping:
         return self._at_work[1].entries
 
     @property
+    def unshipped_bytes(self) -> int:
+        """Bytes of them, as they are stored."""
+        return self._at_work[1].size
+
+    @property
     def unshipped_age_seconds(self) -> float:
         """Age at most of the oldest of them."""
         return self._at_work[1].age
@@ -129,6 +163,11 @@ class Shipping:
     def shipped_bytes(self) -> int:
         """Bytes of parcels sent in this run."""
         return self._at_work[0].bytes
+
+    @property
+    def let_go_entries(self) -> int:
+        """Entries that left the ledger in this run."""
+        return self._at_work[0].trimmed
 
     @property
     def ship_failures(self) -> int:

@@ -48,7 +48,8 @@ class Pauses:
 
 class Chaser(Generic[T]):
     """One outside party and the thread that asks it. ``got(signed, said)`` is called in that thread; what it
-    raises of `SidecarError` counts as a failure like any other, and the party is asked again.
+    raises of `SidecarError` counts as a failure like any other, and the party is asked again. ``on_refused`` is told
+    there of each answer that proved nothing, or proved us wrong.
 
     Of several checkpoints offered while it is busy only the newest is asked about: it vouches for those before.
     """
@@ -59,6 +60,7 @@ class Chaser(Generic[T]):
         got: Callable[[bytes, T], None],
         *,
         pauses: Pauses = Pauses(),
+        on_refused: Callable[[AnchorRefused], None] = lambda _: None,
         now: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = anchor.name
@@ -67,6 +69,7 @@ class Chaser(Generic[T]):
         self.refused = 0
         """Answers that proved nothing, or proved us wrong: each is worth a look."""
         self._anchor, self._got, self._pauses, self._now = anchor, got, pauses, now
+        self._on_refused = on_refused
         self._wake = threading.Condition()
         self._wanted: bytes | None = None
         self._since: float | None = None
@@ -115,6 +118,7 @@ class Chaser(Generic[T]):
     def _failed(self, error: Exception) -> None:
         if isinstance(error, AnchorRefused):
             log.error("what an anchor answered is not used: %s", error)
+            self._on_refused(error)
         elif self.error is None:
             log.warning("an anchor is asked again: %s", error)
         with self._wake:

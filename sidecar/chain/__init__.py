@@ -27,6 +27,7 @@ __all__ = [
     "payload",
     "permit",
     "pruning",
+    "pruning_certificate",
     "ratchet",
     "registry",
     "request",

@@ -110,13 +110,13 @@ def join(signed: bytes, body: bytes) -> bytes:
     return _LENGTH.pack(len(signed)) + signed + body
 
 
-def split(record: bytes) -> tuple[bytes, bytes]:
-    """The signed note and the body of a grant; nothing is verified.
+def split(record: bytes, longest: int = MAX_GRANT) -> tuple[bytes, bytes]:
+    """The signed note and the body of a grant of at most ``longest`` bytes; nothing is verified.
 
     Raises:
         Malformed: over the limit, or cut short.
     """
-    if not _LENGTH.size < len(record) <= MAX_GRANT:
+    if not _LENGTH.size < len(record) <= longest:
         raise Malformed("authority note: longer than allowed, or cut short")
     end = _LENGTH.size + _LENGTH.unpack_from(record)[0]
     if not _LENGTH.size < end <= min(len(record), _LENGTH.size + note.MAX_SIZE):

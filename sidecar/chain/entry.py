@@ -223,12 +223,12 @@ def unpacked(codec: int, stored: bytes, length: int) -> bytes:
 
 
 def _inflate(stored: bytes, length: int) -> bytes:
-    stream = zlib.decompressobj()
+    stream, limit = zlib.decompressobj(), max(length, _INFLATE_AT_LEAST)
     try:
-        data = stream.decompress(stored, max(length, _INFLATE_AT_LEAST) + 1)
+        data = stream.decompress(stored, limit + 1)
     except zlib.error as error:
         raise Malformed("compressed payload is damaged") from error
-    if not stream.eof or stream.unused_data or stream.unconsumed_tail:
+    if len(data) > limit or not stream.eof or stream.unused_data or stream.unconsumed_tail:
         raise Malformed("compressed payload is cut short, goes on too long, or has data after it")
     if len(stored) >= len(data):
         raise Malformed("compressed payload is not shorter than the payload")

@@ -64,7 +64,12 @@ def _bounded(data: bytes) -> list[Record]:
 
 def parcel_message(chain_id: bytes, packed: bytes) -> bytes:
     """What the identity key signs of a parcel."""
-    return b"sidecar/v1/parcel\0" + chain_id + sha256(packed).digest()
+    return digest_message(chain_id, sha256(packed).digest())
+
+
+def digest_message(chain_id: bytes, digest: bytes) -> bytes:
+    """As :func:`parcel_message`, of a parcel's SHA-256."""
+    return b"sidecar/v1/parcel\0" + chain_id + digest
 
 
 def enrol_message(genesis: bytes, token: bytes) -> bytes:

@@ -341,7 +341,9 @@ def hold(kind: EntryType, value: Any) -> dict[str, Any]:
         if not (_names(value.get("impure_builtins", [""])) and value.get("impure_builtins") != []):
             raise Malformed("payload has impure_builtins that are none")
         _check_embedded(value["request"])
-    if kind in WITH_FIELDS:
+        if "personal" in value:
+            personal.read(kind, value)
+    elif kind in WITH_FIELDS:
         personal.read(kind, value)
     checked: dict[str, Any] = value
     return checked

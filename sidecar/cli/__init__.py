@@ -106,6 +106,12 @@ def _prune() -> click.Command:
     return prune
 
 
+def _loss() -> click.Command:
+    from sidecar.cli.loss import loss
+
+    return loss
+
+
 def _policy() -> click.Command:
     from sidecar.cli.policy import policy
 
@@ -150,6 +156,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "agents": _agents,
     "approvals": _approvals,
     "authority": _authority,
+    "loss": _loss,
     "policy": _policy,
     "evidence": _evidence,
     "prune": _prune,

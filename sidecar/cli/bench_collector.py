@@ -12,7 +12,7 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import lines, note
-from sidecar.chain.entry import HEADER_SIZE, Header, StoredEntry
+from sidecar.chain.entry import HEADER_SIZE, TAGGED, Header, StoredEntry
 from sidecar.chain.limits import ZERO32
 from sidecar.chain.merkle import EMPTY_ROOT
 from sidecar.chain.parcel import Record, enrol_message, pack, parcel_message
@@ -27,7 +27,6 @@ from sidecar.cli.bench_work import AGENT, Work, ask_once
 from sidecar.client import Guard
 from sidecar.collector import FleetLog
 from sidecar.collector.alarms import Alarms
-from sidecar.collector.held import TAGGED
 from sidecar.collector.index import open_sqlite
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.runs import Chain, Runs

@@ -6,12 +6,14 @@ import os
 import secrets
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.serve import start_log
 from sidecar.collecting import (
@@ -33,7 +35,8 @@ from sidecar.errors import UsageError
 _DAY = 86_400
 
 
-def _settings(command: Callable[..., Any]) -> Callable[..., Any]:
+def settings(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say which collector."""
     dev = click.option("--dev", is_flag=True, help="For development: any sidecar is let in; nothing need be set.")
     where = click.option("--data-dir", help="The collector's directory.")
     return click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file.")(where(dev(command)))
@@ -43,13 +46,20 @@ def _load(file: Path | None, **flags: Any) -> Collecting:
     return load_collecting(file, os.environ, {n: v for n, v in flags.items() if v not in (None, False)})
 
 
+def load_present(file: Path | None, **flags: Any) -> Collecting:
+    """The configuration of a collector that is there. Raises UsageError."""
+    config = _load(file, **flags)
+    _present(config)
+    return config
+
+
 @click.group()
 def collector() -> None:
     """Run a collector: it takes what sidecars record, logs it for all to see, and hands back receipts."""
 
 
 @collector.command()
-@_settings
+@settings
 @click.option("--listen", metavar="ADDR", help="host:port for sidecars. Default: 127.0.0.1:7473.")
 @click.option("--web", metavar="ADDR", help="host:port for the log and /metrics. Default: 127.0.0.1:7474.")
 def serve(file: Path | None, **flags: Any) -> None:
@@ -70,16 +80,16 @@ def serve(file: Path | None, **flags: Any) -> None:
 
 
 @collector.command()
-@_settings
+@settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(file: Path | None, as_json: bool, **flags: Any) -> None:
-    """Each chain's last head, lag and last seal in the log; alarms; the log's key."""
-    config = _load(file, **flags)
-    _present(config)
+    """Each chain's last head, lag, last seal in the log, and for how long what came after waits for one; alarms."""
+    config = load_present(file, **flags)
     index = open_index(config)
     try:
-        now = time.time_ns()
-        chains = [
+        now, runs = time.time_ns(), Runs(open_storage(config))
+        alarmed = Counter((a.chain_id, a.kind) for a in index.alarms())
+        chains: list[dict[str, Any]] = [
             {
                 "chain": s.chain_id.hex(),
                 "epoch": s.epoch,
@@ -87,6 +97,7 @@ def status(file: Path | None, as_json: bool, **flags: Any) -> None:
                 "lag_seconds": None if s.time is None else round(max(0, now - s.time) / 1e9, 1),
                 "sealed": s.sealed,
             }
+            | _of_chain(runs, s, now, alarmed)
             for s in index.standings()
         ]
         alarms = [
@@ -104,13 +115,26 @@ def status(file: Path | None, as_json: bool, **flags: Any) -> None:
     for each in chains:
         said = "nothing yet" if each["seq"] is None else f"entry {each['seq']}, {each['lag_seconds']} s ago"
         sealed = "no seal yet" if each["sealed"] is None else f"segment {each['sealed']}"
-        click.echo(f"chain {each['chain']}  epoch {each['epoch']}  last {said}  in the log up to {sealed}")
+        age = each["unanchored_seconds"]
+        open_ = "nothing unanchored" if age is None else f"unanchored for {age} s"
+        raised = "".join(f"  {kind} {number}" for kind, number in each["alarms"].items())
+        click.echo(
+            f"chain {each['chain']}  epoch {each['epoch']}  last {said}  in the log up to {sealed}, {open_}{raised}"
+        )
     for alarm in alarms:
         click.echo(f"ALARM {alarm['kind']}  chain {alarm['chain']}: {alarm['detail']}")
 
 
+def _of_chain(runs: Runs, standing: Standing, now: int, alarmed: Counter[tuple[bytes, str]]) -> dict[str, Any]:
+    """For how long the oldest entry waits that no seal in the log covers, and the alarms of a chain by kind."""
+    first = None if standing.seq is None else runs.first_after(standing.chain_id, standing.sealed)
+    age = None if first is None else round(max(0, now - first) / 1e9, 1)
+    alarms = {kind: number for (chain, kind), number in sorted(alarmed.items()) if chain == standing.chain_id}
+    return {"unanchored_seconds": age, "alarms": alarms}
+
+
 @collector.command("trust")
-@_settings
+@settings
 @click.option("--out", type=click.Path(path_type=Path), help="File to write. Default: standard output.")
 def write_trust(file: Path | None, out: Path | None, **flags: Any) -> None:
     """Write trust.json, what an auditor needs: chains and their keys, this log's key, witnesses, authorities' roots.
@@ -119,8 +143,7 @@ def write_trust(file: Path | None, out: Path | None, **flags: Any) -> None:
     Example:
       sidecar collector trust --data-dir ./collector --dev --out trust.json
     """
-    config = _load(file, **flags)
-    _present(config)
+    config = load_present(file, **flags)
     found = trust(config, open_storage(config))
     if out is None:
         click.echo(found, nl=False)
@@ -129,24 +152,22 @@ def write_trust(file: Path | None, out: Path | None, **flags: Any) -> None:
 
 
 @collector.command()
-@_settings
+@settings
 @click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long it is good.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New file to write the token to.")
 def register(file: Path | None, days: int, out: Path, **flags: Any) -> None:
     """Make a one-time token that lets one new chain in."""
-    config = _load(file, **flags)
-    _present(config)
+    config = load_present(file, **flags)
     token = secrets.token_urlsafe(32).encode()
     Runs(open_storage(config)).register(token, int(time.time()) + days * _DAY)
     write_secret(out, token + b"\n")
 
 
 @collector.command("reindex")
-@_settings
+@settings
 def rebuild(file: Path | None, **flags: Any) -> None:
     """Make the index anew from the objects. The collector must not run meanwhile."""
-    config = _load(file, **flags)
-    _present(config)
+    config = load_present(file, **flags)
     index = open_index(config)
     try:
         size = reindex(open_storage(config), index, _key(config))
@@ -156,15 +177,14 @@ def rebuild(file: Path | None, **flags: Any) -> None:
 
 
 @collector.command("verify")
-@_settings
+@settings
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes. Default: one a core.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_all(file: Path | None, workers: int | None, as_json: bool, **flags: Any) -> None:
     """Verify again everything that is held: chains, log, index. Exit: 0 all good, 1 something is not."""
     from sidecar.cli.collector_verify import verify_everything
 
-    config = _load(file, **flags)
-    _present(config)
+    config = load_present(file, **flags)
 
     def progress(done: int, of: int) -> None:
         click.echo(f"{done} of {of} chains verified", err=True)
@@ -174,6 +194,9 @@ def verify_all(file: Path | None, workers: int | None, as_json: bool, **flags: A
         click.echo(dumps({"chains": chains, "wrong": wrong}))
     else:
         click.echo(f"{len(chains)} chains, {sum(int(each['entries']) for each in chains)} entries")
+        for each in chains:
+            for line in each["accepted"]:
+                click.echo(f"{each['verdict']}: chain {each['chain']}: {line}")
         for line in wrong:
             click.echo(f"WRONG: {line}")
         click.echo("something is wrong" if wrong else "all that is held is as it was taken")
@@ -189,3 +212,13 @@ def _key(config: Collecting) -> Any:
 def _present(config: Collecting) -> None:
     if not Path(config.data_dir).is_dir():
         raise UsageError(f"no collector in {config.data_dir}; start one: sidecar collector serve")
+
+
+def _more() -> None:
+    from sidecar.cli.collector_prune import certificate, hold, prune
+
+    for command in (certificate, hold, prune):
+        collector.add_command(command)
+
+
+_more()

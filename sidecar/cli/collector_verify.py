@@ -53,7 +53,7 @@ def _log(config: Collecting, key: VerifierKey) -> list[str]:
 
 def verify_one(config: Collecting, chain_id: bytes) -> dict[str, Any]:
     """What is found of one chain; runs in a process of its own."""
-    said: dict[str, Any] = {"chain": chain_id.hex(), "entries": 0, "verdict": "", "why": ""}
+    said: dict[str, Any] = {"chain": chain_id.hex(), "entries": 0, "verdict": "", "why": "", "accepted": []}
     try:
         runs = Runs(open_storage(config))
         chain = runs.chain(chain_id)
@@ -68,6 +68,9 @@ def verify_one(config: Collecting, chain_id: bytes) -> dict[str, Any]:
             index.close()
     except SidecarError as error:
         return {**said, "why": str(error)}
-    bad = report.first_bad()
-    why = claimed if report.verdict not in _BAD or bad is None else f"{report.verdict.name}: {bad.reason}"
-    return {**said, "entries": report.entries, "verdict": report.verdict.name, "why": why}
+    bad = next((f for f in report.findings if f.verdict in _BAD and not f.accepted), None)
+    why = claimed if bad is None else f"{bad.verdict.name}: {bad.reason}"
+    accepted = [f.reason for f in report.findings if f.accepted or f.verdict is Verdict.PRUNED]
+    pruned = report.verdict is Verdict.UNANCHORED and any(f.verdict is Verdict.PRUNED for f in report.findings)
+    verdict = Verdict.PRUNED if pruned else report.verdict  # its own log is checked apart
+    return {**said, "entries": report.entries, "verdict": verdict.name, "why": why, "accepted": accepted}

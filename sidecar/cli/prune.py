@@ -12,7 +12,7 @@ from sidecar.chain import note as notes
 from sidecar.chain.acts import Prune, Run
 from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import EntryType
-from sidecar.chain.pruning import PRUNABLE, Record, pruned
+from sidecar.chain.pruning import PRUNABLE, Record, bared, pruned
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.chain.stream import MAGIC, Kind, record, records
 from sidecar.cli.authority import read_grant
@@ -21,9 +21,9 @@ from sidecar.cli.sources import opened
 from sidecar.config import read_file, write_secret
 from sidecar.errors import Malformed, UsageError
 from sidecar.ledger import carry_out
-from sidecar.verify import Evidence, Report, Verdict, parse_trust, verify_stream
+from sidecar.verify import Evidence, Report, parse_trust, verify_stream
 
-_DAY_NS = 86_400 * 1_000_000_000
+DAY_NS = 86_400 * 1_000_000_000
 Read = Callable[[int], bytes]
 
 
@@ -54,7 +54,7 @@ def prune(
         if days is None or not reason:
             raise UsageError("--request needs --days and --reason")
         with opened(ledger) as read:
-            act = proposal(records(read), time.time_ns() - days * _DAY_NS, reason)
+            act = proposal(records(read), time.time_ns() - days * DAY_NS, reason)
         write_secret(request, act.encode())
         click.echo(f"{request}: segments up to {act.runs[-1].last}; have it signed: sidecar authority sign {request}")
         return
@@ -114,13 +114,27 @@ def check(found: Iterable[Record], grant: Grant, act: Prune, evidence: Evidence)
     Raises:
         UsageError: why nothing may be pruned.
     """
-    report = verify_stream(_framed(pruned(found, [grant.record], [act])), evidence)
+    counted = _Counted(found, act)
+    report = verify_stream(_framed(pruned(counted, [grant.record], [act])), evidence)
     bad = report.first_bad()
     if bad is not None:
         raise UsageError(f"nothing is pruned: the ledger would be {bad.verdict.name}: {bad.reason}")
-    if all(finding.verdict is not Verdict.PRUNED for finding in report.findings):
+    if not counted.covered:
         raise UsageError("nothing is pruned: the note covers no payload that is here")
     return report
+
+
+class _Counted:
+    """Records, and how many of them an act would cut."""
+
+    def __init__(self, found: Iterable[Record], act: Prune) -> None:
+        self._found, self._act = found, act
+        self.covered = 0
+
+    def __iter__(self) -> Iterator[Record]:
+        for each in self._found:
+            self.covered += bared(each, [self._act]) is not each
+            yield each
 
 
 def _framed(found: Iterable[Record]) -> Read:

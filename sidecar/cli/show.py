@@ -23,7 +23,7 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.sealed import Shown, read_openings
 from sidecar.cli.sources import opened, streams, with_progress
-from sidecar.cli.story import story
+from sidecar.cli.story import moment, story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
@@ -32,8 +32,8 @@ from sidecar.ledger import ledger_stream
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--seq", type=click.IntRange(0), help="One entry by its number, whole.")
-@click.option("--decision", metavar="ID", help="A decision, its approvals, and what became of it.")
-@click.option("--agent", metavar="ID", help="Only entries of this agent.")
+@click.option("--decision", metavar="ID|SEQ", help="A decision, its approvals, and what became of it.")
+@click.option("--agent", metavar="ID", help="Only entries of this agent, and what it was refused.")
 @click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
 @click.option(
@@ -63,6 +63,7 @@ def show(
     \b
     Example:
       sidecar show /var/lib/sidecar --agent billing-agent
+      sidecar show /var/lib/sidecar --decision 4711
       sidecar show /var/lib/sidecar --segment 7 --out segment-7.bin
       sidecar show /var/lib/sidecar --outcomes
     """
@@ -95,6 +96,8 @@ def show(
                     bad += 1
                     click.echo(f"sidecar: entry record {number}: {error}", err=True)
                     continue
+                if decision == str(header.seq) and header.type is EntryType.DECISION:
+                    decision = payload["decision_id"]
                 if _wanted(header, payload, seq, decision, agent):
                     found += 1
                     _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
@@ -107,7 +110,11 @@ def show(
 def _outcomes(path: Path, *, as_json: bool) -> None:
     counts = dict.fromkeys(KINDS, 0)
     with opened(path) as read, with_progress(path, read, "reading", quiet=as_json) as counted:
-        entries = (entry(body) for kind, body in records(counted) if kind is Kind.ENTRY)
+        entries = (
+            (Header.decode(tagged(body)[0]), None) if kind is Kind.BARE else entry(body)
+            for kind, body in records(counted)
+            if kind in (Kind.ENTRY, Kind.BARE)
+        )
         for finding in Outcomes(time.time_ns()).findings(entries):
             counts[finding["finding"]] += finding.get("count", 1)
             click.echo(dumps(finding) if as_json else line(finding))
@@ -121,7 +128,8 @@ def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: 
     if decision is not None and decision not in (payload.get("decision_id"), _approval_of(payload)):
         return False
     named = payload.get("agent")
-    return agent is None or (isinstance(named, dict) and named.get("id") == agent)
+    who = named["id"] if isinstance(named, dict) else payload.get("principal")
+    return agent is None or who == agent
 
 
 def _approval_of(payload: dict[str, Any]) -> object:
@@ -139,10 +147,11 @@ def _print(
         return
     click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
-        for sentence in story(payload) if header.type is EntryType.DECISION else ():
+        for sentence in story(payload):
             click.echo(f"          {plain(sentence)}")
         for name, value in (*hidden, *_flat(payload, "")):
-            click.echo(f"          {plain(name)}: {plain(value)}")
+            meant = moment(name, value)
+            click.echo(f"            {plain(name)}: {plain(value)}" + (f" ({meant})" if meant else ""))
 
 
 def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: bool) -> bool:
@@ -175,7 +184,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         for index, inner in enumerate(value):
             yield from _flat(inner, f"{name}[{index}]")
     else:
-        yield name, dumps(value).decode() if isinstance(value, dict | list) else str(value)
+        yield name, value if isinstance(value, str) else dumps(value).decode()
 
 
 def _export(path: Path, segment: int, out: Path) -> None:

@@ -84,8 +84,9 @@ def erase(
 ) -> None:  # fmt: skip
     """Destroy the key of one data subject, so that nobody can read their fields again, and put that on record.
 
-    The authority must allow it. Works beside a running sidecar, which does it within a second, and without one.
-    Copies of the keys that you made (`sidecar subjects export`) are yours to replace.
+    WHO is seen in the list of processes; --subject says nothing of the person. The authority must allow it. Works
+    beside a running sidecar, which does it within a second, and without one. Copies of the keys that you made
+    (`sidecar subjects export`) are yours to replace.
 
     \b
     Example:

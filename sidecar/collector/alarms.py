@@ -17,7 +17,7 @@ from sidecar.errors import AnchorUnavailable, Malformed, SidecarError, StorageEr
 log = logging.getLogger("sidecar.collector")
 
 KIND = "sidecar/v1/alarm"
-KINDS = ("FORK", "ROLLBACK", "CLONE", "SILENT")
+KINDS = ("FORK", "ROLLBACK", "CLONE", "SILENT", "LOSS")
 _WAITING = 1_024  # alarms that the webhook has not taken; older ones stay in the index
 
 

@@ -20,7 +20,7 @@ from sidecar.v1 import collector_pb2_grpc
 log = logging.getLogger("sidecar.collector")
 
 _AT_ONCE = 16  # parcels being looked at; each takes up to 27 MB
-_CALLS = 1_024
+_CALLS = 128  # under way; each message is held whole, so 1.3 GB of them at the very most
 _ANSWER = TypeVar("_ANSWER", pb.EnrolResponse, pb.WhereResponse, pb.ShipResponse, pb.ReceiptsResponse)
 
 
@@ -102,6 +102,9 @@ class Server:
             ("grpc.max_receive_message_length", MAX_PACKED + 65_536),
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", 16),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),  # sidecars ask whether it is there still
+            ("grpc.keepalive_time_ms", 60_000),  # and it asks them, so that what is gone holds no connection
+            ("grpc.keepalive_timeout_ms", 10_000),
         )
         self._address, self._credentials = address, credentials
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_CALLS)

@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
-from typing import Any, Final
+from typing import Any
 
 from sidecar.chain import lines, note, payload, strictjson
-from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType, Header, StoredEntry, header_type, unpacked
+from sidecar.chain.entry import LAYOUT, TAGGED, EntryType, Header, StoredEntry, header_type, unpacked
 from sidecar.chain.epoch import EpochNote, epoch_hash
 from sidecar.chain.head import Head, head_hash
 from sidecar.chain.limits import MAX_ATTACHMENT, SEGMENT_ENTRIES, ZERO32
@@ -21,7 +21,6 @@ from sidecar.chain.seal import Seal, seal_hash
 from sidecar.chain.stream import Kind
 from sidecar.errors import CollectorRefused, Malformed, SignatureInvalid
 
-TAGGED: Final = HEADER_SIZE + 32
 _TYPE_AT = 8  # of an entry's header
 _SALT_AT, _CODEC_AT = TAGGED, TAGGED + 32  # of a stored entry
 _EPOCH, _PREV, _COMMIT, _LENGTH, _WALL = 4, 8, 9, 10, 12  # fields of the layout; seq, segment, chain after the epoch
@@ -35,7 +34,7 @@ class Held:
     """Where a chain stands. ``run``: how many runs there are; ``seq``: the number of the entry to come; ``first``: of
     the open segment; ``peaks``: of its tree; ``seal``: the last seal's hash; ``key``: signs the open segment (zeros: an
     epoch note is due); ``note``: the epoch note's hash; ``wall``: wall_ns of the last entry; ``ended``: how the last
-    segment ended, if an epoch note is due.
+    segment ended, if an epoch note is due; ``cuts``: where losses were accepted: the run, and the place gone on from.
     """
 
     chain_id: bytes
@@ -52,6 +51,7 @@ class Held:
     note: bytes = ZERO32
     peaks: tuple[bytes, ...] = ()
     ended: str = ""
+    cuts: tuple[tuple[int, int, int], ...] = ()
 
     @property
     def place(self) -> tuple[int, int]:
@@ -72,7 +72,8 @@ class Held:
         """As a run stores it."""
         value: dict[str, Any] = {name: str(getattr(self, name)) for name in _NUMBERS}
         value |= {name: getattr(self, name).hex() for name in _HASHES}
-        return strictjson.dumps(value | {"peaks": [p.hex() for p in self.peaks], "ended": self.ended})
+        cuts = [[str(each) for each in cut] for cut in self.cuts]
+        return strictjson.dumps(value | {"peaks": [p.hex() for p in self.peaks], "ended": self.ended, "cuts": cuts})
 
     @classmethod
     def decode(cls, data: bytes, chain_id: bytes, identity: bytes) -> Held:
@@ -82,18 +83,22 @@ class Held:
             numbers = {name: lines.signed(value[name], name) for name in _NUMBERS}
             hashes = {name: lines.digest(value[name], name) for name in _HASHES}
             peaks = tuple(lines.digest(peak, "peaks") for peak in value["peaks"])
-            return cls(chain_id, identity, **numbers, **hashes, peaks=peaks, ended=str(value["ended"]))  # type: ignore[arg-type]
-        except (KeyError, TypeError) as error:
+            cuts = tuple((number(run), number(segment), number(seq)) for run, segment, seq in value["cuts"])
+            more = {"peaks": peaks, "ended": str(value["ended"]), "cuts": cuts}
+            return cls(chain_id, identity, **numbers, **hashes, **more)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
             raise Malformed(f"a run's standing lacks {error}") from None
 
 
 @dataclass(slots=True)
 class Taking:
-    """Goes through the records of a parcel from a standing on. ``notes``: signed epoch notes and seals, for the log;
-    ``attachments``: by digest; ``named``: digests that entries name.
+    """Goes through the records of a parcel from a standing on. ``stored``: of one that was taken before, and may
+    have been pruned since. ``notes``: signed epoch notes and seals, for the log; ``attachments``: by digest; ``named``:
+    digests that entries name.
     """
 
     held: Held
+    stored: bool = False
     notes: list[bytes] = field(default_factory=list)
     attachments: dict[bytes, bytes] = field(default_factory=dict)
     named: set[bytes] = field(default_factory=set)
@@ -116,10 +121,12 @@ class Taking:
             for kind, body in records:
                 if kind is not Kind.SEAL:
                     self._headed = None
-                if kind is Kind.ENTRY:
+                if kind is Kind.ENTRY or (kind is Kind.BARE and self.stored):
                     before, wall = self._entry(body, at, before)
                     at += 1
                     continue
+                if kind is Kind.AUTHORITY and self.stored:
+                    continue  # a loss that was accepted: the standing before it says what came of it
                 self._settle(at, before, wall)
                 if kind not in judges:
                     raise CollectorRefused("MALFORMED", f"a record {kind.name} is not shipped")
@@ -139,7 +146,8 @@ class Taking:
     def _entry(self, body: bytes, seq: int, before: bytes) -> tuple[bytes, int]:
         # The hottest code there is in a collector: cut in place, no object an entry, every check that is written.
         held = self.held
-        if len(body) <= _CODEC_AT:
+        bare = self.stored and len(body) == TAGGED
+        if len(body) <= _CODEC_AT and not bare:
             raise Malformed("entry is cut short")
         fields = LAYOUT.unpack_from(body)
         kind = header_type(fields)
@@ -151,6 +159,11 @@ class Taking:
             _refuse_link(seq, first=seq == held.seq)
         if self._tree.size >= SEGMENT_ENTRIES:
             raise CollectorRefused("MALFORMED", f"segment {held.segment} has more than {SEGMENT_ENTRIES} entries")
+        leaf = sha256(b"\0" + body[:TAGGED]).digest()
+        self._tree.append(leaf)
+        self.entries += 1
+        if bare:
+            return leaf, fields[_WALL]
         content = unpacked(body[_CODEC_AT], body[_CODEC_AT + 1 :], fields[_LENGTH])
         if sha256(b"sidecar/v1/payload\0" + body[_SALT_AT:_CODEC_AT] + content).digest() != fields[_COMMIT]:
             raise CollectorRefused("MALFORMED", f"entry {seq} has another payload than it commits to")
@@ -158,9 +171,6 @@ class Taking:
             raise CollectorRefused("MALFORMED", f"entry {seq}: GENESIS is entry 0, and of its chain")
         if kind is _POLICY:
             self.named |= _named(content)
-        leaf = sha256(b"\0" + body[:TAGGED]).digest()
-        self._tree.append(leaf)
-        self.entries += 1
         return leaf, fields[_WALL]
 
     def _attach(self, body: bytes) -> None:
@@ -224,6 +234,11 @@ class Taking:
         self.held = replace(
             held, segment=held.segment + 1, first=held.seq, seal=seal_hash(text), key=seal.next or ZERO32, ended=ended
         )
+
+
+def number(value: str) -> int:
+    """A number as a standing spells it. Raises Malformed."""
+    return lines.number(value, "cuts")
 
 
 def named_by(body: bytes) -> set[bytes]:

@@ -14,9 +14,11 @@ from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.chain import lines, note
+from sidecar.chain import authority_note, lines, note
 from sidecar.chain.ack import Ack
-from sidecar.chain.entry import HEADER_SIZE, leaf
+from sidecar.chain.acts import AcceptLoss, Position
+from sidecar.chain.authority_note import Grant
+from sidecar.chain.entry import leaf, tagged
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.head import Head
 from sidecar.chain.limits import ZERO32
@@ -25,7 +27,7 @@ from sidecar.chain.parcel import MAX_GENESIS, Record, enrol_message, parcel_mess
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
 from sidecar.collector.alarms import Alarms
-from sidecar.collector.held import TAGGED, Held, Taking
+from sidecar.collector.held import Held, Taking
 from sidecar.collector.index import Index
 from sidecar.collector.runs import Chain, Run, Runs, place_of, same_form
 from sidecar.collector.sequencer import Sequencer
@@ -169,6 +171,9 @@ class Ingest:
 
     def _take(self, book: Book, records: list[Record], run: Run) -> None:
         held = book.held
+        if [kind for kind, _ in records] == [Kind.AUTHORITY]:
+            self._accept_loss(book, records[0][1], run)
+            return
         first = _first_place(records)
         if first is None:
             return
@@ -186,7 +191,7 @@ class Ingest:
             return
         for digest, body in taking.attachments.items():
             self._runs.attach(digest, body)
-        if not self._runs.add(run):
+        if not self._runs.add(book.chain, run):
             self._books.pop(book.chain.chain_id, None)
             raise StorageError("another collector on this store went on with this chain; ask again")
         book.held, book.heard, book.silent = after, self._now(), False
@@ -195,10 +200,46 @@ class Ingest:
         self._sequencer.submit(taking.notes)
         self._sequencer.standings.raise_to(after.standing(None, None))
 
+    def _accept_loss(self, book: Book, record: bytes, run: Run) -> None:
+        """The chain goes on from before what is held, with the authority's leave. Raises as :meth:`ship`."""
+        chain, held = book.chain, book.held
+        grant, act = _loss(chain, record)
+        if held.cuts and held.cuts[-1][1:] == act.kept[:2] and record in self._runs.grants(chain.chain_id):
+            return  # asked again
+        if (held.segment, held.seq, held.leaf) != act.lost:
+            raise CollectorRefused("NOT_ALLOWED", f"what is held ends at {held.place}, and another loss was accepted")
+        kept = self._held_at(book, act.kept)
+        self._sequencer.settle()  # what was lost is in the log before anything takes its place
+        self._runs.allow(chain.chain_id, record)
+        cut = (held.run, *act.kept[:2])
+        kept = replace(kept, run=held.run, cuts=(*held.cuts, cut))
+        if not self._runs.add(chain, replace(run, before=kept)):
+            self._books.pop(chain.chain_id, None)
+            raise StorageError("another collector on this store went on with this chain; ask again")
+        book.held, book.heard, book.silent = replace(kept, run=held.run + 1), self._now(), False
+        sealed = (kept.segment - 1, kept.seal) if kept.segment else (None, None)
+        self._sequencer.standings.put(kept.standing(*sealed))
+        detail = f"entries {act.kept.seq} to {act.lost.seq - 1} were lost; the authority accepted it: {act.reason}"
+        self._alarms.sound("LOSS", chain.chain_id, detail, f"authority {grant.hash.hex()}")
+
+    def _held_at(self, book: Book, place: Position) -> Held:
+        """The standing at a place of what is held. Raises CollectorRefused where the chain has no such place."""
+        for number in range(book.held.run - 1, -1, -1):
+            run = self._runs.read(book.chain, number)
+            if run is None:
+                raise StorageError(f"run {number} of chain {book.chain.chain_id.hex()} is gone")
+            if run.before.place > place[:2]:
+                continue
+            found = Taking(run.before, stored=True).take(_before(self._runs.records(run), place[:2]))
+            if (*found.place, found.leaf) == place:
+                return found
+            break
+        raise CollectorRefused("NOT_ALLOWED", "the loss was accepted for a chain that goes on at another place")
+
     def _compare(self, book: Book, records: list[Record], first: tuple[int, int]) -> None:
         """Records of before: known, or in contradiction to what is held. Raises CollectorRefused."""
         theirs = [each for each in records if each[0] in _COMPARED]
-        ours = (same_form(each) for each in self._runs.from_place(book.chain, first, book.held.run - 1))
+        ours = (same_form(each) for each in self._runs.from_place(book.chain, first, book.held))
         for record in theirs:
             held = next(ours, None)
             if held is not None and held[0] is Kind.EPOCH and record[0] is not Kind.EPOCH:
@@ -235,7 +276,7 @@ class Ingest:
         if segment >= book.held.segment:
             return book.held.key
         key = ZERO32
-        for kind, body in self._runs.from_place(book.chain, (max(0, segment - 1), 0), book.held.run - 1):
+        for kind, body in self._runs.from_place(book.chain, (max(0, segment - 1), 0), book.held):
             if kind is Kind.SEAL and (seal := Seal.parse(note.parse(body).text)).segment == segment - 1:
                 key = seal.next or ZERO32
             if kind is Kind.EPOCH and (epoch := EpochNote.parse(note.parse(body).text)).segment == segment:
@@ -245,9 +286,9 @@ class Ingest:
         return key
 
     def _compare_head(self, book: Book, record: Record, head: Head) -> None:
-        for kind, body in self._runs.from_place(book.chain, (head.segment, head.seq), book.held.run - 1):
-            if kind is Kind.ENTRY:
-                if leaf(body[:HEADER_SIZE], body[HEADER_SIZE:TAGGED]) != head.leaf:
+        for kind, body in self._runs.from_place(book.chain, (head.segment, head.seq), book.held):
+            if kind in (Kind.ENTRY, Kind.BARE):
+                if leaf(*tagged(body)) != head.leaf:
                     self._check_signed(book, record)
                     raise CollectorRefused("FORK", f"a head is about another entry {head.seq}")
                 return
@@ -272,9 +313,9 @@ class Ingest:
         held = Held(chain.chain_id, chain.identity)
         run = self._runs.read(chain, newest) if newest >= 0 else None
         if run is not None:
-            taking = Taking(run.before)
+            taking = Taking(run.before, stored=True)
             held = replace(taking.take(self._runs.records(run)), run=newest + 1)
-            self._sequencer.standings.raise_to(held.standing(None, None))
+            self._sequencer.standings.raise_to(held.standing(None, None), lowered=bool(held.cuts))
             self._log_again(chain, newest)
         return Book(chain, held, self._now())
 
@@ -302,6 +343,24 @@ class Ingest:
         name, new = self._runs.keep_evidence(evidence)
         if new:
             self._alarms.sound(kind, chain_id, detail, name)
+
+
+def _loss(chain: Chain, record: bytes) -> tuple[Grant, AcceptLoss]:
+    if chain.authority is None:
+        raise CollectorRefused("NOT_ALLOWED", "this chain has no authority that could accept a loss")
+    try:
+        grant = authority_note.verify(record, chain.chain_id, chain.authority)
+    except SignatureInvalid:
+        raise CollectorRefused("WRONG_KEY", "the authority of this chain did not sign that note") from None
+    if not isinstance(grant.act, AcceptLoss):
+        raise CollectorRefused("MALFORMED", "an authority note that accepts no loss is not shipped")
+    return grant, grant.act
+
+
+def _before(records: list[Record], place: tuple[int, int]) -> list[Record]:
+    """The records up to a place."""
+    end = next((i for i, each in enumerate(records) if (place_of(each) or (-1, -1)) >= place), len(records))
+    return records[:end]
 
 
 def _first_place(records: Sequence[Record]) -> tuple[int, int] | None:

@@ -89,7 +89,10 @@ def _follow(storage: Storage, held: Batch, standings: dict[bytes, Standing]) -> 
             for standing in _lines(storage, read):
                 _join(standings, standing)
         elif isinstance(read, EpochNote):
-            _join(standings, Standing(read.chain_id, read.epoch, None, None, *_before(read.seq, read.leaf, read.time)))
+            # Here the chain goes on, whatever was said of it before: something may have been lost.
+            sealed, seal = (read.segment - 1, read.seal) if read.segment else (None, None)
+            place = _before(read.seq, read.leaf, read.time)
+            standings[read.chain_id] = Standing(read.chain_id, read.epoch, sealed, seal, *place)
         else:
             _join(standings, _sealed(read, text))
 

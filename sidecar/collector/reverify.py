@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from hashlib import sha256
 
-from sidecar.chain import merkle, note
+from sidecar.chain import authority_note, merkle, note
+from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.note import VerifierKey
-from sidecar.chain.parcel import Record, parcel_message
+from sidecar.chain.parcel import Record
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.collector import objects
 from sidecar.collector.held import Held, Taking, named_by
 from sidecar.collector.index import Index
 from sidecar.collector.rebuild import reindex
-from sidecar.collector.runs import Chain, Runs
+from sidecar.collector.runs import Chain, Run, Runs, place_of
 from sidecar.collector.standings import joined
 from sidecar.collector.storage import Storage
-from sidecar.errors import CollectorRefused, SignatureInvalid, StorageError
+from sidecar.errors import CollectorRefused, Malformed, SignatureInvalid, StorageError
 from sidecar.verify import Evidence, Report, verify_stream
 
-_FOLLOWED = (Kind.EPOCH, Kind.ENTRY, Kind.SEAL)
+_FOLLOWED = (Kind.EPOCH, Kind.ENTRY, Kind.BARE, Kind.SEAL)
 
 
 def verify_chain(runs: Runs, chain: Chain, evidence: Evidence, progress: Callable[[int], None] | None) -> Report:
@@ -34,33 +36,38 @@ def verify_chain(runs: Runs, chain: Chain, evidence: Evidence, progress: Callabl
 
 def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
     yield MAGIC
-    for each in chain_records(runs, chain):
-        yield record(*each)
+    yield from (record(*each) for each in chain_records(runs, chain))
 
 
 def chain_records(runs: Runs, chain: Chain) -> Iterator[Record]:
-    """A chain as a ledger has it (proto/LEDGER.md, "Stream"): attachments first, then its records.
+    """A chain as a ledger has it (proto/LEDGER.md, "Stream"), of all that is held of it; without what was lost.
 
     Raises:
         StorageError: a run is missing, damaged, or was never signed by the chain's identity key.
     """
-    for digest in sorted(_attachments(runs, chain)):
+    attachments, cuts = _looked_over(runs, chain)
+    for digest in sorted(attachments):
         body = runs.attachment(digest)
         if body is None:
             raise StorageError(f"attachment {digest.hex()} is gone")
         yield Kind.ATTACHMENT, body
+    for grant in sorted(runs.grants(chain.chain_id), key=lambda grant: sha256(grant).digest()):
+        yield Kind.AUTHORITY, grant
     held, number = Held(chain.chain_id, chain.identity), 0
     open_segment: list[Record] = []
     while (run := runs.read(chain, number)) is not None:
-        if run.before != held:
+        if run.before != held and not _is_cut(run, held):
             raise StorageError(f"run {number} of chain {chain.chain_id.hex()} does not go on from the one before")
         try:
-            note.verify_signature(chain.identity, run.signature, parcel_message(chain.chain_id, run.parcel))
+            note.verify_signature(chain.identity, run.signature, run.message)
             records = runs.records(run)
-            held = replace(Taking(held).take(records), run=number + 1)
+            held = replace(Taking(run.before, stored=True).take(records), run=number + 1)
         except (SignatureInvalid, CollectorRefused) as error:
             raise StorageError(f"run {number} of chain {chain.chain_id.hex()}: {error}") from None
+        limit = min((place for run_number, place in cuts if run_number > number), default=None)
         for each in records:
+            if each[0] is Kind.AUTHORITY or _is_lost(each, limit):
+                continue
             open_segment.append(each)
             if each[0] is Kind.SEAL:
                 yield from _framed(open_segment, headed=b"\nreason crash\n" in each[1])
@@ -69,6 +76,19 @@ def chain_records(runs: Runs, chain: Chain) -> Iterator[Record]:
     heads = [at for at, (kind, _) in enumerate(open_segment) if kind is Kind.HEAD]
     # What no head covers yet was vouched for by the identity key alone.
     yield from _framed(open_segment[: heads[-1] + 1] if heads else [], headed=True)
+
+
+def _is_cut(run: Run, held: Held) -> bool:
+    """Whether this run says that a loss was accepted; that its grant is the authority's is for the judge to see."""
+    goes_on = run.before.run == held.run and run.before.cuts[:-1] == held.cuts
+    return goes_on and run.before.cuts[-1:] == ((held.run, *run.before.place),)
+
+
+def _is_lost(each: Record, limit: tuple[int, int] | None) -> bool:
+    place = None if limit is None else place_of(each)
+    if place is None or limit is None:
+        return False
+    return place > limit if each[0] is Kind.HEAD else place >= limit
 
 
 def _framed(segment: list[Record], *, headed: bool) -> Iterator[Record]:
@@ -83,15 +103,30 @@ def _framed(segment: list[Record], *, headed: bool) -> Iterator[Record]:
         yield Kind.HEAD, heads[-1]
 
 
-def _attachments(runs: Runs, chain: Chain) -> set[bytes]:
+def _looked_over(runs: Runs, chain: Chain) -> tuple[set[bytes], list[tuple[int, tuple[int, int]]]]:
+    """What entries name by digest, and after which runs the chain goes on from where."""
     found: set[bytes] = set()
+    cuts: list[tuple[int, tuple[int, int]]] = []
     number = 0
     while (run := runs.read(chain, number)) is not None:
         for kind, body in runs.records(run):
             if kind is Kind.ENTRY:
                 found |= named_by(body)
+            elif kind is Kind.AUTHORITY:
+                _check_loss(chain, body, run)
+                cuts.append((number, run.before.place))
         number += 1
-    return found
+    return found, cuts
+
+
+def _check_loss(chain: Chain, record: bytes, run: Run) -> None:
+    name = f"run {run.before.run} of chain {chain.chain_id.hex()}"
+    try:
+        act = authority_note.verify(record, chain.chain_id, chain.authority or b"").act
+    except (Malformed, SignatureInvalid) as error:
+        raise StorageError(f"{name} goes on after a loss that the authority did not accept: {error}") from None
+    if not isinstance(act, AcceptLoss) or act.kept != (*run.before.place, run.before.leaf):
+        raise StorageError(f"{name} goes on at another place than where the authority accepted a loss")
 
 
 def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
@@ -156,7 +191,9 @@ def verify_line(runs: Runs, index: Index, chain: Chain) -> str:
     found = index.standing(chain.chain_id)  # before the runs are looked at: these only grow
     newest = runs.newest(chain)
     run = runs.read(chain, newest) if newest >= 0 else None
-    held = Held(chain.chain_id, chain.identity) if run is None else Taking(run.before).take(runs.records(run))
+    held = Held(chain.chain_id, chain.identity)
+    if run is not None:
+        held = Taking(run.before, stored=True).take(runs.records(run))
     if found is None:
         return ""
     line = found[0]

@@ -22,10 +22,11 @@ from sidecar.collector.rebuild import last_said
 from sidecar.collector.roll import call_roll
 from sidecar.collector.standings import Standings
 from sidecar.collector.storage import Storage
-from sidecar.errors import LogRefused, SidecarError
+from sidecar.errors import LogRefused, SidecarError, StorageError
 
 log = logging.getLogger("sidecar.collector")
 
+SETTLED = 10.0  # seconds that somebody waits for what was submitted
 GATHER = 0.05  # seconds that notes are gathered for one batch
 
 
@@ -57,7 +58,7 @@ class Sequencer:
         self._waiting: dict[bytes, bytes] = {}  # leaf hash to signed note
         self._roll: tuple[Roll, int] | None = None
         self._due = time.monotonic() + roll_seconds
-        self._ended = False
+        self._ended = self._refused = False
         self.failures = 0
         self._thread = threading.Thread(target=self._run, name="sequencer", daemon=True)
         self._thread.start()
@@ -74,6 +75,19 @@ class Sequencer:
         with self._wake:
             for signed in notes:
                 self._waiting.setdefault(leaf_hash(note.parse(signed).text.encode()), signed)
+            self._wake.notify_all()
+
+    def settle(self) -> None:
+        """Return once all that was submitted is in the log. Raises StorageError where that takes too long."""
+        with self._wake:
+            if not self._wake.wait_for(lambda: not self._waiting, SETTLED):
+                raise StorageError("the log does not grow; ask again")
+
+    def refuse(self, error: LogRefused) -> None:
+        """Sign nothing more: what is signed elsewhere shows that this is not the log that it was."""
+        log.critical("the log will not sign: %s", error)
+        with self._wake:
+            self._refused = self._ended = True
             self._wake.notify_all()
 
     def close(self) -> None:
@@ -100,6 +114,8 @@ class Sequencer:
             with self._wake:
                 self._wake.wait_for(self._something, max(0.0, self._due - time.monotonic()))
                 ended = self._ended
+                if self._refused:
+                    return
                 if self._waiting and not ended:
                     self._wake.wait_for(lambda: self._ended, GATHER)
                 batch = dict(list(self._waiting.items())[:MAX_ENTRIES])
@@ -133,8 +149,10 @@ class Sequencer:
             with self._wake:
                 for leaf in batch:
                     self._waiting.pop(leaf, None)
+                self._wake.notify_all()
         if time.monotonic() >= self._due or (self._ended and not self._waiting):
-            roll = call_roll(self._storage, self.standings.all, self.fleet.key.name, self._now)
+            kept = self.fleet.keep_until()
+            roll = call_roll(self._storage, self.standings.all, self.fleet.key.name, self._now, kept)
             (taken,) = self.fleet.append([roll.call.text().encode()])
             self._roll = roll, taken.position
             self._due = time.monotonic() + self._roll_seconds

@@ -41,8 +41,27 @@ class Standings:
         """Lines of the index that said less, or another thing, than what was known."""
         self.all()
 
-    def raise_to(self, new: Standing) -> None:
-        """Join what is newly known of a chain with its line. Where the index fails, the next roll-call has it still."""
+    def put(self, new: Standing) -> None:
+        """What is known of a chain is this and nothing farther: with its authority's consent it goes on from there."""
+        with self._lock:
+            self._known[new.chain_id] = new
+        for _ in range(_ATTEMPTS):
+            found = self._index.standing(new.chain_id)
+            if self._index.stand(new, 0 if found is None else found[1]):
+                return
+        raise StorageError("a chain's line in the index changes all the time")
+
+    def raise_to(self, new: Standing, *, lowered: bool = False) -> None:
+        """Join what is newly known of a chain with its line. Where the index fails, the next roll-call has it still.
+
+        ``lowered``: all there is of the chain is this; a line that says more is of what was lost."""
+        if lowered:
+            found = self._index.standing(new.chain_id)
+            with self._lock:
+                lines = [each for each in (found and found[0], self._known.get(new.chain_id)) if each is not None]
+            if any((each.seq or 0) > (new.seq or 0) for each in lines):
+                self.put(new)
+                return
         try:
             self._write(new, index_first=True)
         finally:

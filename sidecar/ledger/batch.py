@@ -42,6 +42,7 @@ class Batch:
     requests: list[tuple[bytes, bytes]] = field(default_factory=list)
     attachments: list[tuple[bytes, bytes, bytes]] = field(default_factory=list)
     forget_before: int = 0
+    grants: list[tuple[bytes, bytes]] = field(default_factory=list)
 
     def entry(self, seq: int, body: bytes) -> None:
         """An entry in its stored form."""
@@ -67,6 +68,10 @@ class Batch:
     def settle(self, wait: Wait) -> None:
         """That a decision waits no more."""
         self.settled.append(wait.key())
+
+    def allow(self, name: bytes, grant: bytes) -> None:
+        """An authority's grant, under its SHA-256."""
+        self.grants.append((name, grant))
 
     def attach(self, seq: int, digest: bytes, attachment: bytes) -> None:
         """What the entry names by its SHA-256; kept once."""

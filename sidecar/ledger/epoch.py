@@ -39,6 +39,7 @@ class Chain:
     identity: bytes
     custody: Custody
     log: str | None
+    authority: bytes | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +47,8 @@ class Start:
     """Where an epoch begins, and what it says of itself.
 
     ``wall_before``: wall_ns of the last entry before it. ``recovered``: the segment closed by a recovery seal with it.
-    ``unconfirmed``: no collector said that the ledger is the newest.
+    ``unconfirmed``: no collector said that the ledger is the newest. ``accepted_loss``: the hash of the authority note
+    by which it goes on though the collector had more.
     """
 
     epoch: int = 0
@@ -62,6 +64,7 @@ class Start:
     development: bool = False
     config: bytes = ZERO32
     unconfirmed: bool = False
+    accepted_loss: bytes | None = None
 
 
 @dataclass(slots=True)
@@ -175,4 +178,5 @@ def _opening(start: Start, epoch_note: bytes, shares: list[SealedShare]) -> dict
         "software": start.software,
         "development": start.development,
         **({"unconfirmed": True} if start.unconfirmed else {}),
+        **({"accepted_loss": start.accepted_loss.hex()} if start.accepted_loss else {}),
     }

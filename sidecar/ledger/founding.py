@@ -19,9 +19,10 @@ from sidecar.ledger.batch import Batch
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import LOCK, founded, save_identity
 from sidecar.ledger.epoch import Chain, Entropy, Start, WrapSeed, begin, close_entry
+from sidecar.ledger.look import FILE
 from sidecar.ledger.options import Options
 from sidecar.ledger.port import Store
-from sidecar.ledger.store import FILE, LmdbStore
+from sidecar.ledger.store import LmdbStore
 
 CreateStore = Callable[[Path, int], Store]
 
@@ -41,7 +42,7 @@ def create(
     """
     _check(authority, log)
     genesis = _genesis(identity, custody, authority, log, retention, entropy)
-    chain = Chain(payloads.chain_id(genesis), identity.public_key().public_bytes_raw(), custody, log)
+    chain = Chain(payloads.chain_id(genesis), identity.public_key().public_bytes_raw(), custody, log, authority)
     with founded(directory) as draft:
         save_identity(draft, identity)
         (draft / LOCK).touch(mode=0o600)

@@ -14,6 +14,7 @@ from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
+from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
@@ -33,21 +34,24 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
+from sidecar.ledger.look import refuse_absent
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.sealing import Sealing, sealed
-from sidecar.ledger.shipping import Book, Left
-from sidecar.ledger.store import LmdbStore, refuse_absent
-from sidecar.ledger.views import Entry, Proof, Usage
+from sidecar.ledger.shipping import Book, Left, first_of
+from sidecar.ledger.store import LmdbStore
+from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
-Confirm = Callable[[Left], bool]
-"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest."""
+Confirm = Callable[[Left], bool | Grant]
+"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest, or
+the grant by which it goes on though the collector had more of it."""
 
 
 class Ledger:
@@ -155,6 +159,9 @@ class Ledger:
     def _body(self, seq: int) -> bytes:
         body = self._store.entry(seq)
         if body is None:
+            kept = self._store.kept()
+            if kept is not None and seq < kept.seq:
+                raise Gone(f"seq: entry {seq} is no longer kept here; the collector has it")
             raise _absent(seq)
         return body
 
@@ -243,13 +250,20 @@ class Ledger:
         """As :meth:`find`. Raises NotFound where there is none."""
         seq = self.find(decision_id)
         if seq is None:
-            raise NotFound("decision_id: no such decision in this ledger")
+            kept = self._store.kept()
+            older = (
+                "" if kept is None else f"; entries before {kept.seq} are no longer kept here, the collector has them"
+            )
+            raise NotFound(f"decision_id: no such decision in this ledger{older}")
         return seq
 
     def holds(self, seq: int, leaf_hash: bytes) -> bool:
-        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none."""
+        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none, Gone for one that
+        is not kept here any more."""
         try:
             return self._tagged(seq)[1] == leaf_hash
+        except Gone:
+            raise
         except NotFound:
             return False
 
@@ -306,7 +320,12 @@ class Ledger:
 
     def book(self) -> Book:
         """What is shipped of it."""
-        return Book(self._store, self.position)
+
+        def opened() -> int:
+            return first_of(self._store, self.position().segment)
+
+        trimmer = Trimmer(self._store, self._options.keep, opened, lambda: self._clock.now().wall_ns)
+        return Book(self._store, self.position, trimmer)
 
     def end(self) -> None:
         """Write what waits, CLOSE and the last seal. What is there can still be read, up to :meth:`close`."""
@@ -376,7 +395,8 @@ def _start(
     chain = read_chain(store)
     identity = load_identity(directory, chain.identity)
     left = Left(chain, identity, store)
-    confirmed = confirm(left)
+    word = confirm(left)
+    loss = word if isinstance(word, Grant) else None
     room, memory = Room(directory, store, options), Memory(identity)
     if room.left() < 0:
         raise room.refusal()
@@ -384,9 +404,11 @@ def _start(
     ended = find_end(store, chain, identity, now.wall_ns)
     start = dataclasses.replace(
         ended.start, software=options.software, development=options.development, config=options.config,
-        unconfirmed=not confirmed,
+        unconfirmed=word is False, accepted_loss=None if loss is None else loss.hash,
     )  # fmt: skip
     batch = Batch()
+    if loss is not None:
+        batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
     if ended.crashed:
         batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
     epoch, last = begin(chain, start, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)

@@ -1,8 +1,8 @@
 """Pruning a ledger that no sidecar has open: payloads go, with the authority's grant beside what is left.
 
 LMDB clears nothing: what was cut stays readable in freed pages and in the unused parts of others, and its own
-compacting copy takes the latter along. Therefore every record is written anew into a file that takes the old one's
-place. What the disk below still holds of the old file is beyond a program: that is what encrypted volumes are for.
+compacting copy promises nothing about the latter. Therefore every record is written anew into a file that takes the
+old one's place. What the disk still holds of the old file is beyond a program: that is what encrypted volumes are for.
 """
 
 from __future__ import annotations
@@ -22,8 +22,9 @@ from sidecar.chain.seal import Seal
 from sidecar.errors import LedgerDamaged, LedgerError
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.directory import Lock
+from sidecar.ledger.look import FILE
 from sidecar.ledger.shipping import first_of
-from sidecar.ledger.store import FILE, LmdbStore
+from sidecar.ledger.store import LmdbStore
 
 _AT_ONCE: Final = 1_000
 _ROOM: Final = 1 << 30  # beyond the file's size, for pages that are copied before they are freed

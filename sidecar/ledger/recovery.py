@@ -55,7 +55,8 @@ def read_chain(store: Store) -> Chain:
         chain_id = payloads.chain_id(genesis)
         if header.type is not EntryType.GENESIS or header.chain_id != chain_id:
             raise Malformed("entry 0 is not the GENESIS of its chain")
-        return Chain(chain_id, bytes.fromhex(value["identity"]), payloads.custody_of(value), value["log"])
+        authority = None if value["authority"] is None else bytes.fromhex(value["authority"])
+        return Chain(chain_id, bytes.fromhex(value["identity"]), payloads.custody_of(value), value["log"], authority)
     except Malformed as error:
         raise LedgerDamaged(f"GENESIS: {error}; {_MEND}") from None
 

@@ -8,15 +8,17 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import note
+from sidecar.chain.acts import Position as Place
 from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, tagged
 from sidecar.chain.head import Head
 from sidecar.chain.parcel import Record
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
-from sidecar.errors import LedgerDamaged, Malformed
+from sidecar.errors import LedgerDamaged, LedgerError, Malformed
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.epoch import Chain
 from sidecar.ledger.port import Store
+from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import Position
 
 _TYPE_AT = 8  # of an entry's header
@@ -27,12 +29,20 @@ class Left:
 
     def __init__(self, chain: Chain, identity: Ed25519PrivateKey, store: Store) -> None:
         self._store, self._identity = store, identity
-        self.chain_id, self.log = chain.chain_id, chain.log
+        self.chain_id, self.log, self.authority = chain.chain_id, chain.log, chain.authority
 
     def genesis(self) -> bytes:
         """The payload of GENESIS."""
         stored = StoredEntry.parse(self._store.entry(0) or b"")
         return stored.payload(Header.decode(stored.header).payload_len)
+
+    def place(self) -> Place:
+        """Where the chain goes on (proto/SHIPPING.md, "Place"). Raises LedgerDamaged: it cannot be told."""
+        last, seq = self._store.last_note(), self._store.last_seq()
+        its_leaf = None if seq is None else self.leaf(seq)
+        if last is None or seq is None or its_leaf is None:
+            raise LedgerDamaged("the ledger has no entry or no note; run `sidecar verify`")
+        return Place(last[0] + (last[1] is NoteKind.SEAL), seq + 1, its_leaf)
 
     def leaf(self, seq: int) -> bytes | None:
         """The leaf of an entry; None if there is none. Raises Malformed, LedgerError."""
@@ -58,16 +68,28 @@ class Shipment:
 class Book:
     """An open ledger, as a shipper reads it. Raises LedgerDamaged and LedgerError where it cannot be read."""
 
-    def __init__(self, store: Store, position: Callable[[], Position]) -> None:
-        self._store, self.position = store, position
+    def __init__(self, store: Store, position: Callable[[], Position], trimmer: Trimmer) -> None:
+        self._store, self.position, self._trimmer = store, position, trimmer
+
+    def trim(self, receipted: int) -> int:
+        """Let go of what need not stay of segments up to ``receipted``; how many entries went."""
+        return self._trimmer.trim(receipted)
 
     def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
         """The records from a place on, up to about ``limit`` bytes of them."""
-        at = self.position()
+        at, kept = self.position(), self._store.kept()
+        if kept is not None and seq < kept.seq:
+            raise LedgerError(
+                f"the collector asks for entry {seq}, and entries before {kept.seq} are no longer kept here"
+            )
         try:
             return shipment(self._store, at.head, at.segment, segment, seq, limit)
         except Malformed as error:
             raise LedgerDamaged(f"segment {segment} cannot be shipped: {error}; run `sidecar verify`") from None
+
+    def size(self, first: int, after: int) -> int:
+        """Bytes of the entries from ``first`` up to ``after``."""
+        return sum(map(len, self._store.entries(first, max(0, after - first))))
 
     def first(self, segment: int) -> int:
         """The number of the entry that a segment starts with, up to the open one."""

@@ -34,7 +34,8 @@ CLOSED = "the ledger is closed; start the sidecar again"
 class Position:
     """How far the ledger is durable. ``segment``: the open one. ``last_seal``: the last seal, signed.
 
-    ``head``: the last head signed; where the open segment is empty it is about the segment before.
+    ``head``: the last head signed; where the open segment is empty it is about the segment before. ``written``: how
+    many bytes of entries this run stored.
     """
 
     chain_id: bytes
@@ -43,6 +44,7 @@ class Position:
     segment: int
     head: bytes
     last_seal: bytes
+    written: int = 0
 
 
 class Writer:
@@ -141,7 +143,7 @@ class Writer:
             else:
                 batch.note(segment.segment, NoteKind.HEAD, head)
             self._commit(batch, len(made))
-            self._move(head, seal)
+            self._move(head, seal, sum(len(entry.body) for _, entry in made))
             self._held = left
             release(_answers(made, segment, receipts))
         finally:
@@ -212,10 +214,16 @@ class Writer:
         self._due = self._clock.now().mono_ns + self._options.segment_ns
         self._store.tidy()
 
-    def _move(self, head: bytes, seal: bytes) -> None:
+    def _move(self, head: bytes, seal: bytes, written: int = 0) -> None:
         was, segment = self.position, self._epoch.open
         self.position = Position(
-            was.chain_id, was.epoch, segment.next_seq, segment.segment, head, seal or was.last_seal
+            was.chain_id,
+            was.epoch,
+            segment.next_seq,
+            segment.segment,
+            head,
+            seal or was.last_seal,
+            was.written + written,
         )
 
     def _fail(self, error: LedgerError) -> None:

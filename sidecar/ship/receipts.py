@@ -49,6 +49,30 @@ class Receipts:
         """Those of the entries that no receipt is held of."""
         return [each for each in entries if _name(each.decode()) not in self._have]
 
+    def set_aside(self, segment: int) -> None:
+        """What is of this segment and those after it is of what was lost: others take their places. It stays a receipt.
+
+        Raises:
+            LedgerError: it cannot be renamed.
+        """
+        try:
+            for path in list(self._directory.iterdir()):
+                found = _PROOF.fullmatch(path.name)
+                if found is not None and self._segment(path) >= segment:
+                    path.replace(path.with_name(f"lost-{path.name}"))
+        except OSError as error:
+            raise LedgerError(f"cannot use {self._directory}: {error.strerror}") from None
+        self._have, self.anchored, self.rolled = set(), None, None
+        for path in self._directory.iterdir():
+            self._know(path.name)
+
+    def _segment(self, path: Path) -> int:
+        try:
+            entry = Logged.parse(TlogProof.parse(path.read_bytes()).extra or b"").entry
+        except Malformed:
+            return -1
+        return -1 if isinstance(entry, RollCall) else entry.segment
+
     def store(self, chain_id: bytes, proved: Proved) -> None:
         """Check what the collector proved, and keep it, durably, the consistency file first.
 

@@ -55,6 +55,12 @@ class Book(Protocol):
     def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
         """The records from a place on. Raises LedgerError."""
 
+    def trim(self, receipted: int) -> int:
+        """Let go of what need not stay. Raises LedgerError."""
+
+    def size(self, first: int, after: int) -> int:
+        """Bytes of entries. Raises LedgerError."""
+
     def first(self, segment: int) -> int:
         """The number of the entry that a segment starts with."""
 
@@ -94,7 +100,7 @@ class Shipper:
         self._looked_back = False
         self._roll_due = 0.0
         self._unreceipted_since: float | None = None
-        self.bytes = self.refused = self.failures = 0
+        self.bytes = self.refused = self.failures = self.trimmed = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
         self._thread.start()
@@ -179,7 +185,7 @@ class Shipper:
             assert self._place is not None
             found = self._book.shipment(*self._place, PARCEL)
             if not found.records or found.records == ((Kind.HEAD, self._head),):
-                self._backlog.shipped(self._place[1], began)
+                self._backlog.shipped(self._place[1], began, self._book.size)
                 break
             self._ship(found.records, began)
         self._ask_receipts()
@@ -213,7 +219,8 @@ class Shipper:
             self._tell(ack.segment)
             raise CollectorRefused("FORK", f"it holds another entry {ack.seq} than the ledger")
         self._place = found.segment, found.seq
-        self._backlog.shipped(0 if ack.seq is None else ack.seq + 1, all_before)
+        after = 0 if ack.seq is None else ack.seq + 1
+        self._backlog.shipped(after, all_before, self._book.size)
 
     def _tell(self, segment: int) -> None:
         """Show the collector the history that contradicts its own: it keeps both, and raises the alarm."""
@@ -240,6 +247,8 @@ class Shipper:
         self._receipts.store(self._left.chain_id, self._link.receipts(self._left.chain_id, asked, self._receipts.since))
         self._roll_due = time.monotonic() + self._roll_seconds
         self._want([])
+        if self._receipts.anchored is not None:
+            self.trimmed += self._book.trim(self._receipts.anchored)
 
     def _all_notes(self) -> list[bytes]:
         """The notes of every sealed segment: a receipt may have been lost with the last run."""

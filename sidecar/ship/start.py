@@ -7,10 +7,13 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from sidecar.chain import note
+from sidecar.chain import authority_note, note
 from sidecar.chain.ack import Ack
+from sidecar.chain.acts import AcceptLoss, Position
+from sidecar.chain.authority_note import Grant
 from sidecar.chain.note import VerifierKey
-from sidecar.chain.parcel import enrol_message
+from sidecar.chain.parcel import enrol_message, pack, parcel_message
+from sidecar.chain.stream import Kind
 from sidecar.errors import CollectorRefused, CollectorUnavailable, LedgerBehind, Malformed, SignatureInvalid, UsageError
 from sidecar.ship.link import Link, Where
 
@@ -23,6 +26,10 @@ class Left(Protocol):
     """The ledger as it was left: `ledger.Left`."""
 
     chain_id: bytes
+    authority: bytes | None
+
+    def place(self) -> Position:
+        """Where the chain goes on."""
 
     def genesis(self) -> bytes:
         """The payload of GENESIS."""
@@ -35,7 +42,8 @@ class Left(Protocol):
 
 
 class Confirmation:
-    """Asks the collector; ``token`` reads the enrolment token (b"": none). Raises from :meth:`__call__`:
+    """Asks the collector; ``token`` reads the enrolment token (b"": none), ``accepted`` the authority's note that
+    accepts a loss (b"": none). Raises from :meth:`__call__`:
 
     LedgerBehind: the collector holds what the ledger does not.
     UsageError: out of reach or refused, and that is not allowed.
@@ -48,13 +56,14 @@ class Confirmation:
         token: Callable[[], bytes],
         *,
         unconfirmed: bool,
+        accepted: Callable[[], bytes] = lambda: b"",
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         self._link, self._key, self._token = link, key, token
-        self._unconfirmed, self._sleep = unconfirmed, sleep
+        self._unconfirmed, self._accepted, self._sleep = unconfirmed, accepted, sleep
 
-    def __call__(self, left: Left) -> bool:
-        """Whether the collector said that the ledger is the newest."""
+    def __call__(self, left: Left) -> bool | Grant:
+        """Whether the collector said that the ledger is the newest; or by which grant it goes on after a loss."""
         try:
             found = self._ask(left)
         except CollectorUnavailable as error:
@@ -69,8 +78,61 @@ class Confirmation:
             if error.code in ("FORK", "ROLLBACK", "CLONE"):
                 raise LedgerBehind(str(error)) from None
             raise UsageError(str(error)) from None
-        check(found, left, self._key)
-        return True
+        try:
+            check(found, left, self._key)
+        except LedgerBehind:
+            if not (record := self._accepted()):
+                raise
+            return self._go_on(record, left)
+        return self._again(left) or True
+
+    def _again(self, left: Left) -> Grant | None:
+        """The collector took a loss, and the epoch that was to record it never began: the next one does."""
+        try:
+            grant = authority_note.read(self._accepted())
+        except Malformed:
+            return None
+        if not isinstance(grant.act, AcceptLoss) or grant.act.kept != left.place():
+            return None
+        try:
+            return self._go_on(grant.record, left)
+        except UsageError as error:
+            log.warning("collector.accept_loss_file is left out of account: %s", error)
+            return None
+
+    def lost(self, left: Left, reason: str) -> AcceptLoss:
+        """What the authority would have to accept for this ledger to go on. Raises UsageError: nothing was lost."""
+        try:
+            found = self._ask(left)
+        except (CollectorUnavailable, CollectorRefused) as error:
+            raise UsageError(str(error)) from None
+        ack = _acknowledged(found, left, self._key)
+        kept, lost = left.place(), Position(found.segment, found.seq, ack.leaf or b"")
+        try:
+            return AcceptLoss(left.chain_id, kept, lost, reason)
+        except Malformed as error:
+            raise UsageError(f"the collector holds nothing that this ledger does not: {error}") from None
+
+    def _go_on(self, record: bytes, left: Left) -> Grant:
+        """Tell the collector that the authority accepted the loss. Raises LedgerBehind, UsageError: it is not so."""
+        try:
+            grant = authority_note.verify(record, left.chain_id, left.authority or b"")
+        except (Malformed, SignatureInvalid) as error:
+            raise UsageError(f"collector.accept_loss_file: {error}") from None
+        act, kept = grant.act, left.place()
+        if not isinstance(act, AcceptLoss) or act.kept != kept:
+            raise UsageError(
+                f"collector.accept_loss_file: it accepts no loss for a ledger that goes on at entry {kept.seq}, "
+                f"segment {kept.segment}; ask for another with `sidecar loss`"
+            )
+        parcel = pack([(Kind.AUTHORITY, record)])
+        try:
+            signature = left.sign(parcel_message(left.chain_id, parcel))
+            check(self._link.ship(left.chain_id, parcel, signature), left, self._key)
+        except (CollectorUnavailable, CollectorRefused) as error:
+            raise UsageError(f"the collector does not take the accepted loss: {error}") from None
+        log.warning("entries %d to %d were lost; the authority accepted it", kept.seq, act.lost.seq - 1)
+        return grant
 
     def _ask(self, left: Left) -> Where:
         for attempt in range(_ATTEMPTS):
@@ -111,20 +173,24 @@ def acknowledged(found: Where, chain_id: bytes, key: VerifierKey) -> Ack:
 
 def check(found: Where, left: Left, key: VerifierKey) -> None:
     """Hold the collector's word against the ledger. Raises LedgerBehind, UsageError."""
-    try:
-        ack = acknowledged(found, left.chain_id, key)
-    except CollectorUnavailable as error:
-        raise UsageError(str(error)) from None
+    ack = _acknowledged(found, left, key)
     if ack.seq is None:
         return
     ours = left.leaf(ack.seq)
     if ours is None:
         raise LedgerBehind(
             f"the collector holds entry {ack.seq} of this chain, and the ledger does not: it was restored from an old "
-            "copy; bring back the newest, or start a new chain"
+            "copy; bring back the newest, have the authority accept the loss (`sidecar loss`), or start a new chain"
         )
     if ours != ack.leaf:
         raise LedgerBehind(
             f"the collector holds another entry {ack.seq} of this chain than the ledger: it was cloned, or two "
             "sidecars ran on it; keep both, and start a new chain"
         )
+
+
+def _acknowledged(found: Where, left: Left, key: VerifierKey) -> Ack:
+    try:
+        return acknowledged(found, left.chain_id, key)
+    except CollectorUnavailable as error:
+        raise UsageError(str(error)) from None

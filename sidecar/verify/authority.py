@@ -203,7 +203,7 @@ class Authority:
         until = f"entries up to {act.lost.seq - 1}" if act.lost.seq > act.kept.seq else "seals"
         reason = f"{until} that the collector had acknowledged were lost before this, which the authority accepted"
         reason = f"{reason}: {act.reason}"
-        self._findings.add(Verdict.INCOMPLETE, place, at, reason)
+        self._findings.add(Verdict.INCOMPLETE, place, at, reason, accepted=True)
 
     def lost(self, segment: int) -> bool:
         """Whether another history of this segment may be one that was lost."""

@@ -30,12 +30,14 @@ class Verdict(enum.IntEnum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """One thing found. ``segment`` and ``seq`` are its place; a seal has no seq, the whole ledger has neither."""
+    """One thing found. ``segment`` and ``seq`` are its place; a seal has no seq, the whole ledger has neither.
+    ``accepted``: with the authority's consent."""
 
     verdict: Verdict
     segment: int | None
     seq: int | None
     reason: str
+    accepted: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The finding as a JSON object."""
@@ -58,9 +60,11 @@ class Findings:
         self._worst: Finding | None = None
         self.total = 0
 
-    def add(self, verdict: Verdict, segment: int | None, seq: int | None, reason: str) -> None:
+    def add(
+        self, verdict: Verdict, segment: int | None, seq: int | None, reason: str, *, accepted: bool = False
+    ) -> None:
         """Record one finding."""
-        finding = Finding(verdict, segment, seq, reason)
+        finding = Finding(verdict, segment, seq, reason, accepted)
         self.total += 1
         if len(self._kept) < MAX_FINDINGS:
             self._kept.append(finding)

@@ -4,6 +4,7 @@ erased; then nobody can have them, and what depended on them says so."""
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import json
 import time
 from collections.abc import Awaitable, Callable
@@ -15,19 +16,21 @@ import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from sidecar import erasing
 from sidecar.api.messages import request_of
 from sidecar.chain import authority_note
 from sidecar.chain.acts import Erase
 from sidecar.chain.digests import Outcome, arguments_digest
 from sidecar.chain.entry import Header
+from sidecar.config import Config
 from sidecar.custody import FieldSealer, Pointers, SubjectKeys, openings_of
 from sidecar.decide import Erasure, policy_inputs
-from sidecar.errors import NotPermitted
-from sidecar.ledger import ledger_stream, unopened
+from sidecar.errors import LedgerError, NotPermitted
+from sidecar.ledger import Ledger, Options, SystemClock, ledger_stream, unopened
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.verify import Evidence, Verdict, verify_stream
 from tests.api.desks import Desk, desk
-from tests.api.running import found, judged
+from tests.api.running import found, judged, wrap
 from tests.traces import traces
 
 AUTHORITY = Ed25519PrivateKey.from_private_bytes(b"a" * 32)
@@ -237,6 +240,21 @@ def test_erased_nobody_can_have_it_and_what_needed_it_says_so(tmp_path: Path) ->
     run(tmp_path, both, after, late)
 
 
+def test_an_erasure_that_broke_off_after_its_tombstone_is_ended_at_the_next_start(tmp_path: Path) -> None:
+    async def story(d: Desk, v: Vault) -> None:
+        await d.ask(**ASKED, action="mail.send")
+        (tmp_path / "keys" / "keys.1.new").mkdir()  # what the new generation cannot be written over
+        with pytest.raises(LedgerError):
+            await v.erase()
+        assert v.keys.subjects() and d.last()["type"] == "TOMBSTONE"
+        (tmp_path / "keys" / "keys.1.new").rmdir()
+
+    async def after(d: Desk, v: Vault) -> None:
+        assert not v.keys.subjects() and len(d.entries("TOMBSTONE")) == 1
+
+    run(tmp_path, story, after)
+
+
 def test_an_old_copy_of_the_keys_given_back_is_erased_again(tmp_path: Path) -> None:
     copied: dict[str, bytes] = {}
 
@@ -320,6 +338,30 @@ def test_what_the_verifier_says_of_it(tmp_path: Path) -> None:
     report = judged(tmp_path / "ledger")
     assert [f.verdict for f in report.findings] == [Verdict.REDACTED, Verdict.UNANCHORED]
     assert report.decisions["unopened"] == 2
+
+
+def test_what_is_left_to_be_erased_is_answered(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Also what nobody signed, and in a chain where nobody can: refused, said, and not looked at again."""
+    found(tmp_path / "ledger", None)
+    plain = Config(data_dir=str(tmp_path / "ledger"), dev=True)
+    config = dataclasses.replace(plain, personal_subject="/arguments/id", personal_fields=("/arguments/email",))
+    ledger = Ledger.open(
+        tmp_path / "ledger", wrap=wrap, options=Options(), clock=SystemClock(), on_failure=lambda error: None
+    )
+    try:
+        assert erasing.of(plain, ledger) is None  # nothing is configured, and there are no keys of an earlier run
+        done = erasing.of(config, ledger)
+        assert done is not None and erasing.of(plain, ledger) is not None
+        assert "names no authority" in caplog.text
+        acts = [erasing.leave(config, grant) for grant in (b"", b"garbage")]
+        told: list[None] = []
+        done.pick_up(lambda: told.append(None))
+        for act in acts:
+            assert not act.exists() and "no authority" in act.with_suffix(".refused").read_text()
+        assert erasing.leave(config, b"garbage") == acts[1] and not acts[1].with_suffix(".refused").exists()
+        assert not ledger.about(0)
+    finally:
+        ledger.close()
 
 
 def test_the_search_for_traces_finds_what_is_there(tmp_path: Path) -> None:

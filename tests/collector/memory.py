@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 
 from sidecar.collector.storage.port import checked
@@ -34,6 +35,11 @@ class MemoryStorage:
         if data is not None and len(data) > limit:
             raise StorageError(f"{name} is longer than {limit} bytes")
         return data
+
+    def remove(self, name: str) -> None:
+        if (self.kept.get(name) or 0) > time.time():
+            raise StorageError(f"{name} cannot be removed: it is kept")
+        self.objects.pop(name, None)
 
     def names(self, prefix: str) -> Iterator[str]:
         return iter([name for name in self.objects if name.startswith(prefix)])

@@ -5,12 +5,14 @@ from __future__ import annotations
 import base64
 import json
 import queue
+import shutil
 from pathlib import Path
 
 from sidecar.anchor import Chaser, Door, Pauses, Witness
 from sidecar.anchor.authority import Authority
 from sidecar.chain import note
 from sidecar.chain.logged import Logged, parse_entry
+from sidecar.chain.note import parse_vkey
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.chain.stream import Kind, records
@@ -20,7 +22,9 @@ from sidecar.collector.roll import call_roll
 from sidecar.collector.storage import FileStorage
 from sidecar.ledger import ledger_stream
 from tests.anchor.parties import OpensslAuthority, answering, litewitness, witness_vkey
+from tests.collecting import collecting
 from tests.collector.test_log import KEY, ORIGIN, VKEY
+from tests.collector.test_shipping import until
 from tests.program import made, serving, sidecar
 from tests.scribe import signing_key
 
@@ -99,3 +103,38 @@ def trusting(ledger: Path, standing: Standing, root: bytes) -> dict[str, object]
         "tsa_roots": [base64.b64encode(root).decode()],
         "custodians": [],
     }
+
+
+def test_an_old_copy_of_everything_is_told_by_a_witness(tmp_path: Path) -> None:
+    """Objects and index brought back together agree with each other; only the witness knows, and nothing is signed."""
+    place, witness = tmp_path / "collector", tmp_path / "witness"
+    witness.mkdir()
+    with collecting(place):
+        pass
+    vkey = parse_vkey((place / "log.vkey").read_text().strip())
+    with litewitness(witness, WITNESS, vkey) as url:
+        settings = {"COLLECTOR_WITNESSES": f"{witness_vkey(WITNESS)} {url}"}
+        with collecting(place, **settings) as collector:
+            until(lambda: cosigned(place) > 1)
+            assert collector.stop() == 0
+        shutil.copytree(place, tmp_path / "old")
+        before = cosigned(place)
+        with collecting(place, **settings) as collector:
+            until(lambda: cosigned(place) > before + 1)
+            assert collector.stop() == 0
+        shutil.rmtree(place)
+        (tmp_path / "old").rename(place)
+        signed = sorted((place / "store/objects/log/checkpoint").iterdir())
+        done = sidecar("collector", "serve", "--data-dir", place, "--dev", "--listen", "127.0.0.1:0", **settings)
+        assert done.returncode == 1 and "bring back the newer objects" in done.stderr, done.stderr
+        assert sorted((place / "store/objects/log/checkpoint").iterdir()) == signed
+        shutil.rmtree(place / "store")
+        (place / "index.db").unlink()
+        done = sidecar("collector", "serve", "--data-dir", place, "--dev", "--listen", "127.0.0.1:0", **settings)
+        assert done.returncode == 1 and "it has 0" in done.stderr, done.stderr
+        assert not (place / "store/objects/log").exists()
+
+
+def cosigned(place: Path) -> int:
+    """How many checkpoints a witness cosigned."""
+    return sum(path.is_file() for path in (place / "store/objects/log/cosigned").rglob("*"))

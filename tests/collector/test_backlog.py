@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from sidecar.errors import Unshipped
@@ -11,7 +13,12 @@ from sidecar.ship import Backlog, Bounds
 class World:
     def __init__(self, bounds: Bounds) -> None:
         self.recorded, self.time = 10, 0.0
-        self.backlog = Backlog(lambda: self.recorded, bounds, lambda: self.time)
+        # Each entry has 100 bytes; this run began with entry 8, and what was there before takes 5,000 on disk.
+        stored = lambda: (self.recorded, (self.recorded - 8) * 100)  # noqa: E731
+        self.backlog = Backlog(stored, bounds, lambda: self.time, first=8, before=5_000)
+
+    def shipped(self, acknowledged: int, all_before: float | None) -> None:
+        self.backlog.shipped(acknowledged, all_before, lambda first, after: max(0, after - first) * 100)
 
 
 def test_entries_and_age_are_those_of_what_is_not_acknowledged() -> None:
@@ -19,21 +26,21 @@ def test_entries_and_age_are_those_of_what_is_not_acknowledged() -> None:
     backlog = world.backlog
     world.time = 5.0
     assert (backlog.entries, backlog.age, backlog.exceeded) == (10, 5.0, False)
-    backlog.shipped(4, None)  # a part of what there is: the rest is as old as before
+    world.shipped(4, None)  # a part of what there is: the rest is as old as before
     assert (backlog.entries, backlog.age) == (6, 5.0)
-    backlog.shipped(10, 5.0)
+    world.shipped(10, 5.0)
     assert (backlog.entries, backlog.age) == (0, 0.0)
     world.recorded, world.time = 12, 7.0
     assert (backlog.entries, backlog.age) == (2, 2.0)
-    backlog.shipped(3, None)  # an answer that came late
+    world.shipped(3, None)  # an answer that came late
     assert backlog.acknowledged == 10
     backlog.check()
 
 
-@pytest.mark.parametrize("bounds", [Bounds(entries=3, deny=True), Bounds(seconds=4.0, deny=True)])
-def test_beyond_a_bound_nothing_may_be_decided(bounds: Bounds) -> None:
-    world = World(bounds)
-    world.backlog.shipped(10, 0.0)
+@pytest.mark.parametrize("bounds", [{"entries": 3}, {"seconds": 4.0}, {"size": 300}])
+def test_beyond_a_bound_nothing_may_be_decided(bounds: dict[str, Any]) -> None:
+    world = World(Bounds(**bounds, deny=True))
+    world.shipped(10, 0.0)
     world.recorded, world.time = 13, 4.0
     assert not world.backlog.exceeded
     world.backlog.check()
@@ -48,3 +55,18 @@ def test_a_warning_denies_nothing() -> None:
     world.time = 2.0
     assert world.backlog.exceeded
     world.backlog.check()
+
+
+def test_bytes_are_those_of_what_is_not_acknowledged() -> None:
+    """Until the collector says how far it is, all that is on disk counts; then what it lacks."""
+    world = World(Bounds())
+    assert world.backlog.size == 5_200
+    world.shipped(4, None)
+    assert world.backlog.size == 600
+    world.shipped(9, None)
+    assert world.backlog.size == 100
+    world.recorded = 20
+    world.shipped(7, None)  # an answer that came late
+    assert world.backlog.size == 1_100
+    world.shipped(20, 1.0)
+    assert world.backlog.size == 0

@@ -77,7 +77,7 @@ def test_all_arrives_once_and_in_order(tmp_path: Path, seed: int) -> None:
     ledger = world.open()
     failures: list[LedgerError] = []
     link = Lossy(collector, chooser)
-    backlog = Backlog(lambda: ledger.position().next_seq, Bounds())
+    backlog = Backlog(lambda: (ledger.position().next_seq, ledger.position().written), Bounds())
     receipts = Receipts(tmp_path / "ledger", VKEY)
     shipper = Shipper(
         ledger.book(),

@@ -69,6 +69,24 @@ def test_names(storage: Storage) -> None:
     assert all(storage.read(name, 100) == name.encode() for name in names)
 
 
+def test_removed(storage: Storage) -> None:
+    """For good: made again it is a new object; twice is once; what begins with its name stays."""
+    for name in ("chain/a", "chain/ab"):
+        assert storage.create(name, b"first")
+    for _ in range(2):
+        storage.remove("chain/a")
+    assert storage.read("chain/a", 10) is None and list(storage.names("chain/")) == ["chain/ab"]
+    assert storage.create("chain/a", b"second") and storage.read("chain/a", 10) == b"second"
+
+
+def test_kept_until_then(storage: Storage) -> None:
+    """Nobody removes it before."""
+    assert storage.create("chain/a", b"kept", keep_until=int(time.time()) + 3_600)
+    with pytest.raises(StorageError):
+        storage.remove("chain/a")
+    assert storage.read("chain/a", 10) == b"kept"
+
+
 @pytest.mark.parametrize("size", [0, 1, 70_000, 6 * 1024 * 1024])
 def test_bytes_and_limits(storage: Storage, size: int) -> None:
     data = bytes(i % 251 for i in range(size))

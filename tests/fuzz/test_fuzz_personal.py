@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+from hashlib import sha256
 from typing import Any
 
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.chain import payload, personal, pointer, strictjson
 from sidecar.chain.entry import EntryType
-from sidecar.errors import Malformed
+from sidecar.custody.subjects import opened
+from sidecar.errors import CustodyError, Malformed
 from sidecar.verify import Evidence, parse_openings
 from tests.fuzz.examples import fuzz, hostile
-from tests.scribe import judge
+from tests.scribe import judge, secret
 from tests.sealing import SUBJECT, Discreet
 from tests.vectors.discreet import ledger
 
@@ -26,6 +29,14 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=4), inner, max_size=3),
     max_leaves=12,
 )
+
+
+def _record(kek: bytes, chain_id: bytes, who: bytes, key: tuple[bytes, bytes]) -> bytes:
+    """As proto/LEDGER.md has it."""
+    subject, held = key
+    nonce = sha256(who).digest()[:12]
+    sealed = AESGCM(kek).encrypt(nonce, held + who, b"sidecar/v1/subject-key\0" + chain_id + subject)
+    return len(sealed).to_bytes(2, "big") + subject + nonce + sealed
 
 
 @given(hostile([OPENINGS]))
@@ -85,6 +96,20 @@ def test_spots_of_any_json(value: Any, indent: int | None) -> None:
     text = json.dumps(value, indent=indent, ensure_ascii=bool(indent)).encode()
     for spot in pointer.spots(text):
         assert json.loads(text[spot.start : spot.end]) == pointer.get(value, spot.pointer)
+
+
+RECORDS = {b'"ann"': (bytes(16), secret("ann")), b"7": (SUBJECT, secret("seven"))}
+KEPT = b"".join(_record(secret("kek"), LEDGER.chain_id, who, key) for who, key in RECORDS.items())
+
+
+@given(hostile([KEPT]))
+@fuzz(300)
+def test_records_of_subjects_keys(data: bytes) -> None:
+    try:
+        held, whole = opened(secret("kek"), LEDGER.chain_id, data)
+    except CustodyError:
+        return
+    assert held.items() <= RECORDS.items() and 0 <= whole <= len(data)
 
 
 def test_twins_write_the_same() -> None:

@@ -41,19 +41,26 @@ def go_example(into: Path) -> list[str]:
     return [str(into / "ask")]
 
 
-def node_example(into: Path) -> list[str]:
-    """The command that runs the Node example; it takes an address."""
+def go_permit(into: Path) -> list[str]:
+    """The command of the executor in Go; it needs the standard library alone."""
+    program = into / "permit"
+    _do([needs_program("go"), "build", "-buildvcs=false", "-o", str(program), "main.go"], HERE / "go" / "permit")
+    return [str(program)]
+
+
+def node_example(into: Path, script: str = "ask.js") -> list[str]:
+    """The command that runs an example in Node; it takes an address."""
     node = needs_program("node")
     source = into / "node"
     shutil.copytree(HERE / "node", source)
-    (source / "node_modules").symlink_to(_node_modules(), target_is_directory=True)
-    # The program is told its proto between the address and the key, which may be missing.
-    script = f'exec "{node}" ask.js "$1" "{PROTO / "sidecar/v1/decision.proto"}" "$2"'
-    return ["sh", "-c", f'cd "{source}" && {script}', "sh"]
+    (source / "node_modules").symlink_to(node_modules(HERE / "node" / "package.json"), target_is_directory=True)
+    # The program is told its proto between the address and what else it takes.
+    told = f'at="$1"; shift; exec "{node}" {script} "$at" "{PROTO / "sidecar/v1/decision.proto"}" "$@"'
+    return ["sh", "-c", f'cd "{source}" && {told}', "sh"]
 
 
-def _node_modules() -> Path:
-    manifest = HERE / "node" / "package.json"
+def node_modules(manifest: Path) -> Path:
+    """The packages that a `package.json` names, from npm, or as they were brought before."""
     kept = KEPT / f"node-{sha256(manifest.read_bytes()).hexdigest()[:16]}"
     if not kept.exists():
         npm = needs_program("npm")
@@ -64,7 +71,7 @@ def _node_modules() -> Path:
         brought = _run([npm, "install", *flags], making)
         if brought.returncode:
             shutil.rmtree(making)
-            cannot_run(f"npm could not bring the packages of tests/languages/node: {_last_line(brought)}")
+            cannot_run(f"npm could not bring the packages of {manifest.parent}: {_last_line(brought)}")
         making.rename(kept)
     return kept / "node_modules"
 

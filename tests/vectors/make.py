@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from sidecar.chain import acts, authority_note, entry, merkle, note, ratchet, seeds
+from sidecar.chain import acts, authority_note, entry, merkle, note, ratchet, seeds, strictjson
 from sidecar.chain.acts import Position, Run
+from sidecar.chain.digests import arguments_digest
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.epoch import epoch_hash
 from sidecar.chain.head import head_hash
@@ -343,7 +344,7 @@ def _seal(records: list[Record], segment: int) -> int:
 
 
 def bad() -> list[Stream]:
-    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_against_receipts(), *_unauthorised()]
+    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_outcomes(), *_against_receipts(), *_unauthorised()]
 
 
 def _unauthorised() -> list[Stream]:
@@ -447,6 +448,34 @@ def _by_insiders() -> list[Stream]:
     why = "entry 2 has a wrong tag that everything else fits"
     places: dict[str, Any] = {"key_verdict": "TAMPERED", "key_place": (0, 2)}
     found.append(("bad-tag", s.stream(), expect(s, "UNANCHORED", NOWHERE, why=why, **places)))
+    return found
+
+
+def _outcomes() -> list[Stream]:
+    found: list[Stream] = []
+    s = Scribe("short")
+    s.open()
+    seq = s.outcome(s.decision("DENY"))
+    s.head()
+    why = "an outcome of a DENY that was enforced"
+    found.append(("bad-outcome-of-deny", s.stream(), expect(s, "TAMPERED", (0, seq), why=why)))
+    s = Scribe("short")
+    s.open()
+    decision = s.decision()
+    s.outcome(decision)
+    s.seal("count")
+    seq = s.outcome(decision)
+    s.head()
+    why = "a decision has a second outcome, in the next segment"
+    found.append(("bad-outcome-second", s.stream(), expect(s, "TAMPERED", (1, seq), why=why)))
+    s = Scribe("short")
+    s.open()
+    decision = s.decision()
+    value = s.outcome_value(decision) | {"arguments_digest": arguments_digest(b'{"amount":1000000}').hex()}
+    seq = s.write(EntryType.OUTCOME, strictjson.dumps(value), ref_seq=decision)
+    s.head()
+    why = "an outcome was reported for other arguments than were decided on"
+    found.append(("bad-outcome-arguments", s.stream(), expect(s, "TAMPERED", (0, seq), why=why)))
     return found
 
 

@@ -1,7 +1,8 @@
 """Objects as files in a directory: the default.
 
 A file is written beside, synced, linked to its name (which fails where there is one), and its directory synced. A file
-system enforces no retention against its own administrator; files are made read-only, no more.
+system enforces no retention against its own administrator; files are made read-only, no more. Until when a file is
+kept is its time of modification: before that nothing here removes it.
 """
 
 from __future__ import annotations
@@ -9,7 +10,9 @@ from __future__ import annotations
 import contextlib
 import os
 import tempfile
+import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from sidecar.collector.storage.port import checked
@@ -41,14 +44,14 @@ class FileStorage:
         place = self._objects / checked(name)
         with _mapped(name):
             self._make_directory(place.parent)
-            made = self._link(place, data)
+            made = self._link(place, data, keep_until)
             if not made:
                 # Whoever made it may have died before it was durable.
                 _sync(place)
             _sync(place.parent)
         return made
 
-    def _link(self, place: Path, data: bytes) -> bool:
+    def _link(self, place: Path, data: bytes, keep_until: int | None) -> bool:
         if place.exists():
             return False
         descriptor, beside = tempfile.mkstemp(dir=self._writing)
@@ -57,6 +60,8 @@ class FileStorage:
                 file.write(data)
                 file.flush()
                 os.fchmod(file.fileno(), 0o400)
+                if keep_until is not None:
+                    os.utime(file.fileno(), (keep_until, keep_until))
                 os.fsync(file.fileno())
             os.link(beside, place)
         except FileExistsError:
@@ -83,6 +88,18 @@ class FileStorage:
         if len(data) > limit:
             raise StorageError(f"{name} is longer than {limit} bytes")
         return data
+
+    def remove(self, name: str) -> None:
+        place = self._objects / checked(name)
+        with _mapped(name):
+            try:
+                kept = place.stat().st_mtime
+            except FileNotFoundError:
+                return
+            if kept > time.time():
+                raise StorageError(f"{name} cannot be removed: it is kept until {datetime.fromtimestamp(kept, UTC)}")
+            place.unlink(missing_ok=True)
+            _sync(place.parent)
 
     def names(self, prefix: str) -> Iterator[str]:
         start = self._objects / prefix.rpartition("/")[0]

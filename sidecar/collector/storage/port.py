@@ -1,4 +1,7 @@
-"""The port to storage: three methods. Objects are created once, read, and listed; nothing changes or deletes one."""
+"""The port to storage: four methods. Objects are created once, read and listed; nothing changes one.
+
+What is removed is what an authority allowed to be pruned, and was replaced before.
+"""
 
 from __future__ import annotations
 
@@ -31,6 +34,13 @@ class Storage(Protocol):
 
         Raises:
             StorageError: it cannot be read, or is longer than ``limit`` bytes.
+        """
+
+    def remove(self, name: str) -> None:
+        """Remove an object, all of it, for good; one that is not there is removed already.
+
+        Raises:
+            StorageError: it is kept until later than now, or may or may not be there: removing it again settles that.
         """
 
     def names(self, prefix: str) -> Iterator[str]:

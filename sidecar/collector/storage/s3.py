@@ -107,6 +107,17 @@ class S3Storage:
             raise StorageError(f"{name} is longer than {limit} bytes")
         return data
 
+    def remove(self, name: str) -> None:
+        bucket, key = self._bucket.name, self._key(name)
+        with _mapped(name):
+            pages = self._client.get_paginator("list_object_versions").paginate(Bucket=bucket, Prefix=key)
+            found: list[Any] = []
+            for page in pages:
+                found += [*page.get("Versions", ()), *page.get("DeleteMarkers", ())]
+            for version in found:  # a removal without its version would only hide the object
+                if version["Key"] == key:
+                    self._client.delete_object(Bucket=bucket, Key=key, VersionId=version["VersionId"])
+
     def names(self, prefix: str) -> Iterator[str]:
         with _mapped(prefix):
             pages = self._client.get_paginator("list_objects_v2")

@@ -1,4 +1,4 @@
-"""What the ledger gives of what is in it."""
+"""What a ledger gives to those who ask: an entry, a proof, how much is taken."""
 
 from __future__ import annotations
 
