@@ -384,6 +384,20 @@ def test_of_others_a_bundle_about_one_agent_says_nothing(whole: Day) -> None:
     assert [e["unmapped"].get("payload") for e in withheld].count("withheld or pruned") >= 1
 
 
+# --- the protocol
+
+
+def test_every_member_that_is_written_is_in_the_protocol(files: dict[str, bytes]) -> None:
+    protocol = (Path(__file__).parents[2] / "proto" / "CERTIFICATE.md").read_text("utf-8")
+    named = set(re.findall(r"[`\"]([a-z_]+)[`\"]", protocol))
+    said, told = statement(files)["predicate"], json.loads(files["timeline.json"])["chains"][1]
+    rows = [row for row in told["rows"] if row["kind"] == "decision"]
+    assert {*said, *said["exported"], *said["judged"], *(name for each in said["chains"] for name in each)} <= named
+    assert {*told, *told["read"], *(name for row in rows for name in row)} <= named
+    assert {row["kind"] for row in told["rows"]} <= named
+    assert {*files["entries.csv"].decode().split("\r\n")[0].split(",")} <= named
+
+
 # --- the command
 
 
