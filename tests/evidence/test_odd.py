@@ -20,8 +20,9 @@ from sidecar.evidence.recorded import recorded
 from tests.evidence.bundled import exported
 from tests.evidence.day import AGENT, day
 from tests.evidence.test_documents import fingerprints
-from tests.scribe import SOAK, START, Scribe
+from tests.scribe import START, Scribe
 
+DAY = day().s.stream()
 LAST = "9999999999999999999"
 ODD_TIME = "2026-99-99T99:99:99.999999999Z"
 
@@ -92,9 +93,9 @@ def test_odd_values_are_told_as_they_are() -> None:
     assert files["report.pdf"].startswith(b"%PDF") and len(files["events.ocsf.jsonl"].splitlines()) == s.seq
 
 
-@pytest.mark.parametrize("seed", range(400 if SOAK else 40))
-def test_damage_anywhere_is_only_told(seed: int) -> None:
-    chance, data = random.Random(seed), bytearray(day().s.stream())
+def damaged(seed: int) -> None:
+    """One ledger with a few bits or bytes of it wrong."""
+    chance, data = random.Random(seed), bytearray(DAY)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(data))
         if chance.random() < 0.2:
@@ -105,6 +106,17 @@ def test_damage_anywhere_is_only_told(seed: int) -> None:
         forms(bytes(data), chance.choice([None, AGENT]))
     except Malformed as error:
         assert "SDCSEG" in str(error)
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_anywhere_is_only_told(seed: int) -> None:
+    damaged(seed)
+
+
+@pytest.mark.soak
+def test_much_damage_anywhere_is_only_told() -> None:
+    for seed in range(1_000, 11_000):
+        damaged(seed)
 
 
 def test_headers_of_every_kind_are_told() -> None:
