@@ -186,6 +186,8 @@ def test_the_report_is_pdf_a_by_another_s_judgement(files: dict[str, bytes], tmp
     said = subprocess.run([*verapdf(), "--flavour", "2a", good, bad], capture_output=True, text=True).stdout
     assert said.count('profileName="PDF/A-2A') == 2, said[-2_000:]
     assert re.findall(r'isCompliant="(\w+)"', said) == ["true", "false"]
+    for_all = subprocess.run([*verapdf(), "--flavour", "ua1", good], capture_output=True, text=True).stdout
+    assert 'profileName="PDF/UA-1' in for_all and 'isCompliant="true"' in for_all, for_all[-2_000:]
 
 
 def test_hostile_words_are_words_in_the_report(tmp_path: Path) -> None:
