@@ -112,7 +112,7 @@ class Abstract:
         self.genesis = dict(payload)
 
     def _open(self, header: Header, payload: Payload) -> None:
-        place = {"epoch": header.epoch, "time": rows.at(header.wall_ns), "seq": header.seq}
+        place = {"epoch": header.epoch, "time": rows.at(header.wall_ns), "seq": rows.number(header.seq)}
         self.epochs.append({**place, "software": payload["software"]})
         if payload.get("unconfirmed"):
             self._stands_out("unconfirmed", header, "", "the collector was out of reach")

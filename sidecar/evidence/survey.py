@@ -48,6 +48,13 @@ class Chosen:
         return payload.chain_id(self.genesis)
 
 
+def _digest(named: str) -> bytes:
+    try:
+        return bytes.fromhex(named)
+    except ValueError:
+        raise Malformed("a POLICY entry names its bundle by something that is no digest") from None
+
+
 class Survey:
     """Takes the records of a chain from its start. Raises Malformed where they cannot be followed."""
 
@@ -103,7 +110,7 @@ class Survey:
         else:
             named = attachment_of(header.type, payload.parse(header.type, content))
             if named:
-                digest = bytes.fromhex(named)
+                digest = _digest(named)
                 self._in_segment.add(digest)
                 kept = (*(each for each in now.named if each != digest), digest)[-_KEPT:]
                 self._now = Before(now.first, now.note, now.opening, now.registries, kept)
