@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Protocol
@@ -74,6 +75,7 @@ class Anchors:
         ]
         self._rounds = Rounds(self._witnesses)
         self._authorities: list[Chaser[Any]] = list(_authorities(config, proofs))
+        self._lock, self._stamping = threading.Lock(), b""
 
     @property
     def all(self) -> list[Chaser[Any]]:
@@ -99,7 +101,10 @@ class Anchors:
         return Chaser(witness, got, on_refused=refused)
 
     def _have_stamped(self, shown: bytes) -> None:
-        for each in self._authorities if shown else ():
+        """Once, however often it is said."""
+        with self._lock:
+            new, self._stamping = shown not in (b"", self._stamping), shown
+        for each in self._authorities if new else ():
             each.offer(shown)
 
 

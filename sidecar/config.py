@@ -50,6 +50,8 @@ class Config:
     segment_entries: int = 10_000
     segment_seconds: float = 60.0
     ledger_max_mib: int = 10_240
+    ledger_keep_seconds: float = 0.0  # how long entries stay here that a log receipted; 0: that is no reason to let go
+    ledger_keep_mib: int = 0  # how large the ledger may be before such entries go; 0: likewise
     custodians: tuple[str, ...] = ()
     custody_mode: str = "any"
     authority: str = ""
@@ -61,6 +63,9 @@ class Config:
     tls_key_file: str = ""
     tls_client_ca_file: str = ""  # roots of callers' certificates, which they must show; empty: they show none
     spiffe_socket: str = ""  # the Workload API, in place of the three files above
+    personal_subject: str = ""  # JSON pointer to what names the data subject; empty: no personal fields are sealed
+    personal_fields: tuple[str, ...] = ()  # JSON pointers into /arguments, /context, /result, /response; or /purpose
+    personal_keys_dir: str = ""  # the data subjects' keys; empty: <data_dir>/subjects
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
     policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD
@@ -120,6 +125,10 @@ class Config:
         in_range("segment_entries", self.segment_entries, 1, 10_000)
         in_range("segment_seconds", self.segment_seconds, 0.05, 60)
         in_range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
+        in_range("ledger_keep_mib", self.ledger_keep_mib, 0, self.ledger_max_mib)
+        in_range("ledger_keep_seconds", self.ledger_keep_seconds, 0, 100 * 366 * 86_400)
+        if (self.ledger_keep_mib or self.ledger_keep_seconds) and not self.collector_address:
+            raise UsageError("ledger_keep_mib and ledger_keep_seconds need collector.address: only what it has may go")
         _choice("enforcement", self.enforcement, ("enforce", "shadow"))
         _choice("policy_stale", self.policy_stale, ("warn", "deny"))
         in_range("policy_source_git_timeout", self.policy_source_git_timeout, 1, 3600)
@@ -135,6 +144,8 @@ class Config:
         in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()
         self._check_collector()
+        if self.personal_fields and not self.personal_subject:
+            raise UsageError("personal.subject is not set: name what says whose the personal fields are")
         if self.metrics:
             host_and_port("metrics", self.metrics)
         if not self.listen:

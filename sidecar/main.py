@@ -14,7 +14,7 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar import __version__
+from sidecar import __version__, erasing
 from sidecar.api import DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
 from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
@@ -22,7 +22,7 @@ from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
-from sidecar.ledger import Ledger, Left, Options, SystemClock, create, has_ledger
+from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
 from sidecar.shipping import Shipping
@@ -58,6 +58,7 @@ def options_of(config: Config) -> Options:
         software=f"decision-sidecar {__version__}",
         development=config.dev,
         config=config.digest(),
+        keep=Keep(int(config.ledger_keep_seconds * 1e9), config.ledger_keep_mib * MIB),
     )
 
 
@@ -145,6 +146,7 @@ class Sidecar:
         self.failure: LedgerError | None = None
         self._metrics = Metrics(__version__)
         self._log = DecisionLog(self._metrics)
+        self._erasing: erasing.Erasing | None = None
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, CLOSE, seal."""
@@ -160,6 +162,7 @@ class Sidecar:
             shipping = await asyncio.to_thread(Shipping, self._config)
             ledger = await asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
             stack.callback(ledger.close)
+            self._erasing = await asyncio.to_thread(erasing.of, self._config, ledger)
             self._ship(stack, ledger, shipping)
             switch = Switch(self._config.engine, self._config.entrypoint)
             stack.push_async_callback(switch.close)
@@ -234,7 +237,11 @@ class Sidecar:
 
     @contextlib.asynccontextmanager
     async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
-        tls = await asyncio.to_thread(server_tls, self._config, self._metrics)  # the SPIFFE agent may take its time
+        failed = FailedHandshakes(path, self._metrics.handshake_failed)
+        if self._overhear is not None:
+            self._overhear(failed.told)
+        # The SPIFFE agent may take its time.
+        tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
             Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
             self._config.listen,
@@ -242,8 +249,6 @@ class Sidecar:
             socket_mode=int(self._config.socket_mode, 8),
             credentials=tls.credentials if tls else None,
         )
-        if self._overhear is not None:
-            self._overhear(FailedHandshakes(path, self._metrics.handshake_failed).told)
         try:
             self.address = await server.start()
             try:
@@ -251,6 +256,7 @@ class Sidecar:
             finally:
                 path.approvals.end_watches()
                 await server.stop(STOP_GRACE)
+                await failed.settled()
         finally:
             if tls:
                 tls.close()
@@ -282,8 +288,21 @@ class Sidecar:
                     await self._stop.wait()
             with contextlib.suppress(SidecarError):
                 await path.record_remainder()
+            await self._erase(path)
             self._log.settle()
         self._metrics.set_ready(False)
+
+    async def _erase(self, path: DecisionPath) -> None:
+        """What was left to be erased is; what failed is tried again."""
+        if self._erasing is None:
+            return
+        erased: list[None] = []
+        try:
+            await asyncio.to_thread(self._erasing.pick_up, lambda: erased.append(None))
+        except (SidecarError, OSError) as error:
+            log.error("a data subject is still to be erased: %s", error)
+        if erased:
+            path.approvals.look_again()
 
     async def _last_words(self, path: DecisionPath) -> None:
         with contextlib.suppress(SidecarError):
@@ -309,6 +328,31 @@ async def _trouble(switch: Switch, in_force: InForce, ledger: Ledger) -> Sidecar
     return None
 
 
+def erase_now(config: Config) -> None:
+    """Open a ledger that no sidecar has open, do what was left to be erased, ship and close it: an epoch of its own.
+
+    Raises:
+        LedgerBusy: a sidecar has it open. SidecarError: it cannot be opened, or not all was done.
+    """
+    shipping, failures = Shipping(config), list[LedgerError]()
+    ledger = Ledger.open(
+        Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
+        on_failure=failures.append, confirm=shipping.confirm,
+    )  # fmt: skip
+    try:
+        shipping.begin(ledger, failures.append)
+        try:
+            done = erasing.of(config, ledger)
+            if done is not None:
+                done.pick_up()
+        finally:
+            shipping.end(ledger, failed=bool(failures))
+    finally:
+        ledger.close()
+    if failures:
+        raise failures[0]
+
+
 def serve(config: Config, *, init: bool, started: Callable[[str], None], overhear: Overhear | None = None) -> None:
     """Run a sidecar until SIGTERM or SIGINT. ``overhear``: as `Sidecar`'s.
 
@@ -318,6 +362,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None], overhea
     import uvloop
 
     check_provable(config)
+    erasing.pointers_of(config)  # before anything is made
     if init and not has_ledger(Path(config.data_dir)):
         made = found_ledger(config).made_key
         if made is not None:

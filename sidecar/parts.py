@@ -97,19 +97,27 @@ def _touch(mark: Path) -> None:
         mark.touch(mode=0o600)
 
 
-def server_tls(config: Config, metrics: Metrics) -> ServerTls | None:
-    """TLS as configured, or None; waits for the SPIFFE agent's first SVID. Raises UsageError."""
+def server_tls(config: Config, metrics: Metrics, begun: Callable[[], None]) -> ServerTls | None:
+    """TLS as configured, or None; waits for the SPIFFE agent's first SVID. ``begun``: told of each handshake.
+
+    Raises:
+        UsageError: there is no material to begin with.
+    """
+
+    def handshake() -> None:
+        metrics.tls_handshake()
+        begun()
 
     def trouble(cause: str) -> None:
         tls_log.error("%s", cause)
         metrics.tls_fault()
 
     if config.spiffe_socket:
-        tls = ServerTls(WorkloadSource(config.spiffe_socket, half(mutual=True), trouble), metrics.tls_handshake)
+        tls = ServerTls(WorkloadSource(config.spiffe_socket, half(mutual=True), trouble), handshake)
     elif config.tls_cert_file:
         files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
         make = half(mutual=bool(config.tls_client_ca_file))
-        tls = ServerTls(FileSource(files, make, trouble), metrics.tls_handshake)
+        tls = ServerTls(FileSource(files, make, trouble), handshake)
     else:
         return None
     metrics.watch_tls(tls.not_after)

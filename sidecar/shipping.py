@@ -165,6 +165,11 @@ class Shipping:
         return self._at_work[0].bytes
 
     @property
+    def let_go_entries(self) -> int:
+        """Entries that left the ledger in this run."""
+        return self._at_work[0].trimmed
+
+    @property
     def ship_failures(self) -> int:
         """Attempts in a row that failed."""
         return self._at_work[0].failures

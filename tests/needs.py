@@ -28,7 +28,11 @@ _HOW_TO_GET = {
     "ssh": "install openssh-client with the system's package manager",
     "openssl": "install openssl with the system's package manager",
     "ip": "install iproute2 with the system's package manager",
+    "cc": "install gcc and libc6-dev with the system's package manager",
     "h2load": "install nghttp2-client with the system's package manager",
+    "pdftotext": "install poppler-utils with the system's package manager",
+    "java": "install a Java runtime, 11 or later, with the system's package manager",
+    "mvn": "install maven with the system's package manager: it brings veraPDF",
     "softhsm2-util": "install softhsm2 with the system's package manager",
 }
 

@@ -1,13 +1,16 @@
 """TLS handshakes that failed, counted and recorded. Only gRPC's own log tells of them (`cli/standard_error.py`).
 
 gRPC for Python has no other way: it verifies a client certificate itself, or does not ask for one. What fails there
-never was a call of ours; who it was, the log does not say.
+never was a call of ours; who it was, the log does not say, nor whether it was a client's handshake or the sidecar's own
+with its collector. So no more are taken for clients' than clients began in the time that gRPC gives a handshake.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
+from collections import deque
 from collections.abc import Callable
 from typing import Final
 
@@ -15,6 +18,8 @@ from sidecar.decide import DecisionPath, Refusal
 from sidecar.errors import LedgerError
 
 PEER: Final = "tls"
+DEADLINE: Final = 120.0  # seconds that gRPC gives a handshake
+_UNDER_WAY: Final = 4_096  # handshakes
 _CAUSES: Final = {
     "no certificate": "the client showed no certificate",
     "expired": "a certificate that had expired",
@@ -51,17 +56,35 @@ def why(said: bytes) -> str:
 class FailedHandshakes:
     """Counts and records them, as refusals of one peer, whose budget bounds the entries. Made on the event loop."""
 
-    def __init__(self, path: DecisionPath, counted: Callable[[str], object]) -> None:
-        """``counted`` is called with a word of :data:`WHYS`, on any thread."""
+    def __init__(
+        self, path: DecisionPath, counted: Callable[[str], object], now: Callable[[], float] = time.monotonic
+    ) -> None:
+        """``counted`` is called with a word of :data:`WHYS`, on any thread; ``now``: a clock in seconds."""
         self._path, self._counted, self._loop = path, counted, asyncio.get_running_loop()
+        self._now, self._begun = now, deque[float](maxlen=_UNDER_WAY)
         self._recording: set[asyncio.Task[None]] = set()
 
+    def begun(self) -> None:
+        """A client began one. On any thread."""
+        self._begun.append(self._now())
+
     def told(self, said: bytes) -> None:
-        """One failed, and gRPC said this of it. On any thread."""
+        """One failed, and gRPC said this of it. On one thread, whichever."""
+        while self._begun and self._begun[0] < self._now() - DEADLINE:
+            self._begun.popleft()
+        if not self._begun:
+            return
+        self._begun.popleft()
         word = why(said)
         self._counted(word)
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is served any more
             self._loop.call_soon_threadsafe(self._refuse, word)
+
+    async def settled(self) -> None:
+        """All that was told so far is recorded."""
+        await asyncio.sleep(0)  # what other threads handed over begins now
+        if self._recording:
+            await asyncio.wait(self._recording)
 
     def _refuse(self, why: str) -> None:
         task = asyncio.create_task(self._record(why))

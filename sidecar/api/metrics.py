@@ -161,6 +161,7 @@ class Metrics:
             "unshipped_exceeded": "1 when that is more than may be.",
             "acknowledged_entries": "Entries that the collector acknowledged.",
             "shipped_bytes": "Bytes of parcels sent in this run.",
+            "let_go_entries": "Entries that left the ledger in this run, receipted.",
             "ship_failures": "Attempts in a row to reach the collector that failed.",
             "ship_refused": "Parcels and questions that it refused in this run.",
             "unreceipted_age_seconds": "Since the oldest note was shipped that has no receipt.",

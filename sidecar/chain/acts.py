@@ -16,6 +16,7 @@ from sidecar.errors import Malformed
 
 MAX_RANGES: Final = 256
 MAX_REASON: Final = 1_024
+_HEX16: Final = re.compile(r"\A[0-9a-f]{32}\Z")
 _HEX32: Final = re.compile(r"\A[0-9a-f]{64}\Z")
 _REASON: Final = re.compile(r"\A[^\x00-\x1f\x7f]{1,1024}\Z")
 
@@ -112,6 +113,27 @@ class AcceptLoss:
         )
 
 
+@dataclass(frozen=True, slots=True)
+class Erase:
+    """The key of this data subject, 16 bytes, may be destroyed. ``reason`` as in :class:`Prune`; it must name nobody.
+
+    Raises:
+        Malformed: no proper reason.
+    """
+
+    ACT: ClassVar[str] = "erase"
+    chain_id: bytes
+    subject: bytes
+    reason: str
+
+    def __post_init__(self) -> None:
+        _check_reason(self.reason)
+
+    def encode(self) -> bytes:
+        """The body that is signed."""
+        return _encode(self.ACT, self.chain_id, {"subject": self.subject.hex(), "reason": self.reason})
+
+
 def parse(body: bytes) -> Act:
     """Read a body.
 
@@ -138,6 +160,13 @@ def _run(value: Any) -> Run:
     return Run(_number(value["first"]), _number(value["last"]), _digest(value["seal"]))
 
 
+def _erase(value: Mapping[str, Any]) -> Erase:
+    _members(value, {"format", "chain", "subject", "reason"})
+    if not isinstance(value["subject"], str) or not _HEX16.match(value["subject"]):
+        raise Malformed("erase: the subject is not 16 bytes in lower-case hex")
+    return Erase(_digest(value["chain"]), bytes.fromhex(value["subject"]), value["reason"])
+
+
 def _accept_loss(value: Mapping[str, Any]) -> AcceptLoss:
     _members(value, {"format", "chain", "kept", "lost", "reason"})
     kept, lost = _read_position(value["kept"]), _read_position(value["lost"])
@@ -156,6 +185,7 @@ def _position(place: Position) -> dict[str, Any]:
 _PREFIX: Final = "sidecar/v1/"
 BODIES: Final[Mapping[str, Callable[[Mapping[str, Any]], Act]]] = {
     Prune.ACT: _prune,
+    Erase.ACT: _erase,
     AcceptLoss.ACT: _accept_loss,
 }
 """How the body of each act is read."""

@@ -14,7 +14,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar.chain.limits import MAX_PAYLOAD, NO_SEQ, UNKNOWN_CLOCK_ERROR, ZERO16
+from sidecar.chain.limits import MAX_FIELDS, MAX_PAYLOAD, NO_SEQ, UNKNOWN_CLOCK_ERROR, ZERO16
 from sidecar.errors import Malformed
 
 MAGIC = b"SDCREC\x00\x01"
@@ -52,6 +52,8 @@ class EntryType(enum.IntEnum):
 
 
 _TYPES = {int(t): t for t in EntryType}
+WITH_FIELDS = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
+"""The types that may have sealed personal fields."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +77,17 @@ class Header:
     clock_error_ms: int = UNKNOWN_CLOCK_ERROR
     ref_seq: int = NO_SEQ
     agent_tag: bytes = ZERO16
+    field_count: int = 0
 
     def __post_init__(self) -> None:
         _check_ranges(self.seq, self.payload_len, self.ref_seq)
+        _check_fields(self.type, self.field_count)
 
     def encode(self) -> bytes:
         """The 184 bytes."""
         return LAYOUT.pack(
             MAGIC, self.type, ALG, 0, self.epoch, self.seq, self.segment, self.chain_id, self.prev,
-            self.payload_commit, self.payload_len, 0, self.wall_ns, self.mono_ns, self.clock_error_ms, 0,
+            self.payload_commit, self.payload_len, self.field_count, self.wall_ns, self.mono_ns, self.clock_error_ms, 0,
             self.ref_seq, self.agent_tag,
         )  # fmt: skip
 
@@ -97,7 +101,7 @@ class Header:
         if len(data) != HEADER_SIZE:
             raise Malformed("header is not 184 bytes")
         fields = LAYOUT.unpack(data)
-        return cls(header_type(fields), *fields[4:11], *fields[12:15], *fields[16:])
+        return cls(header_type(fields), *fields[4:11], *fields[12:15], *fields[16:], *fields[11:12])
 
 
 def header_type(fields: tuple[Any, ...]) -> EntryType:
@@ -113,9 +117,11 @@ def header_type(fields: tuple[Any, ...]) -> EntryType:
         raise Malformed(f"unknown entry type {kind}")
     if alg != ALG:
         raise Malformed(f"unknown alg {alg}")
-    if flags or personal or zero:
-        raise Malformed("a flag, field count or reserved byte is not zero")
+    if flags or zero:
+        raise Malformed("a flag or reserved byte is not zero")
     _check_ranges(seq, length, ref)
+    if personal:
+        _check_fields(kind, personal)
     return _TYPES[kind]
 
 
@@ -124,6 +130,11 @@ def _check_ranges(seq: int, payload_len: int, ref_seq: int) -> None:
         raise Malformed("ref_seq does not point to an earlier entry")
     if not 2 <= payload_len <= MAX_PAYLOAD:
         raise Malformed("payload_len out of range")
+
+
+def _check_fields(kind: int, count: int) -> None:
+    if count and (kind not in WITH_FIELDS or not 0 < count <= MAX_FIELDS):
+        raise Malformed("field_count is out of range, or not for this type")
 
 
 def payload_commit(salt: bytes, payload: bytes) -> bytes:

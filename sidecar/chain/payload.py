@@ -13,8 +13,8 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sidecar.chain import strictjson
-from sidecar.chain.entry import EntryType
+from sidecar.chain import personal, strictjson
+from sidecar.chain.entry import WITH_FIELDS, EntryType
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.limits import FORMAT, MAX_CUSTODIANS, MAX_DEPTH, MAX_PAYLOAD
 from sidecar.chain.seeds import KEMS, MODES, Custodian, Custody, SealedShare
@@ -24,6 +24,7 @@ Check = Callable[[Any], object]
 """Whether a value is as it must be: true or false, as a truth value."""
 
 _HEX32 = re.compile(r"\A[0-9a-f]{64}\Z")
+_HEX16 = re.compile(r"\A[0-9a-f]{32}\Z")
 _UUID7 = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 _TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
 _DURATION = re.compile(r"\A(?:[1-9][0-9]{0,18})?\Z")
@@ -116,6 +117,7 @@ def _base64(value: str) -> bool:
 
 
 _hex32 = _matches(_HEX32)
+_hex32_or_sealed = _matches(re.compile(r"\A(?:[0-9a-f]{64})?\Z"))
 _effect = _one_of(*EFFECTS)
 _reasons = _array(_object({"code": _text, "message": _text}))
 _resource = _object({"type": _text, "id": _text})
@@ -241,8 +243,8 @@ _MEMBERS: dict[EntryType, Check] = {
             "by": _principal,
             "status": _one_of(*STATUSES),
             "response": _or_null(_text),
-            "response_digest": _or_null(_hex32),
-            "arguments_digest": _or_null(_hex32),
+            "response_digest": _or_null(_hex32_or_sealed),
+            "arguments_digest": _or_null(_hex32_or_sealed),
             "permit": _text,
             "downstream_status": _text,
             "started_ns": _matches(_DURATION),
@@ -256,8 +258,8 @@ _MEMBERS: dict[EntryType, Check] = {
             "agent": _named,
             "by": _principal,
             "verdict": _one_of("approve", "reject"),
-            "action_digest": _hex32,
-            "arguments_digest": _hex32,
+            "action_digest": _hex32_or_sealed,
+            "arguments_digest": _hex32_or_sealed,
             "policy": _object({"revision": _text, "bundle_digest": _text}),
             "comment": _text,
         }
@@ -293,7 +295,9 @@ _MEMBERS: dict[EntryType, Check] = {
     ),
     EntryType.CLOCK: _object({"step_ns": _matches(_NANOSECONDS)}),
     EntryType.CLOSE: _object({"reason": _one_of("shutdown")}),
-    EntryType.TOMBSTONE: _object({}),
+    EntryType.TOMBSTONE: _object(
+        {"type": _text, "subject": _matches(_HEX16), "note": _text, "body": _text}, closed=True
+    ),
 }
 
 
@@ -321,14 +325,28 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
     """
     if len(payload) > MAX_PAYLOAD:
         raise Malformed("payload is over the limit")
-    value = check(kind, strictjson.parse_object(payload, max_depth=MAX_DEPTH))
+    return hold(kind, strictjson.parse_object(payload, max_depth=MAX_DEPTH))
+
+
+def hold(kind: EntryType, value: Any) -> dict[str, Any]:
+    """As :func:`parse`, of a value that was parsed already, as one with its sealed fields put back.
+
+    Raises:
+        Malformed: as said there.
+    """
+    check(kind, value)
     if kind is _DECISION:
         if value.get("receipt_check", "foreign") != "foreign":
             raise Malformed("payload has an unknown receipt_check")
         if not (_names(value.get("impure_builtins", [""])) and value.get("impure_builtins") != []):
             raise Malformed("payload has impure_builtins that are none")
         _check_embedded(value["request"])
-    return value
+        if "personal" in value:
+            personal.read(kind, value)
+    elif kind in WITH_FIELDS:
+        personal.read(kind, value)
+    checked: dict[str, Any] = value
+    return checked
 
 
 def _check_embedded(request: dict[str, Any]) -> None:

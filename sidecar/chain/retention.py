@@ -7,6 +7,8 @@ from typing import Final
 _DAY: Final = 86_400 * 1_000_000_000
 PROFILES: Final = {"default": 0, "eu-ai-act": 184, "hipaa": 2_192, "sec-17a-4": 2_192}
 """Days by name."""
+NEVER_ERASED: Final = frozenset({"sec-17a-4"})
+"""Profiles under which no personal field is erased, whatever the authority signs."""
 
 
 def least_ns(profile: str) -> int | None:

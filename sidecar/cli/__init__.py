@@ -64,6 +64,18 @@ def _show() -> click.Command:
     return show
 
 
+def _replay() -> click.Command:
+    from sidecar.cli.replay import replay
+
+    return replay
+
+
+def _timeline() -> click.Command:
+    from sidecar.cli.timeline import command
+
+    return command
+
+
 def _keys() -> click.Command:
     from sidecar.cli.keys import keys
 
@@ -112,6 +124,12 @@ def _collector() -> click.Command:
     return collector
 
 
+def _subjects() -> click.Command:
+    from sidecar.cli.subjects import subjects
+
+    return subjects
+
+
 def _evidence() -> click.Command:
     from sidecar.cli.evidence import evidence
 
@@ -132,6 +150,8 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,
+    "replay": _replay,
+    "timeline": _timeline,
     "keys": _keys,
     "agents": _agents,
     "approvals": _approvals,
@@ -140,6 +160,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "policy": _policy,
     "evidence": _evidence,
     "prune": _prune,
+    "subjects": _subjects,
     "bench": _bench,
     "collector": _collector,
 }

@@ -94,6 +94,8 @@ def words(act: Any) -> list[str]:
     lines = [f"{act.ACT} for chain {act.chain_id.hex()}", f"because: {plain(act.reason)}"]
     if isinstance(act, acts.Prune):
         lines += [f"payloads of segments {r.first} to {r.last} (seal {r.seal.hex()})" for r in act.runs]
+    elif isinstance(act, acts.Erase):
+        lines.append(f"the key of data subject {act.subject.hex()} is destroyed: nobody can read its fields again")
     elif isinstance(act, acts.AcceptLoss):
         kept, lost = act.kept, act.lost
         lines.append(f"goes on at entry {kept.seq}, segment {kept.segment}, after leaf {kept.leaf.hex()}")

@@ -22,7 +22,7 @@ from sidecar.cli.bench_ledger import prefilled
 from sidecar.cli.bench_load import Call, ask_each, decide_door
 from sidecar.cli.bench_programs import Serving, serving
 from sidecar.cli.bench_work import AGENT, ENTRYPOINT, Work, ask_once, starter_files, with_agents
-from sidecar.cli.policy_diff import recorded_inputs, run_again
+from sidecar.cli.policy_diff import Inputs, run_again
 from sidecar.cli.reading import entries_of
 from sidecar.errors import UsageError
 from sidecar.ledger import ledger_stream
@@ -166,7 +166,7 @@ async def _rerun(findings: Findings, work: Work, ledger: Path, rounds: int, prog
             for engine, decides, clock in (("wasm", wasm, time.process_time), ("opa", opa, time.perf_counter)):
                 with ledger_stream(ledger) as read:
                     began, count = clock(), 0
-                    async for _, was, now in run_again(decides, decides, recorded_inputs(read)):
+                    async for _, was, now in run_again(decides, decides, Inputs().recorded(read)):
                         if not (was.decided and now.decided):
                             raise UsageError(f"a recorded decision was not decided again: {was.cause}, {now.cause}")
                         count += 2

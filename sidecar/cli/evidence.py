@@ -28,7 +28,7 @@ from sidecar.collector.runs import Chain, Runs
 from sidecar.config import read_file
 from sidecar.custody import open_seed
 from sidecar.errors import Malformed, UsageError
-from sidecar.evidence import Order, Receipt, Records, Source
+from sidecar.evidence import ExporterKey, Order, Receipt, Records, Source
 from sidecar.evidence import export as write_bundle
 from sidecar.ledger import has_ledger, ledger_stream
 from sidecar.verify import Evidence, Trust, parse_disclosure, parse_trust
@@ -64,11 +64,20 @@ def evidence() -> None:
     show_default=True,
     help="external: without openings of personal fields.",
 )
+@click.option(
+    "--subject-keys",
+    multiple=True,
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    help="A sidecar's personal.keys_dir: personal fields are opened with it. Repeatable.",
+)
 @click.option("--trust", type=_file, help="A trust file: its copy goes in, and the bundle is judged by it.")
+@click.option("--lean", is_flag=True, help="Without OCSF events and entries.csv: a third less to do.")
+@click.option("--certificate-key", type=_file, help="The exporter's key: signs a certificate of custody that goes in.")
 @click.option("--receipt", "receipts", multiple=True, type=_file, help="A receipt that a caller kept. Repeatable.")
 def export(
     path: Path, start: int, end: int, agents: tuple[str, ...], name: str, out: Path, keys: tuple[str, ...],
-    disclosure: Path | None, profile: str, trust: Path | None, receipts: tuple[Path, ...],
+    disclosure: Path | None, profile: str, subject_keys: tuple[Path, ...], trust: Path | None,
+    lean: bool, certificate_key: Path | None, receipts: tuple[Path, ...],
 ) -> None:  # fmt: skip
     """Write what chains recorded in a window, and all that is needed to judge it, into one zip file.
 
@@ -90,22 +99,34 @@ def export(
     known = None if trust is None or pinned is None else _parsed(trust, pinned)
     order = Order(
         start, end, time.time_ns(), f"sidecar {version('decision-sidecar')}", (kind, str(path.absolute())), name,
-        tuple(sorted(set(agents))) or None, profile, private,
+        tuple(sorted(set(agents))) or None, profile, private, subject_keys,
         None if disclosure is None else parse_disclosure(read_file(disclosure, "disclosure")), pinned,
         Evidence(partial(open_seed, private) if private else None, trust=known, check_timestamp=timestamp_check(known)),
+        key=None if certificate_key is None else _exporter_key(certificate_key),
+        lean=lean,
     )  # fmt: skip
     size = max(1, sum(each.size for each in sources))
+    notes: list[str] = []
     with (
         _new(out) as file,
-        progress(3 * size, "exporting", quiet=False) as told,
+        progress(4 * size, "exporting", quiet=False) as told,
         verify_workers.started(verify_workers.suitable(size)) as workers,
     ):
-        case, report = write_bundle(order, sources, file, told or (lambda _: None), workers)
+        case, report = write_bundle(order, sources, file, told or (lambda _: None), workers, notes.append)
     print_report(report)
     click.echo("Stated in the bundle as not proved:")
     for each in case.statements:
         click.echo(f"  - {each.text}")
+    for trouble in notes:
+        click.echo(f"sidecar: {trouble}", err=True)
     click.echo(str(out), err=True)
+
+
+def _exporter_key(path: Path) -> ExporterKey:
+    try:
+        return ExporterKey.from_pem(read_file(path, "exporter's key"))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def _parsed(path: Path, data: bytes) -> Trust:

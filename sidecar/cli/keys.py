@@ -16,6 +16,7 @@ from sidecar.custody import (
     generate_agent,
     generate_authority,
     generate_custodian,
+    generate_exporter,
     make_agent_token,
     public_pem,
 )
@@ -54,6 +55,18 @@ def authority(out: Path) -> None:
       sidecar keys authority --out authority.pem
     """
     _write_pair(out, *generate_authority())
+
+
+@keys.command()
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="File for the private key (0600).")
+def exporter(out: Path) -> None:
+    """Make the Ed25519 key pair of whoever exports evidence: certificates of custody are signed with it.
+
+    \b
+    Example:
+      sidecar keys exporter --out exporter.pem
+    """
+    _write_pair(out, *generate_exporter(), then="Give the public key to whoever checks your certificates.")
 
 
 @keys.command()

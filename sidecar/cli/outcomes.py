@@ -22,7 +22,7 @@ SECOND: Final = "second outcome"
 REFUSED: Final = "refused outcome"
 KINDS: Final = (OPEN, NO_ALLOW, CHANGED, SECOND, REFUSED)
 _REFUSALS: Final = {"decision_id": NO_ALLOW, "arguments_digest": CHANGED, "outcome": SECOND}
-_OTHER, _NO_ALLOW, _SHADOW, _ALLOW, _DONE = range(5)  # what an entry is, as far as outcomes go
+_OTHER, _NO_ALLOW, _SHADOW, _ALLOW, _DONE, _GONE = range(6)  # what an entry is, as far as outcomes go
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,10 @@ class Outcomes:
         self._open: dict[int, _Allow] = {}
         self._names: dict[str, str] = {}
 
-    def findings(self, entries: Iterable[tuple[Header, dict[str, Any]]]) -> Iterator[dict[str, Any]]:
+    def findings(self, entries: Iterable[tuple[Header, dict[str, Any] | None]]) -> Iterator[dict[str, Any]]:
         """What does not go together, as it is found; at the end the allows without outcome, oldest first.
+
+        An entry without its payload was pruned: of it, and of what is about it, nothing is said.
 
         Raises:
             Malformed: the entries are not in their order.
@@ -54,6 +56,10 @@ class Outcomes:
                 self._first = header.seq
             if header.seq != self._first + len(self._states):
                 raise Malformed(f"entry {header.seq} is out of its order; run `sidecar verify`")
+            if payload is None:
+                self._states.append(_GONE)
+                self._settled(header)
+                continue
             self._states.append(self._state(header, payload))
             yield from self._about(header, payload)
         for seq, allow in self._open.items():
@@ -61,6 +67,11 @@ class Outcomes:
                 **_finding(OPEN, allow.decision_id, seq, allow.wall_ns), **allow.who,
                 "age_seconds": max(0, self._now - allow.wall_ns) // 1_000_000_000,
             }  # fmt: skip
+
+    def _settled(self, header: Header) -> None:
+        """An outcome whose payload was pruned: its decision has one."""
+        if header.type is EntryType.OUTCOME and self._open.pop(header.ref_seq, None) is not None:
+            self._states[header.ref_seq - (self._first or 0)] = _DONE
 
     def _state(self, header: Header, payload: Mapping[str, Any]) -> int:
         if header.type is not EntryType.DECISION:
@@ -92,6 +103,8 @@ class Outcomes:
             return  # in an earlier segment than this file begins with
         place = decision - self._first
         state = self._states[place]
+        if state == _GONE:
+            return
         if state in (_OTHER, _NO_ALLOW):
             yield NO_ALLOW, "recorded, and what it is about is no ALLOW"
             return
@@ -110,7 +123,7 @@ def line(finding: Mapping[str, Any]) -> str:
     if finding["finding"] == OPEN:
         by = f", by {finding['executor']}" if finding["executor"] else ""
         age = _age(finding["age_seconds"])
-        return plain(f"{start}  {finding['agent']} {finding['action']}{by}, for {age}")
+        return plain(f"{start}  {finding['agent']} {finding['action']}{by}, open for {age}")
     times = f" (×{finding['count']})" if finding["count"] > 1 else ""
     return plain(f"{start}  {finding['by'] or 'unproved'}: {finding['said']}{times}")
 

@@ -16,13 +16,14 @@ from typing import Any
 import click
 
 from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
-from sidecar.cli.reading import entry
+from sidecar.cli.sealed import put_back, read_openings
 from sidecar.cli.sources import opened, with_progress
 from sidecar.cli.words import plain
 from sidecar.decide import policy_inputs
-from sidecar.errors import NotFound, UsageError
+from sidecar.errors import NotFound, UsageError, WrongState
 from sidecar.policy import (
     STARTER_ENTRYPOINT,
     Engine,
@@ -35,6 +36,7 @@ from sidecar.policy import (
     read_policy,
     rerun,
 )
+from sidecar.verify import Openings
 
 _SECONDS = 5.0  # for one evaluation
 _AT_ONCE = 16
@@ -68,8 +70,14 @@ class _Recorded:
 @click.option("--agent", metavar="ID", help="Only decisions for this agent.")
 @click.option("--entrypoint", default=STARTER_ENTRYPOINT, show_default=True, metavar="RULE", help="Which rule decides.")
 @click.option("--engine", type=click.Choice(["wasm", "opa"]), default="wasm", show_default=True, help="Who evaluates.")
+@click.option(
+    "--openings", "opening", type=click.Path(path_type=Path, exists=True), help="Openings of personal fields."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def diff(before: str, after: str, ledger: Path, agent: str | None, entrypoint: str, engine: str, as_json: bool) -> None:
+def diff(
+    before: str, after: str, ledger: Path, agent: str | None, entrypoint: str, engine: str, opening: Path | None,
+    as_json: bool,
+) -> None:  # fmt: skip
     """Re-run recorded inputs under two policies and list the decisions that come out otherwise.
 
     A and B are each a directory of Rego, a bundle file, or a policy that the ledger holds: its revision (commit) or its
@@ -85,14 +93,17 @@ def diff(before: str, after: str, ledger: Path, agent: str | None, entrypoint: s
     recorded = _policies(ledger)
     policies = [_named(name, recorded) for name in (before, after)]
     flips: list[dict[str, Any]] = []
+    inputs = Inputs(agent, None if opening is None else read_openings(opening))
     with opened(ledger) as read, with_progress(ledger, read, "re-running", quiet=as_json) as counted:
         count = asyncio.run(
-            _compare(program, policies, recorded_inputs(counted, agent), entrypoint, engine, flips, as_json=as_json)
+            _compare(program, policies, inputs.recorded(counted), entrypoint, engine, flips, as_json=as_json)
         )
     if as_json:
-        click.echo(dumps({"compared": count, "differ": len(flips), "decisions": flips}))
+        click.echo(dumps({"compared": count, "differ": len(flips), "sealed": inputs.sealed, "decisions": flips}))
     else:
         click.echo(f"{count} decisions and alternatives compared, {len(flips)} come out otherwise")
+        if inputs.sealed:
+            click.echo(f"{inputs.sealed} decisions cannot be re-run: personal fields are sealed; give --openings")
     sys.exit(1 if flips else 0)
 
 
@@ -124,18 +135,31 @@ def _named(name: str, recorded: _Recorded) -> Policy:
 Asked = tuple[str, int, int, dict[str, Any]]  # decision id, seq, option (0: the action itself), document
 
 
-def recorded_inputs(read: Callable[[int], bytes], agent: str | None = None) -> Iterator[Asked]:
-    """What the policy was asked for each recorded decision, of one agent or of all."""
-    for kind, body in records(read):
-        if kind is Kind.ENTRY and body[8:9] == bytes((EntryType.DECISION,)):
-            header, payload = entry(body)
-            if agent is None or payload["agent"]["id"] == agent:
-                yield from _options(header, payload)
+class Inputs:
+    """What the policy was asked for each recorded decision, of one agent or of all. ``sealed``: how many cannot be
+    re-run, since nobody opened their personal fields."""
 
+    def __init__(self, agent: str | None = None, openings: Openings | None = None) -> None:
+        self._agent, self._openings = agent, openings
+        self.sealed = 0
 
-def _options(header: Header, payload: dict[str, Any]) -> Iterator[Asked]:
-    for option, document in enumerate(policy_inputs(payload)):
-        yield payload["decision_id"], header.seq, option, document
+    def recorded(self, read: Callable[[int], bytes]) -> Iterator[Asked]:
+        """From a stream."""
+        for kind, body in records(read):
+            if kind is Kind.ENTRY and body[8:9] == bytes((EntryType.DECISION,)):
+                header, payload = entry(body)
+                if self._agent is None or payload["agent"]["id"] == self._agent:
+                    yield from self._options(header, payload)
+
+    def _options(self, header: Header, payload: dict[str, Any]) -> Iterator[Asked]:
+        put_back(header, payload, self._openings)
+        try:
+            documents = policy_inputs(payload)
+        except WrongState:
+            self.sealed += 1
+            return
+        for option, document in enumerate(documents):
+            yield payload["decision_id"], header.seq, option, document
 
 
 async def _compare(

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import logging
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +64,11 @@ def _run(config: configuration.Config, init: bool, heard: Overheard | None) -> N
 
     ready = "sidecar is ready on"
     overhear = None if heard is None else heard.tell
-    run(config, init=init, started=lambda address: click.echo(f"{ready} {address}", err=True), overhear=overhear)
+    faulthandler.enable(sys.stderr)  # on the number 2 what a crash says would not be read any more
+    try:
+        run(config, init=init, started=lambda address: click.echo(f"{ready} {address}", err=True), overhear=overhear)
+    finally:
+        faulthandler.disable()
 
 
 class Lines(logging.Formatter):

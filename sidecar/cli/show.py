@@ -17,12 +17,13 @@ import click
 from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
+from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
-from sidecar.cli.reading import entry
+from sidecar.cli.sealed import Shown, read_openings
 from sidecar.cli.sources import opened, streams, with_progress
-from sidecar.cli.story import story
+from sidecar.cli.story import moment, story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
@@ -31,10 +32,16 @@ from sidecar.ledger import ledger_stream
 @click.command()
 @click.argument("path", type=click.Path(path_type=Path, exists=True))
 @click.option("--seq", type=click.IntRange(0), help="One entry by its number, whole.")
-@click.option("--decision", metavar="ID", help="A decision, its approvals, and what became of it.")
-@click.option("--agent", metavar="ID", help="Only entries of this agent.")
+@click.option("--decision", metavar="ID|SEQ", help="A decision, its approvals, and what became of it.")
+@click.option("--agent", metavar="ID", help="Only entries of this agent, and what it was refused.")
 @click.option("--segment", type=click.IntRange(0), help="With --out: the sealed segment to write.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write the segment as a file that can be verified alone.")
+@click.option(
+    "--openings",
+    "openings_file",
+    type=click.Path(path_type=Path, exists=True, dir_okay=False),
+    help="Openings of personal fields.",
+)
 @click.option("--outcomes", is_flag=True, help="Allows without outcome, outcomes without allow, changed arguments.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
 def show(
@@ -44,6 +51,7 @@ def show(
     agent: str | None,
     segment: int | None,
     out: Path | None,
+    openings_file: Path | None,
     outcomes: bool,
     as_json: bool,
 ) -> None:
@@ -55,6 +63,7 @@ def show(
     \b
     Example:
       sidecar show /var/lib/sidecar --agent billing-agent
+      sidecar show /var/lib/sidecar --decision 4711
       sidecar show /var/lib/sidecar --segment 7 --out segment-7.bin
       sidecar show /var/lib/sidecar --outcomes
     """
@@ -68,11 +77,13 @@ def show(
             raise UsageError("--outcomes looks at all entries: give no --seq, --decision or --agent")
         _outcomes(path, as_json=as_json)
         return
+    openings = None if openings_file is None else read_openings(openings_file)
     found = bad = 0
     parts = streams(path)
     for part in parts:
         if len(parts) > 1 and not as_json:
             click.echo(f"chain {part.chain}")
+        sealed = Shown(openings, part.open)
         with part.open() as read:
             for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
                 try:
@@ -80,13 +91,16 @@ def show(
                         found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
                         continue
                     header, payload = entry(body)
+                    hidden = sealed.put_back(header, payload)
                 except Malformed as error:
                     bad += 1
                     click.echo(f"sidecar: entry record {number}: {error}", err=True)
                     continue
+                if decision == str(header.seq) and header.type is EntryType.DECISION:
+                    decision = payload["decision_id"]
                 if _wanted(header, payload, seq, decision, agent):
                     found += 1
-                    _print(header, payload, as_json=as_json, whole=seq is not None or decision is not None)
+                    _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
     if bad:
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
@@ -96,7 +110,11 @@ def show(
 def _outcomes(path: Path, *, as_json: bool) -> None:
     counts = dict.fromkeys(KINDS, 0)
     with opened(path) as read, with_progress(path, read, "reading", quiet=as_json) as counted:
-        entries = (entry(body) for kind, body in records(counted) if kind is Kind.ENTRY)
+        entries = (
+            (Header.decode(tagged(body)[0]), None) if kind is Kind.BARE else entry(body)
+            for kind, body in records(counted)
+            if kind in (Kind.ENTRY, Kind.BARE)
+        )
         for finding in Outcomes(time.time_ns()).findings(entries):
             counts[finding["finding"]] += finding.get("count", 1)
             click.echo(dumps(finding) if as_json else line(finding))
@@ -110,7 +128,8 @@ def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: 
     if decision is not None and decision not in (payload.get("decision_id"), _approval_of(payload)):
         return False
     named = payload.get("agent")
-    return agent is None or (isinstance(named, dict) and named.get("id") == agent)
+    who = named["id"] if isinstance(named, dict) else payload.get("principal")
+    return agent is None or who == agent
 
 
 def _approval_of(payload: dict[str, Any]) -> object:
@@ -118,16 +137,21 @@ def _approval_of(payload: dict[str, Any]) -> object:
     return payload["request"]["approval_of"] if payload["type"] == "DECISION" else None
 
 
-def _print(header: Header, payload: dict[str, Any], *, as_json: bool, whole: bool) -> None:
+def _print(
+    header: Header, payload: dict[str, Any], hidden: list[tuple[str, str]], *, as_json: bool, whole: bool
+) -> None:
+    """``hidden``: the sealed fields that are not shown, and why."""
     if as_json:
-        click.echo(dumps({**_about(header), "payload": payload}))
+        more = {"hidden": dict(hidden)} if hidden else {}
+        click.echo(dumps({**_about(header), "payload": payload, **more}))
         return
     click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} {summary(header.type.name, payload)}")
     if whole:
-        for sentence in story(payload) if header.type is EntryType.DECISION else ():
+        for sentence in story(payload):
             click.echo(f"          {plain(sentence)}")
-        for name, value in _flat(payload, ""):
-            click.echo(f"          {plain(name)}: {plain(value)}")
+        for name, value in (*hidden, *_flat(payload, "")):
+            meant = moment(name, value)
+            click.echo(f"            {plain(name)}: {plain(value)}" + (f" ({meant})" if meant else ""))
 
 
 def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: bool) -> bool:
@@ -160,7 +184,7 @@ def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:
         for index, inner in enumerate(value):
             yield from _flat(inner, f"{name}[{index}]")
     else:
-        yield name, dumps(value).decode() if isinstance(value, dict | list) else str(value)
+        yield name, value if isinstance(value, str) else dumps(value).decode()
 
 
 def _export(path: Path, segment: int, out: Path) -> None:

@@ -9,15 +9,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
 from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import FileSource
 from sidecar.ledger import ledger_stream
+from sidecar.verify.bundle_files import CASE
+from sidecar.verify.case import Case, parse_case
 from sidecar.verify.container import LOCAL_MAGIC, Content, directory
 
+MAX_CASE_FILE: Final = 16 << 20
 Read = Callable[[int], bytes]
 
 
@@ -51,6 +54,28 @@ def is_bundle(path: Path) -> bool:
         return False
     with _file(path) as file:
         return bool(file.read(4) == LOCAL_MAGIC)
+
+
+def case_of(path: Path) -> Case | None:
+    """What an evidence bundle says it is; None for anything else. Raises Malformed."""
+    found = file_of(path, CASE, MAX_CASE_FILE)
+    return None if found is None else parse_case(found)
+
+
+def file_of(path: Path, name: str, most: int) -> bytes | None:
+    """A file of an evidence bundle, of at most so many bytes; None where there is no such file, or no bundle.
+
+    Raises:
+        Malformed: no proper bundle, or a longer file.
+    """
+    if not is_bundle(path):
+        return None
+    with _file(path) as file:
+        source = FileSource(file)
+        member = directory(source).get(name)
+        if member is not None and member.size > most:
+            raise Malformed(f"{path}: {name} is longer than {most} bytes")
+        return None if member is None else Content(source, member).read(member.size + 1)
 
 
 @contextlib.contextmanager

@@ -10,7 +10,6 @@ else, a TLS handshake that failed.
 from __future__ import annotations
 
 import contextlib
-import faulthandler
 import fcntl
 import os
 import re
@@ -61,7 +60,6 @@ def overheard() -> Iterator[Overheard]:
     with contextlib.suppress(OSError):  # more than this user may have: the pipe stays as it is
         fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 1 << 20)
     python, sys.stderr = sys.stderr, os.fdopen(os.dup(kept), "w", 1, errors="backslashreplace")
-    faulthandler.enable(sys.stderr)  # what a crash says would end in the pipe
     reader = threading.Thread(target=_relay, args=(reading, kept, heard), name="standard error", daemon=True)
     os.dup2(writing, 2)
     os.close(writing)
@@ -71,7 +69,6 @@ def overheard() -> Iterator[Overheard]:
     finally:
         os.dup2(kept, 2)  # the pipe's last writing end: the reader sees its end
         reader.join(5.0)
-        faulthandler.disable()
         sys.stderr.close()
         sys.stderr = python
         os.close(kept)

@@ -1,4 +1,4 @@
-"""What a DECISION keeps of people and their words, in sentences: who signed what, for whom, under what, until when.
+"""What an entry keeps of people and their words, in sentences: who signed what, for whom, under what, until when.
 
 As it is stored, true or not: nothing is checked here.
 """
@@ -16,8 +16,20 @@ from sidecar.errors import Malformed
 _SECONDS = 19  # of the characters of a time, those up to its seconds
 
 
-def story(decision: Mapping[str, Any]) -> Iterator[str]:
-    """The sentences of a DECISION payload, one a line."""
+def story(entry: Mapping[str, Any]) -> Iterator[str]:
+    """The sentences of a payload, one a line; of most types there are none."""
+    tell = _STORIES.get(entry["type"])
+    if tell is not None:
+        yield from tell(entry)
+
+
+def moment(name: str, value: str) -> str:
+    """What a number of nanoseconds means, for the members that are one; else "". ``name``: of the member, with dots."""
+    tell = _MOMENTS.get(name)
+    return tell(value) if tell is not None and value else ""
+
+
+def _decision(decision: Mapping[str, Any]) -> Iterator[str]:
     yield _asked(decision["agent"])
     for given, giver in zip(decision["request"]["delegations"], decision["delegators"], strict=False):
         yield _leave(given["text"], giver)
@@ -34,16 +46,46 @@ def story(decision: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _asked(agent: Mapping[str, Any]) -> str:
-    who = f"asked by {agent['id']}{_with(agent['roles'])}"
-    if agent["proof"] == "asserted":
-        return f"{who}, a name that is merely asserted"
-    if "statement" not in agent:
-        return f"{who}, proved by {agent['proof']} in transit only"
+    return f"asked by {_signed(agent)}"
+
+
+def _outcome(outcome: Mapping[str, Any]) -> Iterator[str]:
+    yield f"reported by {_signed(outcome['by'])}"
+    began, took = outcome["started_ns"], outcome["duration_ns"]
+    if began:
+        yield f"begun at {_ns(began)}" + (f", and took {_took(took)}" if took else "")
+    if outcome["permit"]:
+        yield f"under the permit of the decision at seq {outcome['decision_seq']}"
+    if outcome["response"] is not None:
+        yield f"it answered {outcome['response']}"
+
+
+def _approval(approval: Mapping[str, Any]) -> Iterator[str]:
+    done = "approved" if approval["verdict"] == "approve" else "rejected"
+    yield f"{done} by {_signed(approval['by'])}"
+    if approval["comment"]:
+        yield f"saying: {approval['comment']}"
+
+
+def _rejected(refused: Mapping[str, Any]) -> Iterator[str]:
+    who = refused["principal"] or "somebody who was not proved"
+    count = refused["count"]
+    yield f"{refused['call']} of {who}, from {refused['peer']}, was refused; nothing came of it"
+    if count > 1:
+        yield f"it stands for {count} refusals of that caller since the one before; the last is told"
+
+
+def _signed(who: Mapping[str, Any]) -> str:
+    named = f"{who['id']}{_with(who['roles'])}"
+    if who["proof"] == "asserted":
+        return f"{named}, a name that is merely asserted"
+    if "statement" not in who:
+        return f"{named}, proved by {who['proof']} in transit only"
     try:
-        said = Statement.parse(agent["statement"].encode())
+        said = Statement.parse(who["statement"].encode())
     except Malformed as error:
-        return f"{who}; what it signed cannot be read: {error}"
-    return f"{who}, who signed it at {_ns(said.time)} with key {said.key[:16]}…"
+        return f"{named}; what it signed cannot be read: {error}"
+    return f"{named}, who signed it at {_ns(said.time)} with key {said.key[:16]}…"
 
 
 def _leave(text: str, giver: Mapping[str, Any]) -> str:
@@ -72,4 +114,17 @@ def _at(time: str) -> str:
 
 
 def _ns(time: int | str) -> str:
-    return _at(policy_time(int(time)))
+    try:
+        return _at(policy_time(int(time)))
+    except (ValueError, OverflowError, OSError):
+        return f"{time} ns, which is no time"
+
+
+def _took(time: int | str) -> str:
+    return f"{int(time) / 1e6:,.3f} ms"
+
+
+_MOMENTS = {
+    "started_ns": _ns, "permit.not_after": _ns, "duration_ns": _took, "timings.evaluate_ns": _took, "step_ns": _took,
+}  # fmt: skip
+_STORIES = {"DECISION": _decision, "OUTCOME": _outcome, "APPROVAL": _approval, "REJECTED": _rejected}

@@ -28,6 +28,7 @@ from sidecar.verify import (
     Verdict,
     Worker,
     parse_disclosure,
+    parse_openings,
     parse_trust,
     verify_bundle,
     verify_stream,
@@ -60,6 +61,7 @@ _file = click.Path(path_type=Path, exists=True, dir_okay=False)
     type=_file,
     help="A receipt that a caller kept, or a receipt, consistency file or timestamp of the log. Repeatable.",
 )
+@click.option("--openings", type=_file, help="Salts and values of sealed personal fields.")
 @click.option(
     "--jobs", type=click.IntRange(1, 64), help="Processes that work on it. Default: one, for a large ledger one a CPU."
 )
@@ -71,6 +73,7 @@ def verify(
     trust: Path | None,
     own_trust: bool,
     receipts: tuple[Path, ...],
+    openings: Path | None,
     jobs: int | None,
     as_json: bool,
 ) -> None:
@@ -87,7 +90,7 @@ def verify(
     if keys and disclosure:
         raise UsageError("--custodian-key and --disclosure: give one of them")
     trouble: list[CustodianMissing] = []
-    evidence = _evidence(keys, disclosure, trust, held(path, receipts), trouble)
+    evidence = _evidence(keys, disclosure, trust, held(path, receipts), openings, trouble)
     with verify_workers.started(jobs or verify_workers.suitable(size_of(path))) as workers:
         if is_bundle(path):
             report = _bundle(path, evidence, workers, own_trust=own_trust, quiet=as_json)
@@ -126,6 +129,7 @@ def _evidence(
     disclosure: Path | None,
     trust: Path | None,
     files: Held,
+    openings: Path | None,
     trouble: list[CustodianMissing],
 ) -> Evidence:
     pinned = _parsed(trust, "trust file", parse_trust) if trust else None
@@ -138,6 +142,7 @@ def _evidence(
         consistency=files.consistency,
         timestamps=files.timestamps,
         check_timestamp=timestamp_check(pinned),
+        openings=_parsed(openings, "openings", parse_openings) if openings else None,
     )
 
 

@@ -3,22 +3,17 @@
 from __future__ import annotations
 
 import base64
-import unicodedata
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import plain as plain
 from sidecar.chain.statement import key_id
 
 if TYPE_CHECKING:  # gRPC is slow to import, and most commands do not need it
     from sidecar.client import Decision
 
 _MARKS = {"ALLOW": "ALLOW", "DENY": "DENY", "REQUIRE_APPROVAL": "NEEDS APPROVAL"}
-
-
-def plain(text: object) -> str:
-    """One line, without what could drive a terminal."""
-    return "".join(" " if unicodedata.category(c).startswith("C") else c for c in str(text))
 
 
 def decision_lines(decision: Decision) -> Iterable[str]:
@@ -96,20 +91,50 @@ def _proved(who: Mapping[str, Any]) -> str:
     return f"{who['id']} ({who['proof']}{named}{spiffe})"
 
 
+def _outcome(p: Mapping[str, Any]) -> str:
+    downstream = f", the downstream said {p['downstream_status']}" if p["downstream_status"] else ""
+    return f"{p['status']}{downstream} (decision at seq {p['decision_seq']}, reported by {_proved(p['by'])})"
+
+
+def _registry(p: Mapping[str, Any]) -> str:
+    return f"{p['event']}: {p['source']['place']}" + (
+        f": {p['cause']}" if p["cause"] else f", digest {p['digest'][:16]}…"
+    )
+
+
+def _rejected(p: Mapping[str, Any]) -> str:
+    """`Decide UNAUTHENTICATED: signature: is missing … (nobody proved, unix:, ×3)`."""
+    field = f"{p['field']}: " if p["field"] else ""
+    about = f", decision {p['decision_id']}" if p["decision_id"] else ""
+    times = f", ×{p['count']}" if p["count"] > 1 else ""
+    who = p["principal"] or "nobody proved"
+    return f"{p['call']} {p['code']}: {field}{p['cause']} ({who}, {p['peer']}{about}{times})"
+
+
+def _genesis(p: Mapping[str, Any]) -> str:
+    count = len(p["custodians"])
+    which = f"{count} custodians ({p['mode']})" if count > 1 else "1 custodian"
+    return f"identity {p['identity'][:16]}…, {which}"
+
+
+def _policy(p: Mapping[str, Any]) -> str:
+    failed = [step["step"] for step in p["gate"] if step["outcome"] == "failed"]
+    why = f", failed at: {', '.join(failed)}" if failed else ""
+    signer = f", signed by {p['signer']['principal']}" if p["signer"] else ""
+    revision = p["revision"] or "unknown"
+    return f"{p['event']}: {p['engine']} {p['entrypoint']} revision {revision}{signer}{why}"
+
+
 _SUMMARIES: dict[str, Callable[[Mapping[str, Any]], str]] = {
-    "GENESIS": lambda p: f"identity {p['identity'][:16]}…, {len(p['custodians'])} custodians ({p['mode']})",
+    "GENESIS": _genesis,
     "OPEN": lambda p: f"{p['software']}" + (", development: agent names are asserted" if p["development"] else ""),
     "DECISION": _decision,
-    "OUTCOME": lambda p: f"{p['status']} (decision at seq {p['decision_seq']}, reported by {_proved(p['by'])})",
+    "OUTCOME": _outcome,
     "APPROVAL": lambda p: f"{p['verdict']} by {_proved(p['by'])} (decision at seq {p['decision_seq']})",
-    "REGISTRY": lambda p: (
-        f"{p['event']}: {p['source']['place']}" + (f": {p['cause']}" if p["cause"] else f", digest {p['digest'][:16]}…")
-    ),
-    "REJECTED": lambda p: (
-        f"{p['call']} {p['code']} {p['field']}: {p['cause']}"
-        f" (×{p['count']}, {p['principal'] or 'nobody proved'}, {p['peer']})"
-    ),
-    "POLICY": lambda p: f"{p['event']}: {p['engine']} {p['entrypoint']} revision {p['revision'] or 'unknown'}",
+    "REGISTRY": _registry,
+    "REJECTED": _rejected,
+    "POLICY": _policy,
+    "TOMBSTONE": lambda p: f"data subject {p['subject']} was erased",
     "CLOCK": lambda p: f"the wall clock moved by {int(p['step_ns']) / 1e9:+.3f} s",
     "CLOSE": lambda p: p["reason"],
 }

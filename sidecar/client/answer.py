@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 
 from sidecar.client.decision import (
     Alternative,
@@ -62,7 +63,7 @@ def read_answer(response: pb.DecideResponse, asked: Asked) -> Decision:
         executor=asked.ask.executor,
         permit=response.permit,
         approval=terms_of(response.approval) if response.HasField("approval") else None,
-        asked=asked.ask,
+        asked=replace(asked.ask, idempotency_key=asked.request.idempotency_key),
     )
 
 

@@ -102,6 +102,9 @@ class Server:
             ("grpc.max_receive_message_length", MAX_PACKED + 65_536),
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", 16),
+            ("grpc.http2.min_recv_ping_interval_without_data_ms", 2_000),  # sidecars ask whether it is there still
+            ("grpc.keepalive_time_ms", 60_000),  # and it asks them, so that what is gone holds no connection
+            ("grpc.keepalive_timeout_ms", 10_000),
         )
         self._address, self._credentials = address, credentials
         self._server = grpc.aio.server(options=options, maximum_concurrent_rpcs=_CALLS)

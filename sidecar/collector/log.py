@@ -287,6 +287,10 @@ class FleetLog:
 
     # --- reading
 
+    def keep_until(self) -> int | None:
+        """The POSIX second before which nobody can remove what is stored now; None: that is not enforced."""
+        return self._keep_until()
+
     @property
     def number(self) -> int:
         """The newest checkpoint's number; −1 before the first."""

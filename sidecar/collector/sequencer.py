@@ -151,7 +151,8 @@ class Sequencer:
                     self._waiting.pop(leaf, None)
                 self._wake.notify_all()
         if time.monotonic() >= self._due or (self._ended and not self._waiting):
-            roll = call_roll(self._storage, self.standings.all, self.fleet.key.name, self._now)
+            kept = self.fleet.keep_until()
+            roll = call_roll(self._storage, self.standings.all, self.fleet.key.name, self._now, kept)
             (taken,) = self.fleet.append([roll.call.text().encode()])
             self._roll = roll, taken.position
             self._due = time.monotonic() + self._roll_seconds

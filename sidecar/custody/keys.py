@@ -108,6 +108,11 @@ def generate_authority() -> tuple[bytes, bytes]:
     return _pair(ed25519.Ed25519PrivateKey.generate())
 
 
+def generate_exporter() -> tuple[bytes, bytes]:
+    """A new Ed25519 key pair for an exporter of evidence (private PEM, public PEM)."""
+    return _pair(ed25519.Ed25519PrivateKey.generate())
+
+
 def generate_agent(kind: str) -> tuple[bytes, bytes]:
     """A new key pair for a principal that signs (private PEM, public PEM). ``kind``: ``ed25519`` or ``p256``.
 

@@ -9,6 +9,7 @@ from sidecar.decide.approvals import Pending
 from sidecar.decide.approving import Approvals, State
 from sidecar.decide.ask import Limits, check_size
 from sidecar.decide.entries import Answer, Caller, Judgement, Origin, Refusal, Terms, named_in, policy_inputs
+from sidecar.decide.erasure import Erasure
 from sidecar.decide.follow import Follower, Period
 from sidecar.decide.follow_registry import RegistryFollower
 from sidecar.decide.ids import new_decision_id
@@ -26,6 +27,7 @@ __all__ = [
     "Approvals",
     "Caller",
     "DecisionPath",
+    "Erasure",
     "Follower",
     "InForce",
     "Judgement",

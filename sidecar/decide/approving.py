@@ -28,7 +28,7 @@ from sidecar.decide.waiting import Waiting
 from sidecar.decide.whole import Whole
 from sidecar.errors import CallerUnproved, NotPermitted, RequestError, SidecarError
 from sidecar.identity import ANYBODY, Claim, Shown
-from sidecar.ledger import Draft, Ledger, Recorded
+from sidecar.ledger import Draft, Ledger, Recorded, unopened
 from sidecar.policy import Verdict
 
 MOST: Final = 100
@@ -72,6 +72,10 @@ class Approvals:
         """How many watch."""
         return self._waiting.watchers
 
+    def look_again(self) -> None:
+        """Some personal fields were erased."""
+        self._waiting.look_again()
+
     def end_watches(self) -> None:
         """The sidecar stops: those who watch are let go."""
         self._waiting.end()
@@ -91,7 +95,9 @@ class Approvals:
                 size += len(entry.payload)
                 if len(listed) == MOST or (listed and size > MOST_BYTES):
                     return listed, True
-                listed.append((each, self._ledger.payload(each.seq)))
+                payload = self._ledger.payload(each.seq)
+                if not unopened(payload):
+                    listed.append((each, payload))
         return listed, False
 
     async def approve(self, said: Approval, shown: Shown) -> tuple[Recorded, State]:

@@ -12,8 +12,9 @@ from sidecar.chain.digests import Approval, Outcome
 from sidecar.chain.request import Given, Option, Request
 from sidecar.decide import delegations
 from sidecar.decide.registered import Registered, executor_of
+from sidecar.errors import WrongState
 from sidecar.identity import Proved
-from sidecar.ledger import Recorded
+from sidecar.ledger import Recorded, unopened
 from sidecar.policy import Obligation, PolicyVersion, Reason, Verdict
 
 
@@ -185,7 +186,13 @@ def policy_input(
 
 
 def policy_inputs(payload: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The documents that the policy saw for a recorded DECISION: of the action, then of each alternative."""
+    """The documents that the policy saw for a recorded DECISION: of the action, then of each alternative.
+
+    Raises:
+        WrongState: personal fields are sealed in it. `chain.personal` puts them back, with an opening.
+    """
+    if unopened(payload):
+        raise WrongState("it cannot be re-run: personal fields of it are sealed, and there is no opening")
     request = payload["request"]
     return [
         {

@@ -20,13 +20,13 @@ from sidecar.decide.entries import Caller
 from sidecar.decide.repeats import recorded_at
 from sidecar.decide.whole import Whole
 from sidecar.errors import CallerUnproved, NotFound, NotPermitted, OutcomeRefused, RequestError, SidecarError
-from sidecar.ledger import Draft, Ledger, Recorded
+from sidecar.ledger import Draft, Ledger, Recorded, unopened
 
 REFUSED: Final = (RequestError, CallerUnproved, NotPermitted, NotFound, OutcomeRefused)
 """What refuses an outcome."""
 
 WHYS: Final = frozenset(
-    {"unproved", "malformed", "unknown", "reporter", "no allow", "permit", "arguments", "time", "second"}
+    {"unproved", "malformed", "unknown", "reporter", "no allow", "permit", "arguments", "time", "second", "erased"}
 )
 """Why outcomes are refused, as metrics say it."""
 
@@ -64,6 +64,9 @@ class Outcomes:
         if decision["effect"] != "ALLOW" and decision["enforced"]:
             cause = f"decision_id: the decision was {decision['effect']}; only an ALLOW has an outcome"
             raise OutcomeRefused(cause, "no allow")
+        if unopened(decision) and (permitted or said.permit or said.arguments_digest):
+            cause = "decision_id: its personal fields were erased, so that no permit or digest can be held against them"
+            raise OutcomeRefused(cause, "erased")
         if said.permit != self._ledger.permit(seq, decision):
             raise OutcomeRefused("permit: is not the one that this decision gave", "permit")
         done = arguments_digest(decision["request"]["arguments"].encode())

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from sidecar.chain import note
 from sidecar.chain.head import Head
-from sidecar.errors import Malformed, RequestError, WrongState
+from sidecar.errors import Gone, Malformed, RequestError, WrongState
 from sidecar.ledger import Ledger
 
 REMEMBERED = 2_048
@@ -46,7 +46,14 @@ def _is_foreign(ledger: Ledger, receipt: bytes) -> bool:
         raise RequestError("last_receipt", "is not a receipt; send one as it was received, or none") from None
     if head.chain_id != ledger.position().chain_id:
         return True
-    if not ledger.holds(head.seq, head.leaf):
+    try:
+        held = ledger.holds(head.seq, head.leaf)
+    except Gone:
+        raise WrongState(
+            f"last_receipt: entry {head.seq} is no longer kept here, so this receipt cannot be held against it; send a "
+            "newer one or none, and have the collector's copy verified with it"
+        ) from None
+    if not held:
         raise WrongState(
             f"last_receipt: this ledger does not hold entry {head.seq} as the receipt says: its end was cut, or it was "
             "restored or changed, or the receipt is invented; keep it and have the ledger verified with it"

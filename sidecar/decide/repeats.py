@@ -15,7 +15,7 @@ from typing import Any
 from sidecar.chain.request import Request
 from sidecar.decide.entries import Answer, Caller, answer_again
 from sidecar.errors import LedgerDamaged, RequestError
-from sidecar.ledger import Ledger, Recorded
+from sidecar.ledger import Ledger, Recorded, unopened
 
 Fresh = Callable[[], Coroutine[Any, Any, Answer]]
 
@@ -76,6 +76,10 @@ class Repeats:
             return None
         payload = self._ledger.payload(recalled.seq)
         decision = payload.get("type") == "DECISION" and payload["agent"]["id"] == caller.agent
+        if decision and unopened(payload):
+            raise RequestError(
+                "idempotency_key", "stands for a decision whose personal fields were erased; use another"
+            )
         if not decision or payload["request"]["idempotency_key"] != request.idempotency_key:
             raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
         if payload["request_digest"] != digest.hex():

@@ -14,7 +14,7 @@ from typing import Any, Final
 from sidecar.chain.entry import EntryType
 from sidecar.decide.approvals import Now, Pending, given, standing
 from sidecar.errors import LedgerDamaged, LedgerError, TooMany, WrongState
-from sidecar.ledger import Ledger
+from sidecar.ledger import Ledger, unopened
 
 PER_AGENT: Final = 100
 IN_ALL: Final = 10_000
@@ -59,9 +59,10 @@ class Waiting:
         found = self._pending.get(decision_id)
         if found is not None:
             return found
-        past = self._read(self._ledger.seq_of(decision_id))
+        seq = self._ledger.seq_of(decision_id)
+        past = self._read(seq, self._ledger.payload(seq))
         if past is None:
-            raise WrongState("decision_id: that decision requires no approval")
+            raise WrongState("decision_id: that decision requires no approval, or what it asked was erased")
         past.settled = past.settled or "expired"
         return past
 
@@ -121,16 +122,26 @@ class Waiting:
         self._pending = {name: each for name, each in self._pending.items() if time < each.terms.expires}
         return [each for each in self._pending.values() if not each.settled]
 
+    def look_again(self) -> None:
+        """Some fields were erased: what was asked with them cannot be shown any more, so it is over."""
+        for each in self._pending.values():
+            if unopened(self._ledger.payload(each.seq)):
+                each.settled = each.settled or "expired"
+                self.changed(each)
+
     def _resume(self, seq: int) -> None:
-        pending = self._read(seq)
+        payload = self._ledger.payload(seq)
+        pending = self._read(seq, payload)
+        if pending is None and unopened(payload):
+            return
         if pending is None:
             raise LedgerDamaged("the index of what waits names another entry than a decision that does; verify it")
         self._pending[pending.decision_id] = pending
 
-    def _read(self, seq: int) -> Pending | None:
-        """A decision as its entry and those that refer to it have it."""
-        payload = self._ledger.payload(seq)
-        pending = Pending.of(seq, payload) if payload["type"] == EntryType.DECISION.name else None
+    def _read(self, seq: int, payload: Mapping[str, Any]) -> Pending | None:
+        """A decision as its entry and those that refer to it have it; None also where what it asked was erased."""
+        shown = payload["type"] == EntryType.DECISION.name and not unopened(payload)
+        pending = Pending.of(seq, payload) if shown else None
         for place, kind in self._ledger.about(seq) if pending is not None else ():
             assert pending is not None
             _learn(pending, place, kind, self._ledger.payload(place))

@@ -6,27 +6,14 @@ To add one, write a function that yields names below `data/` and contents, and p
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from importlib import resources
 from typing import Final
 
 from sidecar.evidence.how_to_verify import how_to_verify
-from sidecar.verify import Source
-from sidecar.verify.bundle_report import BundleReport
-from sidecar.verify.case import Case
+from sidecar.evidence.made import Content, Made
+from sidecar.evidence.telling import tell
 
-
-@dataclass(frozen=True, slots=True)
-class Made:
-    """A bundle that lacks only its documents: the case, the verdict on it (by the exporter's own trust file, if one was
-    given), and its bytes."""
-
-    case: Case
-    report: BundleReport
-    bundle: Source
-
-
-Document = Callable[[Made], Iterator[tuple[str, bytes]]]
+Document = Callable[[Made], Iterator[tuple[str, Content]]]
 
 
 def _how_to_verify(made: Made) -> Iterator[tuple[str, bytes]]:
@@ -41,5 +28,5 @@ def _verifiers(_: Made) -> Iterator[tuple[str, bytes]]:
             yield name, file.read_bytes()
 
 
-DOCUMENTS: Final[Sequence[Document]] = (_how_to_verify, _verifiers)
+DOCUMENTS: Final[Sequence[Document]] = (_how_to_verify, _verifiers, tell)
 """In the order in which they are written."""

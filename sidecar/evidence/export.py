@@ -10,23 +10,28 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
+from pathlib import Path
 from typing import BinaryIO, Final
 
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import MAGIC, Kind, record
-from sidecar.custody import PrivateKey, disclose
+from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
 from sidecar.errors import Malformed, UsageError
-from sidecar.evidence.documents import DOCUMENTS, Made
+from sidecar.evidence.certificate import ExporterKey
+from sidecar.evidence.documents import DOCUMENTS
+from sidecar.evidence.facts import Facts
+from sidecar.evidence.made import Made
 from sidecar.evidence.receipts import Needed, needed
 from sidecar.evidence.source import Records, Source
 from sidecar.evidence.stream import Writer
 from sidecar.evidence.survey import Survey
 from sidecar.evidence.zipped import Zipped
-from sidecar.verify import Disclosure, Evidence, Worker, parse_disclosure
+from sidecar.verify import MAX_OPENINGS, ChainOpenings, Disclosure, Evidence, Openings, Worker, parse_disclosure
 from sidecar.verify.archived import wasm_of
 from sidecar.verify.bundle import StampCheck, verify_bundle
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
+from sidecar.verify.container import directory
 
 Told = Callable[[int], None]
 _WASM_DIGESTS: Final = 32
@@ -35,8 +40,10 @@ _WASM_DIGESTS: Final = 32
 @dataclass(frozen=True, slots=True)
 class Order:
     """What is wanted. Times are ns since 1970; ``start`` to ``end`` (excluded) the window; ``agents`` None: everything,
-    else sorted. ``source``: kind and place, as `case.json` has them. ``keys`` or ``disclosure`` give segment keys.
-    ``trust``: a trust file's bytes, to be copied in; ``evidence``: what the verdict is judged by.
+    else sorted. ``source``: kind and place, as `case.json` has them. ``keys`` or ``disclosure`` give segment keys;
+    ``subject_keys``: directories of data subjects' keys, by which profile ``full`` opens personal fields.
+    ``trust``: a trust file's bytes, to be copied in; ``evidence``: what the verdict is judged by. ``key`` signs the
+    certificate of custody. ``lean``: without events and entries, a third of the work.
     """
 
     start: int
@@ -48,10 +55,13 @@ class Order:
     agents: tuple[str, ...] | None = None
     profile: str = "full"
     keys: Sequence[PrivateKey] = ()
+    subject_keys: Sequence[Path] = ()
     disclosure: Disclosure | None = None
     trust: bytes | None = None
     evidence: Evidence = field(default_factory=Evidence)
     stamp_check: StampCheck = lambda _: None
+    key: ExporterKey | None = None
+    lean: bool = False
 
 
 class FileSource:
@@ -77,9 +87,11 @@ class FileSource:
 
 
 def export(
-    order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = ()
-) -> tuple[Case, BundleReport]:
-    """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all three passes.
+    order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = (),
+    note: Callable[[str], object] = lambda _: None,
+) -> tuple[Case, BundleReport]:  # fmt: skip
+    """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all passes.
+    ``note`` takes what whoever exports should be told.
 
     Raises:
         UsageError: nothing of the window is there, or it does not fit a bundle.
@@ -93,7 +105,21 @@ def export(
     report = verify_bundle(
         FileSource(out, told), order.evidence, stamp_check=order.stamp_check, workers=workers
     )  # fmt: skip
-    making.documents(Made(case, report, FileSource(out)))
+    trust = None if order.trust is None else sha256(order.trust).hexdigest()
+    members = directory(FileSource(out))  # before documents are written over it
+    made = Made(
+        case,
+        report,
+        FileSource(out, told),
+        members,
+        making.digests,
+        order.key,
+        trust,
+        order.lean,
+        order.evidence.check_timestamp,
+        note,
+    )
+    making.documents(made)
     return case, report
 
 
@@ -104,6 +130,7 @@ class _Making:
         self._claims: list[Claim] = []
         self._statements: list[Statement] = []
         self._policies: set[str] = set()
+        self._openings: dict[bytes, ChainOpenings] = {}
 
     def survey(self, source: Source) -> None:
         """Whether anything of the window is in this chain, and what."""
@@ -120,6 +147,8 @@ class _Making:
         for chain_id, (source, writer, first) in sorted(self._writers.items(), key=lambda each: each[0]):
             self._chain(f"data/chains/{chain_id.hex()}", source, writer, first)
         order = self._order
+        if self._openings:
+            self._zipped.add("data/openings.json", Openings(self._openings).encode())
         if order.trust is not None:
             self._zipped.add("data/trust.json", order.trust)
         case = Case(
@@ -130,11 +159,20 @@ class _Making:
         self._zipped.finish(self._info())
         return case
 
+    def digests(self) -> dict[str, str]:
+        """SHA-256 of the files that are written by now, by name."""
+        return self._zipped.digests()
+
     def documents(self, made: Made) -> None:
         """What is made of the bundle once its verdict is known."""
         for document in DOCUMENTS:
             for name, content in document(made):
-                self._zipped.add(f"data/{name}", content)
+                if isinstance(content, bytes):
+                    self._zipped.add(f"data/{name}", content)
+                    continue
+                with self._zipped.deflated(f"data/{name}") as write:
+                    for piece in content:
+                        write(piece)
         self._zipped.finish(self._info())
 
     def _info(self) -> str:
@@ -161,8 +199,29 @@ class _Making:
         self._statements += facts.statements(order.end, through, order.agents)
         self._statements += [Statement(facts.chain_id, "unanchored", text) for text in found.left]
         self._disclose(place, source, writer, found)
+        if facts.sealed_fields:
+            self._open(f"{place}/stream.sdcseg", facts)
         for body in writer.attached():
             self._policy(body)
+
+    def _open(self, stream: str, facts: Facts) -> None:
+        """Openings of the personal fields in a stream, where there are keys for them and they may go in."""
+        keys = [each for each in self._order.subject_keys if SubjectKeys.chain_of(each) == facts.chain_id]
+        why = "the profile is external" if self._order.profile != "full" else "no keys of data subjects were given"
+        if keys and self._order.profile == "full":
+            with self._zipped.again(stream) as read:
+                found = openings_of(read, keys[0]).chains[facts.chain_id]
+            held = Openings({**self._openings, facts.chain_id: found})
+            if len(held.encode()) > MAX_OPENINGS:
+                why = "they do not fit the bundle"
+            elif found.entries:
+                self._openings[facts.chain_id] = found
+                why = "" if found.complete else "some were erased, by TOMBSTONEs that this bundle does not hold"
+            else:
+                why = "all of them were erased"
+        if why:
+            what = f"{facts.sealed_fields} personal fields are sealed, and not all openings are here: {why}"
+            self._statements.append(Statement(facts.chain_id, "sealed", what))
 
     def _policy(self, body: bytes) -> None:
         digest = sha256(body).hexdigest()

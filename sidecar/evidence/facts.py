@@ -36,6 +36,7 @@ class Facts:
     first_sealed: int | None = None
     latest: deque[str] = field(default_factory=lambda: deque(maxlen=8))
     asserted: int = 0
+    sealed_fields: int = 0
     tagless: int = 0
     withheld_registries: int = 0
     _allows: bytearray = field(default_factory=bytearray)
@@ -51,6 +52,8 @@ class Facts:
         place = ref_seq - self.first_seq
         if kind == EntryType.OUTCOME and 0 <= place < len(self._allows):
             self._allows[place] = 0
+        if payload is not None and isinstance(said := payload.get("personal"), dict):
+            self.sealed_fields += len(said.get("fields", ()))
         if kind == EntryType.DECISION and payload is not None and _asserted(payload):
             self.asserted += 1
 

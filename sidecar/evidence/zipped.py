@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Final
@@ -32,6 +33,7 @@ from sidecar.verify.container import (
 )
 
 _PIECE: Final = 1 << 18
+_PACK: Final = 1 << 20
 _TAIL: Final = 4  # members that follow the payload: the bag's own
 
 
@@ -59,7 +61,8 @@ class _Written:
 class Entry:
     """A member that is being written."""
 
-    def __init__(self, out: BinaryIO) -> None:
+    def __init__(self, out: BinaryIO | None) -> None:
+        """``out`` None: it is only counted."""
         self._out = out
         self._held = bytearray()
         self.crc, self.size, self.hash = 0, 0, sha256()
@@ -72,7 +75,8 @@ class Entry:
 
     def flush(self) -> None:
         """Pass on what was held back: small pieces cost more than they weigh."""
-        self._out.write(self._held)
+        if self._out is not None:
+            self._out.write(self._held)
         self.crc = zlib.crc32(self._held, self.crc)
         self.size += len(self._held)
         self.hash.update(self._held)
@@ -98,6 +102,64 @@ class Zipped:
         yield entry
         entry.flush()
         self._done(_Written(name, STORED, entry.crc, entry.size, entry.size, start, entry.hash.hexdigest()))
+
+    @contextlib.contextmanager
+    def deflated(self, name: str) -> Iterator[Callable[[bytes], object]]:
+        """Write a member's content in pieces, deflated, however long: text that repeats itself less than the format's
+        bound on expansion allows."""
+        start = self._start(name)
+        packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+        packed, content = Entry(self._out), Entry(None)
+        pieces = bytearray()
+
+        def pack(data: bytes) -> None:
+            content.write(data)
+            packed.write(packer.compress(data))
+
+        with ThreadPoolExecutor(1) as thread:  # packing and hashing take as long as making what is packed
+            under_way: Future[None] | None = None
+
+            def hand_over() -> Future[None]:
+                nonlocal under_way
+                if under_way is not None:
+                    under_way.result()
+                under_way = thread.submit(pack, bytes(pieces))
+                pieces.clear()
+                return under_way
+
+            def write(data: bytes) -> None:
+                pieces.extend(data)
+                if len(pieces) >= _PACK:
+                    hand_over()
+
+            yield write
+            hand_over().result()
+        packed.write(packer.flush())
+        packed.flush()
+        content.flush()
+        if content.size > most_from(packed.size):
+            raise UsageError(f"{name} repeats itself more than the bundle's format allows; export a smaller window")
+        digest = content.hash.hexdigest()
+        self._done(_Written(name, DEFLATED, content.crc, packed.size, content.size, start, digest))
+
+    def digests(self) -> dict[str, str]:
+        """SHA-256 in hex of what was written below `data/`, by name."""
+        return {each.name: each.digest for each in self._members if each.name.startswith(PAYLOAD)}
+
+    @contextlib.contextmanager
+    def again(self, name: str) -> Iterator[Callable[[int], bytes]]:
+        """Read a stored member that was written."""
+        written = next(each for each in self._members if each.name == name and each.method == STORED)
+        left = written.size
+        self._out.seek(written.offset + LOCAL.size + len(name.encode()))
+
+        def read(size: int) -> bytes:
+            nonlocal left
+            data = self._out.read(min(size, left))
+            left -= len(data)
+            return data
+
+        yield read
 
     def add(self, name: str, content: bytes) -> None:
         """Write a whole member, deflated where that helps and the format allows it."""
@@ -134,8 +196,7 @@ class Zipped:
         ``info``: the content of `bag-info.txt`.
         """
         kept, end = list(self._members), self._end
-        listed = {each.name: each.digest for each in kept if each.name.startswith(PAYLOAD)}
-        self.add(MANIFEST, write_manifest(listed))
+        self.add(MANIFEST, write_manifest(self.digests()))
         self.add(BAGIT, DECLARATION)
         payload = [each.size for each in kept if each.name.startswith(PAYLOAD)]
         self.add(INFO, f"{info}Payload-Oxum: {sum(payload)}.{len(payload)}\n".encode())

@@ -10,11 +10,13 @@ from sidecar.ledger.epoch import WrapSeed
 from sidecar.ledger.founding import create
 from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.ledger import Ledger
+from sidecar.ledger.look import has_ledger
 from sidecar.ledger.options import Options
 from sidecar.ledger.pruning import Cut, carry_out
 from sidecar.ledger.reader import ledger_stream
+from sidecar.ledger.sealing import Sealing, unopened
 from sidecar.ledger.shipping import Left
-from sidecar.ledger.store import has_ledger
+from sidecar.ledger.trimming import Keep
 from sidecar.ledger.writer import Position
 
 __all__ = [
@@ -22,6 +24,7 @@ __all__ = [
     "Cut",
     "Draft",
     "Entry",
+    "Keep",
     "Ledger",
     "Left",
     "Moment",
@@ -29,6 +32,7 @@ __all__ = [
     "Position",
     "Proof",
     "Recorded",
+    "Sealing",
     "SystemClock",
     "Usage",
     "WrapSeed",
@@ -36,4 +40,5 @@ __all__ = [
     "create",
     "has_ledger",
     "ledger_stream",
+    "unopened",
 ]

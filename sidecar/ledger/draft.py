@@ -11,14 +11,15 @@ from sidecar.chain import payload as payloads
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
-from sidecar.chain.limits import MAX_ATTACHMENT, NO_SEQ
+from sidecar.chain.limits import GENESIS_SEQ, MAX_ATTACHMENT, NO_SEQ
+from sidecar.chain.personal import Part
 from sidecar.errors import Malformed
 from sidecar.ledger.batch import Wait
 
 WRITABLE: Final = frozenset(
     {
         *(EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL),
-        *(EntryType.REJECTED, EntryType.POLICY, EntryType.REGISTRY),
+        *(EntryType.REJECTED, EntryType.POLICY, EntryType.REGISTRY, EntryType.TOMBSTONE),
     }
 )
 """What callers may write; the other types are the ledger's own, or reserved."""
@@ -34,7 +35,8 @@ class Draft:
 
     ``decided`` is given with every DECISION: what its receipt says, and by whose id it is found again. ``repeat_key``:
     16 bytes by which the entry and its receipt are recalled when the same is asked again. ``attachment``: the bytes
-    that a POLICY's payload names by digest, at most 8 MiB.
+    that a POLICY's payload names by digest, at most 8 MiB. ``parts``: what was taken out of the payload, which has
+    marks in place of their commitments (`chain.personal`).
     """
 
     type: EntryType
@@ -44,6 +46,7 @@ class Draft:
     decided: Decided | None = None
     repeat_key: bytes | None = None
     attachment: bytes | None = None
+    parts: tuple[Part, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +72,7 @@ class Prepared:
     attachment: tuple[bytes, bytes] | None = None  # its SHA-256, and itself
     expires: int | None = None  # until when it waits for approvals, wall clock in ns
     settles: Wait | None = None  # the wait that it ends
+    parts: tuple[Part, ...] = ()
 
 
 def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -> Prepared:
@@ -90,7 +94,7 @@ def prepare(draft: Draft, decision_at: Callable[[int], dict[str, Any] | None]) -
     attachment = _attached(draft, payload)
     return Prepared(
         draft.type, data, draft.ref_seq, draft.agent, draft.decided, draft.repeat_key, attachment,
-        _expires(payload), None if about is None else _settles(draft, payload, about),
+        _expires(payload), None if about is None else _settles(draft, payload, about), draft.parts,
     )  # fmt: skip
 
 
@@ -156,6 +160,8 @@ def _check_reference(
     draft: Draft, payload: dict[str, Any], decision_at: Callable[[int], dict[str, Any] | None]
 ) -> dict[str, Any] | None:
     """The decision that it refers to, if it does."""
+    if draft.type is EntryType.TOMBSTONE and draft.ref_seq == GENESIS_SEQ:
+        return None
     about = payload if draft.type in _REFERRING else payload.get("approval")
     if about is None:
         if draft.ref_seq != NO_SEQ:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sidecar.chain import note
+from sidecar.chain import payload as payloads
 from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
@@ -24,12 +25,14 @@ from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_key, seq_of
 from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OTHER_VERSION, OVERTAKEN, UNREADABLE
-from sidecar.ledger.store import check_format, epoch_before, open_for_reading
+from sidecar.ledger.look import check_format, epoch_before, kept_of
+from sidecar.ledger.port import Kept
+from sidecar.ledger.store import open_for_reading
 
 _STREAM_KINDS: Final = {NoteKind.EPOCH: Kind.EPOCH, NoteKind.HEAD: Kind.HEAD, NoteKind.SEAL: Kind.SEAL}
+_TYPE_AT: Final = 8  # of an entry's header
 _SEGMENT_FIELD: Final = slice(24, 32)  # of an entry's header
 _MEMORY: Final = 512 << 20  # the longest record is 8 MiB; a hostile one may claim 4 GiB
-_TYPE_AT: Final = 8
 _RARE: Final = frozenset({EntryType.GENESIS, EntryType.OPEN, EntryType.POLICY, EntryType.REGISTRY})
 _LEAD: Final = 2  # commits after which LMDB may use a page again that an unknown reader still reads
 
@@ -100,18 +103,28 @@ def dump(directory: Path, segment: int | None, out: BinaryIO, since: int = 0, *,
 
 
 def _whole(txn: Any, found: _Databases, since: int, *, rare: bool) -> Iterator[tuple[Kind, bytes]]:
-    """Every attachment, then every note and every entry, each entry before the head and seal of its segment."""
-    notes = found.notes
-    first = _end(txn, notes, since - 1) if since else 0
+    """Every attachment, then every note and every entry, each entry before the head and seal of its segment.
+
+    Where the first segments were let go of, context stands for them.
+    """
+    notes, kept = found.notes, kept_of(txn)
+    given = None
+    if kept is not None:
+        given = epoch_before(txn, notes, kept.segment)
+        yield from _context_of_end(txn, found, kept, given)
     for _, attachment in _rising(txn, found.attachments, 32):
         yield Kind.ATTACHMENT, attachment
     yield from _grants(txn, found)
-    waiting = _rising(txn, found.entries, 8, seq_key(first) if first else b"")
+    first = Kept(0, 0) if kept is None else kept
+    begin = max(first.seq, (_end(txn, notes, since - 1) or 0) if since else 0)
+    waiting = _rising(txn, found.entries, 8, seq_key(begin) if begin else b"")
     if rare:
         waiting = ((key, body) for key, body in waiting if body[_TYPE_AT] in _RARE)
     key, body = next(waiting, (None, b""))
     for note_at, signed in _rising(txn, notes, 9):
         segment, kind = note_of(note_at)
+        if segment < first.segment or (segment == given and kind is NoteKind.EPOCH):
+            continue
         if kind is not NoteKind.EPOCH:
             end = _end(txn, notes, segment)
             while key is not None and _belongs(seq_of(key), body, segment, end):
@@ -121,6 +134,37 @@ def _whole(txn: Any, found: _Databases, since: int, *, rare: bool) -> Iterator[t
     while key is not None:
         yield _form(body), body
         key, body = next(waiting, (None, b""))
+
+
+def _context_of_end(txn: Any, found: _Databases, kept: Kept, first: int | None) -> Iterator[tuple[Kind, bytes]]:
+    """GENESIS, the epoch's note and OPEN, registries that were in force, and the seals up to the first segment kept."""
+    entries, notes = found.entries, found.notes
+    if first is None:
+        raise LedgerDamaged("no epoch note before the first segment that was kept")
+    yield Kind.GENESIS, _payload(_entry(txn, entries, 0))
+    signed = _note(txn, notes, first, NoteKind.EPOCH)
+    yield Kind.EPOCH, signed
+    if first != kept.segment:
+        start = EpochNote.parse(note.parse(signed).text)
+        yield Kind.OPEN, _payload(_entry(txn, entries, start.seq + (1 if start.epoch == 0 else 0)))
+    for text in _registries(txn, entries, kept.seq)[-2:]:
+        yield Kind.REGISTRY_BEFORE, text
+    for segment in range(max(0, first - 1), kept.segment):
+        yield Kind.CONTEXT_SEAL, _note(txn, notes, segment, NoteKind.SEAL)
+
+
+def _registries(txn: Any, entries: Any, before: int) -> list[bytes]:
+    """The registries that entries before this one put in force; few are left there, and all of these."""
+    found: list[bytes] = []
+    with txn.cursor(entries) as cursor:
+        more = cursor.first()
+        while more and seq_of(bytes(cursor.key())) < before:
+            body = bytes(cursor.value())
+            if body[_TYPE_AT] == EntryType.REGISTRY:
+                value = payloads.parse(EntryType.REGISTRY, _payload(body))
+                found = [*found[-1:], value["registry"].encode()] if value["registry"] else found
+            more = cursor.next()
+    return found
 
 
 def _form(body: bytes) -> Kind:
@@ -156,6 +200,9 @@ def _segment(txn: Any, found: _Databases, segment: int) -> Iterator[tuple[Kind, 
     entries, notes = found.entries, found.notes
     if not 0 <= segment < 2**64 or txn.get(note_key(segment, NoteKind.SEAL), db=notes) is None:
         raise NotFound("no such segment, or it is not sealed")
+    kept = kept_of(txn)
+    if kept is not None and segment < kept.segment:
+        raise NotFound("its entries are no longer kept here")
     seal = Seal.parse(note.parse(_note(txn, notes, segment, NoteKind.SEAL)).text)
     if segment > 0:
         yield from _context(txn, entries, notes, segment)

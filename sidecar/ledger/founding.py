@@ -19,9 +19,10 @@ from sidecar.ledger.batch import Batch
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import LOCK, founded, save_identity
 from sidecar.ledger.epoch import Chain, Entropy, Start, WrapSeed, begin, close_entry
+from sidecar.ledger.look import FILE
 from sidecar.ledger.options import Options
 from sidecar.ledger.port import Store
-from sidecar.ledger.store import FILE, LmdbStore
+from sidecar.ledger.store import LmdbStore
 
 CreateStore = Callable[[Path, int], Store]
 

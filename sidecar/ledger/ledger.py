@@ -15,11 +15,20 @@ from uuid import UUID
 
 from sidecar.chain import note, strictjson
 from sidecar.chain.authority_note import Grant
-from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
+from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
 from sidecar.chain.seal import Seal
-from sidecar.errors import Gone, LedgerDamaged, LedgerError, Malformed, NotFound, ProofRejected, WrongState
+from sidecar.errors import (
+    Gone,
+    LedgerDamaged,
+    LedgerError,
+    Malformed,
+    NotFound,
+    ProofRejected,
+    SidecarError,
+    WrongState,
+)
 from sidecar.ledger.batch import Batch, NoteKind
 from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock, load_identity
@@ -28,12 +37,15 @@ from sidecar.ledger.epoch import Entropy, WrapSeed, begin
 from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
+from sidecar.ledger.look import refuse_absent
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
 from sidecar.ledger.recovery import find_end, read_chain
-from sidecar.ledger.shipping import Book, Left
-from sidecar.ledger.store import LmdbStore, refuse_absent
+from sidecar.ledger.sealing import Sealing, sealed
+from sidecar.ledger.shipping import Book, Left, first_of
+from sidecar.ledger.store import LmdbStore
+from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
@@ -54,6 +66,11 @@ class Ledger:
         self._lock, self._store, self._room, self._clock = lock, store, room, clock
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
+        self._sealing: Sealing | None = None
+
+    def seal_with(self, sealing: Sealing) -> None:
+        """From now on personal fields are sealed and put back by this. To be called before anything is recorded."""
+        self._sealing = sealing
 
     @classmethod
     def open(
@@ -88,13 +105,13 @@ class Ledger:
     def append(self, draft: Draft) -> Future[Recorded]:
         """Record a draft. The future has the result once the entry is durable; it cannot be cancelled.
 
-        Its error is Malformed (nothing was written), LedgerFull (nothing was written), or LedgerError.
+        Its error is Malformed, LedgerFull or what sealing raises (nothing was written), or LedgerError.
         """
         future: Future[Recorded] = Future()
         future.set_running_or_notify_cancel()
         try:
-            self._writer.put(Item(prepare(draft, self._decision_at), future))
-        except (LedgerError, Malformed) as error:
+            self._writer.put(Item(prepare(sealed(draft, self._sealing, self._decision_at), self._decision_at), future))
+        except SidecarError as error:
             future.set_exception(error)
         return future
 
@@ -102,8 +119,10 @@ class Ledger:
         """As :meth:`append`, awaited. Cancelling the task only stops the waiting: the entry is whole, or not there.
 
         Raises:
-            Malformed, LedgerFull, LedgerError: as said there.
+            Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
+        if self._sealing is not None and draft.type in WITH_FIELDS:
+            draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
         waiter: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
         self._writer.put(Item(prepare(draft, self._decision_at), waiter))
         return await waiter
@@ -140,6 +159,9 @@ class Ledger:
     def _body(self, seq: int) -> bytes:
         body = self._store.entry(seq)
         if body is None:
+            kept = self._store.kept()
+            if kept is not None and seq < kept.seq:
+                raise Gone(f"seq: entry {seq} is no longer kept here; the collector has it")
             raise _absent(seq)
         return body
 
@@ -154,10 +176,15 @@ class Ledger:
             raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
 
     def payload(self, seq: int) -> dict[str, Any]:
-        """A recorded entry's payload, read. Raises as :meth:`entry`."""
+        """A recorded entry's payload, read; with its personal fields, unless they were erased (`unopened`).
+
+        Raises as :meth:`entry`."""
         try:
-            return strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
-        except Malformed as error:
+            payload = strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
+            if self._sealing is not None and "personal" in payload:
+                self._sealing.open(seq, payload)
+            return payload
+        except (Malformed, ProofRejected) as error:
             raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
 
     def attachment(self, digest: bytes) -> bytes:
@@ -223,13 +250,20 @@ class Ledger:
         """As :meth:`find`. Raises NotFound where there is none."""
         seq = self.find(decision_id)
         if seq is None:
-            raise NotFound("decision_id: no such decision in this ledger")
+            kept = self._store.kept()
+            older = (
+                "" if kept is None else f"; entries before {kept.seq} are no longer kept here, the collector has them"
+            )
+            raise NotFound(f"decision_id: no such decision in this ledger{older}")
         return seq
 
     def holds(self, seq: int, leaf_hash: bytes) -> bool:
-        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none."""
+        """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none, Gone for one that
+        is not kept here any more."""
         try:
             return self._tagged(seq)[1] == leaf_hash
+        except Gone:
+            raise
         except NotFound:
             return False
 
@@ -286,7 +320,12 @@ class Ledger:
 
     def book(self) -> Book:
         """What is shipped of it."""
-        return Book(self._store, self.position)
+
+        def opened() -> int:
+            return first_of(self._store, self.position().segment)
+
+        trimmer = Trimmer(self._store, self._options.keep, opened, lambda: self._clock.now().wall_ns)
+        return Book(self._store, self.position, trimmer)
 
     def end(self) -> None:
         """Write what waits, CLOSE and the last seal. What is there can still be read, up to :meth:`close`."""

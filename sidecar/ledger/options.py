@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -11,6 +11,7 @@ from sidecar.chain.limits import SEGMENT_ENTRIES, SEGMENT_NS, ZERO32
 from sidecar.errors import LedgerFull, UsageError
 from sidecar.ledger.draft import Prepared
 from sidecar.ledger.port import Store
+from sidecar.ledger.trimming import Keep
 
 MIB: Final = 1024 * 1024
 _PAGE: Final = 4096
@@ -23,7 +24,7 @@ class Options:
 
     ``reserve_bytes`` is kept free, of ``max_bytes`` and of the disk: seals and CLOSE must still fit when entries
     no longer do. ``remember_ns``: how long a repeat key is recalled. ``software``, ``development`` and ``config`` are
-    recorded at each start.
+    recorded at each start. ``keep``: how much stays here of what a log receipted.
 
     Raises:
         UsageError: a value out of its range.
@@ -39,6 +40,7 @@ class Options:
     software: str = "decision-sidecar"
     development: bool = False
     config: bytes = ZERO32
+    keep: Keep = field(default_factory=Keep)
 
     def __post_init__(self) -> None:
         _range("segment_entries", self.segment_entries, 1, SEGMENT_ENTRIES)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from sidecar.ledger.batch import Batch, NoteKind
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Where the entries begin that a store still has one after the other."""
+
+    segment: int
+    seq: int
 
 
 class Store(Protocol):
@@ -71,8 +80,33 @@ class Store(Protocol):
         """The greatest number of an entry with an attachment."""
         ...
 
+    def kept(self) -> Kept | None:
+        """From where on entries were kept; None: all of them are."""
+        ...
+
+    def keep_from(self, place: Kept) -> None:
+        """Entries before this need not be here any more. Durable when it returns, as :meth:`let_go`."""
+        ...
+
+    def entries_from(self, first: int, after: int, most: int) -> Iterator[tuple[int, bytes]]:
+        """Numbers and stored forms of up to ``most`` entries that there are from ``first`` up to ``after``."""
+        ...
+
+    def let_go(self, seqs: Sequence[int], decisions: Sequence[bytes], upto: int) -> None:
+        """Remove entries before the kept ones, by number, decisions from the index, by id, and what is known of
+        references to them; ``upto``: so far that was done."""
+        ...
+
+    def let_go_upto(self) -> int:
+        """How far :meth:`let_go` came."""
+        ...
+
+    def in_use(self) -> int:
+        """Bytes of what is stored."""
+        ...
+
     def used(self) -> int:
-        """Bytes taken, at most."""
+        """Bytes that cannot be written to now: in use, or freed and still held for a reader."""
         ...
 
     def tidy(self) -> None:

@@ -22,8 +22,9 @@ from sidecar.chain.seal import Seal
 from sidecar.errors import LedgerDamaged, LedgerError
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.directory import Lock
+from sidecar.ledger.look import FILE
 from sidecar.ledger.shipping import first_of
-from sidecar.ledger.store import FILE, LmdbStore
+from sidecar.ledger.store import LmdbStore
 
 _AT_ONCE: Final = 1_000
 _ROOM: Final = 1 << 30  # beyond the file's size, for pages that are copied before they are freed

@@ -15,7 +15,7 @@ from typing import Final
 
 from sidecar.errors import LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger.causes import CAUSES, NO_SEGMENT, OTHER_VERSION, OVERTAKEN, UNREADABLE
-from sidecar.ledger.store import FILE, refuse_absent
+from sidecar.ledger.look import FILE, refuse_absent
 
 SILENCE_SECONDS: Final = 60.0
 _PIPE: Final = 1 << 20

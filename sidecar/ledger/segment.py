@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.chain import lines, note, ratchet
+from sidecar.chain import lines, note, personal, ratchet
 from sidecar.chain.entry import EntryType as Type
 from sidecar.chain.entry import Header, entry_tag, leaf, payload_commit, store
 from sidecar.chain.head import Decided, Head
@@ -75,11 +75,12 @@ class OpenSegment:
     def add(self, entry: Prepared, salt: bytes, now: Moment) -> Made:
         """Make the next entry. ``now.mono_ns`` must be above that of the entry before."""
         seq = self.next_seq
-        commit = payload_commit(salt, entry.payload)
+        payload = personal.bind(entry.payload, self._place.chain_id, seq, entry.parts) if entry.parts else entry.payload
+        commit = payload_commit(salt, payload)
         tagged = ZERO16 if entry.agent is None else ratchet.agent_tag(self._tag_key, seq, entry.agent)
         header = Header(
             entry.type, self._place.epoch, seq, self._place.segment, self._place.chain_id, self._leaf, commit,
-            len(entry.payload), now.wall_ns, now.mono_ns, now.error_ms, entry.ref_seq, tagged,
+            len(payload), now.wall_ns, now.mono_ns, now.error_ms, entry.ref_seq, tagged, len(entry.parts),
         ).encode()  # fmt: skip
         tag = entry_tag(self._key, header)
         self._key = ratchet.evolve(self._key)
@@ -94,7 +95,7 @@ class OpenSegment:
             self._policy = commit
         elif entry.type is Type.REGISTRY:
             self._registry = commit
-        body = store(header, tag, salt, entry.payload)
+        body = store(header, tag, salt, payload)
         return Made(seq, self._place.segment, self._leaf, now.wall_ns, body, entry.decided)
 
     def head(self, made: Made) -> bytes:

@@ -14,10 +14,11 @@ from sidecar.chain.head import Head
 from sidecar.chain.parcel import Record
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
-from sidecar.errors import LedgerDamaged, Malformed
+from sidecar.errors import LedgerDamaged, LedgerError, Malformed
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.epoch import Chain
 from sidecar.ledger.port import Store
+from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import Position
 
 _TYPE_AT = 8  # of an entry's header
@@ -67,12 +68,20 @@ class Shipment:
 class Book:
     """An open ledger, as a shipper reads it. Raises LedgerDamaged and LedgerError where it cannot be read."""
 
-    def __init__(self, store: Store, position: Callable[[], Position]) -> None:
-        self._store, self.position = store, position
+    def __init__(self, store: Store, position: Callable[[], Position], trimmer: Trimmer) -> None:
+        self._store, self.position, self._trimmer = store, position, trimmer
+
+    def trim(self, receipted: int) -> int:
+        """Let go of what need not stay of segments up to ``receipted``; how many entries went."""
+        return self._trimmer.trim(receipted)
 
     def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
         """The records from a place on, up to about ``limit`` bytes of them."""
-        at = self.position()
+        at, kept = self.position(), self._store.kept()
+        if kept is not None and seq < kept.seq:
+            raise LedgerError(
+                f"the collector asks for entry {seq}, and entries before {kept.seq} are no longer kept here"
+            )
         try:
             return shipment(self._store, at.head, at.segment, segment, seq, limit)
         except Malformed as error:

@@ -6,21 +6,33 @@ Nothing here knows what an entry or a note says. `lmdb` is imported nowhere else
 from __future__ import annotations
 
 import contextlib
-import stat
 import subprocess
 import sys
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import lmdb
 
 from sidecar.chain.limits import FORMAT
-from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerOtherVersion, LedgerUnknown
+from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerUnknown
 from sidecar.ledger.batch import Batch, NoteKind, about_key, note_key, note_of, request_key, seq_key, seq_of
+from sidecar.ledger.look import (
+    FILE,
+    FORMAT_KEY,
+    KEPT_KEY,
+    check_format,
+    copy_all,
+    epoch_before,
+    is_own_file,
+    kept_of,
+    refuse_absent,
+)
+from sidecar.ledger.port import Kept
 
-FILE: Final = "ledger.mdb"
-_FORMAT_KEY: Final = b"format"
+_GONE_KEY: Final = b"gone"
+_LATE: Final = 16  # commits that a reader of our own may be behind
+_FIXED_PAGES: Final = 8  # metas, the database of databases, the list of free pages
 _DATABASES: Final = (
     b"entries",
     b"notes",
@@ -33,7 +45,6 @@ _DATABASES: Final = (
     b"authority",
 )
 _TYPE_AT: Final = 8  # of an entry's header
-_COPIED_AT_ONCE: Final = 8 << 20
 _FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 
 
@@ -46,6 +57,7 @@ class LmdbStore:
             self._entries, self._notes, self._index, self._requests, self._attachments, self._attached, self._about,
             self._waiting, self._authority,
         ) = (environment.open_db(name) for name in _DATABASES)  # fmt: skip
+        self._all = [environment.open_db(name) for name in _DATABASES]
         self._page = int(environment.stat()["psize"])
 
     @classmethod
@@ -58,7 +70,7 @@ class LmdbStore:
         with _translated():
             store = cls(_environment(directory, max_bytes, create=True))
             with store._env.begin(write=True) as txn:
-                txn.put(_FORMAT_KEY, FORMAT.encode(), overwrite=False)
+                txn.put(FORMAT_KEY, FORMAT.encode(), overwrite=False)
             return store
 
     @classmethod
@@ -219,20 +231,79 @@ class LmdbStore:
         with _translated():
             new = _opened(beside, int(self._env.info()["map_size"]), create=True)
             try:
-                with new.begin(write=True) as txn:
-                    txn.put(_FORMAT_KEY, FORMAT.encode())
+                with self._env.begin() as txn, new.begin(write=True) as writing:
+                    for key in (FORMAT_KEY, KEPT_KEY, _GONE_KEY):
+                        if (value := txn.get(key)) is not None:
+                            writing.put(key, value)
                 with self._env.begin() as txn:
                     for name in _DATABASES:
                         source = self._env.open_db(name, txn=txn, create=False)
-                        _copy(txn, source, new, new.open_db(name))
+                        copy_all(txn, source, new, new.open_db(name))
                 new.sync(True)
             finally:
                 new.close()
 
+    def kept(self) -> Kept | None:
+        """As :meth:`Store.kept`."""
+        with _translated(), self._env.begin() as txn:
+            return kept_of(txn)
+
+    def keep_from(self, place: Kept) -> None:
+        """As :meth:`Store.keep_from`."""
+        if place.segment and place != self.kept():
+            with _translated(), self._env.begin(write=True) as txn:
+                txn.put(KEPT_KEY, seq_key(place.segment) + seq_key(place.seq))
+
+    def entries_from(self, first: int, after: int, most: int) -> Iterator[tuple[int, bytes]]:
+        """As :meth:`Store.entries_from`."""
+        with _translated(), self._env.begin() as txn, txn.cursor(self._entries) as cursor:
+            found = cursor.set_range(seq_key(first))
+            for _ in range(most):
+                if not found or (at := seq_of(bytes(cursor.key()))) >= after:
+                    return
+                yield at, bytes(cursor.value())
+                found = cursor.next()
+
+    def let_go(self, seqs: Sequence[int], decisions: Sequence[bytes], upto: int) -> None:
+        """As :meth:`Store.let_go`."""
+        with _translated(), self._env.begin(write=True) as txn:
+            for seq in seqs:
+                txn.delete(seq_key(seq), db=self._entries)
+            for decision in decisions:
+                txn.delete(decision, db=self._index)
+            with txn.cursor(self._about) as cursor:
+                for seq in seqs:
+                    while cursor.set_range(about_key(seq, 0)) and bytes(cursor.key())[:8] == seq_key(seq):
+                        cursor.delete()
+            txn.put(_GONE_KEY, seq_key(upto))
+
+    def let_go_upto(self) -> int:
+        """As :meth:`Store.let_go_upto`."""
+        with _translated(), self._env.begin() as txn:
+            found = txn.get(_GONE_KEY)
+            return 0 if found is None else seq_of(bytes(found))
+
+    def in_use(self) -> int:
+        """As :meth:`Store.in_use`."""
+        with _translated(), self._env.begin() as txn:
+            stats = [txn.stat(db) for db in self._all]
+        pages = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in stats)
+        return (pages + _FIXED_PAGES) * self._page
+
     def used(self) -> int:
-        """As :meth:`Store.used`: every page ever taken; LMDB gives none back but uses freed ones again."""
+        """As :meth:`Store.used`. LMDB gives no page back to the disk, and uses freed ones again once no reader that
+        began before is left."""
         with _translated():
-            return (int(self._env.info()["last_pgno"]) + 1) * self._page
+            taken = (int(self._env.info()["last_pgno"]) + 1) * self._page
+            if self._is_held() and (not self._env.reader_check() or self._is_held()):
+                return taken
+        return min(taken, self.in_use())
+
+    def _is_held(self) -> bool:
+        """Whether a reader that began long ago keeps freed pages from being used; one that died does too."""
+        last = int(self._env.info()["last_txnid"])
+        rows = [line.split() for line in self._env.readers().splitlines()[1:]]
+        return min((int(row[2]) for row in rows if row[2] != "-"), default=last) < last - _LATE
 
     def tidy(self) -> None:
         """As :meth:`Store.tidy`: frees the places of readers that died."""
@@ -258,48 +329,6 @@ class LmdbStore:
     def _last(self, database: Any) -> bytes | None:
         with _translated(), self._env.begin() as txn, txn.cursor(database) as cursor:
             return cursor.key() if cursor.last() else None
-
-
-def epoch_before(txn: lmdb.Transaction, notes: Any, segment: int) -> int | None:
-    """The greatest segment up to this one that has an epoch note."""
-    with txn.cursor(notes) as cursor:
-        # The first key after this segment's epoch note; what lies before it is at most that note.
-        after = note_key(segment, NoteKind.HEAD)
-        found = cursor.prev() if cursor.set_range(after) else cursor.last()
-        while found:
-            at, kind = note_of(bytes(cursor.key()))
-            if kind is NoteKind.EPOCH:
-                return at
-            found = cursor.prev()
-    return None
-
-
-def has_ledger(directory: Path) -> bool:
-    """Whether a ledger's file is there, of whatever version or state."""
-    return (directory / FILE).exists()
-
-
-def refuse_absent(directory: Path) -> None:
-    """Refuse a directory without a ledger. Raises LedgerUnknown."""
-    file = directory / FILE
-    # LMDB takes an empty file for a new database.
-    if not file.is_file() or file.stat().st_size == 0:
-        raise LedgerUnknown(f"no ledger in {directory}; name another directory, or make one: sidecar init")
-
-
-def check_format(environment: lmdb.Environment) -> None:
-    """Refuse what is no ledger of this version.
-
-    Raises:
-        LedgerUnknown: as said.
-    """
-    with environment.begin() as txn:
-        found = txn.get(_FORMAT_KEY)
-    if found is None:
-        raise LedgerUnknown("the file ledger.mdb holds no ledger; name another directory, or make one: sidecar init")
-    if found != FORMAT.encode():
-        other = LedgerOtherVersion if found.startswith(FORMAT.rstrip("1").encode()) else LedgerUnknown
-        raise other(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
 
 
 def _refuse_cut_short(directory: Path, environment: lmdb.Environment) -> None:
@@ -330,33 +359,10 @@ def open_for_reading(directory: Path) -> tuple[lmdb.Environment, bool]:
     """
     refuse_absent(directory)
     with _translated():
-        if _is_own_file(directory / f"{FILE}-lock"):
+        if is_own_file(directory / f"{FILE}-lock"):
             with contextlib.suppress(lmdb.Error):
                 return _environment(directory, 0, create=False, readonly=True), True
         return _environment(directory, 0, create=False, readonly=True, lock=False), False
-
-
-def _is_own_file(path: Path) -> bool:
-    """Whether this is a plain file under no other name: LMDB writes to it, and a hostile one may be a link."""
-    try:
-        found = path.lstat()
-    except OSError:
-        return False
-    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
-
-
-def _copy(txn: lmdb.Transaction, source: Any, new: lmdb.Environment, target: Any) -> None:
-    """All records of a database, in order, in commits of a bounded size."""
-    with txn.cursor(source) as cursor:
-        more = cursor.first()
-        while more:
-            size = 0
-            with new.begin(write=True) as writing:
-                while more and size < _COPIED_AT_ONCE:
-                    key, value = cursor.item()
-                    writing.put(key, value, db=target, append=True)
-                    size += len(value) + len(key)
-                    more = cursor.next()
 
 
 def _environment(

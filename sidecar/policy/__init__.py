@@ -12,6 +12,7 @@ built by `rego/build.py`; `STARTER_SOURCE` is its sources, packed.
 from pathlib import Path
 from typing import Final
 
+from .archived import archived_opa, archived_wasm
 from .bundle import Bundle, open_bundle
 from .bundle_signature import BundleKey, verify_bundle
 from .engine import Engine, Evaluation, PolicyVersion, check_entrypoint
@@ -82,6 +83,8 @@ __all__ = [
     "TreeLimits",
     "Verdict",
     "WasmEngine",
+    "archived_opa",
+    "archived_wasm",
     "build_files",
     "check_bundle",
     "check_entrypoint",

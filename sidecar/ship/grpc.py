@@ -21,6 +21,9 @@ _OPTIONS = [
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.min_reconnect_backoff_ms", 2_000),  # what one try to connect may take, a handshake with it
     ("grpc.max_reconnect_backoff_ms", 2_000),
+    # While a call waits: a collector that was killed while nothing got through never says that it is gone.
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 5_000),
     ("grpc.use_local_subchannel_pool", 1),  # a channel made anew is a connection made anew
 ]
 _ANSWER = TypeVar("_ANSWER", pb.EnrolResponse, pb.WhereResponse, pb.ShipResponse, pb.ReceiptsResponse)

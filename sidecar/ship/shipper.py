@@ -55,6 +55,9 @@ class Book(Protocol):
     def shipment(self, segment: int, seq: int, limit: int) -> Shipment:
         """The records from a place on. Raises LedgerError."""
 
+    def trim(self, receipted: int) -> int:
+        """Let go of what need not stay. Raises LedgerError."""
+
     def size(self, first: int, after: int) -> int:
         """Bytes of entries. Raises LedgerError."""
 
@@ -97,7 +100,7 @@ class Shipper:
         self._looked_back = False
         self._roll_due = 0.0
         self._unreceipted_since: float | None = None
-        self.bytes = self.refused = self.failures = 0
+        self.bytes = self.refused = self.failures = self.trimmed = 0
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="shipper", daemon=True)
         self._thread.start()
@@ -244,6 +247,8 @@ class Shipper:
         self._receipts.store(self._left.chain_id, self._link.receipts(self._left.chain_id, asked, self._receipts.since))
         self._roll_due = time.monotonic() + self._roll_seconds
         self._want([])
+        if self._receipts.anchored is not None:
+            self.trimmed += self._book.trim(self._receipts.anchored)
 
     def _all_notes(self) -> list[bytes]:
         """The notes of every sealed segment: a receipt may have been lost with the last run."""

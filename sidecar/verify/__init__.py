@@ -11,16 +11,20 @@ from sidecar.verify.container import Source
 from sidecar.verify.disclosure import Disclosure, parse_disclosure
 from sidecar.verify.evidence import Evidence, SeedOpener
 from sidecar.verify.judge import PROGRESS_EVERY, verify_stream
+from sidecar.verify.openings import MAX_OPENINGS, ChainOpenings, Openings, parse_openings
 from sidecar.verify.report import MAX_FINDINGS, Finding, Report, Verdict
 from sidecar.verify.trust import Trust, parse_trust
 
 __all__ = [
     "MAX_FINDINGS",
+    "MAX_OPENINGS",
     "PROGRESS_EVERY",
     "BundleReport",
+    "ChainOpenings",
     "Disclosure",
     "Evidence",
     "Finding",
+    "Openings",
     "Piped",
     "Report",
     "SeedOpener",
@@ -29,6 +33,7 @@ __all__ = [
     "Verdict",
     "Worker",
     "parse_disclosure",
+    "parse_openings",
     "parse_trust",
     "verify_bundle",
     "verify_stream",

@@ -29,9 +29,9 @@ class _Waiting:
     barred: frozenset[str]
     terms: Mapping[str, Any]
     policy: tuple[str, str]
-    action: str
-    arguments: str
-    approvals: dict[str, tuple[int, str]] = field(default_factory=dict)  # by whom: its entry, and when it was signed
+    action: str | None  # None here and below: sealed
+    arguments: str | None
+    approvals: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # by whom: its entry, when it was signed
     over: str = ""
 
 
@@ -92,9 +92,10 @@ class Approvals:
         waiting, by = self._found(value), value["by"]
         if not isinstance(waiting, _Waiting):
             return waiting
-        due = (waiting.agent, waiting.action, waiting.arguments, waiting.policy)
-        said = (value["agent"]["id"], value["action_digest"], value["arguments_digest"], _policy(value))
-        if said != due:
+        if (value["agent"]["id"], _policy(value)) != (waiting.agent, waiting.policy):
+            return "it approves something else than the decision that it is about"
+        digests = ((waiting.action, value["action_digest"]), (waiting.arguments, value["arguments_digest"]))
+        if any(_differ(due, said or None) for due, said in digests):
             return "it approves something else than the decision that it is about"
         if waiting.over or by["id"] in waiting.barred or "statement" not in by:
             return waiting.over or "it is not signed, or by the agent or by who gave it a delegation"
@@ -104,7 +105,8 @@ class Approvals:
         elif by["id"] in waiting.approvals:
             return "its approver had approved this before"
         else:
-            waiting.approvals[by["id"]] = (seq, policy_time(Statement.parse(by["statement"].encode()).time))
+            signed = by["statement"].encode()
+            waiting.approvals[by["id"]] = (seq, policy_time(Statement.parse(signed).time) if signed else None)
         return fault
 
     def _decision(self, value: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:
@@ -114,7 +116,7 @@ class Approvals:
         waiting = self._found(value["approval"])
         if not isinstance(waiting, _Waiting):
             return waiting
-        if (value["agent"]["id"], asked["action"]) != (waiting.agent, waiting.action):
+        if value["agent"]["id"] != waiting.agent or _differ(asked["action"], waiting.action):
             return "it is another question than the one that was approved"
         if value["effect"] != "DENY" and _policy(value) != waiting.policy:
             return "it is by another policy than the one that asked for the approvals"
@@ -126,7 +128,7 @@ class Approvals:
 
     def _counted(self, value: Mapping[str, Any], waiting: _Waiting) -> str | None:
         named = value["approval"]["approvals"]
-        given = [waiting.approvals.get(each["by"]["id"]) == (each["seq"], each["time"]) for each in named]
+        given = [_given(waiting.approvals.get(each["by"]["id"]), each) for each in named]
         if not all(given) and not self._blind:
             return "an approval that it names was not given"
         if len(named) < waiting.terms["count"]:
@@ -160,6 +162,15 @@ class Approvals:
     def _registries(self, named: Mapping[str, Any] | None) -> list[Registry]:
         """That one, if it is known; else those that were last in force."""
         return self._principals.registries(None if named is None else named["digest"])
+
+
+def _given(approval: tuple[int, str | None] | None, named: Mapping[str, Any]) -> bool:
+    return approval is not None and approval[0] == named["seq"] and not _differ(approval[1], named["time"])
+
+
+def _differ(one: str | None, other: str | None) -> bool:
+    """Whether two values differ that are both known."""
+    return None not in (one, other) and one != other
 
 
 def _unfit(by: Mapping[str, Any], read: Registry, named: object) -> str | None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 from sidecar.chain import authority_note
-from sidecar.chain.acts import AcceptLoss, Prune, Run
+from sidecar.chain.acts import AcceptLoss, Erase, Prune, Run
 from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import EntryType
 from sidecar.chain.epoch import EpochNote
@@ -22,6 +22,7 @@ from sidecar.chain.rollcall import Standing
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.errors import Malformed, SignatureInvalid
 from sidecar.verify.coverage import Coverage
+from sidecar.verify.personal import PersonalFields
 from sidecar.verify.report import Findings, Verdict
 from sidecar.verify.stamps import spelt
 
@@ -41,8 +42,8 @@ class _Group:
 class Authority:
     """The authority notes of a stream, and what they are needed for."""
 
-    def __init__(self, findings: Findings, coverage: Coverage) -> None:
-        self._findings, self._coverage = findings, coverage
+    def __init__(self, findings: Findings, coverage: Coverage, personal: PersonalFields) -> None:
+        self._findings, self._coverage, self._personal = findings, coverage, personal
         self._waiting: list[bytes] = []
         self._key: tuple[bytes, bytes | None] | None = None  # chain id and the authority's key, once they are known
         self._count = self._bytes = 0
@@ -114,6 +115,8 @@ class Authority:
             self._coverage.leave(f"an authority note {grant.note.act}: this version knows no such act")
         elif isinstance(grant.act, Prune):
             self._runs += [(run, grant) for run in grant.act.runs]
+        elif isinstance(grant.act, Erase):
+            self._personal.erase(grant.act, None, None)
         elif isinstance(grant.act, AcceptLoss):
             self.losses.append((grant.act, grant.note.time))
 

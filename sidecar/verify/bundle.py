@@ -15,13 +15,14 @@ from sidecar.chain.timestamp import Timestamp
 from sidecar.chain.tlog_proof import TlogProof
 from sidecar.errors import Malformed, UsageError
 from sidecar.verify.ahead import Worker
-from sidecar.verify.bundle_files import CASE, LIMITS, TRUST, Files, OfChain
+from sidecar.verify.bundle_files import CASE, LIMITS, OPENINGS, TRUST, Files, OfChain
 from sidecar.verify.bundle_report import BundleReport, Collected
 from sidecar.verify.case import Case, Claim, Part, parse_case
 from sidecar.verify.container import Source
 from sidecar.verify.disclosure import Disclosure, parse_disclosure
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.judge import verify_stream
+from sidecar.verify.openings import parse_openings
 from sidecar.verify.report import MAX_FINDINGS, Report, Verdict
 from sidecar.verify.trust import Trust, parse_trust
 
@@ -77,7 +78,7 @@ class _Judge:
             raise Malformed("bundle: it has no case.json that can be read")
         self._case = case = parse_case(content)
         files.sort(case)
-        evidence = self._trusted(files)
+        evidence = self._opened(files, self._trusted(files))
         for claim in case.claims:
             of_chain = files.chains.get(claim.chain_id)
             if of_chain is not None and of_chain.stream is not None:
@@ -98,6 +99,17 @@ class _Judge:
             None, Verdict.UNANCHORED, "the trust file is the bundle's own: whoever made it chose what to trust"
         )
         return replace(self._evidence, trust=trust, check_timestamp=self._stamp_check(trust))
+
+    def _opened(self, files: Files, evidence: Evidence) -> Evidence:
+        """With the bundle's openings, where the verifier holds none of its own."""
+        data = files.small(OPENINGS, LIMITS[OPENINGS])
+        if data is None or evidence.openings is not None:
+            return evidence
+        try:
+            return replace(evidence, openings=parse_openings(data))
+        except Malformed as error:
+            self.found.say(None, Verdict.MALFORMED, f"{OPENINGS}: {error}")
+            return evidence
 
     # --- one chain
 

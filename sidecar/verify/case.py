@@ -83,9 +83,9 @@ class Case:
     claims: tuple[Claim, ...]
     statements: tuple[Statement, ...]
 
-    def encode(self) -> bytes:
-        """The file."""
-        value = {
+    def to_json(self) -> dict[str, Any]:
+        """The file's JSON object."""
+        return {
             "format": FORMAT,
             "case": self.name,
             "from": policy_time(self.start),
@@ -98,7 +98,10 @@ class Case:
             "chains": [each.to_json() for each in self.claims],
             "statements": [each.to_json() for each in self.statements],
         }
-        return strictjson.dumps(value) + b"\n"
+
+    def encode(self) -> bytes:
+        """The file."""
+        return strictjson.dumps(self.to_json()) + b"\n"
 
 
 def parse_case(data: bytes) -> Case:

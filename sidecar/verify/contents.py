@@ -5,11 +5,12 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any, NamedTuple
 
-from sidecar.chain import payload
+from sidecar.chain import payload, personal
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
-from sidecar.chain.limits import NO_SEQ, ZERO16
-from sidecar.errors import Malformed
+from sidecar.chain.limits import GENESIS_SEQ, NO_SEQ, ZERO16
+from sidecar.errors import Malformed, ProofRejected
 from sidecar.verify import leave, outcomes, permits
+from sidecar.verify.receipts import request_digest
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
 
@@ -18,10 +19,9 @@ SHORTEST = 249
 
 _SALT_AT, _CODEC_AT = 216, 248
 _EPOCH, _SEQ, _CHAIN = 4, 5, 7
-_COMMIT, _LENGTH, _REF_SEQ, _AGENT_TAG = 9, 10, 16, 17  # fields of the layout
+_COMMIT, _LENGTH, _FIELDS, _REF_SEQ, _AGENT_TAG = 9, 10, 11, 16, 17  # fields of the layout
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
-_FREE = frozenset({EntryType.TOMBSTONE, EntryType.DECISION})
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
 _TOLD = {
     EntryType.DECISION: (
@@ -38,8 +38,9 @@ _TOLD = {
         "delegators",
         "asked",
         "due",
+        "sealed",
     ),
-    EntryType.OUTCOME: ("agent", "by", "permit", "decision_id", "decision_seq", "arguments_digest"),
+    EntryType.OUTCOME: ("agent", "by", "permit", "decision_id", "decision_seq", "arguments_digest", "sealed"),
     EntryType.REJECTED: (),
 }
 
@@ -62,13 +63,19 @@ BARE = Fault(Verdict.INCOMPLETE, "its payload is not here")
 """Stands for the payload of an entry that comes without: whether it may is for `authority` to say."""
 
 
-def read(kind: EntryType, fields: tuple[Any, ...], body: bytes) -> Told:
-    """The payload's value, if it is what the header commits to, proper, and agrees with the header."""
+def read(kind: EntryType, fields: tuple[Any, ...], body: bytes, opening: bytes | None = None) -> Told:
+    """The payload's value, if it is what the header commits to, proper, and agrees with the header.
+
+    ``opening``: of its sealed fields, which are put back then. Where they are not, member ``sealed`` tells of them.
+    """
     try:
         data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
         value = read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
         if kind not in KINDS:
             return value
+        value["sealed"] = None
+        if fields[_FIELDS] or "personal" in value:
+            _put_back(kind, value, fields, opening)
         unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH])
         unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
         if unsaid is None and kind is EntryType.DECISION:
@@ -106,7 +113,12 @@ def structure(fields: tuple[Any, ...]) -> EntryType:
         Malformed: as `Header.decode`, or a reference that its type must not or must have.
     """
     kind = header_type(fields)
-    if kind not in _FREE and (fields[_REF_SEQ] != NO_SEQ) != (kind in _REFERRING):
+    reference = fields[_REF_SEQ]
+    if kind is EntryType.TOMBSTONE:
+        proper = reference == GENESIS_SEQ
+    else:
+        proper = kind is EntryType.DECISION or (reference != NO_SEQ) == (kind in _REFERRING)
+    if not proper:
         raise Malformed(f"ref_seq does not go with the type {kind.name}")
     return kind
 
@@ -136,11 +148,40 @@ def read_value(kind: EntryType, data: bytes, ref_seq: int, agent_tag: bytes) -> 
     """
     value = payload.parse(kind, data)
     about = value if kind in _REFERRING else value.get("approval")
-    if (NO_SEQ if about is None else about["decision_seq"]) != ref_seq:
+    if kind is not EntryType.TOMBSTONE and (NO_SEQ if about is None else about["decision_seq"]) != ref_seq:
         raise Contradiction("its payload refers to another entry than its header")
     if (agent_tag != ZERO16) != (proved_agent(kind, value) is not None):
         raise Contradiction("its agent tag does not go with the agent in its payload")
     return value
+
+
+def _put_back(kind: EntryType, value: dict[str, Any], fields: tuple[Any, ...], opening: bytes | None) -> None:
+    """Put sealed fields back, or note that they are sealed.
+
+    Raises:
+        Malformed: a value that is none, or what is put back is no proper payload.
+        Contradiction: another number of them than in the header, an opening that does not fit, another request.
+    """
+    sealed = personal.read(kind, value)
+    if (0 if sealed is None else len(sealed.fields)) != fields[_FIELDS]:
+        raise Contradiction("its field_count is not the number of its sealed fields")
+    if sealed is None:
+        return
+    if opening is None:
+        places = [field.place for field in sealed.fields if field.at is None and kind in _REFERRING]
+        value["sealed"] = {"subject": sealed.subject.hex(), "places": places}
+        return
+    try:
+        parts = personal.split(opening, fields[_FIELDS])
+        sealed.check(fields[_CHAIN], fields[_SEQ], parts)
+    except (Malformed, ProofRejected) as error:
+        raise Contradiction(str(error)) from None
+    del value["sealed"]
+    personal.put_back(kind, value, sealed, parts)
+    payload.hold(kind, value)
+    value["sealed"] = None
+    if kind is EntryType.DECISION and request_digest(value).hex() != value["request_digest"]:
+        raise Contradiction("its request, with its personal fields put back, is not the one that its digest is of")
 
 
 def proved_agent(kind: EntryType, value: dict[str, Any]) -> str | None:

@@ -29,6 +29,9 @@ class Coverage:
     tagless: int = 0  # of these, such as bear no agent's tag
     held_out: int = 0  # bare entries held against the agents of the case
     permits: int = 0
+    opened: int = 0  # personal fields
+    sealed: int = 0
+    sealed_entries: int = 0
     grants: int = 0
     outcomes: int = 0
     whole: bool = True  # from the chain's start on
@@ -77,6 +80,8 @@ class Coverage:
             lines.append(f"whether {self.held_out} withheld entries bear the tag of an agent of the case: none may")
         if self.permits:
             lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
+        if self.opened:
+            lines.append(f"openings of {self.opened} sealed personal fields, and what their entries say with them")
         if self.grants:
             lines.append(f"authority notes by the key that GENESIS names: {self.grants}")
         if self.receipts:
@@ -117,6 +122,11 @@ class Coverage:
         elif self.complete is not None:
             lines.append(
                 f"that nothing was added after {self.complete} and cut off since: only a later roll-call can tell"
+            )
+        if self.sealed:
+            lines.append(
+                f"{self.sealed} sealed personal fields of {self.sealed_entries} entries, and the digests, statements "
+                "and permits that need their values: there is no opening"
             )
         if self.asserted:
             lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")

@@ -24,7 +24,7 @@ from sidecar.verify.state import Phase, State
 _BARE = contents.BARE
 _TAGGED = 216  # header and tag: the leaf's input
 _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
-_WALL, _MONO, _AGENT_TAG = 12, 13, 17
+_FIELDS, _WALL, _MONO, _AGENT_TAG = 11, 12, 13, 17
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _OUTCOME = EntryType.OUTCOME
@@ -182,11 +182,12 @@ class Entries:
         if told is _BARE:
             self._without_payload(kind, fields[_AGENT_TAG])
         s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
-        if told is None or (
-            s.seq in s.receipts.due and told is not _BARE
-        ):  # a receipt is held against the whole payload
-            told = contents.read(kind, fields, body)
+        opening = None if told is _BARE else s.personal.given.entries.get(s.seq)
+        if told is None or opening is not None or (s.seq in s.receipts.due and told is not _BARE):
+            told = contents.read(kind, fields, body, opening)  # which tells the whole payload
         value = self._content(kind, fields[_AGENT_TAG], told)
+        if value is not None and (fields[_FIELDS] or opening is not None):
+            s.personal.entry(value, fields[_FIELDS], s.segment, s.seq)
         if s.seq == 0 or kind is _OPEN:
             self._begin(kind, value)
         elif kind is _CLOCK and value is not None:
@@ -214,6 +215,8 @@ class Entries:
                 self._permit(value["permit"])
         if kind in approvals.KINDS:
             s.approvals.entry(kind, value, s.segment, s.seq)
+        if kind is EntryType.TOMBSTONE:
+            s.personal.tombstone(value, s.segment, s.seq)
         if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
             s.attachments.named(kind, value, s.segment, s.seq)
         return value

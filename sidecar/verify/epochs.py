@@ -127,6 +127,7 @@ class Epochs:
         s.chain_id = named if data is None else payload.chain_id(data)
         s.receipts.belong(s.chain_id)
         s.anchors.belong(s.chain_id)
+        s.personal.belong(s.chain_id)
         s.keys.begin_segment(s.chain_id, s.segment)
 
     def genesis(self, value: Mapping[str, Any]) -> None:
@@ -134,6 +135,7 @@ class Epochs:
         s = self._s
         s.identity = bytes.fromhex(value["identity"])
         s.log = value["log"]
+        s.personal.genesis(value)
         if s.chain_id is not None:
             key = None if value["authority"] is None else bytes.fromhex(value["authority"])
             s.authority.known(s.chain_id, key, value["retention"])

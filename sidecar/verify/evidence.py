@@ -9,6 +9,7 @@ from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.chain.timestamp import Timestamp
 from sidecar.verify.case import Part
 from sidecar.verify.disclosure import Disclosure
+from sidecar.verify.openings import Openings
 from sidecar.verify.trust import Trust
 
 SeedOpener = Callable[[Custody, bytes, int, Sequence[SealedShare]], bytes]
@@ -21,6 +22,7 @@ class Evidence:
     """``open_seed`` gives a custodian's view, ``disclosure`` an auditor's; ``receipts`` are signed heads as callers
     hold them; ``trust`` pins chain, identity key and log. ``logged`` are receipts of the fleet log (tlog-proofs), with
     ``consistency`` files and ``timestamps`` beside them; ``check_timestamp`` checks one against the trusted roots.
+    ``openings`` are of sealed personal fields.
     ``part``: the stream is one of an evidence bundle, and this is what the bundle says of it."""
 
     open_seed: SeedOpener | None = None
@@ -31,4 +33,5 @@ class Evidence:
     consistency: Sequence[bytes] = ()
     timestamps: Sequence[bytes] = ()
     check_timestamp: Callable[[Timestamp], int] | None = None
+    openings: Openings | None = None
     part: Part | None = None

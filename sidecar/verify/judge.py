@@ -7,6 +7,7 @@ the stream's length. What the stream contains never raises: it becomes a finding
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import chain
 
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import Malformed
@@ -23,6 +24,8 @@ from sidecar.verify.segments import Segments
 from sidecar.verify.state import Phase, State
 from sidecar.verify.window import IN_CONTEXT, Broken, Window
 
+_EARLY = frozenset({Kind.GENESIS, Kind.EPOCH, Kind.OPEN, Kind.REGISTRY_BEFORE})
+_MOST_EARLY = 5  # records before the first seal of a context
 Given = tuple[Kind, bytes, Told | None]
 
 PROGRESS_EVERY = 1_000
@@ -61,11 +64,14 @@ class _Judge:
         self._segments = Segments(self._s, self._entries)
         self._context = Context(self._s, self._epochs)
         self._part = evidence.part
+        self._end_alone = False
 
     def read(self, stream: Iterable[Given], progress: Callable[[int], None] | None) -> None:
         s, feed, done, entry, bare = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY, Kind.BARE
         if self._part is not None and self._part.claim.first_segment > 0:
             stream = self._after_context(stream, self._part.claim.first_segment)
+        elif self._part is None:
+            stream = self._or_end(iter(stream))
         for kind, body, told in stream:
             if s.phase is done:
                 raise Malformed("a record follows the seal of a segment file")
@@ -76,6 +82,19 @@ class _Judge:
             else:
                 self._other(kind, body)
 
+    def _or_end(self, stream: Iterator[Given]) -> Iterator[Given]:
+        """A stream that may be that of a ledger which keeps its end: its context has seals where a file's has one."""
+        context: list[Given] = []
+        for record in stream:
+            context.append(record)
+            if record[0] is Kind.CONTEXT_SEAL:
+                self._end_alone = True
+                yield from self._after_context(chain(context, stream), 0)
+                return
+            if record[0] not in _EARLY or len(context) > _MOST_EARLY:
+                break
+        yield from chain(context, stream)
+
     def _after_context(self, stream: Iterable[Given], first: int) -> Iterator[Given]:
         """What follows the context of a window that claims to start with the segment ``first``."""
         window, records = Window(self._s, self._epochs), iter(stream)
@@ -84,6 +103,9 @@ class _Judge:
             if record[0] not in IN_CONTEXT:
                 window.end()
                 self._s.start = self._s.segment
+                if self._end_alone:
+                    what = f"entries before {self._s.seq} are not here: the ledger keeps its end only, from segment"
+                    self._s.findings.add(Verdict.INCOMPLETE, 0, 0, f"{what} {self._s.segment} on")
                 yield record
                 yield from records
                 return
@@ -103,7 +125,7 @@ class _Judge:
                 s.authority.end()
             s.authority.feed(body)
             return
-        starts_file = s.phase is Phase.START and kind is Kind.GENESIS and self._part is None
+        starts_file = s.phase is Phase.START and kind is Kind.GENESIS and self._part is None and not self._end_alone
         if s.phase is not Phase.CONTEXT and not starts_file:
             s.attachments.end()
             s.authority.end()
@@ -136,8 +158,9 @@ class _Judge:
         s.principals.finish()
         s.approvals.finish()
         s.outcomes.finish()
+        s.personal.finish()
         s.context = None
-        to_end = s.coverage.whole if self._part is None else reaches_end(s, self._part)
+        to_end = s.coverage.whole or self._end_alone if self._part is None else reaches_end(s, self._part)
         s.receipts.finish(to_end=to_end and not s.coverage.broken, first=s.start)
         s.anchors.finish(to_end=to_end, broken=s.coverage.broken, following=s.seq, first=s.start)
         pinned = s.evidence.trust is not None and s.evidence.trust.policy is not None

@@ -26,13 +26,16 @@ def fault(value: Mapping[str, Any], chain_id: bytes, seq: int) -> str | None:
 
 
 def asked(value: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What later entries are held against, of a DECISION that has to do with approvals or delegations; else None."""
+    """What later entries are held against, of a DECISION that has to do with approvals or delegations; else None.
+
+    Digests of what has sealed fields are None: they are not known.
+    """
     if value["terms"] is None and value["approval"] is None and not value["delegators"]:
         return None
-    request = recorded(value)
+    request, known = recorded(value), not value["sealed"]
     return {
-        "action": request.action_digest().hex(),
-        "arguments": arguments_digest(request.wanted.arguments).hex(),
+        "action": request.action_digest().hex() if known else None,
+        "arguments": arguments_digest(request.wanted.arguments).hex() if known else None,
         "keys": [delegation.parse(given.text).key for given in request.delegations],
     }
 

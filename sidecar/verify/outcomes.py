@@ -11,6 +11,7 @@ from typing import Any, Final
 from sidecar.chain.digests import arguments_digest
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
+from sidecar.verify.statements import is_sealed
 
 REMEMBERED: Final = 32_768
 """Decisions; about 12 MB."""
@@ -21,13 +22,13 @@ _SAID: Final = ("agent", "proof", "by", "arguments_digest", "permit")
 
 
 def due(value: Mapping[str, Any]) -> tuple[str, ...] | None:
-    """What the outcome of a checked DECISION must say: decision id, agent, its proof, reporter, arguments digest, when
-    its permit ends ("" without one). None: there may be none."""
+    """What the outcome of a checked DECISION must say: decision id, agent, its proof, reporter, arguments digest (""
+    where they are sealed), when its permit ends ("" without one). None: there may be none."""
     if value["effect"] != "ALLOW" and value["enforced"]:
         return None
     agent, permit = value["agent"], value["permit"]
     reporter = agent["id"] if permit is None else value["executor"]["id"]
-    digest = arguments_digest(value["request"]["arguments"].encode()).hex()
+    digest = "" if value["sealed"] else arguments_digest(value["request"]["arguments"].encode()).hex()
     ends = "" if permit is None else permit["not_after"]
     return value["decision_id"], agent["id"], agent["proof"], reporter, digest, ends
 
@@ -82,9 +83,10 @@ def _fault(value: Mapping[str, Any], found: Sequence[str] | str) -> str | None:
     if value["decision_id"] != decision_id:
         return "it names another decision than the one that it refers to"
     agent, digest, permit = value["agent"], value["arguments_digest"], value["permit"]
-    if digest is None and not ends:
+    if (digest is None and not ends) or is_sealed(value, "/arguments_digest") or not expected[-1]:
         digest = expected[-1]
     permitted = f"\nnot_after {ends}\n" in permit if ends else not permit
+    permitted = permitted or is_sealed(value, "/permit")
     said = (agent["id"], agent["proof"], value["by"]["id"], digest, permitted)
     wrong = [name for name, one, other in zip(_SAID, said, (*expected, True), strict=True) if one != other]
     return f"it does not go with its decision: {', '.join(wrong)}" if wrong else None

@@ -10,6 +10,7 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.permit import Permit
 from sidecar.errors import Malformed
 from sidecar.verify.signed import is_signed, signer
+from sidecar.verify.statements import is_sealed
 
 
 def fault(kind: EntryType, value: Mapping[str, Any], chain_id: bytes, seq: int) -> str | None:
@@ -36,6 +37,8 @@ def _granted(value: Mapping[str, Any]) -> str | None:
 
 def _used(value: Mapping[str, Any], chain_id: bytes, seq: int) -> str | None:
     by = value["by"]["id"]
+    if is_sealed(value, "/permit"):
+        return None
     if not value["permit"]:
         return None if by == value["agent"]["id"] else "it has no permit, and is not by its decision's agent"
     try:

@@ -31,7 +31,9 @@ class Principals:
         self._known: dict[str, Registry] = {}
         self._unknown = 0
         self._blind = False
-        self.decisions = dict.fromkeys(("non_repudiable", "signed", "authenticated_in_transit", "asserted"), 0)
+        self.decisions = dict.fromkeys(
+            ("non_repudiable", "signed", "authenticated_in_transit", "unopened", "asserted"), 0
+        )
 
     def entry(self, kind: EntryType, value: Mapping[str, Any], segment: int, seq: int) -> None:
         """One entry of :data:`KINDS` whose payload is in order, its statement too."""
@@ -82,7 +84,7 @@ class Principals:
 
     def _decision(self, value: Mapping[str, Any]) -> str | None:
         agent, named = value["agent"], value["registry"]
-        worth = _WORTH.get(agent["proof"]) or ("non_repudiable" if self._pinned(agent) else "signed")
+        worth = _WORTH.get(agent["proof"]) or self._worth(agent, opened=not value["sealed"])
         self.decisions[worth] += 1
         if worth == "asserted":
             self._coverage.asserted += 1
@@ -107,6 +109,11 @@ class Principals:
             self._unknown += 1
             return None
         return faults[-1] if faults else "the registry that it names was not in force"
+
+    def _worth(self, agent: Mapping[str, Any], *, opened: bool) -> str:
+        if not opened:
+            return "unopened"
+        return "non_repudiable" if self._pinned(agent) else "signed"
 
     def _pinned(self, by: Mapping[str, Any]) -> bool:
         return self._trust is not None and key_id(base64.b64decode(by["key"])) in self._trust.keys_of(by["id"])

@@ -97,7 +97,8 @@ class Report:
     """The judgement on one stream. ``findings_total`` counts also those beyond the ones kept.
 
     ``decisions``: how many are ``non_repudiable`` (signed by a key that the trust file pins), ``signed`` (by one that
-    the ledger's own registry names), ``authenticated_in_transit``, ``asserted``.
+    the ledger's own registry names), ``authenticated_in_transit``, ``unopened`` (signed, but whether over this request
+    only an opening of its personal fields tells), ``asserted``.
     """
 
     verdict: Verdict

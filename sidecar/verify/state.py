@@ -21,6 +21,7 @@ from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.keys import Keyring
 from sidecar.verify.outcomes import Outcomes
+from sidecar.verify.personal import PersonalFields
 from sidecar.verify.principals import Principals
 from sidecar.verify.receipts import Decided, Receipts
 from sidecar.verify.report import Findings, Verdict
@@ -50,7 +51,8 @@ class State:
         self.evidence = evidence
         self.keys = Keyring(evidence, self.findings, self.coverage)
         self.clock = ClockRule(self.findings)
-        self.authority = Authority(self.findings, self.coverage)
+        self.personal = PersonalFields(evidence.openings, self.findings, self.coverage)
+        self.authority = Authority(self.findings, self.coverage, self.personal)
         self.receipts = Receipts(evidence.receipts, self.findings, self.coverage, self.authority)
         self.anchors = Anchors(evidence, self.findings, self.coverage, self.authority)
         self.attachments = Attachments(self.findings, self.coverage)

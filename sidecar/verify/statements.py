@@ -28,7 +28,7 @@ def fault(kind: EntryType, value: Mapping[str, Any], chain_id: bytes, epoch: int
     ``chain_id`` and ``epoch`` are the header's.
     """
     by = speaker(kind, value)
-    if not by["proof"].startswith("signature"):
+    if not by["proof"].startswith("signature") or is_sealed(value, "/by/statement"):
         return None
     try:
         text, key = by["statement"].encode(), PublicKey(base64.b64decode(by["key"]))
@@ -48,9 +48,14 @@ def fault(kind: EntryType, value: Mapping[str, Any], chain_id: bytes, epoch: int
     return f"what {by['id']} signed is not what is recorded: {', '.join(wrong)}" if wrong else None
 
 
+def is_sealed(value: Mapping[str, Any], place: str) -> bool:
+    """Whether a member of an OUTCOME or APPROVAL is sealed and was not put back (`contents.read`)."""
+    return value["sealed"] is not None and place in value["sealed"]["places"]
+
+
 def _digest(kind: EntryType, value: Mapping[str, Any]) -> bytes:
     if kind is EntryType.DECISION:
-        return request_digest(value)
+        return bytes.fromhex(value["request_digest"]) if value["sealed"] else request_digest(value)
     if kind is EntryType.APPROVAL:
         return Approval.of(value).digest()
     return Outcome.of(value).digest()

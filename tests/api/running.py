@@ -31,13 +31,13 @@ def wrap(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> Any:
     return seal_shares(custody, chain_id, epoch, seed, os.urandom)
 
 
-def found(directory: Path) -> None:
+def found(directory: Path, authority: bytes | None = None) -> None:
     """A new ledger for one custodian."""
     create(
         directory,
         identity=Ed25519PrivateKey.generate(),
         custody=Custody("any", (load_custodian(PUBLIC, "auditor"),)),
-        authority=None,
+        authority=authority,
         log=None,
         retention="default",
         wrap=wrap,

@@ -22,7 +22,7 @@ from sidecar.client import Material
 from sidecar.identity import PRIVATE, Bundles
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc as stubs
-from tests.api.pages import Series, moved
+from tests.api.pages import Series, moved, series
 from tests.api.running import Running, request, running
 from tests.api.tls_files import Files, channel, handshake, server_certificate
 from tests.authorities import HOUR, NOW, SERVER, Authority, Issued
@@ -211,19 +211,31 @@ def _weakest(context: ssl.SSLContext) -> None:
     context.set_ciphers("DEFAULT:@SECLEVEL=0")
 
 
+def assert_recorded(run: Running, said: str, metrics: Metrics) -> None:
+    """The last entry is the one refusal, and it is counted."""
+    entry = run.ledger.payload(run.ledger.position().next_seq - 1)
+    assert (entry["type"], entry["code"], entry["cause"]) == ("REJECTED", "UNAUTHENTICATED", said)
+    counted = series(metrics.page())
+    assert (counted[REFUSED], counted[UNPROVED]) == (1.0, 1.0)
+
+
 def test_a_kept_connection_is_good_only_as_long_as_its_certificate(tmp_path: Path) -> None:
-    clock = [datetime.datetime.now(datetime.UTC)]
+    clock, metrics = [datetime.datetime.now(datetime.UTC)], Metrics("test")
     tls = ServerTls(Federated())
     transports = Transports(tls.bundles, now=lambda: clock[0])
 
     async def main() -> None:
         shown = A.issue(ID, end=NOW + HOUR)
-        async with served(tmp_path, tls, transports) as run, channel(run.address, A, shown) as to:
+        async with (
+            served(tmp_path, tls, transports, metrics=metrics) as run,
+            channel(run.address, A, shown) as to,
+        ):
             decisions: Any = stubs.DecisionServiceStub(to)
             assert (await decisions.Decide(request())).effect == pb.EFFECT_ALLOW
             clock[0] = NOW + HOUR
             code, said = await code_of(decisions.Decide(request()))
             assert (code, "has expired" in said) == (grpc.StatusCode.UNAUTHENTICATED, True)
+            assert_recorded(run, said, metrics)
             renewed = A.issue(ID, end=NOW + 2 * HOUR)
             assert (await ask(run, renewed)).effect == pb.EFFECT_ALLOW
 
@@ -231,14 +243,17 @@ def test_a_kept_connection_is_good_only_as_long_as_its_certificate(tmp_path: Pat
 
 
 def test_a_ca_that_is_rotated_out_no_longer_vouches_on_a_kept_connection(tmp_path: Path) -> None:
-    new = Authority("ca of a")
+    new, metrics = Authority("ca of a"), Metrics("test")
     server = server_certificate(A)
     files = Files(tmp_path).write(server, A)
     tls = files.server()
 
     async def main() -> None:
         shown = A.issue(ID)
-        async with served(tmp_path, tls, Transports(tls.bundles)) as run, channel(run.address, A, shown) as to:
+        async with (
+            served(tmp_path, tls, Transports(tls.bundles), metrics=metrics) as run,
+            channel(run.address, A, shown) as to,
+        ):
             decisions: Any = stubs.DecisionServiceStub(to)
             assert (await decisions.Decide(request())).effect == pb.EFFECT_ALLOW
             files.write(server, A, new)
@@ -247,6 +262,7 @@ def test_a_ca_that_is_rotated_out_no_longer_vouches_on_a_kept_connection(tmp_pat
             files.write(server, new)
             code, said = await code_of(decisions.Decide(request()))
             assert (code, "does not lead to a root" in said) == (grpc.StatusCode.UNAUTHENTICATED, True)
+            assert_recorded(run, said, metrics)
             assert (await code_of(ask(run, shown)))[0] is grpc.StatusCode.UNAVAILABLE  # now in the handshake
             assert (await ask(run, new.issue(ID))).effect == pb.EFFECT_ALLOW
 

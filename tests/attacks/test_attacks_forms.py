@@ -148,7 +148,7 @@ BAD_HEADER = {
     "type 11": (8, b"\x0b"),
     "alg 2": (9, b"\x02"),
     "flag": (10, b"\x80"),
-    "field count": (135, b"\x01"),
+    "field count": (134, b"\x10\x01"),
     "reserved": (159, b"\x01"),
     "ref_seq is itself": (160, (2).to_bytes(8, "big")),
     "ref_seq is later": (160, (3).to_bytes(8, "big")),

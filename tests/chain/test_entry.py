@@ -72,7 +72,7 @@ def test_defaults_are_the_unknowns() -> None:
         (9, b"\x02"),
         (10, b"\x00\x01"),
         (10, b"\x80\x00"),
-        (132, (1).to_bytes(4, "big")),
+        (132, (4_097).to_bytes(4, "big")),
         (156, (1).to_bytes(4, "big")),
         (128, (1).to_bytes(4, "big")),
         (128, (MAX_PAYLOAD + 1).to_bytes(4, "big")),

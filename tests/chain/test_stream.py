@@ -41,7 +41,7 @@ def test_cut_short_anywhere(given_records: list[tuple[Kind, bytes]], data: st.Da
 def test_layout() -> None:
     assert record(Kind.SEAL, b"abc") == b"\x07\x00\x00\x00\x03abc"
     assert MAGIC == b"SDCSEG\x00\x01"
-    assert [int(k) for k in Kind] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 11]
+    assert [int(k) for k in Kind] == [1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]
 
 
 @pytest.mark.parametrize(

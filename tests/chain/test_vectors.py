@@ -6,6 +6,7 @@ The second computation uses hashlib, hmac, struct and zlib, and `cryptography` f
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import hmac
 import json
@@ -23,10 +24,11 @@ from cryptography.hazmat.primitives.asymmetric import padding
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPrivateKey
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_private_key
 
-from sidecar.verify import Evidence, verify_stream
+from sidecar.verify import Evidence, parse_openings, verify_stream
 from tests.vectors import make
 
 FOLDER = Path(make.FOLDER)
@@ -231,6 +233,26 @@ def test_authority_notes(v: dict[str, str]) -> None:
     Ed25519PublicKey.from_public_bytes(unhex(v["public_key"])).verify(blob[4:], text_of(signed))
 
 
+def test_personal_fields() -> None:
+    v = load("personal.json")
+    chain, seq, opening = unhex(v["chain_id"]), struct.pack(">Q", v["seq"]), b""
+    text = v["stored_arguments"].encode()
+    for field in reversed(v["fields"]):
+        value, salt = field["value"].encode(), unhex(field["salt"])
+        index = struct.pack(">I", field["index"])
+        assert H(b"sidecar/v1/field\0", chain, seq, index, salt, value).hex() == field["commit"]
+        opening = salt + struct.pack(">I", len(value)) + value + opening
+        if field["in"] == "/request/arguments":
+            assert text[field["at"] :].startswith(b'""')
+            text = text[: field["at"]] + value + text[field["at"] + 2 :]
+    assert text.decode() == v["arguments"]
+    assert opening.hex() == v["opening"]
+    sealed = b64decode(v["sealed"])
+    bound = b"sidecar/v1/personal\0" + chain + unhex(v["subject"])
+    plain = AESGCM(unhex(v["subject_key"])).decrypt(sealed[:12], sealed[12:], bound)
+    assert plain.startswith(opening) and not plain[len(opening) :].strip(b"\0") and len(plain) % 256 == 0
+
+
 def cut(data: bytes) -> list[tuple[int, bytes]]:
     assert data[:8] == b"SDCSEG\0\1"
     at, found = 8, []
@@ -310,14 +332,16 @@ def test_the_good_stream_from_end_to_end() -> None:
 def opener(v: dict[str, Any]) -> Evidence:
     seeds = {int(epoch): unhex(seed) for epoch, seed in v["seeds"].items()}
     receipts = [r.encode() for r in v["receipts"]]
-    return Evidence(open_seed=lambda custody, chain, epoch, shares: seeds[epoch], receipts=receipts)
+    openings = None if v["openings"] is None else parse_openings(v["openings"].encode())
+    return Evidence(open_seed=lambda custody, chain, epoch, shares: seeds[epoch], receipts=receipts, openings=openings)
 
 
 @pytest.mark.parametrize("v", load("streams.json"), ids=lambda v: v["file"])
 def test_streams(v: dict[str, Any]) -> None:
     data = (FOLDER / v["file"]).read_bytes()
     keyed = opener(v)
-    for expected, evidence in ((v["without_key"], Evidence(receipts=keyed.receipts)), (v["with_key"], keyed)):
+    keyless = dataclasses.replace(keyed, open_seed=None)
+    for expected, evidence in ((v["without_key"], keyless), (v["with_key"], keyed)):
         report = verify_stream(BytesIO(data).read, evidence)
         bad = report.first_bad()
         place = (None, None) if bad is None else (bad.segment, bad.seq)

@@ -16,12 +16,13 @@ import grpc
 import grpc.aio
 import pytest
 
-from sidecar.api.handshakes import WHYS, why
+from sidecar.api import FailedHandshakes
+from sidecar.api.handshakes import DEADLINE, WHYS, why
 from sidecar.cli.standard_error import Overheard, overheard
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc as stubs
 from tests.api.pages import Series
-from tests.api.running import request
+from tests.api.running import request, running
 from tests.api.tls_files import Files, channel, server_certificate
 from tests.authorities import HOUR, NOW, SERVER, Authority, Issued
 from tests.cli.test_observing import scrape
@@ -121,6 +122,30 @@ def _entries(ledger: Path) -> list[dict[str, Any]]:
 )
 def test_what_grpc_says_is_a_word_of_ours(said: bytes, word: str) -> None:
     assert why(said) == word
+
+
+def test_no_more_are_taken_for_clients_than_clients_began(tmp_path: Path) -> None:
+    """The sidecar is a client too, of its collector: its own failures are in the same log."""
+    counted: list[str] = []
+    clock = [0.0]
+
+    async def main() -> None:
+        async with running(tmp_path) as run:
+            first = run.ledger.position().next_seq
+            failed = FailedHandshakes(run.path, counted.append, lambda: clock[0])
+            failed.told(b"certificate has expired")  # nobody began one
+            failed.begun()
+            clock[0] = DEADLINE + 1
+            failed.told(b"certificate has expired")  # it was over long ago
+            failed.begun()
+            failed.told(b"certificate has expired")
+            failed.told(b"certificate has expired")  # there was one
+            assert counted == ["expired"]
+            await failed.settled()
+            assert run.ledger.payload(first)["cause"].endswith("a certificate that had expired")
+            assert run.ledger.position().next_seq == first + 1
+
+    asyncio.run(main())
 
 
 def test_standard_error_goes_where_it_went_but_for_what_grpc_tells(tmp_path: Path) -> None:

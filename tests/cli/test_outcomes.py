@@ -12,8 +12,8 @@ import pytest
 
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
+from sidecar.chain.recorded import entry
 from sidecar.cli.outcomes import Outcomes
-from sidecar.cli.reading import entry
 from sidecar.errors import Malformed
 from tests.program import sidecar
 from tests.scribe import Scribe
@@ -137,7 +137,7 @@ def test_for_people_and_for_programs(tmp_path: Path) -> None:
     assert "changed arguments" in lines[0] and "payments-gateway: arguments_digest: is not" in lines[0]
     assert lines[0].endswith("(×3)") and "unproved: decision_id: the decision was DENY" in lines[1]
     assert "\x1b" not in text.stdout
-    assert "allow without outcome" in lines[2] and "billing-agent refund, by payments-gateway, for " in lines[2]
+    assert "allow without outcome" in lines[2] and "billing-agent refund, by payments-gateway, open for " in lines[2]
     assert lines[3].startswith("allow without outcome: 1, outcome without allow: 1, changed arguments: 3, second")
     found = [json.loads(each) for each in sidecar("show", file, "--outcomes", "--json").stdout.splitlines()]
     assert [(f["finding"], f["seq"]) for f in found] == [

@@ -28,6 +28,7 @@ from tests.program import BIN, Serving, environment, made, serving
 
 AWS = {"AWS_ACCESS_KEY_ID": ACCESS, "AWS_SECRET_ACCESS_KEY": SECRET}
 _BETWEEN = 0.01  # seconds between two questions of one caller
+_PATIENCE = 120.0  # seconds; only a failing test waits so long
 _LOOKS = 0.1  # between two looks at the log's checkpoint
 
 
@@ -39,6 +40,7 @@ class Pod:
         self.answered: list[str] = []
         self._running: contextlib.AbstractContextManager[Serving] | None = None
         self._server: Serving | None = None
+        self._asked = False
         self._ended = threading.Event()
         self._caller = threading.Thread(target=self._call)
 
@@ -50,11 +52,20 @@ class Pod:
             self._caller.start()
 
     def stop(self, number: int = signal.SIGTERM) -> int:
+        self.ask_to_stop(number)
         assert self._server is not None and self._running is not None
-        code = self._server.stop(number)
+        code = self._server.process.wait(_PATIENCE)
         self._running.__exit__(None, None, None)
         self._running = None
+        self._asked = False
         return code
+
+    def ask_to_stop(self, number: int = signal.SIGTERM) -> None:
+        """Once; returns at once."""
+        if not self._asked:
+            assert self._server is not None
+            self._server.process.send_signal(number)
+            self._asked = True
 
     def end_calls(self) -> None:
         self._ended.set()
@@ -64,6 +75,7 @@ class Pod:
     def close(self) -> None:
         self.end_calls()
         if self._running is not None:
+            self._asked = False
             self.stop(signal.SIGKILL)
 
     def _call(self) -> None:

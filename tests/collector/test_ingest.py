@@ -250,6 +250,27 @@ def test_what_is_too_large_or_no_parcel(collector: Collecting) -> None:
         sender.link.where(b"")
 
 
+def test_bombs_within_a_parcel(collector: Collecting) -> None:
+    """A payload or an attachment that inflates without end is refused for what it says it is, and never unfolded."""
+    s, _ = two("bombs")
+    sender = Sender(s, collector)
+    bomb = zlib.compress(bytes(10_000_000), 9)
+    at = next(i for i, each in enumerate(s.records) if each.kind is Kind.ENTRY and each.seq == 2)
+    body = s.records[at].body
+    for codec, stored in ((1, bomb), (1, bomb[:-4]), (2, b"x"), (1, b""), (0, bytes(1_000_000))):
+        spoilt = Record(Kind.ENTRY, body[:248] + bytes([codec]) + stored, 0, 2)
+        assert sender.refused([*s.records[:at], spoilt, *s.records[at + 1 :]]) == "MALFORMED"
+    huge = bytearray(body)
+    huge[128:132] = b"\xff\xff\xff\xff"  # payload_len
+    assert sender.refused([*s.records[:at], Record(Kind.ENTRY, bytes(huge), 0, 2)]) == "MALFORMED"
+    for claimed in (12_000_000, 2**32 - 1):
+        framed = bytes([Kind.ATTACHMENT]) + claimed.to_bytes(4, "big") + bytes(12_000_000)
+        assert sender.refused(zlib.compress(MAGIC + framed)) == "MALFORMED"
+    assert sender.held().seq is None
+    sender.ship(s.records)
+    assert sender.held().leaf == s.leaf and sender.alarms() == []
+
+
 def test_each_byte_of_a_record_spoilt_is_refused(collector: Collecting) -> None:
     """Under a good signature of the parcel: whoever has the identity key gets nothing in that is not a chain."""
     s, _ = two("spoilt")

@@ -69,6 +69,7 @@ def settle(running: Fleet) -> None:
     running.wait(100, 10)
     for pod in running.pods:
         pod.end_calls()
+        pod.ask_to_stop()
     for pod in running.pods:
         assert pod.stop() == 0
     assert running.stop_collector() == 0

@@ -75,7 +75,16 @@ def nothing_can_be_removed(endpoint: str, name: str) -> None:
     """Every version of an object of each kind that cannot be made again is locked."""
     with closing(client(endpoint)) as s3:
         found = [each["Key"] for each in s3.list_objects_v2(Bucket=name)["Contents"]]
-        kinds = ("log/batch/", "log/checkpoint/", "log/cosigned/", "chain/", "enrolled/", "identity/", "attachment/")
+        kinds = (
+            "log/roll-call/",
+            "log/batch/",
+            "log/checkpoint/",
+            "log/cosigned/",
+            "chain/",
+            "enrolled/",
+            "identity/",
+            "attachment/",
+        )
         for kind in kinds:
             key = next(each for each in found if each.startswith(f"fleet/{kind}"))
             held = s3.head_object(Bucket=name, Key=key)

@@ -10,10 +10,15 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from sidecar.chain import note
+from sidecar.chain.merkle import leaf_hash
+from sidecar.chain.parcel import unpack
 from sidecar.chain.rollcall import Standing
+from sidecar.chain.stream import Kind
 from sidecar.collector.index import open_sqlite
 from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.standings import Standings
@@ -22,6 +27,8 @@ from sidecar.verify import Evidence, parse_trust
 from sidecar.verify.trust import Trust
 from tests.collecting import collecting
 from tests.collector.test_ingest import Sender, rolled, two
+from tests.collector.test_shipping import until
+from tests.collector.test_shipping_vectors import CHAIN, KEYS, STEPS, TOKEN, Clocked, load
 from tests.program import sidecar
 from tests.scribe import Record, judge, secret
 
@@ -73,7 +80,7 @@ def test_a_line_that_could_not_be_written_is_called_all_the_same(index: SqlIndex
 
 
 class _Fails:
-    """An index that may be out of reach."""
+    """An index that may be out of reach where a chain's line is asked for."""
 
     def __init__(self, index: SqlIndex) -> None:
         self._index, self.fails = index, False
@@ -83,11 +90,35 @@ class _Fails:
             raise StorageError("out of reach")
         return self._index.standing(chain_id)
 
-    def stand(self, standing: Standing, version: int) -> bool:
-        return self._index.stand(standing, version)
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._index, name)
 
-    def standings(self) -> Iterator[Standing]:
-        return self._index.standings()
+
+def test_a_parcel_that_was_durable_when_the_index_failed_is_logged_and_called(tmp_path: Path) -> None:
+    """The sidecar is told nothing, sends it again, and is told that it is held: so it must be in log and roll-call."""
+    collector = Clocked(tmp_path, roll_seconds=0.01, index=_Fails)
+    try:
+        collector.ingest.enrol(load("genesis.json"), TOKEN, bytes.fromhex(KEYS["enrolment"]), "")
+        parcel, signature = load("first.parcel"), bytes.fromhex(STEPS[0]["signature"])
+        collector.index.fails = True
+        with pytest.raises(StorageError):
+            collector.ingest.ship(CHAIN, parcel, signature, "")
+        collector.index.fails = False
+        assert collector.ingest.ship(CHAIN, parcel, signature, "").acknowledgement == load("first.ack")
+        notes = [note.parse(body).text for kind, body in unpack(parcel) if kind in (Kind.EPOCH, Kind.SEAL)]
+        leaves = [leaf_hash(text.encode()) for text in notes]
+        until(lambda: len(collector.index.positions(leaves)) == len(leaves) == 2)
+        until(lambda: called(collector) == (0, STEPS[0]["seq"] - 1))
+    finally:
+        collector.close()
+
+
+def called(collector: Clocked) -> tuple[int | None, int | None] | None:
+    """The last seal and entry that the roll-call names."""
+    found = collector.sequencer.roll_call(CHAIN, collector.log.tip.size)
+    if found is None or found[1].answer is None:
+        return None
+    return found[1].answer.standing.sealed, found[1].answer.standing.seq
 
 
 def poison(place: Path, chain_id: bytes, statement: str, line: str = "") -> None:

@@ -11,6 +11,7 @@ from io import BytesIO
 from typing import Any
 
 from sidecar.chain import note, strictjson
+from sidecar.chain.acts import Prune
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import wall_ns_of
 from sidecar.chain.request import recorded
@@ -18,6 +19,7 @@ from sidecar.chain.seal import Seal
 from sidecar.chain.stream import records
 from sidecar.evidence import Order, Receipt, Records, Source, export
 from sidecar.verify import Disclosure
+from tests.attacks import test_attacks_approvals as approvals
 from tests.conformance.packing import Files, unpacked
 from tests.notary import Notary, standing
 from tests.scribe import Scribe, principal, public, signing_key
@@ -82,6 +84,44 @@ def chain(name: str = "case") -> Scribe:
     s.seal("time")
     s.signed_decision()
     s.head()
+    return s
+
+
+@functools.cache
+def pruned() -> Scribe:
+    """Two epochs that ended in order, segments 0 to 3; of 0 and 1 the authority let payloads go."""
+    s = Scribe("pruned", authority=True)
+    s.open()
+    s.policy()
+    s.decision("DENY", proof="mtls")
+    other(s, "DENY")
+    later(s, 60)
+    s.seal("time")
+    s.decision("DENY", proof="mtls")
+    s.rejected()
+    later(s, 60)
+    s.close()
+    s.open()
+    later(s, 60)
+    s.seal("time")
+    s.decision("DENY", proof="mtls")
+    later(s, 60)
+    s.close()
+    s.grant(Prune(s.chain_id, (s.run(0, 1),), "retention is over"))
+    s.strip(0, 1)
+    return s
+
+
+@functools.cache
+def approved() -> Scribe:
+    """A question with a delegation, which two approvers approve, and the ALLOW under it; in segment 1 one rejected."""
+    s = approvals.story()
+    later(s, 60)
+    s.seal("time")
+    asked = approvals.waits(s)
+    approvals.approve(s, asked, "ann", "reject")
+    later(s, 60)
+    s.close()
     return s
 
 

@@ -59,7 +59,8 @@ def differences(executable: Sequence[str], directory: Path) -> list[str]:
     wrong = []
     for name, row in table.items():
         try:
-            found = ask(executable, directory / f"{name}.zip", directory / row["trust"])
+            trust = None if row["trust"] is None else directory / row["trust"]
+            found = ask(executable, directory / f"{name}.zip", trust)
         except (AssertionError, subprocess.TimeoutExpired) as error:
             wrong.append(f"{name}: {error}")
             continue

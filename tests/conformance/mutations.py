@@ -16,8 +16,9 @@ from pathlib import Path
 from random import Random
 
 from sidecar.chain.stream import Kind
+from tests.conformance.case_authority import of
 from tests.conformance.cases import TRUST
-from tests.conformance.chains import files
+from tests.conformance.chains import approved, files, pruned
 from tests.conformance.packing import Files, packed
 from tests.conformance.published import (
     AGENTS,
@@ -25,14 +26,17 @@ from tests.conformance.published import (
     bare,
     middle,
     of_agent,
+    only_stream,
     rows,
-    stream_name,
     with_rows,
 )
 from tests.scribe import flip
 
 Mutate = Callable[[Random, Files], bytes]
-_BASES: tuple[Callable[[], Files], ...] = (middle, of_agent, lambda: files(0, 4), lambda: files(6, 7))
+_BASES: tuple[Callable[[], Files], ...] = (
+    middle, of_agent, lambda: files(0, 4), lambda: files(6, 7), lambda: of(pruned(), 0, 3), lambda: of(pruned(), 1, 3),
+    lambda: of(approved(), 0, 1),
+)  # fmt: skip
 _CASE = "data/case.json"
 
 
@@ -56,7 +60,7 @@ def _byte_of_entry(random: Random, base: Files) -> bytes:
 
 def _byte_of_note(random: Random, base: Files) -> bytes:
     there = rows(base)
-    notes = (Kind.SEAL, Kind.HEAD, Kind.EPOCH, Kind.CONTEXT_SEAL, Kind.OPEN, Kind.GENESIS)
+    notes = (Kind.SEAL, Kind.HEAD, Kind.EPOCH, Kind.CONTEXT_SEAL, Kind.OPEN, Kind.GENESIS, Kind.AUTHORITY)
     where = random.choice([i for i, (kind, _) in enumerate(there) if kind in notes])
     kind, body = there[where]
     end = body.index(b"\n\n") if kind is Kind.CONTEXT_SEAL else len(body)  # a hash may vouch for it, not its signature
@@ -96,8 +100,8 @@ def _cut(random: Random, there: list[Row]) -> list[Row]:
 
 
 def _stream_cut(random: Random, base: Files) -> bytes:
-    stream = base[stream_name()]
-    return packed({**base, stream_name(): stream[: random.randrange(len(stream))]})
+    stream = base[only_stream(base)]
+    return packed({**base, only_stream(base): stream[: random.randrange(len(stream))]})
 
 
 def _case(random: Random, base: Files) -> bytes:

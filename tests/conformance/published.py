@@ -21,6 +21,7 @@ from tests.conformance.chains import (
     window,
 )
 from tests.conformance.packing import Files
+from tests.scribe import Scribe
 
 Row = tuple[Kind, bytes]
 AGENTS = (OURS,)
@@ -36,22 +37,25 @@ class Due(NamedTuple):
 
 
 class Published(NamedTuple):
-    """One bundle. ``trust``: the trust file to give, by name."""
+    """One bundle. ``trust``: the trust file to give, by name; ``of``: its chain, where it has one."""
 
     make: Callable[[], bytes]
     due: Due
     trust: str = "trust.json"
+    of: Callable[[], Scribe] = chain
 
 
 CASES: dict[str, Published] = {}
 
 
-def published(name: str, verdict: str, *place: int | None, trust: str = "trust.json") -> Any:
+def published(
+    name: str, verdict: str, *place: int | None, trust: str = "trust.json", of: Callable[[], Scribe] = chain
+) -> Any:
     """Register the maker of a bundle."""
 
     def registered(make: Callable[[], bytes]) -> Callable[[], bytes]:
         assert name not in CASES
-        CASES[name] = Published(make, Due(verdict, *(place or (None,))), trust)
+        CASES[name] = Published(make, Due(verdict, *(place or (None,))), trust, of)
         return make
 
     return registered
@@ -77,14 +81,20 @@ def stream_name() -> str:
     return f"{folder()}/stream.sdcseg"
 
 
+def only_stream(files: Files) -> str:
+    """The name of the one stream of a bundle."""
+    (name,) = (each for each in files if each.endswith("/stream.sdcseg"))
+    return name
+
+
 def rows(files: Files) -> list[Row]:
     """The records of the stream."""
-    return list(records(BytesIO(files[stream_name()]).read))
+    return list(records(BytesIO(files[only_stream(files)]).read))
 
 
 def with_rows(files: Files, altered: list[Row]) -> Files:
     """The same bundle with another stream."""
-    return {**files, stream_name(): MAGIC + b"".join(record(*each) for each in altered)}
+    return {**files, only_stream(files): MAGIC + b"".join(record(*each) for each in altered)}
 
 
 def case_of(files: Files) -> dict[str, Any]:

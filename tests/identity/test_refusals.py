@@ -198,20 +198,28 @@ def test_a_key_that_is_not_valid_now(what: str, tmp_path: Path) -> None:
     assert counted(played(tmp_path, story, ScriptedEngine(_never)), "key") == 1
 
 
+async def replayed(run: Running, signed: pb.DecideRequest) -> None:
+    """It is refused, and that is on record."""
+    error = await refused(run.decisions.Decide(signed))
+    assert error.code() == UNAUTHENTICATED
+    recorded = await payload_at(run)
+    assert (recorded["type"], recorded["code"], recorded["cause"]) == ("REJECTED", "UNAUTHENTICATED", error.details())
+
+
 def test_a_replay_is_refused_within_the_window_and_after_it(tmp_path: Path) -> None:
     now = [time.time_ns()]
 
     async def story(run: Running, head: pb.HeadResponse) -> None:
         signed = BILLING.request(request(idempotency_key="pay-1"), head, time=now[0])
         await run.decisions.Decide(signed)
-        assert (await refused(run.decisions.Decide(signed))).code() == UNAUTHENTICATED
+        await replayed(run, signed)
         now[0] += 61 * SECOND
-        assert (await refused(run.decisions.Decide(signed))).code() == UNAUTHENTICATED
+        await replayed(run, signed)
         now[0] += 600 * SECOND
         later = BILLING.request(request(), head, time=now[0])
         await run.decisions.Decide(later)
         now[0] -= 600 * SECOND  # the clock is put back to when the first was fresh
-        assert (await refused(run.decisions.Decide(signed))).code() == UNAUTHENTICATED
+        await replayed(run, signed)
 
     metrics = played(tmp_path, story, wall_ns=lambda: now[0])
     assert (counted(metrics, "replayed"), counted(metrics, "window")) == (1, 2)
@@ -225,7 +233,7 @@ def test_a_replay_after_a_restart_or_to_another_chain(tmp_path: Path) -> None:
         await run.decisions.Decide(kept[0])
 
     async def again(run: Running, head: pb.HeadResponse) -> None:
-        assert (await refused(run.decisions.Decide(kept[0]))).code() == UNAUTHENTICATED
+        await replayed(run, kept[0])
 
     played(tmp_path, first)
     assert counted(played(tmp_path, again), "epoch") == 1
@@ -243,9 +251,10 @@ def test_a_revoked_agents_retry_is_no_allow(tmp_path: Path) -> None:
         assert (again.decision_id, again.effect) == (first.decision_id, pb.EFFECT_ALLOW)
         await run.in_force.put_registry(registered(BILLING.entry(status="revoked")))
         assert (await refused(run.decisions.Decide(asked()))).code() == DENIED
-        assert (await payload_at(run))["principal"] == "billing-agent"
+        recorded = await payload_at(run)
+        assert (recorded["type"], recorded["principal"]) == ("REJECTED", "billing-agent")
 
-    played(tmp_path, story)
+    assert counted(played(tmp_path, story), "revoked") == 1
 
 
 def test_streams_and_batches_are_proved_question_by_question(tmp_path: Path) -> None:

@@ -41,15 +41,22 @@ def go_example(into: Path) -> list[str]:
     return [str(into / "ask")]
 
 
-def node_example(into: Path) -> list[str]:
-    """The command that runs the Node example; it takes an address."""
+def go_permit(into: Path) -> list[str]:
+    """The command of the executor in Go; it needs the standard library alone."""
+    program = into / "permit"
+    _do([needs_program("go"), "build", "-buildvcs=false", "-o", str(program), "main.go"], HERE / "go" / "permit")
+    return [str(program)]
+
+
+def node_example(into: Path, script: str = "ask.js") -> list[str]:
+    """The command that runs an example in Node; it takes an address."""
     node = needs_program("node")
     source = into / "node"
     shutil.copytree(HERE / "node", source)
     (source / "node_modules").symlink_to(node_modules(HERE / "node" / "package.json"), target_is_directory=True)
-    # The program is told its proto between the address and the key, which may be missing.
-    script = f'exec "{node}" ask.js "$1" "{PROTO / "sidecar/v1/decision.proto"}" "$2"'
-    return ["sh", "-c", f'cd "{source}" && {script}', "sh"]
+    # The program is told its proto between the address and what else it takes.
+    told = f'at="$1"; shift; exec "{node}" {script} "$at" "{PROTO / "sidecar/v1/decision.proto"}" "$@"'
+    return ["sh", "-c", f'cd "{source}" && {told}', "sh"]
 
 
 def node_modules(manifest: Path) -> Path:

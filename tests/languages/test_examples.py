@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import dataclasses
 import json
 import re
@@ -11,11 +13,17 @@ from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
 from sidecar.chain.digests import arguments_digest, target_digest
 from sidecar.chain.permit import Permit
-from tests.languages.building import HERE, go_example, node_example
+from sidecar.v1 import decision_pb2 as pb
+from tests.api.desks import PEOPLE, Policy, desk
+from tests.api.running import judged
+from tests.api.test_delegated import sent
+from tests.languages.building import HERE, go_example, go_permit, node_example
 from tests.needs import needs_program
+from tests.people import delegated
 from tests.program import made, serving, sidecar
 
 Build = Callable[[Path], list[str]]
@@ -67,6 +75,42 @@ def test_the_node_example_signs(kind: str, tmp_path: Path) -> None:
     assert (report["verdict"], report["decisions"]["signed"]) == ("UNANCHORED", 1), report["findings"]
 
 
+@pytest.mark.parametrize("kind", ["ed25519", "p256"])
+def test_an_approver_in_node_signs_its_word(kind: str, tmp_path: Path) -> None:
+    """From proto/SIGNING.md alone: the sidecar takes it, allows by it, and anybody can check it."""
+    command = node_example(tmp_path, "approve.js")
+    approver = tmp_path / "approver.pem"
+    assert sidecar("keys", "agent", "--type", kind, "--out", approver).returncode == 0
+    spki = load_pem_public_key((tmp_path / "approver.pub.pem").read_bytes()).public_bytes(
+        Encoding.DER, PublicFormat.SubjectPublicKeyInfo
+    )
+    known = {"spki": base64.b64encode(spki).decode(), "status": "active"}
+    people = tuple(each | {"keys": [known]} if each["id"] == "ann" else each for each in PEOPLE)
+
+    async def story() -> None:
+        async with desk(tmp_path, Policy(terms={"roles": ["lead"]})) as d:
+            await d.know(*people)
+            asked = await d.ask(delegations=sent(delegated("ursula", "billing-agent")))
+
+            async def word(said: str) -> subprocess.CompletedProcess[str]:
+                more = [f"unix:{tmp_path}/s.sock", str(approver), "ann", said, "geprüft"]
+                options = {"capture_output": True, "text": True, "timeout": 120}
+                return await asyncio.to_thread(subprocess.run, [*command, *more], **options)
+
+            done = await word("approve")
+            assert (done.returncode, done.stdout) == (0, f"{asked.decision_id} approved\n"), done.stderr
+            given = {"approval_of": asked.decision_id, "delegations": sent(delegated("ursula", "billing-agent"))}
+            assert (await d.ask(**given)).effect == pb.EFFECT_ALLOW
+            await d.ask()
+            assert (await word("reject")).stdout.endswith(" rejected\n")
+            (first, second) = d.entries("APPROVAL")
+            assert (first["verdict"], second["verdict"], first["comment"]) == ("approve", "reject", "geprüft")
+
+    asyncio.run(story())
+    report = judged(tmp_path / "ledger")
+    assert report.verdict.name == "UNANCHORED", report.findings
+
+
 def entry(ledger: Path, seq: str) -> dict:
     payload = json.loads(sidecar("show", ledger, "--seq", seq, "--json").stdout)["payload"]
     assert isinstance(payload, dict)
@@ -80,25 +124,30 @@ GIVEN = Permit(
 IDENTITY = Ed25519PrivateKey.generate()
 
 
-def checked(note: bytes, **changed: str) -> subprocess.CompletedProcess[bytes]:
-    """What the executor in Node says of a permit."""
+def node_permit(_: Path) -> list[str]:
+    return [needs_program("node"), str(HERE / "node" / "permit.js")]
+
+
+def checked(program: list[str], note: bytes, **changed: str) -> subprocess.CompletedProcess[bytes]:
+    """What an executor says of a permit."""
     asked = {
         "chain": GIVEN.chain_id.hex(), "identity": IDENTITY.public_key().public_bytes_raw().hex(),
         "executor": "crm-api", "action": "crm.read", "type": "customer", "id": "acmé-42", "arguments": '{"n":1}',
     } | changed  # fmt: skip
-    command = [needs_program("node"), HERE / "node" / "permit.js", *asked.values()]
-    return subprocess.run(command, input=note, capture_output=True, timeout=60)
+    return subprocess.run([*program, *asked.values()], input=note, capture_output=True, timeout=60)
 
 
-def test_an_executor_in_node_checks_a_permit_offline() -> None:
+@pytest.mark.parametrize("build", [node_permit, go_permit])
+def test_an_executor_checks_a_permit_offline(build: Build, tmp_path: Path) -> None:
+    program = build(tmp_path)
     note = GIVEN.sign(IDENTITY)
-    done = checked(note)
+    done = checked(program, note)
     assert (done.returncode, done.stdout.decode().strip()) == (0, GIVEN.decision_id), done.stderr
     for name, other in (
         *(("chain", "dd" * 32), ("identity", "11" * 32), ("executor", "bank-api"), ("action", "crm.write")),
         *(("type", "customeracm"), ("id", "é-42"), ("arguments", '{"n": 1}'), ("arguments", "")),
     ):
-        refused = checked(note, **{name: other})
+        refused = checked(program, note, **{name: other})
         assert refused.returncode == 1 and not refused.stdout, name
     spoilt = bytearray(note)
     spoilt[60] ^= 1
@@ -106,5 +155,5 @@ def test_an_executor_in_node_checks_a_permit_offline() -> None:
     other = GIVEN.sign(Ed25519PrivateKey.generate())
     twice = note + note.split(b"\n\n")[1]
     for bad in (bytes(spoilt), late, other, twice, b"", note[:-1]):
-        refused = checked(bad)
+        refused = checked(program, bad)
         assert refused.returncode == 1 and not refused.stdout and b"permit refused" in refused.stderr

@@ -19,8 +19,9 @@ from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from sidecar.chain import acts, authority_note, entry, merkle, note, ratchet, seeds
+from sidecar.chain import acts, authority_note, entry, merkle, note, ratchet, seeds, strictjson
 from sidecar.chain.acts import Position, Run
+from sidecar.chain.digests import arguments_digest
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.epoch import epoch_hash
 from sidecar.chain.head import head_hash
@@ -30,7 +31,7 @@ from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
 from tests.scribe import START, Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
-from tests.vectors import signing
+from tests.vectors import discreet, signing
 
 FOLDER = Path(__file__).parent / "ledger"
 SIGNING = FOLDER.with_name("signing")
@@ -50,8 +51,9 @@ def build() -> Vectors:
     s = story()
     files = {"derivations.json": _json(derivations(s)), "notes.json": _json(notes(s)), "merkle.json": _json(trees())}
     files["grants.json"] = _json(grants(s))
+    files["personal.json"] = _json(discreet.figures())
     streams: list[dict[str, Any]] = []
-    for name, data, expected in [*good(s), *bad()]:
+    for name, data, expected in [*good(s), *bad(), *opened()]:
         files[f"{name}.bin"] = data
         streams.append({"file": f"{name}.bin", **expected})
     files["streams.json"] = _json(streams)
@@ -232,6 +234,7 @@ def grants(s: Scribe) -> list[dict[str, str]]:
     seal = seal_hash(note.parse(s.seals[1]).text)
     given: list[acts.Act] = [
         acts.Prune(s.chain_id, (Run(0, 0, secret("seal")), Run(1, 1, seal)), "retention of 90 days is over"),
+        acts.Erase(s.chain_id, secret("subject")[:16], "asked for on 2026-01-01, ticket 12"),
         acts.AcceptLoss(s.chain_id, place, Position(5, 9, secret("kept")), "the volume was lost; ticket é-7"),
     ]
     found = []
@@ -266,6 +269,7 @@ def expect(s: Scribe, verdict: str, place: tuple[int | None, int | None], **more
         "chain": s.chain_id.hex(),
         "seeds": {str(epoch): seed.hex() for epoch, seed in s.seeds.items()},
         "receipts": more.pop("receipts", []),
+        "openings": more.pop("openings", None),
         "without_key": {"verdict": verdict, "segment": place[0], "seq": place[1]},
         "with_key": {**with_key, "segment": key_place[0], "seq": key_place[1]},
     }
@@ -289,6 +293,16 @@ def good(s: Scribe) -> list[Stream]:
     for number in (0, 1, 2, 4):
         why = f"segment {number} of good.bin as a segment file"
         found.append((f"segment-{number}", stream(s.segment_file(number)), expect(s, "UNANCHORED", NOWHERE, why=why)))
+    return found
+
+
+def opened() -> list[Stream]:
+    """Sealed personal fields; openings are given with and without a key."""
+    found: list[Stream] = []
+    for case in discreet.cases():
+        text = None if case.openings is None else case.openings.encode().decode()
+        expected = expect(case.ledger, case.verdict, case.place, why=case.why, openings=text)
+        found.append((case.name, case.ledger.stream(), expected))
     return found
 
 
@@ -330,7 +344,7 @@ def _seal(records: list[Record], segment: int) -> int:
 
 
 def bad() -> list[Stream]:
-    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_against_receipts(), *_unauthorised()]
+    return [*_edited(), *_moved(), *_malformed(), *_by_insiders(), *_outcomes(), *_against_receipts(), *_unauthorised()]
 
 
 def _unauthorised() -> list[Stream]:
@@ -434,6 +448,34 @@ def _by_insiders() -> list[Stream]:
     why = "entry 2 has a wrong tag that everything else fits"
     places: dict[str, Any] = {"key_verdict": "TAMPERED", "key_place": (0, 2)}
     found.append(("bad-tag", s.stream(), expect(s, "UNANCHORED", NOWHERE, why=why, **places)))
+    return found
+
+
+def _outcomes() -> list[Stream]:
+    found: list[Stream] = []
+    s = Scribe("short")
+    s.open()
+    seq = s.outcome(s.decision("DENY"))
+    s.head()
+    why = "an outcome of a DENY that was enforced"
+    found.append(("bad-outcome-of-deny", s.stream(), expect(s, "TAMPERED", (0, seq), why=why)))
+    s = Scribe("short")
+    s.open()
+    decision = s.decision()
+    s.outcome(decision)
+    s.seal("count")
+    seq = s.outcome(decision)
+    s.head()
+    why = "a decision has a second outcome, in the next segment"
+    found.append(("bad-outcome-second", s.stream(), expect(s, "TAMPERED", (1, seq), why=why)))
+    s = Scribe("short")
+    s.open()
+    decision = s.decision()
+    value = s.outcome_value(decision) | {"arguments_digest": arguments_digest(b'{"amount":1000000}').hex()}
+    seq = s.write(EntryType.OUTCOME, strictjson.dumps(value), ref_seq=decision)
+    s.head()
+    why = "an outcome was reported for other arguments than were decided on"
+    found.append(("bad-outcome-arguments", s.stream(), expect(s, "TAMPERED", (0, seq), why=why)))
     return found
 
 

@@ -1,0 +1,16 @@
+"""Text from agents, policies and tools, made fit for a line that a person reads."""
+
+from __future__ import annotations
+
+import unicodedata
+from typing import Final
+
+_NOT_SHOWN: Final = frozenset({"Cc", "Cf", "Cn", "Co", "Cs", "Zl", "Zp"})
+
+
+def plain(text: object) -> str:
+    """One line, without what could drive a terminal or turn its direction."""
+    line = str(text)
+    if line.isprintable():  # then no character is of those categories
+        return line
+    return "".join(" " if unicodedata.category(c) in _NOT_SHOWN else c for c in line)

@@ -1,0 +1,51 @@
+"""A stream's entries one by one, as the documents of a bundle want them: whatever can be read of each, and its leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from sidecar.chain import entry as entries
+from sidecar.chain.entry import HEADER_SIZE, TAG_SIZE, Header
+from sidecar.chain.recorded import entry
+from sidecar.chain.stream import Kind
+from sidecar.errors import Malformed
+
+_TAGGED = HEADER_SIZE + TAG_SIZE
+
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """One entry. ``payload``: None where it is withheld, pruned or cannot be read; ``why``: which, else ""."""
+
+    header: Header
+    leaf: bytes
+    payload: dict[str, Any] | None
+    why: str = ""
+
+    @property
+    def uid(self) -> str:
+        """Its name among all entries of all chains."""
+        return f"{self.header.chain_id.hex()}/{self.header.seq}"
+
+
+def recorded(stream: Iterable[tuple[Kind, bytes]]) -> Iterator[Recorded]:
+    """The entries of a stream in its order; one whose header cannot be read is passed over, as `verify` reports."""
+    for kind, body in stream:
+        if kind is Kind.ENTRY or kind is Kind.BARE:
+            try:
+                header = Header.decode(body[:HEADER_SIZE])
+            except Malformed:
+                continue
+            leaf = entries.leaf(body[:HEADER_SIZE], body[HEADER_SIZE:_TAGGED])
+            yield _read(kind, header, leaf, body)
+
+
+def _read(kind: Kind, header: Header, leaf: bytes, body: bytes) -> Recorded:
+    if kind is Kind.BARE:
+        return Recorded(header, leaf, None, "withheld or pruned")
+    try:
+        return Recorded(header, leaf, entry(body)[1])
+    except Malformed as error:
+        return Recorded(header, leaf, None, f"cannot be read: {error}")

@@ -1,0 +1,92 @@
+"""What a store's file tells of itself, whoever opened it: format, first and last things (proto/LEDGER.md, "LMDB")."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+from sidecar.chain.limits import FORMAT
+from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown
+from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_of
+from sidecar.ledger.port import Kept
+
+FILE: Final = "ledger.mdb"
+FORMAT_KEY: Final = b"format"
+KEPT_KEY: Final = b"kept"
+_COPIED_AT_ONCE: Final = 8 << 20
+
+
+def kept_of(txn: Any) -> Kept | None:
+    """From where on entries were kept. Raises LedgerDamaged."""
+    found = txn.get(KEPT_KEY)
+    if found is None:
+        return None
+    if len(found) != 16:
+        raise LedgerDamaged("what says where the entries begin has not 16 bytes")
+    return Kept(seq_of(bytes(found[:8])), seq_of(bytes(found[8:])))
+
+
+def epoch_before(txn: Any, notes: Any, segment: int) -> int | None:
+    """The greatest segment up to this one that has an epoch note."""
+    with txn.cursor(notes) as cursor:
+        # The first key after this segment's epoch note; what lies before it is at most that note.
+        after = note_key(segment, NoteKind.HEAD)
+        found = cursor.prev() if cursor.set_range(after) else cursor.last()
+        while found:
+            at, kind = note_of(bytes(cursor.key()))
+            if kind is NoteKind.EPOCH:
+                return at
+            found = cursor.prev()
+    return None
+
+
+def has_ledger(directory: Path) -> bool:
+    """Whether a ledger's file is there, of whatever version or state."""
+    return (directory / FILE).exists()
+
+
+def refuse_absent(directory: Path) -> None:
+    """Refuse a directory without a ledger. Raises LedgerUnknown."""
+    file = directory / FILE
+    # LMDB takes an empty file for a new database.
+    if not file.is_file() or file.stat().st_size == 0:
+        raise LedgerUnknown(f"no ledger in {directory}; name another directory, or make one: sidecar init")
+
+
+def check_format(environment: Any) -> None:
+    """Refuse what is no ledger of this version.
+
+    Raises:
+        LedgerUnknown: as said.
+    """
+    with environment.begin() as txn:
+        found = txn.get(FORMAT_KEY)
+    if found is None:
+        raise LedgerUnknown("the file ledger.mdb holds no ledger; name another directory, or make one: sidecar init")
+    if found != FORMAT.encode():
+        other = LedgerOtherVersion if found.startswith(FORMAT.rstrip("1").encode()) else LedgerUnknown
+        raise other(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
+
+
+def is_own_file(path: Path) -> bool:
+    """Whether this is a plain file under no other name: LMDB writes to it, and a hostile one may be a link."""
+    try:
+        found = path.lstat()
+    except OSError:
+        return False
+    return stat.S_ISREG(found.st_mode) and found.st_nlink == 1
+
+
+def copy_all(txn: Any, source: Any, new: Any, target: Any) -> None:
+    """All records of a database, in order, in commits of a bounded size."""
+    with txn.cursor(source) as cursor:
+        more = cursor.first()
+        while more:
+            size = 0
+            with new.begin(write=True) as writing:
+                while more and size < _COPIED_AT_ONCE:
+                    key, value = cursor.item()
+                    writing.put(key, value, db=target, append=True)
+                    size += len(value) + len(key)
+                    more = cursor.next()

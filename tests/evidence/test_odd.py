@@ -1,0 +1,116 @@
+"""Whatever a ledger may hold, true or not: every form is made of it, and none of it raises."""
+
+from __future__ import annotations
+
+import random
+from io import BytesIO
+from typing import Any
+
+import pytest
+
+from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.stream import records
+from sidecar.errors import Malformed
+from sidecar.evidence import Range, page, sheet, text, timeline, timelines
+from sidecar.evidence.abstract import Abstract
+from sidecar.evidence.entry_sheet import record
+from sidecar.evidence.ocsf import Events
+from sidecar.evidence.recorded import recorded
+from tests.evidence.bundled import exported
+from tests.evidence.day import AGENT, day
+from tests.evidence.test_documents import fingerprints
+from tests.scribe import SOAK, START, Scribe
+
+LAST = "9999999999999999999"
+ODD_TIME = "2026-99-99T99:99:99.999999999Z"
+
+
+def forms(stream: bytes, agent: str | None = None) -> None:
+    """Everything that is made of a stream."""
+
+    def read() -> Any:
+        return records(BytesIO(stream).read)
+
+    told = timeline(read(), Range(agent=agent))
+    for pieces in (text(told, 60), page([told]), sheet([told])):
+        assert all(isinstance(piece, str) for piece in pieces)
+    assert strictjson.dumps(timelines([told]))
+    events, abstract = Events("sidecar 0", "", external=True), Abstract("0" * 64)
+    try:
+        for entry in recorded(read()):
+            abstract.take(entry)
+            line = events.line(entry)
+            said, due = fingerprints(line.rstrip())
+            assert said == due and record(entry)
+        for kind, body in read():
+            abstract.record(kind, body)
+    except Malformed:
+        pass  # a stream that breaks off: whoever reads says so
+    assert abstract.custody()
+
+
+def odd() -> Scribe:
+    s = Scribe()
+    s.open()
+    s.policy()
+    value = s.decision_value("REQUIRE_APPROVAL", executor="x")
+    given = {"text": "no delegation", "key": "", "signature": ""}
+    giver = {"id": "g", "kind": "?", "roles": ["r"], "attributes": {}}
+    value["agent"] |= {"proof": "signature", "statement": "none", "signature": "", "key": ""}
+    value["request"] |= {
+        "delegations": [given, given],
+        "alternatives": [],
+        "action": "",
+        "resource": {"type": "", "id": ""},
+    }
+    value |= {
+        "time": ODD_TIME, "delegators": [giver], "alternatives": [{"effect": "DENY", "reasons": []}] * 2,
+        "reasons": [{"code": "c", "message": "m", "é": 1.5, "\u20ac": [1e300]}],
+        "terms": {"count": 2**40, "roles": [], "expires": ODD_TIME}, "permit": {"not_after": "-" + LAST},
+        "obligations": [{"kind": "", "parameters": {"n": 1e308, "": [None]}}], "impure_builtins": [""],
+    }  # fmt: skip
+    seq = s.write(EntryType.DECISION, strictjson.dumps(value))
+    done = s.outcome_value(seq) | {"started_ns": LAST, "duration_ns": LAST, "response_digest": "0" * 64, "permit": "p"}
+    s.write(EntryType.OUTCOME, strictjson.dumps(done), ref_seq=seq)
+    s.write(EntryType.CLOCK, strictjson.dumps({"type": "CLOCK", "step_ns": "-" + LAST}))
+    s.rejected(call="", code="", count=2**53 - 1, peer="")
+    s.wall_offset = 2**63 - 2**40
+    s.rejected()
+    s.wall_offset = -(2**63)
+    s.decision("ALLOW")
+    s.wall_offset = START
+    s.close()
+    return s
+
+
+def test_odd_values_are_told_as_they_are() -> None:
+    s = odd()
+    forms(s.stream())
+    forms(s.stream(), AGENT)
+    files = exported(s)
+    assert files["report.pdf"].startswith(b"%PDF") and len(files["events.ocsf.jsonl"].splitlines()) == s.seq
+
+
+@pytest.mark.parametrize("seed", range(400 if SOAK else 40))
+def test_damage_anywhere_is_only_told(seed: int) -> None:
+    chance, data = random.Random(seed), bytearray(day().s.stream())
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data))
+        if chance.random() < 0.2:
+            del data[at : at + chance.randint(1, 300)]
+        else:
+            data[at] ^= 1 << chance.randrange(8)
+    try:
+        forms(bytes(data), chance.choice([None, AGENT]))
+    except Malformed as error:
+        assert "SDCSEG" in str(error)
+
+
+def test_headers_of_every_kind_are_told() -> None:
+    s = Scribe()
+    s.open()
+    for kind in EntryType:
+        header = Header(kind, 0, s.seq, 0, s.chain_id, s.leaf, b"\0" * 32, 2, -(2**63), 2**64 - 1)
+        s.append(header, b"\0" * 32, b"{}")
+    forms(s.stream())

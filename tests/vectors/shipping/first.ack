@@ -1,0 +1,9 @@
+sidecar/v1/ack
+chain e9ead9cf7063e6a32bf9cbe010c689d9c3f09a586ec8b4e351b6b285703972ef
+epoch 0
+segment 1
+seq 5
+leaf b89e8ea7905261a155df39d9b7b328715832646468d4c99ccf3b3424d06623ce
+time 1767225660000000000
+
+— log.example.org/fleet aA5yC9r3Bc74c1maoxLQPCXVjAZtvo4j6e0huEZI0Y387WaRbnDqx4CT+nIMmChHpu4/8AP7JVULjPx3zJRo7T4MZAg=

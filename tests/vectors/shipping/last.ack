@@ -1,0 +1,9 @@
+sidecar/v1/ack
+chain e9ead9cf7063e6a32bf9cbe010c689d9c3f09a586ec8b4e351b6b285703972ef
+epoch 0
+segment 2
+seq 6
+leaf 6be36fb6e7cc61b722766b02a3043977c4286493944284a11133206b448e1444
+time 1767225660000000000
+
+— log.example.org/fleet aA5yC9Ux49JGm2GfAHqI2vwMvFZr1n6FzNp9B7J1blSGoM5fu4uTknlvD6kymCCYuQ9Ily0oxJ6xGYBLWTjYVS8z2g8=
