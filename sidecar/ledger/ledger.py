@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
 import hashlib
 import os
 import threading
@@ -14,7 +13,6 @@ from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
-from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
@@ -29,11 +27,11 @@ from sidecar.errors import (
     SidecarError,
     WrongState,
 )
-from sidecar.ledger.batch import Batch, NoteKind
+from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.clock import Clock
-from sidecar.ledger.directory import Lock, load_identity
+from sidecar.ledger.directory import Lock
 from sidecar.ledger.draft import Draft, Recorded, prepare
-from sidecar.ledger.epoch import Entropy, WrapSeed, begin
+from sidecar.ledger.epoch import Entropy, WrapSeed
 from sidecar.ledger.given import Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
@@ -41,17 +39,14 @@ from sidecar.ledger.look import refuse_absent
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
-from sidecar.ledger.recovery import find_end, read_chain
 from sidecar.ledger.sealing import Sealing, sealed
 from sidecar.ledger.shipping import Book, Left, first_of
+from sidecar.ledger.starting import Confirm, start
 from sidecar.ledger.store import LmdbStore
 from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
-Confirm = Callable[[Left], bool | Grant]
-"""Looks at a ledger before its next epoch begins: True, or False where nobody could say whether it is the newest, or
-the grant by which it goes on though the collector had more of it."""
 
 
 class Ledger:
@@ -92,7 +87,7 @@ class Ledger:
         try:
             store = open_store(directory, options.max_bytes)
             try:
-                started = _start(directory, store, wrap, options, clock, entropy, on_failure, on_commit, confirm)
+                started = start(directory, store, wrap, options, clock, entropy, on_failure, on_commit, confirm)
             except BaseException:
                 store.close()
                 raise
@@ -386,36 +381,3 @@ def _absent(seq: int) -> NotFound:
 
 def _misled() -> LedgerDamaged:
     return LedgerDamaged("the index of references names an entry that refers to another; run `sidecar verify`")
-
-
-def _start(
-    directory: Path, store: Store, wrap: WrapSeed, options: Options, clock: Clock, entropy: Entropy,
-    on_failure: Callable[[LedgerError], None], on_commit: OnCommit, confirm: Confirm,
-) -> tuple[Writer, Room, Memory, Grants, Left]:  # fmt: skip
-    chain = read_chain(store)
-    identity = load_identity(directory, chain.identity)
-    left = Left(chain, identity, store)
-    word = confirm(left)
-    loss = word if isinstance(word, Grant) else None
-    room, memory = Room(directory, store, options), Memory(identity)
-    if room.left() < 0:
-        raise room.refusal()
-    now = clock.now()
-    ended = find_end(store, chain, identity, now.wall_ns)
-    start = dataclasses.replace(
-        ended.start, software=options.software, development=options.development, config=options.config,
-        unconfirmed=word is False, accepted_loss=None if loss is None else loss.hash,
-    )  # fmt: skip
-    batch = Batch()
-    if loss is not None:
-        batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
-    if ended.crashed:
-        batch.note(start.segment - 1, NoteKind.SEAL, ended.seal)
-    epoch, last = begin(chain, start, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)
-    head = epoch.open.head(last)
-    batch.note(start.segment, NoteKind.HEAD, head)
-    store.commit(batch)
-    position = Position(chain.chain_id, start.epoch, epoch.open.next_seq, start.segment, head, ended.seal)
-    writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)
-    writer.start()
-    return writer, room, memory, Grants(chain.chain_id, identity), left
