@@ -42,6 +42,11 @@ class Attachments:
         self._read.add(digest)
         self.unnamed.add(digest)
 
+    @property
+    def begun(self) -> bool:
+        """Whether an attachment was read, or a record that comes after them."""
+        return self._over or bool(self._last)
+
     def end(self) -> None:
         """Another record than context and attachments was read."""
         self._over = True
