@@ -14,9 +14,10 @@ from sidecar import erasing
 from sidecar.chain import authority_note, strictjson
 from sidecar.chain.acts import Erase
 from sidecar.chain.entry import EntryType
-from sidecar.chain.payload import chain_id, custody_of, parse
+from sidecar.chain.payload import chain_id, parse
 from sidecar.chain.recorded import entry
 from sidecar.chain.retention import NEVER_ERASED
+from sidecar.chain.seeds import custody_of
 from sidecar.chain.stream import Kind, records
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.sources import opened

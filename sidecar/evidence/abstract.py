@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from sidecar.chain import note
 from sidecar.chain.entry import EntryType, Header
-from sidecar.chain.payload import custody_of
 from sidecar.chain.payload import parse as parse_payload
 from sidecar.chain.seal import Seal
-from sidecar.chain.seeds import Custodian
+from sidecar.chain.seeds import Custodian, custody_of
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from sidecar.chain import note, payload
 from sidecar.chain.entry import EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
-from sidecar.chain.payload import attachment_of
 from sidecar.chain.seal import Seal
-from sidecar.chain.stream import Kind
+from sidecar.chain.stream import Kind, attachment_of
 from sidecar.errors import Malformed
 from sidecar.evidence.source import Records
 
