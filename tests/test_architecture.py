@@ -87,6 +87,7 @@ BANNED_CALLS = {
 
 BAD_WORDS = {"util", "utils", "common", "manager", "managers", "helper", "helpers", "base"}
 MOST_LINES = 400
+BY_ITSELF = "sidecar/evidence/verify.py"  # one file for people who have nothing of ours: held by its own tests
 
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "Dockerfile", "proto", "sidecar", "rego", "tests", "charts"),
@@ -223,7 +224,7 @@ def faults(path: str, source: str) -> list[str]:
         if (fault := import_fault(path, dotted)) is not None
     ]
     found += [*call_faults(path, tree), *name_faults(path, tree), *shape_faults(path, tree)]
-    if (lines := len(source.splitlines())) > MOST_LINES:
+    if (lines := len(source.splitlines())) > MOST_LINES and path != BY_ITSELF:
         found.append(f"{path}: {lines} lines; split it, {MOST_LINES} are the most")
     return found
 

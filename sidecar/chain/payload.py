@@ -5,10 +5,10 @@ One table serves the writer, which refuses to write what it would not read, and 
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import re
+from calendar import monthrange
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,7 +17,7 @@ from sidecar.chain import personal, strictjson
 from sidecar.chain.entry import WITH_FIELDS, EntryType
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.limits import FORMAT, MAX_CUSTODIANS, MAX_DEPTH, MAX_PAYLOAD
-from sidecar.chain.seeds import KEMS, MODES, Custodian, Custody, SealedShare
+from sidecar.chain.seeds import KEMS, MODES
 from sidecar.errors import Malformed
 
 Check = Callable[[Any], object]
@@ -26,7 +26,10 @@ Check = Callable[[Any], object]
 _HEX32 = re.compile(r"\A[0-9a-f]{64}\Z")
 _HEX16 = re.compile(r"\A[0-9a-f]{32}\Z")
 _UUID7 = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
-_TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
+_TIME = re.compile(
+    r"\A(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
+    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{9}Z\Z"
+)
 _DURATION = re.compile(r"\A(?:[1-9][0-9]{0,18})?\Z")
 _NANOSECONDS = re.compile(r"\A(?:0|-?[1-9][0-9]{0,18})\Z")
 CAUSES = frozenset(
@@ -54,6 +57,16 @@ def _matches(pattern: re.Pattern[str]) -> Check:
 
 def _one_of(*values: str) -> Check:
     return frozenset(values).__contains__
+
+
+def _moment(value: str) -> bool:
+    if not _TIME.match(value):
+        return False
+    return value[8:10] < "29" or int(value[8:10]) <= monthrange(int(value[:4]), int(value[5:7]))[1]
+
+
+def _up_to(limit: int) -> Check:
+    return lambda value: isinstance(value, str) and len(value) <= limit
 
 
 def _or_null(check: Check) -> Check:
@@ -171,10 +184,10 @@ _approval = _object(
     {
         "decision_id": _matches(_UUID7),
         "decision_seq": _place,
-        "approvals": _array(_object({"seq": _place, "time": _matches(_TIME), "by": _object(_roles)})),
+        "approvals": _array(_object({"seq": _place, "time": _moment, "by": _object(_roles)})),
     }
 )
-_terms = _object({"count": _count, "roles": _array(_text), "expires": _matches(_TIME)})
+_terms = _object({"count": _count, "roles": _array(_text), "expires": _moment})
 _names = _array(_text)
 _opening: dict[str, Check] = {
     "type": _text,
@@ -213,7 +226,7 @@ _MEMBERS: dict[EntryType, Check] = {
     EntryType.DECISION: _object(
         {
             "decision_id": _matches(_UUID7),
-            "time": _matches(_TIME),
+            "time": _moment,
             "agent": _principal,
             "registry": _or_null(_object({"revision": _text, "digest": _hex32})),
             "request": _request,
@@ -246,7 +259,7 @@ _MEMBERS: dict[EntryType, Check] = {
             "response_digest": _or_null(_hex32_or_sealed),
             "arguments_digest": _or_null(_hex32_or_sealed),
             "permit": _text,
-            "downstream_status": _text,
+            "downstream_status": _up_to(256),
             "started_ns": _matches(_DURATION),
             "duration_ns": _matches(_DURATION),
         }
@@ -261,15 +274,17 @@ _MEMBERS: dict[EntryType, Check] = {
             "action_digest": _hex32_or_sealed,
             "arguments_digest": _hex32_or_sealed,
             "policy": _object({"revision": _text, "bundle_digest": _text}),
-            "comment": _text,
+            "comment": _up_to(1_024),
         }
     ),
     EntryType.REGISTRY: _object(
         {
             "event": _one_of("activated", "resumed", "refused"),
-            "digest": _text,
+            "digest": _hex32_or_sealed,
             "revision": _text,
-            "source": _object({"kind": _text, "place": _text}),
+            "source": _object(
+                {"kind": _one_of("git", "directory", "bundle", "starter", "opa", "file"), "place": _text}
+            ),
             "from": _or_null(_hex32),
             "cause": _text,
             "registry": _text,
@@ -285,6 +300,7 @@ _MEMBERS: dict[EntryType, Check] = {
         {
             "event": _one_of("activated", "resumed", "observed", "refused"),
             **_policy,
+            "bundle_digest": _hex32_or_sealed,
             "from": _or_null(_object({"revision": _text, "bundle_digest": _text})),
             "source": _object({"kind": _one_of("git", "directory", "bundle", "starter", "opa"), "place": _text}),
             "commit": _or_null(_object(dict.fromkeys(_COMMIT, _text))),
@@ -335,6 +351,10 @@ def hold(kind: EntryType, value: Any) -> dict[str, Any]:
         Malformed: as said there.
     """
     check(kind, value)
+    if kind is EntryType.POLICY and bool(value["bundle_digest"]) != (value["event"] in ("activated", "resumed")):
+        raise Malformed("payload has a bundle_digest that does not go with its event")
+    if kind is EntryType.REGISTRY and {bool(value["digest"]), bool(value["registry"])} != {value["event"] != "refused"}:
+        raise Malformed("payload has a digest or registry that does not go with its event")
     if kind is _DECISION:
         if value.get("receipt_check", "foreign") != "foreign":
             raise Malformed("payload has an unknown receipt_check")
@@ -358,13 +378,6 @@ def _check_embedded(request: dict[str, Any]) -> None:
             strictjson.parse_object(alternative["arguments"].encode(), max_depth=MAX_DEPTH)
 
 
-def attachment_of(kind: EntryType, payload: Mapping[str, Any]) -> str:
-    """The SHA-256 in hex of the attachment that a checked payload's entry comes with, or ""."""
-    if kind is _POLICY and payload["event"] in ("activated", "resumed"):
-        return str(payload["bundle_digest"])
-    return ""
-
-
 def policy_time(wall_ns: int) -> str:
     """``YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`` from nanoseconds since 1970 (years 1970 to 9999)."""
     seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
@@ -378,21 +391,6 @@ def wall_ns_of(time: str) -> int:
     except ValueError:
         raise Malformed("a time that is none") from None
     return int(seconds.timestamp()) * 1_000_000_000 + int(time[20:29])
-
-
-def custody_of(genesis: Mapping[str, Any]) -> Custody:
-    """The custodian set of a checked GENESIS payload.
-
-    Raises:
-        Malformed: a set that no chain may have.
-    """
-    each = (Custodian(c["name"], c["kem"], base64.b64decode(c["spki"])) for c in genesis["custodians"])
-    return Custody(genesis["mode"], tuple(each))
-
-
-def shares_of(opening: Mapping[str, Any]) -> list[SealedShare]:
-    """The wrapped seeds of a checked OPEN payload."""
-    return [SealedShare(bytes.fromhex(s["commit"]), base64.b64decode(s["sealed"])) for s in opening["seeds"]]
 
 
 def chain_id(genesis: bytes) -> bytes:

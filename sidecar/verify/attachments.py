@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import MAX_ATTACHMENT
-from sidecar.chain.payload import attachment_of
+from sidecar.chain.stream import attachment_of
 from sidecar.errors import Malformed
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
@@ -41,6 +41,11 @@ class Attachments:
         self._last = digest
         self._read.add(digest)
         self.unnamed.add(digest)
+
+    @property
+    def begun(self) -> bool:
+        """Whether an attachment was read, or a record that comes after them."""
+        return self._over or bool(self._last)
 
     def end(self) -> None:
         """Another record than context and attachments was read."""

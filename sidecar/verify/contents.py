@@ -79,7 +79,8 @@ def read(kind: EntryType, fields: tuple[Any, ...], body: bytes, opening: bytes |
         unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH])
         unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
         if unsaid is None and kind is EntryType.DECISION:
-            unsaid, value["asked"] = leave.fault(value, fields[_CHAIN], fields[_SEQ]), leave.asked(value)
+            unsaid = leave.fault(value, fields[_CHAIN], fields[_SEQ])
+            value["asked"] = None if unsaid else leave.asked(value)
             value["due"] = outcomes.due(value)
         return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
     except Malformed as error:

@@ -36,15 +36,15 @@ class Context:
         """
         s = self._s
         s.phase, s.coverage.whole, s.coverage.single = Phase.CONTEXT, False, True
-        if kind not in _ORDER or any(_ORDER.index(k) >= _ORDER.index(kind) for k in self._records):
-            raise Malformed(f"context record {kind.name} is out of order")
+        place = _ORDER.index(kind) if kind in _ORDER else -1
+        due = {each for each in _ORDER[: max(place, 0)] if each is not Kind.OPEN}
+        if not due <= self._records.keys() <= {*_ORDER[: max(place, 0)]}:
+            raise Malformed(f"context record {kind.name} is out of order, or one before it is missing")
         self._records[kind] = body
         if kind is Kind.SEAL_BEFORE:
             self._start()
 
     def _start(self) -> None:
-        if not {Kind.GENESIS, Kind.EPOCH} <= self._records.keys():
-            raise Malformed("a segment file needs the genesis payload and the epoch note before the seal before")
         self._genesis(self._records[Kind.GENESIS])
         seal = self._seal_before(self._records[Kind.SEAL_BEFORE])
         s = self._s

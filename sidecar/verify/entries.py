@@ -45,7 +45,7 @@ class Entries:
         self._epochs = epochs
         self._held: tuple[Fields, bytes, Told | None] | None = None
         self._suspects: tuple[Place, Place] | None = None
-        self._last: Place = (0, 0)
+        self._last: Place | None = None
         self._early: list[tuple[int, bytes]] = []
 
     def feed(self, body: bytes, told: Told | None = None, bare: bool = False) -> None:
@@ -110,7 +110,7 @@ class Entries:
             self._leave_segment(segment, seq, fields[_EPOCH])
         elif seq > s.seq and next_seq != s.seq + 1 and (next_seq is not None or fields[_PREV] != s.leaf):
             self._leave_gap(seq)
-        elif seq < s.seq and next_seq != s.seq + 1:
+        elif seq < s.seq and next_seq != s.seq + 1 and (next_seq is not None or fields[_PREV] != s.leaf):
             s.say(Verdict.TAMPERED, s.seq, f"entry {seq} stands where entry {s.seq} must be")
             return
         wrong = _differences(fields, (s.epoch, s.seq, s.segment, s.chain_id))
@@ -284,7 +284,7 @@ class Entries:
     def _link(self, place: Place, good: bool) -> None:
         self._resolve(good)
         if not good:
-            self._suspects = self._last, place
+            self._suspects = self._last or (max(place[0] - 1, 0), max(place[1] - 1, 0)), place
 
     def _resolve(self, good: bool) -> None:
         if self._suspects is not None:
@@ -294,7 +294,7 @@ class Entries:
 
     def signed_leaf(self, good: bool) -> None:
         """A seal or head in order says whether the last entry is the one it was signed for."""
-        if self._suspects is None and not good:
+        if self._suspects is None and not good and self._last is not None:
             self._condemn(self._last)
         self._resolve(good)
 

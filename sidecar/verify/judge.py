@@ -115,17 +115,22 @@ class _Judge:
     def _other(self, kind: Kind, body: bytes) -> None:
         s = self._s
         if kind is Kind.ATTACHMENT:
+            if s.phase is Phase.CONTEXT:
+                raise Malformed("an attachment among the context records")
             if s.coverage.entries:
                 s.attachments.end()
             s.attachments.feed(body)
             return
         if kind is Kind.AUTHORITY:
+            if s.phase is Phase.CONTEXT:
+                raise Malformed("an authority note among the context records")
             s.attachments.end()
             if s.coverage.entries:
                 s.authority.end()
             s.authority.feed(body)
             return
-        starts_file = s.phase is Phase.START and kind is Kind.GENESIS and self._part is None and not self._end_alone
+        first = s.phase is Phase.START and not s.attachments.begun
+        starts_file = first and kind is Kind.GENESIS and self._part is None and not self._end_alone
         if s.phase is not Phase.CONTEXT and not starts_file:
             s.attachments.end()
             s.authority.end()

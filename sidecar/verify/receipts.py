@@ -13,6 +13,7 @@ from sidecar.errors import Malformed, SignatureInvalid
 from sidecar.verify.authority import Authority
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
+from sidecar.verify.signed import signer
 
 Decided = tuple[str, str, str]
 """A decision's id, effect and request digest (hex), as its payload gives them."""
@@ -47,7 +48,16 @@ class Receipts:
             except Malformed as error:
                 findings.add(Verdict.MALFORMED, None, None, f"receipt {number}: {error}")
                 continue
-            self._waiting.setdefault(head.segment, []).append(_Receipt(number, data, head))
+            receipt = _Receipt(number, data, head)
+            try:
+                named = signer(data)[1]
+            except Malformed as error:
+                self._say(Verdict.MALFORMED, receipt, str(error))
+                continue
+            if named != lines.segment_name(head.chain_id, head.segment):
+                self._say(Verdict.MALFORMED, receipt, "it is not signed under the name of its segment's key")
+                continue
+            self._waiting.setdefault(head.segment, []).append(receipt)
 
     def _say(self, verdict: Verdict, receipt: _Receipt, reason: str) -> None:
         self._findings.add(verdict, *receipt.place, f"receipt {receipt.number}: {reason}")

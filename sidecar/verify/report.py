@@ -50,14 +50,16 @@ def _in_order(finding: Finding) -> tuple[bool, int, bool, int, int]:
 
 
 class Findings:
-    """Findings as they come: the first :data:`MAX_FINDINGS` are kept, all are counted, the worst is remembered."""
+    """Findings as they come: the first :data:`MAX_FINDINGS` are kept, all are counted; the worst is remembered, and by
+    place the first that is worse than UNANCHORED."""
 
-    __slots__ = ("_kept", "_recent", "_worst", "total")
+    __slots__ = ("_first", "_kept", "_recent", "_worst", "total")
 
     def __init__(self) -> None:
         self._kept: list[Finding] = []
         self._recent: deque[tuple[int | None, int | None]] = deque(maxlen=_RECENT)
         self._worst: Finding | None = None
+        self._first: Finding | None = None
         self.total = 0
 
     def add(
@@ -70,6 +72,8 @@ class Findings:
             self._kept.append(finding)
         if self._worst is None or verdict > self._worst.verdict:
             self._worst = finding
+        if verdict > Verdict.UNANCHORED and (self._first is None or _in_order(finding) < _in_order(self._first)):
+            self._first = finding
         if verdict >= Verdict.TAMPERED:
             self._recent.append((segment, seq))
 
@@ -84,11 +88,11 @@ class Findings:
     def in_order(self) -> tuple[Finding, ...]:
         """The kept findings by place: segment, then seq; what has no seq after its segment's entries; worst first.
 
-        The first of the worst verdict is among them, however many came before it.
+        The first bad one and the first of the worst verdict are among them, however many came before.
         """
         kept = list(self._kept)
-        if self._worst is not None and self._worst not in kept:
-            kept[-1] = self._worst
+        late = [each for each in {self._worst, self._first} if each is not None and each not in kept]
+        kept[len(kept) - len(late) :] = late
         return tuple(sorted(kept, key=_in_order))
 
 

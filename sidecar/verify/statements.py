@@ -28,7 +28,9 @@ def fault(kind: EntryType, value: Mapping[str, Any], chain_id: bytes, epoch: int
     ``chain_id`` and ``epoch`` are the header's.
     """
     by = speaker(kind, value)
-    if not by["proof"].startswith("signature") or is_sealed(value, "/by/statement"):
+    if not by["proof"].startswith("signature"):
+        return f"{by['id']} approved, and nothing was signed" if kind is EntryType.APPROVAL else None
+    if is_sealed(value, "/by/statement"):
         return None
     try:
         text, key = by["statement"].encode(), PublicKey(base64.b64decode(by["key"]))

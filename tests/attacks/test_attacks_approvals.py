@@ -178,6 +178,16 @@ def test_an_approval_of_something_else_or_by_another(change: Change) -> None:
     found(headed(s).records, T, 0, 4)
 
 
+def test_an_approval_that_nobody_signed() -> None:
+    s = begun()
+    value = s.payloads[approve(s, waits(s, count=1), "ann")]
+    s = begun()
+    waits(s, count=1)
+    by = {name: value["by"][name] for name in ("id", "roles", "attributes")} | {"proof": "asserted"}
+    s.write(EntryType.APPROVAL, strictjson.dumps(value | {"by": by}), ref_seq=3)
+    found(headed(s).records, T, 0, 4)
+
+
 def test_an_approval_by_somebody_who_lost_the_role_or_the_trust() -> None:
     for changed in ({"status": "suspended"}, {"kind": "user"}):
         s = begun()
