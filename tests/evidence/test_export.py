@@ -140,7 +140,7 @@ def test_the_verdict_is_that_of_the_bundle_as_it_is_handed_over() -> None:
     order = Order(start, end, EXPORTED, "tests", ("ledger", "x"), trust=TRUST, evidence=evidence)
     told: list[int] = []
     with tempfile.TemporaryFile() as file:
-        case, report, _ = export(order, [source(s, notary(s), 4)], file, told.append)
+        case, report = export(order, [source(s, notary(s), 4)], file, told.append)
         file.seek(0)
         assert judged(file.read(), TRUST).verdict == report.verdict.name == "OK"
     assert report.verdict is Verdict.OK and case.claims[0].entries == report.entries

@@ -55,7 +55,7 @@ def test_export_in_flat_memory() -> None:
     with tempfile.TemporaryFile() as file:
         tracemalloc.start()
         try:
-            case, report, _ = export(order, [Source(opened, opened)], file)
+            case, report = export(order, [Source(opened, opened)], file)
             most = tracemalloc.get_traced_memory()[1]
         finally:
             tracemalloc.stop()
