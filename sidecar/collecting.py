@@ -140,10 +140,10 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
     return found
 
 
-def open_storage(config: Collecting) -> Storage:
-    """Where objects come to rest. Raises UsageError, StorageError."""
+def open_storage(config: Collecting, *, alone: bool = False) -> Storage:
+    """Where objects come to rest. ``alone``: no other process writes there. Raises UsageError, StorageError."""
     if config.storage == "files":
-        return FileStorage(Path(config.data_dir) / "store")
+        return FileStorage(Path(config.data_dir) / "store", alone=alone)
     try:
         from sidecar.collector.storage.s3 import Bucket, S3Storage
     except ImportError:
@@ -261,7 +261,7 @@ class Collector:
         config = self._config
         Path(config.data_dir).mkdir(parents=True, exist_ok=True, mode=0o700)
         key = log_key(config)
-        storage, index = open_storage(config), open_index(config)
+        storage, index = open_storage(config, alone=True), open_index(config)
         (Path(config.data_dir) / LOG_KEY_FILE).write_text(f"{verifier_key(config)}\n")
         stack.callback(index.close)
         kept = functools.partial(keep_until, config)

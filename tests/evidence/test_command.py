@@ -101,9 +101,11 @@ def test_export_of_a_collector_finds_everything_whatever_its_index_says(kept: Ke
     shutil.copytree(kept.collector, place)
     if index == "poisoned":
         (place / "index.db").write_bytes(b"there is no such entry" * 1_000)
-    out = tmp_path / "case.zip"
+    out, writing = tmp_path / "case.zip", place / "store" / "writing" / "half"
+    writing.write_bytes(b"what a collector that runs is about to create")
     done = sidecar("evidence", "export", place, *ALL, "--to", kept.to(), "--trust", kept.trust, "--out", out)
     assert done.returncode == 0, done.stderr
+    assert writing.exists()
     code, found = verdict(out, "--trust", kept.trust)
     assert (code, found["verdict"], found["entries"]) == (0, "OK", kept.entries)
 

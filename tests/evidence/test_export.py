@@ -28,7 +28,7 @@ from tests.conformance.chains import (
     trust,
     window,
 )
-from tests.conformance.packing import Files, packed
+from tests.conformance.packing import Files, packed, unpacked
 from tests.conformance.published import rows
 from tests.conformance.test_conformance import Bytes, judged
 from tests.scribe import Scribe
@@ -140,11 +140,22 @@ def test_the_verdict_is_that_of_the_bundle_as_it_is_handed_over() -> None:
     order = Order(start, end, EXPORTED, "tests", ("ledger", "x"), trust=TRUST, evidence=evidence)
     told: list[int] = []
     with tempfile.TemporaryFile() as file:
-        case, report, _ = export(order, [source(s, notary(s), 4)], file, told.append)
+        case, report = export(order, [source(s, notary(s), 4)], file, told.append)
         file.seek(0)
         assert judged(file.read(), TRUST).verdict == report.verdict.name == "OK"
     assert report.verdict is Verdict.OK and case.claims[0].entries == report.entries
     assert sum(told) > len(s.stream())
+
+
+def test_an_external_profile_is_said_to_be_one() -> None:
+    s = chain()
+    start, end = window(s, 3, 4)
+    order = Order(start, end, EXPORTED, "tests", ("ledger", "x"), profile="external")
+    with tempfile.TemporaryFile() as file:
+        export(order, [source(s, notary(s), 4)], file)
+        file.seek(0)
+        made = unpacked(file.read())
+    assert json.loads(made["data/case.json"])["profile"] == "external" and "data/openings.json" not in made
 
 
 def test_a_zip_that_every_tool_reads() -> None:

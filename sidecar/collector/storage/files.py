@@ -23,19 +23,20 @@ _WRITING = "writing"
 
 
 class FileStorage:
-    """Objects below ``directory``, which is made if its parent is there; see `Storage` for what is promised.
+    """Objects below ``directory``, which is made if its parent is there; see `Storage` for what is promised. ``alone``:
+    no other process writes there.
 
     Raises:
         StorageError: the directory cannot be made or read.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, alone: bool = True) -> None:
         self._objects, self._writing = directory / _OBJECTS, directory / _WRITING
         with _mapped(str(directory)):
             for each in (directory, self._objects, self._writing):
                 each.mkdir(mode=0o700, exist_ok=True)
-            # What a crash left behind half written; it was never anybody's.
-            for leftover in self._writing.iterdir():
+            # What a crash left behind half written; it was never anybody's, unless somebody writes just now.
+            for leftover in self._writing.iterdir() if alone else ():
                 leftover.unlink(missing_ok=True)
             _sync(directory)
             _sync(directory.parent)
