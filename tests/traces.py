@@ -40,7 +40,10 @@ def traces(place: Path, *values: str) -> list[str]:
     assert all(len(value) >= 8 for value in values), "of a short one nothing is left to look for in base64"
     found = []
     for file in sorted(p for p in place.rglob("*") if p.is_file() and not p.is_symlink()):
-        data = file.read_bytes()
+        try:
+            data = file.read_bytes()
+        except FileNotFoundError:
+            continue  # what a running program was just writing has another name now
         texts = [data, *packed(data)]
         found += [
             f"{file.relative_to(place)}: {value}"

@@ -5,7 +5,6 @@ One table serves the writer, which refuses to write what it would not read, and 
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 from collections.abc import Callable, Mapping
@@ -16,7 +15,7 @@ from sidecar.chain import personal, strictjson
 from sidecar.chain.entry import WITH_FIELDS, EntryType
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.limits import FORMAT, MAX_CUSTODIANS, MAX_DEPTH, MAX_PAYLOAD
-from sidecar.chain.seeds import KEMS, MODES, Custodian, Custody, SealedShare
+from sidecar.chain.seeds import KEMS, MODES
 from sidecar.chain.spellings import is_base64, is_moment, up_to
 from sidecar.errors import Malformed
 
@@ -355,13 +354,6 @@ def _check_embedded(request: dict[str, Any]) -> None:
             strictjson.parse_object(alternative["arguments"].encode(), max_depth=MAX_DEPTH)
 
 
-def attachment_of(kind: EntryType, payload: Mapping[str, Any]) -> str:
-    """The SHA-256 in hex of the attachment that a checked payload's entry comes with, or ""."""
-    if kind is _POLICY and payload["event"] in ("activated", "resumed"):
-        return str(payload["bundle_digest"])
-    return ""
-
-
 def policy_time(wall_ns: int) -> str:
     """``YYYY-MM-DDThh:mm:ss.nnnnnnnnnZ`` from nanoseconds since 1970 (years 1970 to 9999)."""
     seconds, nanoseconds = divmod(wall_ns, 1_000_000_000)
@@ -375,21 +367,6 @@ def wall_ns_of(time: str) -> int:
     except ValueError:
         raise Malformed("a time that is none") from None
     return int(seconds.timestamp()) * 1_000_000_000 + int(time[20:29])
-
-
-def custody_of(genesis: Mapping[str, Any]) -> Custody:
-    """The custodian set of a checked GENESIS payload.
-
-    Raises:
-        Malformed: a set that no chain may have.
-    """
-    each = (Custodian(c["name"], c["kem"], base64.b64decode(c["spki"])) for c in genesis["custodians"])
-    return Custody(genesis["mode"], tuple(each))
-
-
-def shares_of(opening: Mapping[str, Any]) -> list[SealedShare]:
-    """The wrapped seeds of a checked OPEN payload."""
-    return [SealedShare(bytes.fromhex(s["commit"]), base64.b64decode(s["sealed"])) for s in opening["seeds"]]
 
 
 def chain_id(genesis: bytes) -> bytes:

@@ -5,9 +5,11 @@ Only the bytes: the encryption itself is `custody`'s, and random bytes come in a
 
 from __future__ import annotations
 
+import base64
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from sidecar.chain.limits import MAX_CUSTODIANS
 from sidecar.errors import Malformed
@@ -103,3 +105,18 @@ def seeds_digest(shares: Sequence[SealedShare]) -> bytes:
     for share in shares:
         hasher.update(share.commit + len(share.sealed).to_bytes(4, "big") + share.sealed)
     return hasher.digest()
+
+
+def custody_of(genesis: Mapping[str, Any]) -> Custody:
+    """The custodian set of a checked GENESIS payload.
+
+    Raises:
+        Malformed: a set that no chain may have.
+    """
+    each = (Custodian(c["name"], c["kem"], base64.b64decode(c["spki"])) for c in genesis["custodians"])
+    return Custody(genesis["mode"], tuple(each))
+
+
+def shares_of(opening: Mapping[str, Any]) -> list[SealedShare]:
+    """The wrapped seeds of a checked OPEN payload."""
+    return [SealedShare(bytes.fromhex(s["commit"]), base64.b64decode(s["sealed"])) for s in opening["seeds"]]

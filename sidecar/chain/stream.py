@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import enum
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
 
+from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import MAX_RECORD
 from sidecar.errors import Malformed
 
@@ -86,3 +88,10 @@ def _extended(read: Callable[[int], bytes], data: bytes, needed: int) -> bytes:
         pieces.append(piece)
         have += len(piece)
     return b"".join(pieces)
+
+
+def attachment_of(kind: EntryType, payload: Mapping[str, Any]) -> str:
+    """The SHA-256 in hex of the attachment that a checked payload's entry comes with, or ""."""
+    if kind is EntryType.POLICY and payload["event"] in ("activated", "resumed"):
+        return str(payload["bundle_digest"])
+    return ""

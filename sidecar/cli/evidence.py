@@ -82,7 +82,8 @@ def export(
     """Write what chains recorded in a window, and all that is needed to judge it, into one zip file.
 
     PATH is a ledger directory, also one being written to; COLLECTOR a collector's data directory or configuration.
-    The bundle is verified at once: the verdict is printed, and what the bundle does not prove is stated in it. Keys of
+    The bundle is verified at once: the verdict is printed, and what the bundle does not prove is stated in it. An
+    account of it goes in too: a report, the timeline, OCSF events, every entry as CSV. Keys of
     segments go in only where a receipt of the log covers the segment. Exit: 0 once it is written, whatever the verdict.
 
     \b

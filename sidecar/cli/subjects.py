@@ -14,10 +14,12 @@ from sidecar import erasing
 from sidecar.chain import authority_note, strictjson
 from sidecar.chain.acts import Erase
 from sidecar.chain.entry import EntryType
-from sidecar.chain.payload import custody_of
+from sidecar.chain.payload import chain_id, parse
+from sidecar.chain.recorded import entry
 from sidecar.chain.retention import NEVER_ERASED
+from sidecar.chain.seeds import custody_of
+from sidecar.chain.stream import Kind, records
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
-from sidecar.cli.reading import entries_of
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import Config, read_file, write_secret
@@ -114,20 +116,20 @@ def erase(
 def _act(config: Config, who: str | None, subject: str | None, reason: str | None) -> Erase:
     if (who is None) == (subject is None) or not reason:
         raise UsageError("name the data subject, by WHO or by --subject, and give a --reason that names nobody")
-    chain_id, genesis = _genesis(config)
+    chain, genesis = _genesis(config)
     if genesis["retention"] in NEVER_ERASED:
         raise UsageError(f"the chain has the retention profile {genesis['retention']}: nothing of it may be erased")
     if genesis["authority"] is None:
         raise UsageError("GENESIS names no authority, so nobody can allow an erasure in this chain")
     try:
-        return Erase(chain_id, _subject(config, chain_id, who, subject), reason)
+        return Erase(chain, _subject(config, chain, who, subject), reason)
     except Malformed as error:
         raise UsageError(str(error)) from None
 
 
-def _subject(config: Config, chain_id: bytes, who: str | None, subject: str | None) -> bytes:
+def _subject(config: Config, chain: bytes, who: str | None, subject: str | None) -> bytes:
     """What the chain calls them. A text that reads as a number may be that number, too."""
-    keys = SubjectKeys.read(erasing.keys_directory(config), chain_id)
+    keys = SubjectKeys.read(erasing.keys_directory(config), chain)
     if who is None:
         named = {each.hex(): each for each, _ in keys.subjects()}
         found = [named[subject]] if subject in named else []
@@ -202,9 +204,9 @@ def export(file: Path | None, data_dir: str | None, out: Path) -> None:
       sidecar subjects export --data-dir /var/lib/sidecar --out /mnt/elsewhere/subjects.keys
     """
     config = _loaded(file, data_dir)
-    chain_id, genesis = _genesis(config)
-    keys = SubjectKeys.read(erasing.keys_directory(config), chain_id)
-    erasing.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain_id, os.urandom))
+    chain, genesis = _genesis(config)
+    keys = SubjectKeys.read(erasing.keys_directory(config), chain)
+    erasing.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain, os.urandom))
     click.echo(f"{out}: keys of {len(keys.subjects())} data subjects")
 
 
@@ -222,18 +224,24 @@ def restore(copy: Path, file: Path | None, data_dir: str | None, sources: tuple[
       sidecar subjects restore subjects.keys --data-dir /var/lib/sidecar --custodian-key auditor.pem
     """
     config = _loaded(file, data_dir)
-    chain_id, genesis = _genesis(config)
+    chain, genesis = _genesis(config)
     try:
-        held = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain_id)
+        held = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain)
     except Malformed as error:
         raise UsageError(f"{copy}: {error}") from None
-    SubjectKeys.restore(erasing.keys_directory(config), chain_id, held)
+    SubjectKeys.restore(erasing.keys_directory(config), chain, held)
     click.echo(f"{erasing.keys_directory(config)}: keys of {len(held)} data subjects")
 
 
 def _genesis(config: Config) -> tuple[bytes, dict[str, Any]]:
-    """The chain's id, and what GENESIS says."""
+    """The chain's id, and what GENESIS says: the first entry, or what stands for it where a ledger keeps its end."""
     with ledger_stream(Path(config.data_dir)) as read:
-        for header, value in entries_of(read, EntryType.GENESIS):
-            return header.chain_id, value
+        for kind, body in records(read):
+            if kind is Kind.GENESIS:
+                return chain_id(body), parse(EntryType.GENESIS, body)
+            if kind is Kind.ENTRY:
+                header, value = entry(body)
+                if header.type is EntryType.GENESIS:
+                    return header.chain_id, value
+                break
     raise Malformed("the ledger has no GENESIS; run `sidecar verify`")

@@ -18,7 +18,7 @@ from sidecar.chain.merkle import Tree
 from sidecar.chain.parcel import Record
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.seal import Seal, seal_hash
-from sidecar.chain.stream import Kind
+from sidecar.chain.stream import Kind, attachment_of
 from sidecar.errors import CollectorRefused, Malformed, SignatureInvalid
 
 _TYPE_AT = 8  # of an entry's header
@@ -250,7 +250,7 @@ def named_by(body: bytes) -> set[bytes]:
 
 
 def _named(content: bytes) -> set[bytes]:
-    named = payload.attachment_of(EntryType.POLICY, payload.parse(EntryType.POLICY, content))
+    named = attachment_of(EntryType.POLICY, payload.parse(EntryType.POLICY, content))
     return {bytes.fromhex(named)} if named else set()
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sidecar.chain import note, payload
+from sidecar.chain import note, payload, seeds
 from sidecar.chain.entry import EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.lines import identity_name
@@ -70,13 +70,13 @@ class _Teller:
         header = Header.decode(entry.header)
         value = payload.parse(header.type, entry.payload(header.payload_len))
         if header.type is EntryType.GENESIS:
-            self._genesis, self._custody, self._chain_id = value, payload.custody_of(value), header.chain_id
+            self._genesis, self._custody, self._chain_id = value, seeds.custody_of(value), header.chain_id
             return
         if not self._genesis:
             raise Malformed("stream does not start with GENESIS: give the whole ledger")
         identity = bytes.fromhex(self._genesis["identity"])
         text = note.verify_single(self._pending_note, identity_name(self._chain_id), identity)
-        epoch, shares = EpochNote.parse(text), payload.shares_of(value)
+        epoch, shares = EpochNote.parse(text), seeds.shares_of(value)
         if seeds_digest(shares) != epoch.seeds:
             raise CustodyError(f"epoch {epoch.epoch}: the wrapped seeds are not those that the sidecar signed")
         seed = open_seed(self._private, self._custody, self._chain_id, epoch.epoch, shares)

@@ -13,10 +13,9 @@ from typing import Any, Final
 
 from sidecar.chain import note
 from sidecar.chain.entry import EntryType, Header
-from sidecar.chain.payload import custody_of
 from sidecar.chain.payload import parse as parse_payload
 from sidecar.chain.seal import Seal
-from sidecar.chain.seeds import Custodian
+from sidecar.chain.seeds import Custodian, custody_of
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
 
@@ -112,7 +111,7 @@ class Abstract:
         self.genesis = dict(payload)
 
     def _open(self, header: Header, payload: Payload) -> None:
-        place = {"epoch": header.epoch, "time": rows.at(header.wall_ns), "seq": header.seq}
+        place = {"epoch": header.epoch, "time": rows.at(header.wall_ns), "seq": rows.number(header.seq)}
         self.epochs.append({**place, "software": payload["software"]})
         if payload.get("unconfirmed"):
             self._stands_out("unconfirmed", header, "", "the collector was out of reach")

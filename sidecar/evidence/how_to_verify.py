@@ -33,6 +33,10 @@ The format is written down to the byte in proto/EVIDENCE.md of the project; anyb
      open("response.tsr","wb").write(base64.b64decode(t["response"]))' FILE
      openssl ts -verify -data checkpoint.txt -in response.tsr -CAfile roots.pem
 
+   Whoever made this bundle signs for its files in data/certificate.dsse.json, if that is there: an in-toto Statement in
+   a DSSE envelope, for any such verifier and the exporter's public key, which you have from elsewhere. data/report.pdf
+   carries its SHA-256. Neither is part of a verdict: what they say is true where the streams say it.
+
 4. What this bundle does not prove, as far as whoever made it knows:
 {statements}
 """

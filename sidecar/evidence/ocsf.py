@@ -17,8 +17,8 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import NO_SEQ
 
 from . import rows
+from .external import VALUES
 from .recorded import Recorded
-from .withheld import VALUES
 
 VERSION: Final = "1.9.0"
 _NAME: Final = "Decision Sidecar"

@@ -19,7 +19,7 @@ _STYLE: Final = """
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.25rem 4rem; color: var(--ink); background: #fff;
   font: 15px/1.5 system-ui, -apple-system, "Segoe UI", Roboto, sans-serif }
 h1 { font-size: 1.5rem; margin: 0 0 .25rem } h2 { font-size: 1rem; margin: 2.25rem 0 .5rem; color: var(--quiet) }
-p { margin: .25rem 0 } .quiet { color: var(--quiet) }
+p { margin: .25rem 0; overflow-wrap: anywhere } .quiet { color: var(--quiet) }
 ol { list-style: none; margin: 0; padding: 0 }
 li { border-top: 1px solid var(--rule); padding: .75rem 0 .75rem 8.5rem; position: relative; break-inside: avoid-page }
 li.gap { background: var(--gap); border-left: 4px solid var(--wait); padding-left: calc(8.5rem - 4px) }
@@ -32,7 +32,8 @@ h3 { font-size: 1rem; margin: 0; font-weight: 600; overflow-wrap: anywhere }
 dl { display: grid; grid-template-columns: 7.5rem 1fr; gap: .1rem .75rem; margin: .4rem 0 0 }
 dt { color: var(--quiet); font-size: .85rem } dd { margin: 0; overflow-wrap: anywhere; white-space: pre-wrap }
 dt.bad, dd.bad { color: var(--wait); font-weight: 600 } dd.code { font: .85rem/1.45 ui-monospace, monospace }
-@media (max-width: 40rem) { li, li.gap { padding-left: .75rem } time { position: static; display: block } }
+@media (max-width: 40rem) { dl { grid-template-columns: 1fr } li, li.gap { padding-left: .75rem }
+  time { position: static; display: block } }
 @media print { body { max-width: none; padding: 0; font-size: 10pt } li.gap { print-color-adjust: exact } }
 """
 _CODE: Final = {"arguments", "context", "answered"}

@@ -1,4 +1,4 @@
-"""The report: PDF/A-2a, from the data that the certificate and the other documents come from.
+"""The report: PDF/A-2a and PDF/UA-1, from the data that the certificate and the other documents come from.
 
 Typst sets it; every value reaches it as JSON, so that nothing in it can be markup. Its fonts are embedded in the extra
 `evidence`; what they do not have is written as its code point.
@@ -19,7 +19,7 @@ _TEMPLATE: Final = Path(__file__).with_name("report.typ")
 _LONGEST: Final = 600  # characters of one value
 _LINE: Final = 40  # characters without a place to break
 _BREAK: Final = "\u200b"
-STANDARD: Final = "a-2a"
+_STANDARDS: Final = ("a-2a", "ua-1")  # for archives, and for readers who do not see
 
 # What both fonts have: Latin, Greek and Cyrillic letters, and the punctuation that our own words use.
 _SHOWN: Final = frozenset(
@@ -62,7 +62,7 @@ def report(told: Mapping[str, Any], exported: int) -> bytes:
     parts = [at.year, at.month, at.day, at.hour, at.minute, at.second]
     data = json.dumps({**_safe(told), "exported_parts": parts}, ensure_ascii=True)
     made: bytes = typst.compile(
-        _TEMPLATE.read_bytes(), format="pdf", sys_inputs={"data": data}, pdf_standards=STANDARD,
+        _TEMPLATE.read_bytes(), format="pdf", sys_inputs={"data": data}, pdf_standards=list(_STANDARDS),
         ignore_system_fonts=True, timestamp=at,
     )  # fmt: skip
     return made

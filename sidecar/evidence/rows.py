@@ -11,6 +11,7 @@ from sidecar.chain.digests import arguments_digest
 from sidecar.chain.entry import Header
 from sidecar.chain.payload import policy_time
 from sidecar.chain.statement import Statement, key_id
+from sidecar.chain.strictjson import MAX_INTEGER
 from sidecar.errors import Malformed
 
 Payload = Mapping[str, Any]
@@ -62,7 +63,7 @@ def policy(header: Header, payload: Payload) -> dict[str, Any]:
     """Where a policy came from, who signed it, what it had passed: added to what a decision says of its policy."""
     gate = [{"step": step["step"], "outcome": step["outcome"], "note": step["note"]} for step in payload["gate"]]
     told = {name: payload[name] for name in ("source", "commit", "signer")}
-    return {"entry": header.seq, **told, "gate": gate}
+    return {"entry": number(header.seq), **told, "gate": gate}
 
 
 def outcome(header: Header, payload: Payload, decided: str | None) -> dict[str, Any]:
@@ -152,7 +153,12 @@ def authority(record: bytes) -> dict[str, Any] | None:
 
 
 def _place(header: Header) -> dict[str, Any]:
-    return {"seq": header.seq, "time": at(header.wall_ns)}
+    return {"seq": number(header.seq), "time": at(header.wall_ns)}
+
+
+def number(seq: int) -> int | str:
+    """A number as strict JSON takes it: as text beyond 2^53 - 1, where only damage puts it."""
+    return seq if seq <= MAX_INTEGER else str(seq)
 
 
 def at(wall_ns: int) -> str:

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from sidecar.chain import note, payload
 from sidecar.chain.entry import EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
-from sidecar.chain.payload import attachment_of
 from sidecar.chain.seal import Seal
-from sidecar.chain.stream import Kind
+from sidecar.chain.stream import Kind, attachment_of
 from sidecar.errors import Malformed
 from sidecar.evidence.source import Records
 
@@ -46,6 +45,13 @@ class Chosen:
     def chain_id(self) -> bytes:
         """The chain's id."""
         return payload.chain_id(self.genesis)
+
+
+def _digest(named: str) -> bytes:
+    try:
+        return bytes.fromhex(named)
+    except ValueError:
+        raise Malformed("a POLICY entry names its bundle by something that is no digest") from None
 
 
 class Survey:
@@ -103,7 +109,7 @@ class Survey:
         else:
             named = attachment_of(header.type, payload.parse(header.type, content))
             if named:
-                digest = bytes.fromhex(named)
+                digest = _digest(named)
                 self._in_segment.add(digest)
                 kept = (*(each for each in now.named if each != digest), digest)[-_KEPT:]
                 self._now = Before(now.first, now.note, now.opening, now.registries, kept)

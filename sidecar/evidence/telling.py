@@ -19,6 +19,7 @@ from sidecar.verify.container import Content, Member
 from . import entry_sheet
 from .abstract import Abstract
 from .certificate import certificate, digest_of
+from .external import EXTERNAL, without_values
 from .made import Content as Pieces
 from .made import Made
 from .ocsf import Events
@@ -29,7 +30,6 @@ from .report import report
 from .report_data import Parts
 from .report_data import told as report_told
 from .timeline import Timeline, timeline, timelines
-from .withheld import EXTERNAL, without_values
 
 MOST_ROWS: Final = 20_000
 _SPOOL: Final = 8 << 20

@@ -44,7 +44,7 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         """For programs."""
-        told = {"kind": self.kind, "gap": self.gap, "seq": self.seq, "time": rows.at(self.wall_ns)}
+        told = {"kind": self.kind, "gap": self.gap, "seq": rows.number(self.seq), "time": rows.at(self.wall_ns)}
         return {**told, "said": self.said, **self.about}
 
 
@@ -147,11 +147,11 @@ class _Account:
         self._first, self._last = self._first or header, header
         before = self._rows[-1] if self._rows else None
         if before is not None and before.kind == "withheld" and before.about["through"] == header.seq - 1:
-            before.about["through"] = header.seq
+            before.about["through"] = rows.number(header.seq)
             before.said = gaps.withheld(before.seq, header.seq)
         else:
             said = gaps.withheld(header.seq, header.seq)
-            self._gap("withheld", header, said, about={"through": header.seq})
+            self._gap("withheld", header, said, about={"through": rows.number(header.seq)})
 
     def _unreadable(self, body: bytes, why: str) -> None:
         try:
@@ -191,7 +191,7 @@ class _Account:
     def _decision(self, header: Header, payload: Mapping[str, Any]) -> None:
         under = payload["approval"]
         if under is not None and (asked := self._decisions.get(under["decision_seq"])) is not None:
-            again = {"seq": header.seq, "time": rows.at(header.wall_ns), "effect": payload["effect"]}
+            again = {"seq": rows.number(header.seq), "time": rows.at(header.wall_ns), "effect": payload["effect"]}
             self._hold(header)
             asked.about["asked_again"].append(again)
         if not self._range.holds(header, payload):
@@ -352,8 +352,8 @@ class _Account:
         return {
             "chain": self._chain.hex(),
             "entries": self._entries,
-            "first": None if first is None else {"seq": first.seq, "time": rows.at(first.wall_ns)},
-            "last": None if last is None else {"seq": last.seq, "time": rows.at(last.wall_ns)},
+            "first": None if first is None else {"seq": rows.number(first.seq), "time": rows.at(first.wall_ns)},
+            "last": None if last is None else {"seq": rows.number(last.seq), "time": rows.at(last.wall_ns)},
             "allowed": self._allowed,
             "verified": False,
         }

@@ -13,6 +13,7 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
 from sidecar.chain.limits import GENESIS_SEQ, MAX_ATTACHMENT, NO_SEQ
 from sidecar.chain.personal import Part
+from sidecar.chain.stream import attachment_of
 from sidecar.errors import Malformed
 from sidecar.ledger.batch import Wait
 
@@ -132,7 +133,7 @@ def _check_registry(draft: Draft, payload: dict[str, Any]) -> None:
 
 
 def _attached(draft: Draft, payload: dict[str, Any]) -> tuple[bytes, bytes] | None:
-    named = payloads.attachment_of(draft.type, payload)
+    named = attachment_of(draft.type, payload)
     given = draft.attachment
     if given is None and not named:
         return None

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import epoch as notes
-from sidecar.chain import lines, note
+from sidecar.chain import lines, note, seeds
 from sidecar.chain import payload as payloads
 from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.head import Head, head_hash
@@ -56,7 +56,7 @@ def read_chain(store: Store) -> Chain:
         if header.type is not EntryType.GENESIS or header.chain_id != chain_id:
             raise Malformed("entry 0 is not the GENESIS of its chain")
         authority = None if value["authority"] is None else bytes.fromhex(value["authority"])
-        return Chain(chain_id, bytes.fromhex(value["identity"]), payloads.custody_of(value), value["log"], authority)
+        return Chain(chain_id, bytes.fromhex(value["identity"]), seeds.custody_of(value), value["log"], authority)
     except Malformed as error:
         raise LedgerDamaged(f"GENESIS: {error}; {_MEND}") from None
 

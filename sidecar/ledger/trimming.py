@@ -1,6 +1,7 @@
 """What a ledger lets go of by itself: entries of segments that a log receipted, so that its collector has them.
 
-Notes stay, and the entries that say what the chain is and what was in force (GENESIS, OPEN, POLICY, REGISTRY). What is
+Notes stay, and the entries that say what the chain is, what was in force and what was erased (GENESIS, OPEN, POLICY,
+REGISTRY, TOMBSTONE). What is
 left is the chain's end, with enough to follow every signing key of it: its stream starts with context (proto/LEDGER.md,
 "A ledger that keeps its end"), and whoever verifies it is told that it is not whole.
 """
@@ -19,8 +20,10 @@ from sidecar.errors import Malformed
 from sidecar.ledger.batch import NoteKind
 from sidecar.ledger.port import Kept, Store
 
-STAYING: Final = frozenset({EntryType.GENESIS, EntryType.OPEN, EntryType.POLICY, EntryType.REGISTRY})
-"""What is never let go of."""
+STAYING: Final = frozenset(
+    {EntryType.GENESIS, EntryType.OPEN, EntryType.POLICY, EntryType.REGISTRY, EntryType.TOMBSTONE}
+)
+"""What is never let go of. TOMBSTONEs tell which keys must not come back."""
 
 _AT_ONCE: Final = 256
 _TYPE_AT: Final = 8

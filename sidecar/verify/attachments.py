@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import MAX_ATTACHMENT
-from sidecar.chain.payload import attachment_of
+from sidecar.chain.stream import attachment_of
 from sidecar.errors import Malformed
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sidecar.chain import lines, payload
+from sidecar.chain import lines, payload, seeds
 from sidecar.chain.epoch import EpochNote, epoch_hash
 from sidecar.chain.limits import ZERO32
 from sidecar.chain.seal import Seal
@@ -140,7 +140,7 @@ class Epochs:
             key = None if value["authority"] is None else bytes.fromhex(value["authority"])
             s.authority.known(s.chain_id, key, value["retention"])
         try:
-            s.custody = payload.custody_of(value)
+            s.custody = seeds.custody_of(value)
         except Malformed as error:
             s.findings.add(Verdict.MALFORMED, 0, 0, f"GENESIS: {error}")
 
@@ -178,7 +178,7 @@ class Epochs:
         if s.note is None or s.custody is None:
             s.coverage.leave(f"seeds of epoch {s.epoch}: no epoch note or custodian set to hold them against")
             return
-        shares = payload.shares_of(value)
+        shares = seeds.shares_of(value)
         if bytes.fromhex(value["epoch_note"]) != s.note_hash:
             s.say(Verdict.TAMPERED, seq, "OPEN names another epoch note")
         elif seeds_digest(shares) != s.note.seeds:

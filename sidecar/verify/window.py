@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from sidecar.chain import lines, merkle, payload
+from sidecar.chain import lines, merkle, payload, seeds
 from sidecar.chain.entry import EntryType
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.limits import ZERO32
@@ -76,7 +76,7 @@ class Window:
 
     def _genesis(self, body: bytes) -> None:
         value = payload.parse(EntryType.GENESIS, body)
-        payload.custody_of(value)
+        seeds.custody_of(value)
         self._epochs.learn_chain(ZERO32, body)
         self._epochs.genesis(value)
         self._epochs.after_genesis()

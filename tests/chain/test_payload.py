@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from sidecar.chain import payload, strictjson
+from sidecar.chain import payload, seeds, strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.errors import Malformed
 from tests.scribe import ACTIVATED, Scribe, custodian, signed_story, story
@@ -205,10 +205,10 @@ def test_over_the_limit() -> None:
 
 
 def test_custody_and_shares() -> None:
-    assert payload.custody_of(GOOD[EntryType.GENESIS]) == STORY.custody
-    (share,) = payload.shares_of(GOOD[EntryType.OPEN])
+    assert seeds.custody_of(GOOD[EntryType.GENESIS]) == STORY.custody
+    (share,) = seeds.shares_of(GOOD[EntryType.OPEN])
     assert len(share.commit) == 32 and len(share.sealed) == 64
     twice = changed(GOOD[EntryType.GENESIS], ("custodians",), GOOD[EntryType.GENESIS]["custodians"] * 2)
     with pytest.raises(Malformed):
-        payload.custody_of(parsed(EntryType.GENESIS, twice))
+        seeds.custody_of(parsed(EntryType.GENESIS, twice))
     assert custodian("alpha", 0) in STORY.custody.custodians

@@ -112,6 +112,8 @@ def test_sealed_opened_erased(tmp_path: Path) -> None:
                 with zipfile.ZipFile(tmp_path / "case.zip") as bundle:
                     assert ("data/openings.json" in bundle.namelist()) is (profile == "full")
                     assert not [name for name in bundle.namelist() if EMAIL.encode() in bundle.read(name)]
+                account = here("timeline", tmp_path / "case.zip", "--agent", "billing-agent")
+                assert (EMAIL in account) is (profile == "full")
                 (tmp_path / "case.zip").unlink()
 
             request, note = tmp_path / "erase.json", tmp_path / "erase.note"

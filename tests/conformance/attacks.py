@@ -19,7 +19,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from sidecar.chain import note, payload, tlog_proof
+from sidecar.chain import note, payload, seeds, tlog_proof
 from sidecar.chain.entry import EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.ratchet import Ratchet, SegmentKeys
@@ -130,8 +130,8 @@ def _keys(stream: bytes, evidence: Evidence) -> Iterator[tuple[int, SegmentKeys]
                     genesis = content
                 else:
                     epoch = EpochNote.parse(note.parse(before).text)
-                    custody = payload.custody_of(payload.parse(EntryType.GENESIS, genesis))
-                    shares = payload.shares_of(payload.parse(EntryType.OPEN, content))
+                    custody = seeds.custody_of(payload.parse(EntryType.GENESIS, genesis))
+                    shares = seeds.shares_of(payload.parse(EntryType.OPEN, content))
                     seed = evidence.open_seed(custody, epoch.chain_id, epoch.epoch, shares)
                     ratchet = Ratchet(epoch.chain_id, epoch.epoch, seed, epoch.segment)
                     segment = epoch.segment

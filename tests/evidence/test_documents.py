@@ -27,6 +27,7 @@ from sidecar.errors import AnchorRefused
 from sidecar.evidence.received import Received
 from sidecar.evidence.report import shown
 from tests.evidence.bundled import KEY, exported
+from tests.evidence.commands import here
 from tests.evidence.day import AGENT, Day, day
 from tests.evidence.test_timeline import HOSTILE
 from tests.evidence.verapdf import verapdf
@@ -185,6 +186,8 @@ def test_the_report_is_pdf_a_by_another_s_judgement(files: dict[str, bytes], tmp
     said = subprocess.run([*verapdf(), "--flavour", "2a", good, bad], capture_output=True, text=True).stdout
     assert said.count('profileName="PDF/A-2A') == 2, said[-2_000:]
     assert re.findall(r'isCompliant="(\w+)"', said) == ["true", "false"]
+    for_all = subprocess.run([*verapdf(), "--flavour", "ua1", good], capture_output=True, text=True).stdout
+    assert 'profileName="PDF/UA-1' in for_all and 'isCompliant="true"' in for_all, for_all[-2_000:]
 
 
 def test_hostile_words_are_words_in_the_report(tmp_path: Path) -> None:
@@ -238,7 +241,7 @@ def test_every_character_that_is_shown_can_be_set(tmp_path: Path) -> None:
 
 def test_a_report_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     ledger, out = tmp_path / "ledger", tmp_path / "case.zip"
-    assert sidecar("init", "--data-dir", ledger).returncode == 0
+    assert here("init", "--data-dir", ledger).returncode == 0
     program = "import sys; sys.modules['typst'] = None; from sidecar.cli import main; main()"
     window = ["--from", "2026-01-01", "--to", "2099-01-01"]
     command = [sys.executable, "-c", program, "evidence", "export", ledger, *window, "--out", out]
@@ -383,17 +386,31 @@ def test_of_others_a_bundle_about_one_agent_says_nothing(whole: Day) -> None:
     assert [e["unmapped"].get("payload") for e in withheld].count("withheld or pruned") >= 1
 
 
+# --- the protocol
+
+
+def test_every_member_that_is_written_is_in_the_protocol(files: dict[str, bytes]) -> None:
+    protocol = (Path(__file__).parents[2] / "proto" / "CERTIFICATE.md").read_text("utf-8")
+    named = set(re.findall(r"[`\"]([a-z_]+)[`\"]", protocol))
+    said, told = statement(files)["predicate"], json.loads(files["timeline.json"])["chains"][1]
+    rows = [row for row in told["rows"] if row["kind"] == "decision"]
+    assert {*said, *said["exported"], *said["judged"], *(name for each in said["chains"] for name in each)} <= named
+    assert {*told, *told["read"], *(name for row in rows for name in row)} <= named
+    assert {row["kind"] for row in told["rows"]} <= named
+    assert {*files["entries.csv"].decode().split("\r\n")[0].split(",")} <= named
+
+
 # --- the command
 
 
 def test_the_command_signs_with_the_exporter_s_key(tmp_path: Path) -> None:
     ledger = tmp_path / "ledger"
-    assert sidecar("init", "--data-dir", ledger).returncode == 0
-    assert sidecar("keys", "exporter", "--out", tmp_path / "exporter.pem").returncode == 0
+    assert here("init", "--data-dir", ledger).returncode == 0
+    assert here("keys", "exporter", "--out", tmp_path / "exporter.pem").returncode == 0
     window, out = ("--from", "2026-01-01", "--to", "2099-01-01"), tmp_path / "case.zip"
     wrong = sidecar("evidence", "export", ledger, *window, "--out", out, "--certificate-key", ledger / "ledger.mdb")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1) and "sidecar keys exporter" in wrong.stderr
-    done = sidecar("evidence", "export", ledger, *window, "--out", out, "--certificate-key", tmp_path / "exporter.pem")
+    done = here("evidence", "export", ledger, *window, "--out", out, "--certificate-key", tmp_path / "exporter.pem")
     assert done.returncode == 0, done.stderr
-    told = json.loads(sidecar("timeline", out, "--agent", "x", "--format", "json").stdout)
-    assert told["read"]["entries"] == 3 and sidecar("replay", out).returncode == 3
+    told = json.loads(here("timeline", out, "--agent", "x", "--format", "json").stdout)
+    assert told["read"]["entries"] == 3 and here("replay", out).returncode == 3

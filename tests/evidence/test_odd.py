@@ -20,8 +20,9 @@ from sidecar.evidence.recorded import recorded
 from tests.evidence.bundled import exported
 from tests.evidence.day import AGENT, day
 from tests.evidence.test_documents import fingerprints
-from tests.scribe import SOAK, START, Scribe
+from tests.scribe import ACTIVATED, START, Scribe
 
+DAY = day().s.stream()
 LAST = "9999999999999999999"
 ODD_TIME = "2026-99-99T99:99:99.999999999Z"
 
@@ -92,9 +93,9 @@ def test_odd_values_are_told_as_they_are() -> None:
     assert files["report.pdf"].startswith(b"%PDF") and len(files["events.ocsf.jsonl"].splitlines()) == s.seq
 
 
-@pytest.mark.parametrize("seed", range(400 if SOAK else 40))
-def test_damage_anywhere_is_only_told(seed: int) -> None:
-    chance, data = random.Random(seed), bytearray(day().s.stream())
+def damaged(seed: int) -> None:
+    """One ledger with a few bits or bytes of it wrong."""
+    chance, data = random.Random(seed), bytearray(DAY)
     for _ in range(chance.randint(1, 4)):
         at = chance.randrange(len(data))
         if chance.random() < 0.2:
@@ -107,6 +108,17 @@ def test_damage_anywhere_is_only_told(seed: int) -> None:
         assert "SDCSEG" in str(error)
 
 
+@pytest.mark.parametrize("seed", range(40))
+def test_damage_anywhere_is_only_told(seed: int) -> None:
+    damaged(seed)
+
+
+@pytest.mark.soak
+def test_much_damage_anywhere_is_only_told() -> None:
+    for seed in range(1_000, 11_000):
+        damaged(seed)
+
+
 def test_headers_of_every_kind_are_told() -> None:
     s = Scribe()
     s.open()
@@ -114,3 +126,45 @@ def test_headers_of_every_kind_are_told() -> None:
         header = Header(kind, 0, s.seq, 0, s.chain_id, s.leaf, b"\0" * 32, 2, -(2**63), 2**64 - 1)
         s.append(header, b"\0" * 32, b"{}")
     forms(s.stream())
+
+
+class Copied:
+    """A ledger's bytes, as an exporter is given them."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+
+    def stream(self) -> bytes:
+        return self._data
+
+
+def bundled(seed: int) -> None:
+    """A bundle of a damaged ledger has its documents, or it is said why there is none."""
+    chance, data = random.Random(seed), bytearray(DAY)
+    for _ in range(chance.randint(1, 3)):
+        data[chance.randrange(len(data))] ^= 1 << chance.randrange(8)
+    try:
+        files = exported(Copied(bytes(data)))  # type: ignore[arg-type]
+    except Malformed:
+        return
+    assert files["report.pdf"].startswith(b"%PDF") and "certificate.dsse.json" in files
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_a_bundle_of_a_damaged_ledger_is_told(seed: int) -> None:
+    bundled(seed)
+
+
+@pytest.mark.soak
+def test_bundles_of_many_damaged_ledgers_are_told() -> None:
+    for seed in range(100, 1_100):
+        bundled(seed)
+
+
+def test_a_bundle_named_by_no_digest_is_refused_in_words() -> None:
+    s = Scribe()
+    s.open()
+    s.write(EntryType.POLICY, strictjson.dumps({**ACTIVATED, "bundle_digest": "no digest"}))
+    s.close()
+    with pytest.raises(Malformed, match="by something that is no digest"):
+        exported(s)

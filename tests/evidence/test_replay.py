@@ -19,6 +19,7 @@ from sidecar.policy import GateSettings, OpaProgram, find_opa
 from sidecar.policy.bundle import pack
 from sidecar.policy.gate import build_files
 from tests.evidence.bundled import bundle
+from tests.evidence.commands import here
 from tests.evidence.recorded import Payload, by, changed, decisions_of, digest, recorded_ledger, rewritten
 from tests.needs import needs_program
 from tests.program import sidecar
@@ -63,18 +64,18 @@ def run(s: Scribe, within: Range | None = None) -> tuple[list[Found], Tally]:
 
 
 def test_what_was_recorded_comes_out_the_same(ledger: Path) -> None:
-    done = sidecar("replay", ledger)
+    done = here("replay", ledger)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 decisions: 3 came out the same, 0 did not, 0 could not be re-run\n")
     assert "compared 4 actions and alternatives" in done.stdout and "by the same engine (wasmtime" in done.stdout
-    found = json.loads(sidecar("replay", ledger, "--agent", "billing-agent", "--json").stdout)
+    found = json.loads(here("replay", ledger, "--agent", "billing-agent", "--json").stdout)
     assert (found["matched"], found["findings"], found["options_compared"]) == (3, [], 4)
 
 
 def test_only_what_is_asked_for_and_nothing_is_not_everything(ledger: Path) -> None:
-    nobody = sidecar("replay", ledger, "--agent", "somebody-else")
+    nobody = here("replay", ledger, "--agent", "somebody-else")
     assert nobody.returncode == 3 and "no decision lies in this range" in nobody.stdout
-    assert sidecar("replay", ledger, "--from", "2026-01-01T00:00:00Z").returncode == 0
+    assert here("replay", ledger, "--from", "2026-01-01T00:00:00Z").returncode == 0
     wrong = sidecar("replay", ledger, "--from", "2026-01-02", "--to", "2026-01-01")
     assert (wrong.returncode, wrong.stderr.count("\n")) == (2, 1)
     bad = sidecar("replay", ledger, "--from", "yesterday")
@@ -123,11 +124,11 @@ def test_mismatches_are_told_to_people_and_programs(decisions: list[Payload], tm
     file = tmp_path / "ledger"
     wrong = changed(decisions[1], "effect", "ALLOW")
     file.write_bytes(rewritten([decisions[0], wrong, changed(wrong, "reasons/0/message", "\x1b[31m")]).stream())
-    text = sidecar("replay", file)
+    text = here("replay", file)
     assert text.returncode == 1
     assert f"{wrong['decision_id']} (entry 4)  billing-agent  mismatch: effect\n" in text.stdout
     assert "    recorded ALLOW\n    re-run   DENY\n" in text.stdout and "\x1b" not in text.stdout
-    found = json.loads(sidecar("replay", file, "--json").stdout)
+    found = json.loads(here("replay", file, "--json").stdout)
     assert [(f["kind"], f["seq"]) for f in found["findings"]] == [("mismatch", 4), ("mismatch", 5)]
     assert found["findings"][0]["differences"] == [
         {"alternative": None, "what": "effect", "recorded": "ALLOW", "rerun": "DENY"}
@@ -206,11 +207,11 @@ def test_bundles_are_re_run_of_several_chains_and_of_one_agent(decisions: list[P
     one, two = rewritten([decisions[0], other]), rewritten([decisions[2]], name="beta")
     case = tmp_path / "case.zip"
     case.write_bytes(bundle(one, two, agents=("billing-agent",)))
-    done = sidecar("replay", case, "--json")
+    done = here("replay", case, "--json")
     found = json.loads(done.stdout)
     assert (done.returncode, found["matched"], found["withheld"], found["findings"]) == (0, 2, 1, []), done.stderr
     case.write_bytes(bundle(one, two))
-    found = json.loads(sidecar("replay", case, "--json").stdout)
+    found = json.loads(here("replay", case, "--json").stdout)
     assert (found["matched"], found["mismatched"], found["findings"][0]["seq"]) == (2, 1, 4)
 
 

@@ -20,9 +20,9 @@ from sidecar.evidence import Found, Range, Replay, Tally, text, timeline
 from sidecar.policy import find_opa
 from sidecar.verify import Openings
 from tests.evidence.bundled import exported
+from tests.evidence.commands import here
 from tests.evidence.recorded import STARTER, Payload, decisions_of, recorded_ledger
 from tests.evidence.test_documents import text_of
-from tests.program import sidecar
 from tests.scribe import ACTIVATED, Record
 from tests.sealing import EMAIL, SUBJECT, Discreet, Taken
 
@@ -70,7 +70,7 @@ def test_what_is_sealed_is_re_run_with_openings_alone(s: Discreet, tmp_path: Pat
     file, openings = tmp_path / "ledger", tmp_path / "openings.json"
     file.write_bytes(s.stream())
     openings.write_bytes(s.opened().encode())
-    assert sidecar("replay", file, "--openings", openings).returncode == 0
+    assert here("replay", file, "--openings", openings).returncode == 0
 
 
 def test_the_account_names_what_is_sealed_and_shows_it_with_openings(s: Discreet) -> None:

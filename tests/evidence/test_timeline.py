@@ -21,6 +21,7 @@ from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import UsageError
 from sidecar.evidence import Range, Row, Timeline, page, sheet, text, timeline
+from tests.evidence.commands import here
 from tests.evidence.day import AGENT, SECOND, Day, day
 from tests.program import sidecar
 from tests.scribe import START, Scribe
@@ -277,7 +278,7 @@ def test_the_forms_tell_the_same(whole: Day, tmp_path: Path) -> None:
     forms = {}
     for form in ("json", "csv", "html"):
         out = tmp_path / f"account.{form}"
-        done = sidecar("timeline", file, *window, "--format", form, "--out", out)
+        done = here("timeline", file, *window, "--format", form, "--out", out)
         assert done.returncode == 0, done.stderr
         forms[form] = out.read_bytes().decode()
     account = json.loads(forms["json"])
@@ -287,7 +288,7 @@ def test_the_forms_tell_the_same(whole: Day, tmp_path: Path) -> None:
     assert [(row["kind"], int(row["seq"]), row["gap"] == "yes") for row in read] == places
     on_page = re.findall(r'<li class="(gap|row)" id="entry-(\d+)-(\w+)">', forms["html"])
     assert [(kind, int(seq), gap == "gap") for gap, seq, kind in on_page] == places
-    done = sidecar("timeline", file, *window)
+    done = here("timeline", file, *window)
     assert done.returncode == 0 and "\x1b" not in done.stdout
     assert 'answered      {"name":"Acme GmbH"}' in done.stdout and "✗ GAP  no sidecar was running" in done.stdout
     assert sidecar("timeline", file, *window, "--format", "csv", "--out", tmp_path / "account.csv").returncode == 2

@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.chain import payload as payloads
-from sidecar.chain import strictjson
+from sidecar.chain import seeds, strictjson
 from sidecar.chain.entry import HEADER_SIZE, EntryType, Header, StoredEntry, store
 from sidecar.chain.limits import MAX_DEPTH, MAX_PAYLOAD, MAX_RECORD
 from sidecar.chain.stream import Kind, record, records
@@ -101,9 +101,9 @@ def test_a_payload_is_proper_or_refused(changed: tuple[EntryType, bytes]) -> Non
     try:
         value = payloads.parse(kind, data)
         if kind is EntryType.GENESIS:
-            payloads.custody_of(value)
+            seeds.custody_of(value)
         elif kind is EntryType.OPEN:
-            payloads.shares_of(value)
+            seeds.shares_of(value)
     except Malformed:
         return
     assert value["type"] == kind.name and payloads.check(kind, value) is value

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.chain.entry import EntryType
 from sidecar.chain.seeds import Custodian, Custody
 from sidecar.chain.stream import MAGIC, Kind, record, records
 from sidecar.errors import Gone, LedgerError, LedgerFull, NotFound
-from sidecar.ledger import Keep, Ledger, Options, ledger_stream
+from sidecar.ledger import Draft, Keep, Ledger, Options, ledger_stream
 from sidecar.verify import Evidence, Verdict, verify_stream
 from tests.ledger.test_waiting import waits
 from tests.ledger.worlds import World, decision, decision_id, loaded, naive_open, outcome
@@ -66,6 +67,26 @@ def test_what_is_left_verifies_and_says_that_it_is_not_whole(lived: tuple[World,
     assert ledger.book().trim(10**6) > 0
     left = only_the_start_is_missing(world)
     assert Kind.CONTEXT_SEAL in world.kinds() and 0 < left < 10
+
+
+def test_what_was_erased_stays_known(tmp_path: Path) -> None:
+    """Else an old copy of the keys, given back, would not be erased again."""
+    world = made(tmp_path, Keep(ns=1))
+    ledger = world.open()
+    value = {"type": "TOMBSTONE", "subject": "ab" * 16, "note": "a note", "body": "{}"}
+    seq = ledger.append(Draft(EntryType.TOMBSTONE, value, ref_seq=0)).result(60).seq
+    for n in range(20):
+        decide(ledger, n)
+    world.clock.move(10**9)
+    assert ledger.book().trim(10**6) > 0 and ledger.book().trim(10**6) == 0
+    with pytest.raises(Gone):
+        ledger.entry(seq + 1)
+    for _ in range(2):
+        assert ledger.about(0) == [(seq, EntryType.TOMBSTONE)] and ledger.payload(seq) == value
+        ledger.close()
+        ledger = world.open()
+    only_the_start_is_missing(world)
+    ledger.close()
 
 
 def test_what_is_asked_for_and_gone_is_refused_clearly(lived: tuple[World, Ledger]) -> None:

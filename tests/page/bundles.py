@@ -11,8 +11,10 @@ from sidecar.chain.stream import Kind
 from sidecar.evidence import Order, export
 from sidecar.policy import STARTER_BUNDLE
 from tests.conformance.chains import EXPORTED, notary, sealed_at, source, trust
+from tests.conformance.packing import bagged, packed, unpacked
 from tests.page.decided import decisions
-from tests.scribe import ACTIVATED, Record, Scribe, stream
+from tests.scribe import ACTIVATED, Record, Scribe, signing_key, stream
+from tests.vectors import discreet
 
 HOSTILE = [
     "<img src=x onerror=alert(1)>",
@@ -70,6 +72,18 @@ def long(place: Path, entries: int) -> tuple[Path, Path]:
             s.seal("count")
     s.close()
     return _written(place, s, Order(1, sealed_at(s, max(s.seals)), EXPORTED, "tests 1", ("ledger", "long"), "long"))
+
+
+def erased(place: Path) -> tuple[Path, Path]:
+    """A bundle with openings of personal fields but those of one person, erased by the authority."""
+    s = discreet.ledger()
+    s.tombstone(key=signing_key("discreet", "authority"))
+    s.close()
+    order = Order(1, sealed_at(s, max(s.seals)), EXPORTED, "tests 1", ("ledger", "discreet"), "redacted")
+    bundle, trust_file = _written(place, s, order)
+    openings = s.opened(without=[4, 5]).encode()
+    bundle.write_bytes(packed(bagged({**unpacked(bundle.read_bytes()), "data/openings.json": openings})))
+    return bundle, trust_file
 
 
 def decided(place: Path, *, altered: int | None = None) -> Path:

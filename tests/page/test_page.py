@@ -103,6 +103,21 @@ def test_what_is_withheld_is_said(browser: Browser, given: Path) -> None:
         it.quiet()
 
 
+def test_what_was_erased_is_said_and_what_was_not_is_shown(browser: Browser, tmp_path: Path) -> None:
+    bundle, trust = bundles.erased(tmp_path)
+    with opened(browser) as it:
+        assert it.verify(bundle, trust) == "REDACTED"
+        assert "Personal fields were erased" in it.text("#meaning")
+        rows = it.rows()
+        assert sum("personal fields are sealed." in row for row in rows) == 2  # of the one who was erased
+        assert any("erased by the authority's word" in row for row in rows)
+        assert "openings of" in it.text("#checked") and "there is no opening" in it.text("#unchecked")
+        it.page.click("tr[data-place='0/6'] button.link")
+        it.page.wait_for_selector(".detail pre")
+        assert "@example.org" in it.text(".detail pre")  # put back, once it was held against its commitment
+        it.quiet()
+
+
 def test_a_trust_file_is_asked_for_loudly(browser: Browser, given: Path, tmp_path: Path) -> None:
     bundle, trust = bundles.hostile(tmp_path)
     with opened(browser) as it:
