@@ -19,7 +19,7 @@ from sidecar.chain.registry import parse as parse_registry
 from sidecar.client import FileSource, WorkloadSource
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
-from sidecar.errors import EngineError, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
+from sidecar.errors import EngineError, Gone, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
 from sidecar.identity import RegistryFile
 from sidecar.ledger import Ledger
 from sidecar.policy import (
@@ -202,7 +202,10 @@ class Policies:
         if self.config.registry or at is None:
             return None
         for seq in range(at - 1, max(-1, at - _NEAR), -1):  # what the ledger writes by itself may stand between
-            payload = self.ledger.payload(seq)
+            try:
+                payload = self.ledger.payload(seq)
+            except Gone:  # so it was no REGISTRY: these stay
+                continue
             if payload["type"] == "REGISTRY" and payload["source"] == {"kind": kind, "place": place}:
                 return Registered(parse_registry(payload["registry"].encode()), kind, place, payload["revision"])
         if not self.config.dev:

@@ -30,7 +30,7 @@ from sidecar.custody import open_seed
 from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import ExporterKey, Order, Receipt, Records, Source
 from sidecar.evidence import export as write_bundle
-from sidecar.ledger import has_ledger, ledger_stream
+from sidecar.ledger import first_kept, has_ledger, ledger_stream
 from sidecar.verify import Evidence, Trust, parse_disclosure, parse_trust
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
@@ -159,9 +159,9 @@ def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
     """What kind of place it is, and its chains."""
     if path.is_dir() and has_ledger(path):
         files = [Receipt(each.name, partial(read_file, each, "receipt")) for each in beside(path)]
-        return "ledger", [
-            Source(partial(_ledger, path), partial(_ledger, path, rare=True), files, callers, size_of(path))
-        ]
+        first = first_kept(path)
+        opening = partial(_ledger, path), partial(_ledger, path, rare=True)
+        return "ledger", [Source(*opening, files, callers, size_of(path), first)]
     return "collector", _collected(path, callers)
 
 

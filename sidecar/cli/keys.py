@@ -172,7 +172,7 @@ def disclose_segments(path: Path, sources: tuple[str, ...], segments: tuple[int,
       sidecar keys disclose /var/lib/sidecar --custodian-key auditor.pem --segment 7 --out segment-7.json
     """
     private = private_keys(sources)
-    with opened(path) as read:
+    with opened(path, rare=True) as read:
         document = disclose(read, private, segments)
     write_secret(out, document)
     click.echo("No log has anchored these segments: nobody outside vouches yet that they are the only ones.", err=True)

@@ -20,7 +20,7 @@ from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.sealed import put_back, read_openings
-from sidecar.cli.sources import opened, with_progress
+from sidecar.cli.sources import opened, say_what_is_gone, with_progress
 from sidecar.cli.words import plain
 from sidecar.decide import policy_inputs
 from sidecar.errors import NotFound, UsageError, WrongState
@@ -104,13 +104,14 @@ def diff(
         click.echo(f"{count} decisions and alternatives compared, {len(flips)} come out otherwise")
         if inputs.sealed:
             click.echo(f"{inputs.sealed} decisions cannot be re-run: personal fields are sealed; give --openings")
+    say_what_is_gone(ledger)
     sys.exit(1 if flips else 0)
 
 
 def _policies(ledger: Path) -> _Recorded:
     """Attachments, and the POLICY entries that name them."""
     found = _Recorded()
-    with opened(ledger) as read:
+    with opened(ledger, rare=True) as read:
         for kind, body in records(read):
             if kind is Kind.ATTACHMENT:
                 digest = hashlib.sha256(body).hexdigest()

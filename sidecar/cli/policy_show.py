@@ -32,7 +32,7 @@ def show(path: Path, as_json: bool) -> None:
     Example:
       sidecar policy show /var/lib/sidecar
     """
-    with opened(path) as read, with_progress(path, read, "reading", quiet=as_json) as counted:
+    with opened(path, rare=True) as read, with_progress(path, read, "reading", quiet=as_json) as counted:
         events = [_event(header, payload) for header, payload in entries_of(counted, EntryType.POLICY)]
     if not events:
         raise NotFound(f"no policy was ever in force in {path}")

@@ -14,7 +14,7 @@ import click
 from sidecar.chain.stream import records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.sealed import openings_for, put_back
-from sidecar.cli.sources import Read, case_of, streams, with_progress
+from sidecar.cli.sources import Read, case_of, say_what_is_gone, streams, with_progress
 from sidecar.cli.times import TIME
 from sidecar.cli.words import plain
 from sidecar.decide import policy_inputs
@@ -68,6 +68,7 @@ def replay(
     else:
         for line in _summary(run.tally):
             click.echo(line)
+    say_what_is_gone(path)
     sys.exit(run.tally.exit_code)
 
 

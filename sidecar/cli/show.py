@@ -22,7 +22,7 @@ from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.sealed import Shown, read_openings
-from sidecar.cli.sources import opened, streams, with_progress
+from sidecar.cli.sources import opened, say_what_is_gone, streams, with_progress
 from sidecar.cli.story import moment, story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
@@ -76,6 +76,7 @@ def show(
         if seq is not None or decision or agent:
             raise UsageError("--outcomes looks at all entries: give no --seq, --decision or --agent")
         _outcomes(path, as_json=as_json)
+        say_what_is_gone(path)
         return
     openings = None if openings_file is None else read_openings(openings_file)
     found = bad = 0
@@ -101,6 +102,7 @@ def show(
                 if _wanted(header, payload, seq, decision, agent):
                     found += 1
                     _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
+    say_what_is_gone(path)
     if bad:
         raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):

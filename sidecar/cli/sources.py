@@ -15,7 +15,7 @@ import click
 
 from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import FileSource
-from sidecar.ledger import ledger_stream
+from sidecar.ledger import first_kept, ledger_stream
 from sidecar.verify.bundle_files import CASE
 from sidecar.verify.case import Case, parse_case
 from sidecar.verify.container import LOCAL_MAGIC, Content, directory
@@ -32,14 +32,15 @@ class Stream:
     open: Callable[[], AbstractContextManager[Read]]
 
 
-def streams(path: Path) -> list[Stream]:
+def streams(path: Path, *, rare: bool = False) -> list[Stream]:
     """The streams of a ledger directory, a segment file or an evidence bundle, each opened when it is wanted.
+    ``rare``: of a ledger directory no more than `ledger_stream` gives then.
 
     Raises:
         UsageError: it cannot be read. Malformed: a bundle whose container is not as it must be.
     """
     if not is_bundle(path):
-        return [Stream("", partial(_single, path))]
+        return [Stream("", partial(_single, path, rare=rare))]
     with _file(path) as file:
         members = [m for name, m in directory(FileSource(file)).items() if name.endswith("/stream.sdcseg")]
     if not members:
@@ -79,9 +80,9 @@ def file_of(path: Path, name: str, most: int) -> bytes | None:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[Read]:
-    """The one stream of a path. Raises UsageError where it is none or has several."""
-    found = streams(path)
+def opened(path: Path, *, rare: bool = False) -> Iterator[Read]:
+    """The one stream of a path; ``rare``: as :func:`streams`. Raises UsageError where it is none or has several."""
+    found = streams(path, rare=rare)
     if len(found) != 1:
         raise UsageError(f"{path} holds {len(found)} chains; this command reads one")
     with found[0].open() as read:
@@ -89,13 +90,21 @@ def opened(path: Path) -> Iterator[Read]:
 
 
 @contextlib.contextmanager
-def _single(path: Path) -> Iterator[Read]:
+def _single(path: Path, *, rare: bool) -> Iterator[Read]:
     if path.is_dir():
-        with ledger_stream(path) as read:
+        with ledger_stream(path, rare=rare) as read:
             yield read
         return
     with _file(path) as file:
         yield file.read
+
+
+def say_what_is_gone(path: Path) -> None:
+    """One line on stderr where the path is a ledger that let go of its start."""
+    with contextlib.suppress(Malformed):
+        if path.is_dir() and (first := first_kept(path)):
+            told = f"sidecar: what was recorded before segment {first} is no longer kept here; the collector has it"
+            click.echo(told, err=True)
 
 
 @contextlib.contextmanager

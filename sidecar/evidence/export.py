@@ -135,10 +135,13 @@ class _Making:
     def survey(self, source: Source) -> None:
         """Whether anything of the window is in this chain, and what."""
         with source.rare() as records:
-            chosen = Survey(self._order.start, self._order.end).take(records, self._told)
+            chosen = Survey(self._order.start, self._order.end, source.first).take(records, self._told)
         if chosen is not None:
             writer = Writer(source, chosen, self._order.agents, self._told)
             self._writers[chosen.chain_id] = source, writer, chosen.first
+            if chosen.cut:
+                what = f"the segments of the window before segment {chosen.first} are no longer kept in this ledger"
+                self._statements.append(Statement(chosen.chain_id, "cut", f"{what}: export from the collector"))
 
     def write(self) -> Case:
         """Everything but the documents, as a whole bundle."""

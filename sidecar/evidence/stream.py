@@ -14,7 +14,7 @@ from sidecar.chain.entry import LAYOUT, EntryType, StoredEntry
 from sidecar.chain.limits import ZERO16
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
-from sidecar.errors import Malformed
+from sidecar.errors import Malformed, UsageError
 from sidecar.evidence.facts import Facts
 from sidecar.evidence.source import Records, Source
 from sidecar.evidence.survey import Chosen
@@ -39,7 +39,12 @@ class Writer:
         self.facts = Facts(chosen.chain_id)
 
     def write(self, out: Callable[[bytes], object]) -> None:
-        """The stream, in pieces. Raises Malformed where the source cannot be followed."""
+        """The stream, in pieces.
+
+        Raises:
+            Malformed: the source cannot be followed.
+            UsageError: what was chosen is no longer there.
+        """
         out(MAGIC)
         chosen = self._chosen
         if chosen.first > 0:
@@ -85,10 +90,12 @@ class Writer:
         for kind, body in records:
             self._told(len(body))
             inside = chosen.first <= segment <= chosen.last
-            if kind is Kind.SEAL:
+            if kind in (Kind.SEAL, Kind.CONTEXT_SEAL):
                 text = note.parse(body).text
                 seal = Seal.parse(text)
                 segment = seal.segment
+                if kind is Kind.CONTEXT_SEAL and segment >= chosen.first:
+                    raise UsageError("the ledger let go of some of the window meanwhile; export from the collector")
                 if chosen.first <= segment <= chosen.last:
                     self.facts.seal(seal, text)
                     yield kind, body

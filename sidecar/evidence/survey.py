@@ -13,7 +13,7 @@ from sidecar.chain.entry import EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind, attachment_of
-from sidecar.errors import Malformed
+from sidecar.errors import Malformed, UsageError
 from sidecar.evidence.source import Records
 
 _RARE = frozenset(bytes((t,)) for t in (EntryType.GENESIS, EntryType.OPEN, EntryType.POLICY, EntryType.REGISTRY))
@@ -33,13 +33,15 @@ class Before:
 
 @dataclass(slots=True)
 class Chosen:
-    """The window's segments of a chain and what goes with them. ``named``: digests of attachments."""
+    """The window's segments of a chain and what goes with them. ``named``: digests of attachments; ``cut``: segments
+    of the window before these are no longer here."""
 
     genesis: bytes
     first: int
     last: int
     before: Before
     named: set[bytes] = field(default_factory=set)
+    cut: bool = False
 
     @property
     def chain_id(self) -> bytes:
@@ -55,10 +57,16 @@ def _digest(named: str) -> bytes:
 
 
 class Survey:
-    """Takes the records of a chain from its start. Raises Malformed where they cannot be followed."""
+    """Takes the records of a chain from its start; ``first``: the first segment whose entries are to be had.
 
-    def __init__(self, start: int, end: int) -> None:
-        self._from, self._to = start, end
+    Raises:
+        Malformed: they cannot be followed.
+        UsageError: the whole window lies before ``first``.
+    """
+
+    def __init__(self, start: int, end: int, first: int = 0) -> None:
+        self._from, self._to, self._first = start, end, first
+        self._cut = False
         self._genesis = b""
         self._now = Before()  # as of the last record
         self._segment, self._before = 0, Before()  # the open segment, and as of its start
@@ -83,6 +91,8 @@ class Survey:
                 self._seal(Seal.parse(note.parse(body).text))
         if self._something and self._sealed_at is not None and self._sealed_at < self._to:
             self._belongs()
+        if self._cut and self._chosen is None:
+            raise UsageError("what this window recorded is no longer kept here; export from the collector")
         return self._chosen
 
     def _epoch(self, body: bytes) -> None:
@@ -115,7 +125,8 @@ class Survey:
                 self._now = Before(now.first, now.note, now.opening, now.registries, kept)
 
     def _seal(self, seal: Seal) -> None:
-        if self._sealed_at is not None and self._sealed_at < self._to and (seal.time >= self._from or self._chosen):
+        begun = seal.time >= self._from or self._chosen is not None or self._cut
+        if self._sealed_at is not None and self._sealed_at < self._to and begun:
             self._belongs()
         self._sealed_at = seal.time
         self._segment, self._before = seal.segment + 1, self._now
@@ -125,8 +136,11 @@ class Survey:
         """The open segment is part of the window."""
         if not self._genesis:
             raise Malformed("the chain does not start with GENESIS")
+        if self._segment < self._first:
+            self._cut = True
+            return
         if self._chosen is None:
             named = set(self._before.named)
-            self._chosen = Chosen(self._genesis, self._segment, self._segment, self._before, named)
+            self._chosen = Chosen(self._genesis, self._segment, self._segment, self._before, named, self._cut)
         self._chosen.last = self._segment
         self._chosen.named |= self._in_segment

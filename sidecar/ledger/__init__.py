@@ -13,7 +13,7 @@ from sidecar.ledger.ledger import Ledger
 from sidecar.ledger.look import has_ledger
 from sidecar.ledger.options import Options
 from sidecar.ledger.pruning import Cut, carry_out
-from sidecar.ledger.reader import ledger_stream
+from sidecar.ledger.reader import first_kept, ledger_stream
 from sidecar.ledger.sealing import Sealing, unopened
 from sidecar.ledger.shipping import Left
 from sidecar.ledger.trimming import Keep
@@ -38,6 +38,7 @@ __all__ = [
     "WrapSeed",
     "carry_out",
     "create",
+    "first_kept",
     "has_ledger",
     "ledger_stream",
     "unopened",

@@ -85,7 +85,8 @@ def main(arguments: list[str]) -> int:
 
 def dump(directory: Path, segment: int | None, out: BinaryIO, since: int = 0, *, rare: bool = False) -> None:
     """Write the whole ledger's stream, or one sealed segment's file. ``since``: without the entries of the segments
-    before this one; ``rare``: with no other entries than GENESIS, OPEN, POLICY, REGISTRY.
+    before this one; ``rare``: with no other entries than GENESIS, OPEN, POLICY, REGISTRY, which are never let go
+    of, so that there is no context.
 
     Raises:
         LedgerUnknown, LedgerDamaged, LedgerError, Malformed, NotFound: as in `causes.CAUSES`.
@@ -107,7 +108,7 @@ def _whole(txn: Any, found: _Databases, since: int, *, rare: bool) -> Iterator[t
 
     Where the first segments were let go of, context stands for them.
     """
-    notes, kept = found.notes, kept_of(txn)
+    notes, kept = found.notes, None if rare else kept_of(txn)
     given = None
     if kept is not None:
         given = epoch_before(txn, notes, kept.segment)

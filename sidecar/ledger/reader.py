@@ -13,12 +13,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from sidecar.chain import note
+from sidecar.chain.seal import Seal
+from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger.causes import CAUSES, NO_SEGMENT, OTHER_VERSION, OVERTAKEN, UNREADABLE
 from sidecar.ledger.look import FILE, refuse_absent
 
 SILENCE_SECONDS: Final = 60.0
 _PIPE: Final = 1 << 20
+_CONTEXT: Final = (Kind.GENESIS, Kind.EPOCH, Kind.OPEN, Kind.REGISTRY_BEFORE)
 _SOURCE: Final = str(Path(__file__).parents[2])
 _ERRORS: Final[dict[int, type[SidecarError]]] = {
     OTHER_VERSION: LedgerUnknown, NO_SEGMENT: NotFound, OVERTAKEN: LedgerUnknown, UNREADABLE: LedgerUnknown,
@@ -38,7 +42,7 @@ def ledger_stream(
 
     ``read`` gives at most n bytes, and none only where the stream ends in order. ``silence``: seconds without a byte.
     Of a whole ledger, ``since`` leaves out the entries of the segments before it, ``rare`` all entries but GENESIS,
-    OPEN, POLICY, REGISTRY.
+    OPEN, POLICY, REGISTRY: these and all notes also where the ledger keeps its end, from the start of the chain.
 
     Raises:
         LedgerUnknown: no ledger there. From ``read``: LedgerUnknown, NotFound (no such sealed segment), or Malformed
@@ -52,6 +56,18 @@ def ledger_stream(
         command += ["--rare"] if rare else ["--since", str(since)]
     with child_stream(command, silence=silence, overtaken=_watch(directory)) as read:
         yield read
+
+
+def first_kept(directory: Path) -> int:
+    """The first segment whose entries are here: 0, unless the ledger keeps its end. Raises as :func:`ledger_stream`."""
+    first = 0
+    with ledger_stream(directory) as read:
+        for kind, body in records(read):
+            if kind is Kind.CONTEXT_SEAL:
+                first = Seal.parse(note.parse(body).text).segment + 1
+            elif kind not in _CONTEXT:
+                break
+    return first
 
 
 def _watch(directory: Path) -> Callable[[], bool]:
