@@ -126,7 +126,7 @@ def test_show_goes_on_past_what_is_no_entry(tmp_path: Path) -> None:
 def test_show_of_an_entry_with_a_strange_member(tmp_path: Path) -> None:
     scribe = Scribe()
     scribe.open()
-    strange = {**ACTIVATED, "event": "observed", "agent": "billing-agent"}
+    strange = {**ACTIVATED, "event": "observed", "bundle_digest": "", "agent": "billing-agent"}
     scribe.write(EntryType.POLICY, strictjson.dumps(strange))
     file = tmp_path / "strange"
     file.write_bytes(scribe.stream())
