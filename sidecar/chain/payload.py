@@ -5,10 +5,8 @@ One table serves the writer, which refuses to write what it would not read, and 
 
 from __future__ import annotations
 
-import binascii
 import hashlib
 import re
-from calendar import monthrange
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -18,6 +16,7 @@ from sidecar.chain.entry import WITH_FIELDS, EntryType
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.limits import FORMAT, MAX_CUSTODIANS, MAX_DEPTH, MAX_PAYLOAD
 from sidecar.chain.seeds import KEMS, MODES
+from sidecar.chain.spellings import is_base64, is_moment, up_to
 from sidecar.errors import Malformed
 
 Check = Callable[[Any], object]
@@ -26,10 +25,6 @@ Check = Callable[[Any], object]
 _HEX32 = re.compile(r"\A[0-9a-f]{64}\Z")
 _HEX16 = re.compile(r"\A[0-9a-f]{32}\Z")
 _UUID7 = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
-_TIME = re.compile(
-    r"\A(?!0000)[0-9]{4}-(?:0[1-9]|1[0-2])-(?:0[1-9]|[12][0-9]|3[01])"
-    r"T(?:[01][0-9]|2[0-3]):[0-5][0-9]:[0-5][0-9]\.[0-9]{9}Z\Z"
-)
 _DURATION = re.compile(r"\A(?:[1-9][0-9]{0,18})?\Z")
 _NANOSECONDS = re.compile(r"\A(?:0|-?[1-9][0-9]{0,18})\Z")
 CAUSES = frozenset(
@@ -57,16 +52,6 @@ def _matches(pattern: re.Pattern[str]) -> Check:
 
 def _one_of(*values: str) -> Check:
     return frozenset(values).__contains__
-
-
-def _moment(value: str) -> bool:
-    if not _TIME.match(value):
-        return False
-    return value[8:10] < "29" or int(value[8:10]) <= monthrange(int(value[:4]), int(value[5:7]))[1]
-
-
-def _up_to(limit: int) -> Check:
-    return lambda value: isinstance(value, str) and len(value) <= limit
 
 
 def _or_null(check: Check) -> Check:
@@ -120,15 +105,6 @@ def _object(members: Mapping[str, Check], *, closed: bool = False) -> Check:
     return compiled
 
 
-def _base64(value: str) -> bool:
-    if value == "":
-        return True
-    try:
-        return binascii.b2a_base64(binascii.a2b_base64(value), newline=False) == value.encode()
-    except ValueError:
-        return False
-
-
 _hex32 = _matches(_HEX32)
 _hex32_or_sealed = _matches(re.compile(r"\A(?:[0-9a-f]{64})?\Z"))
 _effect = _one_of(*EFFECTS)
@@ -136,7 +112,7 @@ _reasons = _array(_object({"code": _text, "message": _text}))
 _resource = _object({"type": _text, "id": _text})
 _roles = {"id": _text, "roles": _array(_text), "attributes": lambda value: isinstance(value, dict)}
 _in_transit = {"certificate": _hex32, "spiffe_id": _text}
-_statement = {"statement": _text, "signature": _base64, "key": _base64}
+_statement = {"statement": _text, "signature": is_base64, "key": is_base64}
 _PROOFS = {
     "asserted": _object({}),
     "mtls": _object(_in_transit),
@@ -174,9 +150,9 @@ _request = _object(
         "alternatives": _array(_object({"action": _text, "resource": _resource, "arguments": _text})),
         "trace_parent": _text,
         "idempotency_key": _text,
-        "last_receipt": _base64,
+        "last_receipt": is_base64,
         "executor": _text,
-        "delegations": _array(_object({"text": _text, "key": _base64, "signature": _base64})),
+        "delegations": _array(_object({"text": _text, "key": is_base64, "signature": is_base64})),
         "approval_of": _text,
     }
 )
@@ -184,15 +160,15 @@ _approval = _object(
     {
         "decision_id": _matches(_UUID7),
         "decision_seq": _place,
-        "approvals": _array(_object({"seq": _place, "time": _moment, "by": _object(_roles)})),
+        "approvals": _array(_object({"seq": _place, "time": is_moment, "by": _object(_roles)})),
     }
 )
-_terms = _object({"count": _count, "roles": _array(_text), "expires": _moment})
+_terms = _object({"count": _count, "roles": _array(_text), "expires": is_moment})
 _names = _array(_text)
 _opening: dict[str, Check] = {
     "type": _text,
     "epoch_note": _hex32,
-    "seeds": _array(_object({"commit": _hex32, "sealed": _base64}, closed=True), MAX_CUSTODIANS),
+    "seeds": _array(_object({"commit": _hex32, "sealed": is_base64}, closed=True), MAX_CUSTODIANS),
     "software": _text,
     "development": _boolean,
 }
@@ -214,7 +190,7 @@ _MEMBERS: dict[EntryType, Check] = {
             "identity": _hex32,
             "mode": _one_of(*MODES),
             "custodians": _array(
-                _object({"name": _text, "kem": _one_of(*KEMS), "spki": _base64}, closed=True), MAX_CUSTODIANS
+                _object({"name": _text, "kem": _one_of(*KEMS), "spki": is_base64}, closed=True), MAX_CUSTODIANS
             ),
             "authority": _or_null(_hex32),
             "log": _or_null(_text),
@@ -226,7 +202,7 @@ _MEMBERS: dict[EntryType, Check] = {
     EntryType.DECISION: _object(
         {
             "decision_id": _matches(_UUID7),
-            "time": _moment,
+            "time": is_moment,
             "agent": _principal,
             "registry": _or_null(_object({"revision": _text, "digest": _hex32})),
             "request": _request,
@@ -259,7 +235,7 @@ _MEMBERS: dict[EntryType, Check] = {
             "response_digest": _or_null(_hex32_or_sealed),
             "arguments_digest": _or_null(_hex32_or_sealed),
             "permit": _text,
-            "downstream_status": _up_to(256),
+            "downstream_status": up_to(256),
             "started_ns": _matches(_DURATION),
             "duration_ns": _matches(_DURATION),
         }
@@ -274,7 +250,7 @@ _MEMBERS: dict[EntryType, Check] = {
             "action_digest": _hex32_or_sealed,
             "arguments_digest": _hex32_or_sealed,
             "policy": _object({"revision": _text, "bundle_digest": _text}),
-            "comment": _up_to(1_024),
+            "comment": up_to(1_024),
         }
     ),
     EntryType.REGISTRY: _object(
