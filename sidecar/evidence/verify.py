@@ -623,7 +623,7 @@ class Stream:
         self.chain = self.identity = self.genesis = self.key = self.note = self.first_note = None  # None: not known
         self.epoch, self.segment, self.seq, self.first_segment, self.reason, self.sealed = -1, 0, 0, 0, "close", None
         self.leaf = self.seal = self.policy = self.registry = ZERO  # of what was before: leaf, seal's hash, commitments
-        self.kept_end = self.open = self.file = self.context = self.broken = self.fresh = False
+        self.done = self.kept_end = self.open = self.file = self.context = self.broken = self.fresh = False
         self.now, self.due, self.suspect, self.last = Segment(0, None), [], None, (0, 0)
         self.base = self.mono = self.wall = self.back = None
         self.registries, self.registries_known, self.waiting, self.known_from, self.bare = [], True, {}, 0, bytearray()
@@ -654,7 +654,7 @@ class Stream:
 
     def take(self, kind, body):
         """One record. What cannot stand where it stands is MALFORMED and set aside, but for an entry after a head."""
-        form(not self.file or not self.segments, "a record after the seal of a segment file")
+        form(not self.done, "a record after the seal of a segment file")
         form(kind not in (8, 11), "an attachment or authority note that stands elsewhere")
         if kind in (6, 7) and (not self.open or (kind == 6 and self.now.headed)):
             self.add(MALFORMED, self.segment, None, "a second head, or a head or seal where no segment is open")
@@ -1049,7 +1049,7 @@ class Stream:
             self.held.saw(self, "seal", self.segment, self.seal)
             self.leaf, self.seq = v["last"], v["first"] + v["count"]
             self.policy, self.registry = v["policy"], v["registry"]
-        self.reason, self.segment = v and v["reason"], self.segment + 1
+        self.reason, self.segment, self.done = v and v["reason"], self.segment + 1, self.file
         self.open, self.now = self.reason in ("count", "time", None), Segment(self.seq,
                 self.held.keys.get(self.segment))
 
@@ -1418,7 +1418,7 @@ class Stream:
         if self.broken:
             return self.held.unchecked("whatever follows the place where the stream could no longer be read")
         if self.file:
-            if self.segment == self.first_segment: self.add(INCOMPLETE, self.segment, None,
+            if not self.done: self.add(INCOMPLETE, self.segment, None,
                     "the segment file ends before its seal")
             return
         if not self.entries and not self.context: return self.add(INCOMPLETE, 0, 0, "no entry at all, not even GENESIS")
