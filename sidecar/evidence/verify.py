@@ -512,6 +512,7 @@ def read_payload(name, data):
             "digest, registry and event")
     if name == "GENESIS": form(len(v["custodians"]) <= 16 and len({c["spki"] for c in v["custodians"]})
             == len(v["custodians"]), "custodians")
+    if name == "OPEN": form(not ("unconfirmed" in v and "accepted_loss" in v), "unconfirmed, and a loss accepted")
     return v
 
 def read_grant(data, body):
