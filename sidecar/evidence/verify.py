@@ -512,6 +512,7 @@ def read_payload(name, data):
             "digest, registry and event")
     if name == "GENESIS": form(len(v["custodians"]) <= 16 and len({c["spki"] for c in v["custodians"]})
             == len(v["custodians"]), "custodians")
+    if name == "OPEN": form(not ("unconfirmed" in v and "accepted_loss" in v), "unconfirmed, and a loss accepted")
     return v
 
 def read_grant(data, body):
@@ -545,7 +546,7 @@ class Tree:
 class Records:
     """kind u8, length u32, body; one is looked ahead. A flaw comes in its turn, not when it is looked ahead at."""
     def __init__(self, read):
-        self.read, self.ahead, self.flaw = read, None, None
+        self.read, self.ahead, self.flaw, self.kept = read, None, None, []
         form(self.take(8) == b"SDCSEG\0\1", "not a stream of this format")
         self.next()
     def take(self, size):
@@ -564,11 +565,16 @@ class Records:
         form(len(body) == length, "a record cut short")
         return kind, body
     def next(self):
-        if self.flaw: raise self.flaw
         now, self.ahead = self.ahead, None
-        try: self.ahead = self.record()
-        except Flaw as flaw: self.flaw = flaw
+        if self.kept: self.ahead = self.kept.pop(0)
+        elif self.flaw and now is None: raise self.flaw
+        elif not self.flaw:
+            try: self.ahead = self.record()
+            except Flaw as flaw: self.flaw = flaw
         return now
+    def again(self, rows):
+        """These come once more; the last is the one that was looked ahead at."""
+        self.ahead, *self.kept = rows
 
 def decided(decision, effect, request):
     """What a head says of a decision, as one hash; zeros where it says nothing."""
@@ -618,7 +624,7 @@ class Stream:
         self.chain = self.identity = self.genesis = self.key = self.note = self.first_note = None  # None: not known
         self.epoch, self.segment, self.seq, self.first_segment, self.reason, self.sealed = -1, 0, 0, 0, "close", None
         self.leaf = self.seal = self.policy = self.registry = ZERO  # of what was before: leaf, seal's hash, commitments
-        self.open = self.file = self.context = self.broken = self.fresh = False
+        self.done = self.kept_end = self.open = self.file = self.context = self.broken = self.fresh = False
         self.now, self.due, self.suspect, self.last = Segment(0, None), [], None, (0, 0)
         self.base = self.mono = self.wall = self.back = None
         self.registries, self.registries_known, self.waiting, self.known_from, self.bare = [], True, {}, 0, bytearray()
@@ -649,7 +655,7 @@ class Stream:
 
     def take(self, kind, body):
         """One record. What cannot stand where it stands is MALFORMED and set aside, but for an entry after a head."""
-        form(not self.file or not self.segments, "a record after the seal of a segment file")
+        form(not self.done, "a record after the seal of a segment file")
         form(kind not in (8, 11), "an attachment or authority note that stands elsewhere")
         if kind in (6, 7) and (not self.open or (kind == 6 and self.now.headed)):
             self.add(MALFORMED, self.segment, None, "a second head, or a head or seal where no segment is open")
@@ -663,7 +669,14 @@ class Stream:
     def start(self):
         record = self.records.ahead
         if self.held.claim and self.held.claim["first_segment"]: self.window(self.held.claim["first_segment"])
-        elif record and record[0] == 1 and not self.held.claim: self.segment_file()
+        elif record and record[0] == 1 and not self.held.claim:
+            early = []
+            while (record := self.records.ahead) and record[0] in (1, 2, 3,
+                    12) and len(early) < 6: early.append(self.records.next())
+            self.kept_end = bool(record and record[0] == 10)
+            self.records.again([*early, record])
+            if self.kept_end: self.window(0)
+            else: self.segment_file()
         while (record := self.records.ahead) and record[0] == 8:
             name = sha(record[1])
             form(not self.attached or name > next(reversed(self.attached)), "attachments out of order")
@@ -763,6 +776,7 @@ class Stream:
         except Flaw as flaw: ends(flaw)
         self.first_segment, self.known_from, self.opened_at = self.segment, self.seq, before["time"]
         self.last = self.segment - 1, self.seq - 1
+        if self.kept_end: self.add(INCOMPLETE, 0, 0, f"the ledger keeps its end only, from segment {self.segment} on")
         self.due, self.fresh, self.open = ["OPEN"] if opening is None else [], opening is None, True
         self.now, self.sealed = Segment(self.seq, self.held.keys.get(self.segment)), None
 
@@ -1036,7 +1050,7 @@ class Stream:
             self.held.saw(self, "seal", self.segment, self.seal)
             self.leaf, self.seq = v["last"], v["first"] + v["count"]
             self.policy, self.registry = v["policy"], v["registry"]
-        self.reason, self.segment = v and v["reason"], self.segment + 1
+        self.reason, self.segment, self.done = v and v["reason"], self.segment + 1, self.file
         self.open, self.now = self.reason in ("count", "time", None), Segment(self.seq,
                 self.held.keys.get(self.segment))
 
@@ -1405,7 +1419,7 @@ class Stream:
         if self.broken:
             return self.held.unchecked("whatever follows the place where the stream could no longer be read")
         if self.file:
-            if self.segment == self.first_segment: self.add(INCOMPLETE, self.segment, None,
+            if not self.done: self.add(INCOMPLETE, self.segment, None,
                     "the segment file ends before its seal")
             return
         if not self.entries and not self.context: return self.add(INCOMPLETE, 0, 0, "no entry at all, not even GENESIS")

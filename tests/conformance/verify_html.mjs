@@ -48,7 +48,7 @@ async function main() {
   }
   const { values, positionals: [command, path, ...rest] } = args;
   if (command !== "verify" || path === undefined || rest.length) usage("usage: verify_html.mjs verify BUNDLE [--trust T] [--json]");
-  if (values["no-webcrypto"]) globalThis.SIDECAR_NO_WEBCRYPTO = true;
+  if (values["no-webcrypto"]) Object.defineProperty(globalThis.crypto, "subtle", { value: undefined });
   const { verifyBundle, verifyStream, reportJson, isStream, parseTrust, parseDisclosure, EXITS, VERDICTS, Usage, Malformed } = await core();
   let report;
   try {

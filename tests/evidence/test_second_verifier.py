@@ -25,9 +25,11 @@ from sidecar.verify.openings import parse_openings
 from tests.anchor.parties import OpensslAuthority
 from tests.attacks.test_attacks_anchors import LEDGER, logged, stamped
 from tests.conformance.cases import CASES, TRUST
+from tests.conformance.chains import files
 from tests.conformance.driving import Answer, ask, due
 from tests.conformance.make import TABLE
 from tests.conformance.mutations import mutations
+from tests.conformance.published import stream_name
 from tests.conformance.test_conformance import judged
 from tests.evidence.mutants import mutant
 from tests.needs import needs_program
@@ -38,7 +40,7 @@ VECTORS = Path(__file__).parents[1] / "vectors"
 STREAMS = json.loads((VECTORS / "ledger" / "streams.json").read_text())
 ROWS = json.loads(TABLE.read_text())
 ALONE = (sys.executable, "-I", str(FILE))
-MOST_LINES, WIDEST = 2_250, 120
+MOST_LINES, WIDEST = 2_170, 120
 STORIES = (story(), signed_story())
 MUTANTS = 6_000 if SOAK else 300
 BUNDLES = 3_000 if SOAK else 150
@@ -326,3 +328,17 @@ def _flush(s: Scribe, file: Any) -> None:
     s.records.clear()
     s.payloads.clear()
     s.headers.clear()
+
+
+def test_a_ledger_that_keeps_its_end(tmp_path: Path) -> None:
+    """Its stream is a window's: incomplete from the start, and judged alike when it is changed."""
+    data = files(3, 4)[stream_name()]
+    (tmp_path / "end.sdcseg").write_bytes(data)
+    code, told = run(tmp_path, "end.sdcseg")
+    first = told["findings"][0]
+    assert code == 3 and (first["verdict"], first["segment"], first["seq"]) == ("INCOMPLETE", 0, 0)
+    for at in range(8, len(data), max(1, len(data) // (4_000 if SOAK else 60))):
+        changed = data[:at] + bytes((data[at] ^ 1,)) + data[at + 1 :]
+        told_here, other = second(changed, Evidence())
+        due_here = verify_stream(BytesIO(changed).read, Evidence())
+        assert told_here == first_bad(due_here), (at, due_here.findings[:4], other.findings()[:4])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import subprocess
+import sys
 from collections.abc import Sequence
 from io import BytesIO
 from pathlib import Path
@@ -210,6 +211,26 @@ def test_mutations_are_judged_as_ours_judges_them(tmp_path: Path) -> None:
 def test_many_mutations(seed: int, tmp_path: Path) -> None:
     _same_of_streams(seed, tmp_path)
     _same_of_bundles(seed, 300, tmp_path)
+
+
+@pytest.mark.soak
+def test_attacks(tmp_path: Path) -> None:
+    """Every attack of tests/attacks that can be a bundle."""
+    command = [sys.executable, "-m", "tests.conformance.attacks", str(tmp_path)]
+    subprocess.run(command, cwd=Path(__file__).resolve().parents[2], check=True, capture_output=True)
+    rows = json.loads((tmp_path / "expected.json").read_text())
+    asked = [
+        {
+            "ask": "bundle",
+            "path": str(tmp_path / f"{name}.zip"),
+            "trust": row["trust"] and str(tmp_path / row["trust"]),
+        }
+        for name, row in rows.items()
+    ]
+    for (name, wanted), answer in zip(rows.items(), answers(asked), strict=True):
+        got = (answer["verdict"], answer["first_bad"])
+        assert got == (wanted["verdict"], wanted["first_bad"]), (name, answer["reason"])
+    assert len(rows) > 500
 
 
 def _same_of_streams(seed: int, tmp_path: Path) -> None:

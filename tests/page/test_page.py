@@ -38,7 +38,7 @@ _WITHOUT_WEBCRYPTO = """() => {
 def given(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Published bundles and trust files, by name."""
     place = tmp_path_factory.mktemp("given")
-    for name in ("good-whole", "good-agent", "01-flip-payload"):
+    for name in ("good-whole", "good-agent", "good-two-chains", "01-flip-payload"):
         (place / f"{name}.zip").write_bytes(CASES[name].make())
     for name, content in TRUST.items():
         (place / name).write_bytes(content())
@@ -100,6 +100,15 @@ def test_what_is_withheld_is_said(browser: Browser, given: Path) -> None:
         assert it.verify(given / "good-agent.zip", given / "trust.json") == "OK"
         assert any("whose content is not in this bundle" in row for row in it.rows())
         assert "billing-agent" in it.text("#facts") and "withheld entries" in it.text("#unchecked")
+        it.quiet()
+
+
+def test_of_which_chain_an_entry_is(browser: Browser, given: Path) -> None:
+    with opened(browser) as it:
+        assert it.verify(given / "good-two-chains.zip", given / CASES["good-two-chains"].trust) == "OK"
+        assert "2 chains" in it.text("#facts")
+        chains = {re.search(r" ([0-9a-f]{8})… ", row)[1] for row in it.rows()}  # type: ignore[index]
+        assert len(chains) == 2
         it.quiet()
 
 
