@@ -49,13 +49,6 @@ class Chosen:
         return payload.chain_id(self.genesis)
 
 
-def _digest(named: str) -> bytes:
-    try:
-        return bytes.fromhex(named)
-    except ValueError:
-        raise Malformed("a POLICY entry names its bundle by something that is no digest") from None
-
-
 class Survey:
     """Takes the records of a chain from its start; ``first``: the first segment whose entries are to be had.
 
@@ -119,7 +112,7 @@ class Survey:
         else:
             named = attachment_of(header.type, payload.parse(header.type, content))
             if named:
-                digest = _digest(named)
+                digest = bytes.fromhex(named)
                 self._in_segment.add(digest)
                 kept = (*(each for each in now.named if each != digest), digest)[-_KEPT:]
                 self._now = Before(now.first, now.note, now.opening, now.registries, kept)

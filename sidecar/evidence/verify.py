@@ -672,7 +672,7 @@ class Stream:
         elif record and record[0] == 1 and not self.held.claim:
             early = []
             while (record := self.records.ahead) and record[0] in (1, 2, 3,
-                    12) and len(early) < 6: early.append(self.records.next())
+                    12) and len(early) < 5: early.append(self.records.next())
             self.kept_end = bool(record and record[0] == 10)
             self.records.again([*early, record])
             if self.kept_end: self.window(0)

@@ -272,7 +272,7 @@ class Ledger:
             LedgerDamaged: what is stored is not what was written.
         """
         now, memory = self._clock.now().wall_ns, self._options.remember_ns
-        for period in (now // memory, now // memory - 1):
+        for period in (now // memory, now // memory - 1, now // memory + 1):  # or the clock was set back since
             found = self._store.recall(period, repeat_key) if period >= 0 else None
             if found is None:
                 continue

@@ -87,11 +87,11 @@ class _Judge:
         context: list[Given] = []
         for record in stream:
             context.append(record)
-            if record[0] is Kind.CONTEXT_SEAL:
+            if record[0] is Kind.CONTEXT_SEAL and context[0][0] is Kind.GENESIS:
                 self._end_alone = True
                 yield from self._after_context(chain(context, stream), 0)
                 return
-            if record[0] not in _EARLY or len(context) > _MOST_EARLY:
+            if context[0][0] is not Kind.GENESIS or record[0] not in _EARLY or len(context) > _MOST_EARLY:
                 break
         yield from chain(context, stream)
 

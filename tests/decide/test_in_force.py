@@ -206,6 +206,7 @@ def test_alternatives_are_judged_by_one_policy(tmp_path: Path) -> None:
 def test_what_others_feed_is_recorded_before_it_decides(tmp_path: Path) -> None:
     async def story(place: Place) -> None:
         engine = Versioned("r1")
+        engine.reported = PolicyVersion("opa", "1", "agents/decision", "r1", "")
         place.switch.put(engine)
         assert await place.decide() == ("ALLOW", "policy", "r1")
         engine.reported = PolicyVersion("opa", "1", "agents/decision", "r2", "")

@@ -166,5 +166,5 @@ def test_a_bundle_named_by_no_digest_is_refused_in_words() -> None:
     s.open()
     s.write(EntryType.POLICY, strictjson.dumps({**ACTIVATED, "bundle_digest": "no digest"}))
     s.close()
-    with pytest.raises(Malformed, match="by something that is no digest"):
+    with pytest.raises(Malformed, match="proper POLICY"):
         exported(s)

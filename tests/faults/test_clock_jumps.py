@@ -113,10 +113,13 @@ def test_a_clock_that_never_stands_still(tmp_path: Path) -> None:
     assert_verifies(tmp_path / "ledger", receipts)
 
 
-def test_a_key_is_decided_once_whatever_the_clock_says(tmp_path: Path) -> None:
-    """A jump of an hour, forth or back, neither forgets an idempotency key nor decides it twice."""
+@pytest.mark.parametrize("past_midnight", [False, True])
+def test_a_key_is_decided_once_whatever_the_clock_says(tmp_path: Path, past_midnight: bool) -> None:
+    """A jump of an hour, forth or back, neither forgets an idempotency key nor decides it twice; over midnight too."""
     found(tmp_path / "ledger")
     clock = JumpingClock()
+    into = clock.now().wall_ns % (24 * HOUR)
+    clock.offset = (24 * HOUR if past_midnight else 12 * HOUR) + HOUR // 2 - into
     ledger, path = opened(tmp_path / "ledger", clock)
     asked = dataclasses.replace(ASKED, idempotency_key="k")
 

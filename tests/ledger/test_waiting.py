@@ -111,6 +111,6 @@ def test_times_are_read_as_they_are_written() -> None:
 def test_a_wait_until_no_day_is_not_written(world: World) -> None:
     ledger, draft = world.open(), waits(world, 1)
     draft.payload["terms"]["expires"] = "2026-02-30T00:00:00.000000000Z"
-    with pytest.raises(Malformed, match="a time"):
+    with pytest.raises(Malformed, match="proper DECISION"):
         ledger.append(draft).result(PATIENCE)
     ledger.close()
