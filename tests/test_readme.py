@@ -133,4 +133,5 @@ def test_the_evidence_section(tmp_path: Path) -> None:
     ((_, commands),) = BLOCK.findall(EVIDENCE)
     said = shell(commands, tmp_path)
     assert len(re.findall(r"^(?:OK|UNANCHORED)$", said, re.MULTILINE)) == 2
+    assert re.search(r"^(?:OK|UNANCHORED): \d+ entries in \d+ segments of 1 chains", said, re.MULTILINE)  # verify.py
     assert "Stated in the bundle as not proved:" in said and "DECISION  ALLOW billing-agent" in said

@@ -42,8 +42,8 @@ ROWS = json.loads(TABLE.read_text())
 ALONE = (sys.executable, "-I", str(FILE))
 MOST_LINES, WIDEST = 2_170, 120
 STORIES = (story(), signed_story())
-MUTANTS = 6_000 if SOAK else 300
-BUNDLES = 3_000 if SOAK else 150
+MUTANTS = 6_000 if SOAK else 150
+BUNDLES = 3_000 if SOAK else 80
 
 
 def run(where: Path, *arguments: object) -> tuple[int, dict[str, Any]]:
