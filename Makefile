@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
 test: $(VENV)/.installed opa spire check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

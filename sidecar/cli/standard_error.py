@@ -52,7 +52,8 @@ def overheard() -> Iterator[Overheard]:
     Python's own `sys.stderr` goes where it went, past all this. Nobody who writes ever waits: what does not fit into
     the pipe is lost.
     """
-    if os.environ.get(_VERBOSITY, "").lower() not in _TELLING:
+    asked = os.environ.get(_VERBOSITY)
+    if (asked or "").lower() not in _TELLING:
         os.environ[_VERBOSITY] = "info"
     heard, kept = Overheard(), os.dup(2)
     reading, writing = os.pipe2(os.O_CLOEXEC)
@@ -72,6 +73,9 @@ def overheard() -> Iterator[Overheard]:
         sys.stderr.close()
         sys.stderr = python
         os.close(kept)
+        os.environ.pop(_VERBOSITY)
+        if asked is not None:
+            os.environ[_VERBOSITY] = asked
 
 
 def _relay(reading: int, out: int, heard: Overheard) -> None:
