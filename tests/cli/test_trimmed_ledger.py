@@ -202,6 +202,8 @@ def test_the_policy_is_resumed_whose_entry_is_older(kept: Trimmed, tmp_path: Pat
     ledger = tmp_path / "ledger"
     shutil.copytree(kept.ledger, ledger)
     with serving(ledger, "--policy", kept.policy) as server:
+        with server.guard() as guard:
+            assert guard.check("crm.read", ("customer", "acme-42")).policy.revision
         assert server.stop() == 0
     assert not any("not resumed" in line for line in server.said), server.said
     history = json.loads(here("policy", "show", ledger, "--json").stdout)["history"]
