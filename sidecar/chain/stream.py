@@ -95,3 +95,20 @@ def attachment_of(kind: EntryType, payload: Mapping[str, Any]) -> str:
     if kind is EntryType.POLICY and payload["event"] in ("activated", "resumed"):
         return str(payload["bundle_digest"])
     return ""
+
+
+def reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
+    """A stream that comes in pieces, as something to read from: at most so many bytes, none at its end."""
+    held = bytearray()
+
+    def read(size: int) -> bytes:
+        while not held:
+            piece = next(pieces, None)
+            if piece is None:
+                return b""
+            held.extend(piece)
+        data = bytes(held[:size])
+        del held[:size]
+        return data
+
+    return read

@@ -11,7 +11,7 @@ from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.note import VerifierKey
 from sidecar.chain.parcel import Record
 from sidecar.chain.rollcall import Standing
-from sidecar.chain.stream import MAGIC, Kind, record
+from sidecar.chain.stream import MAGIC, Kind, reader, record
 from sidecar.collector import objects
 from sidecar.collector.held import Held, Taking, named_by
 from sidecar.collector.index import Index
@@ -31,7 +31,7 @@ def verify_chain(runs: Runs, chain: Chain, evidence: Evidence, progress: Callabl
     Raises:
         StorageError: a run is missing, damaged, or was never signed by the chain's identity key.
     """
-    return verify_stream(_reader(_stream(runs, chain)), evidence, progress=progress)
+    return verify_stream(reader(_stream(runs, chain)), evidence, progress=progress)
 
 
 def _stream(runs: Runs, chain: Chain) -> Iterator[bytes]:
@@ -127,22 +127,6 @@ def _check_loss(chain: Chain, record: bytes, run: Run) -> None:
         raise StorageError(f"{name} goes on after a loss that the authority did not accept: {error}") from None
     if not isinstance(act, AcceptLoss) or act.kept != (*run.before.place, run.before.leaf):
         raise StorageError(f"{name} goes on at another place than where the authority accepted a loss")
-
-
-def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
-    held = bytearray()
-
-    def read(size: int) -> bytes:
-        while not held:
-            piece = next(pieces, None)
-            if piece is None:
-                return b""
-            held.extend(piece)
-        data = bytes(held[:size])
-        del held[:size]
-        return data
-
-    return read
 
 
 def verify_log(storage: Storage, index: Index, fresh: Index, key: VerifierKey) -> list[str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sidecar.chain.payload import policy_time
-from sidecar.chain.stream import MAGIC, Kind, record
+from sidecar.chain.stream import MAGIC, Kind, reader, record
 from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
 from sidecar.errors import Malformed, UsageError
 from sidecar.evidence.certificate import ExporterKey
@@ -269,7 +269,7 @@ class _Making:
         if not wanted:
             return Disclosure(chain_id, {})
         with source.rare() as records:
-            return parse_disclosure(disclose(_reader(_framed(records, wanted[-1])), order.keys, wanted))
+            return parse_disclosure(disclose(reader(_framed(records, wanted[-1])), order.keys, wanted))
 
 
 def _kind(data: bytes) -> str:
@@ -287,19 +287,3 @@ def _framed(records: Records, last: int) -> Iterator[bytes]:
         segment += kind is Kind.SEAL
         if segment > last:
             return
-
-
-def _reader(pieces: Iterator[bytes]) -> Callable[[int], bytes]:
-    held = bytearray()
-
-    def read(size: int) -> bytes:
-        while not held:
-            piece = next(pieces, None)
-            if piece is None:
-                return b""
-            held.extend(piece)
-        data = bytes(held[:size])
-        del held[:size]
-        return data
-
-    return read
