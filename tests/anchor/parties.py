@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import socket
 import sqlite3
 import subprocess
 import tempfile
@@ -130,10 +131,10 @@ WITNESS_NAME = "witness.example/litewitness"
 @contextlib.contextmanager
 def litewitness(directory: Path, key: Ed25519PrivateKey, log: VerifierKey) -> Iterator[str]:
     """The URL of a real witness with this key that knows this log."""
-    with _agent(directory, key) as (socket, fingerprint):
+    with _agent(directory, key) as (listener, fingerprint):
         port, base = free_port(), directory / "witness.db"
         command: list[str | Path] = [built(LITEWITNESS), "-db", base, "-name", WITNESS_NAME, "-key", fingerprint]
-        command += ["-ssh-agent", socket, "-listen", f"127.0.0.1:{port}"]
+        command += ["-ssh-agent", listener, "-listen", f"127.0.0.1:{port}"]
         with running(command, port):
             # What its own control program writes; that one cannot be built from the proxy.
             connection = sqlite3.connect(base)
@@ -145,24 +146,30 @@ def litewitness(directory: Path, key: Ed25519PrivateKey, log: VerifierKey) -> It
             yield f"http://127.0.0.1:{port}"
 
 
+def _listens(path: Path) -> bool:
+    """Whether a program takes connections there: the file is made by bind(), a moment before listen()."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
+
+
 @contextlib.contextmanager
 def _agent(directory: Path, key: Ed25519PrivateKey) -> Iterator[tuple[Path, str]]:
     """An ssh-agent that holds the key: its socket, and the key's fingerprint."""
     with tempfile.TemporaryDirectory(prefix="sidecar-agent-") as short:
-        socket, file = Path(short) / "agent", Path(short) / "key"
+        listener, file = Path(short) / "agent", Path(short) / "key"
         file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.OpenSSH, NoEncryption()))
         file.chmod(0o600)
-        agent = subprocess.Popen([needs_program("ssh-agent"), "-D", "-a", socket], stdout=subprocess.DEVNULL)
+        agent = subprocess.Popen([needs_program("ssh-agent"), "-D", "-a", listener], stdout=subprocess.DEVNULL)
         try:
             until = time.monotonic() + PATIENCE
-            while not socket.exists():
+            while not _listens(listener):
                 assert agent.poll() is None and time.monotonic() < until, "ssh-agent does not start"
                 time.sleep(0.01)
-            environment = {**os.environ, "SSH_AUTH_SOCK": str(socket)}
+            environment = {**os.environ, "SSH_AUTH_SOCK": str(listener)}
             subprocess.run([needs_program("ssh-add"), "-q", file], env=environment, check=True, capture_output=True)
             blob = key.public_key().public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).split()[1]
             digest = sha256(base64.b64decode(blob)).digest()
-            yield socket, "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+            yield listener, "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
         finally:
             agent.terminate()
             agent.wait()
