@@ -220,7 +220,6 @@ SHAPES = {
     "from": "! kind:ledger|collector place:s", "said": "! chain:hex? kind:s text:s",
     "claim": "! chain:hex first_segment:natural last_segment:natural entries:natural through:time?",
 }
-WORTH = {"asserted": "asserted", "mtls": "authenticated_in_transit", "gateway": "vouched"}
 MEMBERS = {name: [pair.split(":", 1) for pair in text.lstrip("! ").split()] for name, text in SHAPES.items()}
 
 def integral(value): return isinstance(value, int) and not isinstance(value, bool)
@@ -1256,8 +1255,7 @@ class Stream:
         need(same(known, who), "its principal has not these roles and attributes")
         key = known and known["by_key"].get(key_id(who["key"])) if "signature" in who["proof"] else {"status": "active"}
         need(key and key["status"] == "active", "signed by a key that is not that principal's")
-        need(who["proof"] != "gateway" or is_active(registry.get(who["gateway"]), "executor"),
-                "named by a gateway that is no executor")
+        need(who["proof"] != "gateway" or is_active(registry.get(who["gateway"]), "executor"), "named by no gateway")
         need(not who.get("spiffe_id") or known and who["spiffe_id"] in [s["id"] for s in known["spiffe_ids"]],
                 "a SPIFFE id of somebody else")
 
@@ -1276,7 +1274,7 @@ class Stream:
 
     def judge_decision(self, h, v):
         agent, asked, registry = v["agent"], v["request"], {}
-        worth = WORTH.get(agent["proof"], "signed")
+        worth = dict(asserted="asserted", mtls="authenticated_in_transit", gateway="vouched").get(agent["proof"], "signed")
         if v["registry"]:
             registry = dict(self.registries).get(v["registry"]["digest"])
             need(registry is not None or not self.registries_known, "it names a registry that is none of the last two")
@@ -2163,8 +2161,7 @@ def tell(report, as_json):
         if value[title]: print(f"{title.replace('_', ' ')}:")
         for line in value[title]: print(f"  {printable(line)}")
     worth = {"non_repudiable": "signed with a key that you pinned", "signed": "signed with a key that the ledger names",
-             "authenticated_in_transit": "authenticated in transit only", "asserted": "asserted by the caller only",
-             "vouched": "named by a gateway"}
+             "authenticated_in_transit": "in transit only", "asserted": "asserted only", "vouched": "named by a gateway"}
     for name, number_ in report.worth.items(): print(f"decisions {worth[name]}: {number_}")
     return None
 
