@@ -180,8 +180,7 @@ SHAPES = {
     "approval": "decision_id:id decision_seq:natural approvals:approved*", "approved": "seq:natural time:time by:known",
     "terms": "count:positive roles:s* expires:time", "timings": "evaluate_ns:signed",
     "who": "id:s proof:asserted|mtls|signature|signature+mtls|gateway",
-    "asserted": "id:s roles:s* attributes:object",
-    "mtls": "id:s roles:s* attributes:object certificate:hex spiffe_id:s",
+    "asserted": "id:s roles:s* attributes:object", "mtls": "id:s roles:s* attributes:object certificate:hex spiffe_id:s",
     "signature": "id:s roles:s* attributes:object statement:s signature:base64 key:base64",
     "signature+mtls": "id:s roles:s* attributes:object statement:s signature:base64 key:base64 certificate:hex"
     " spiffe_id:s",
@@ -1274,7 +1273,8 @@ class Stream:
 
     def judge_decision(self, h, v):
         agent, asked, registry = v["agent"], v["request"], {}
-        worth = dict(asserted="asserted", mtls="authenticated_in_transit", gateway="vouched").get(agent["proof"], "signed")
+        transit = {"asserted": "asserted", "mtls": "authenticated_in_transit", "gateway": "vouched"}
+        worth = transit.get(agent["proof"], "signed")
         if v["registry"]:
             registry = dict(self.registries).get(v["registry"]["digest"])
             need(registry is not None or not self.registries_known, "it names a registry that is none of the last two")
@@ -1286,7 +1286,7 @@ class Stream:
             if any(pin["id"] == agent["id"] and key_id(agent["key"]) in pin["keys"]
                     for pin in self.trust.get("principals", ())): worth = "non_repudiable"
         if not (v["sealed"] and "signature" in agent["proof"]): self.report.worth[worth] += 1
-        need(v["registry"] or worth != "vouched", "named by a gateway, and no registry knows it")
+        need(v["registry"] or worth != "vouched", "named by a gateway, without a registry")
         if v["registry"] and registry is not None: self.check_known(agent, registry)
         executor = v["executor"]
         need((executor["id"] if executor else "") == asked["executor"], "its executor is not the request's")
@@ -1319,7 +1319,7 @@ class Stream:
                 "delegators": [who["id"] for who in v["delegators"]]}
 
     def judge_outcome(self, h, v):
-        need(v["by"]["proof"] != "gateway" or v["by"]["gateway"] == v["by"]["id"], "a gateway reports for another")
+        if v["by"]["proof"] == "gateway": need(v["by"]["gateway"] == v["by"]["id"], "a gateway reports for another")
         self.judge_by(h, v, "outcome", outcome_digest(v))
         self.judge_about(h, v)
         for name in ("arguments_digest", "response_digest"):
@@ -2161,7 +2161,7 @@ def tell(report, as_json):
         if value[title]: print(f"{title.replace('_', ' ')}:")
         for line in value[title]: print(f"  {printable(line)}")
     worth = {"non_repudiable": "signed with a key that you pinned", "signed": "signed with a key that the ledger names",
-             "authenticated_in_transit": "in transit only", "asserted": "asserted only", "vouched": "named by a gateway"}
+             "authenticated_in_transit": "in transit", "asserted": "asserted only", "vouched": "named by a gateway"}
     for name, number_ in report.worth.items(): print(f"decisions {worth[name]}: {number_}")
     return None
 
