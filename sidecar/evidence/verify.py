@@ -180,7 +180,8 @@ SHAPES = {
     "approval": "decision_id:id decision_seq:natural approvals:approved*", "approved": "seq:natural time:time by:known",
     "terms": "count:positive roles:s* expires:time", "timings": "evaluate_ns:signed",
     "who": "id:s proof:asserted|mtls|signature|signature+mtls|gateway",
-    "asserted": "id:s roles:s* attributes:object", "mtls": "id:s roles:s* attributes:object certificate:hex spiffe_id:s",
+    "asserted": "id:s roles:s* attributes:object",
+    "mtls": "id:s roles:s* attributes:object certificate:hex spiffe_id:s",
     "signature": "id:s roles:s* attributes:object statement:s signature:base64 key:base64",
     "signature+mtls": "id:s roles:s* attributes:object statement:s signature:base64 key:base64 certificate:hex"
     " spiffe_id:s",
@@ -1275,6 +1276,7 @@ class Stream:
         agent, asked, registry = v["agent"], v["request"], {}
         transit = {"asserted": "asserted", "mtls": "authenticated_in_transit", "gateway": "vouched"}
         worth = transit.get(agent["proof"], "signed")
+        need(v["registry"] or worth != "vouched", "named by a gateway, without a registry")
         if v["registry"]:
             registry = dict(self.registries).get(v["registry"]["digest"])
             need(registry is not None or not self.registries_known, "it names a registry that is none of the last two")
@@ -1286,7 +1288,6 @@ class Stream:
             if any(pin["id"] == agent["id"] and key_id(agent["key"]) in pin["keys"]
                     for pin in self.trust.get("principals", ())): worth = "non_repudiable"
         if not (v["sealed"] and "signature" in agent["proof"]): self.report.worth[worth] += 1
-        need(v["registry"] or worth != "vouched", "named by a gateway, without a registry")
         if v["registry"] and registry is not None: self.check_known(agent, registry)
         executor = v["executor"]
         need((executor["id"] if executor else "") == asked["executor"], "its executor is not the request's")
@@ -2160,8 +2161,8 @@ def tell(report, as_json):
     for title in ("checked", "not_checked", "notes"):
         if value[title]: print(f"{title.replace('_', ' ')}:")
         for line in value[title]: print(f"  {printable(line)}")
-    worth = {"non_repudiable": "signed with a key that you pinned", "signed": "signed with a key that the ledger names",
-             "authenticated_in_transit": "in transit", "asserted": "asserted only", "vouched": "named by a gateway"}
+    worth = {"non_repudiable": "signed with a key that you pinned", "signed": "signed", "asserted": "asserted only",
+             "authenticated_in_transit": "in transit only", "vouched": "named by a gateway"}
     for name, number_ in report.worth.items(): print(f"decisions {worth[name]}: {number_}")
     return None
 
