@@ -5,9 +5,10 @@ standard streams, signals, exit status.
 What is left out is what happens before `sidecar.cli.main`; tests of that start `BIN / "sidecar"` itself, as the
 README's and those of a start's own behaviour do. Each process of pytest has one such server, which ends with it.
 
-    python tests/forking.py DESCRIPTOR       # of a socket: each message a JSON array [arguments, environment,
-                                             # directory, network namespace] with four descriptors, standard input, output and error, and
-                                             # a pipe, on which the process's number is told and at its end its status
+    python tests/forking.py DESCRIPTOR
+
+of a socket: each message is a JSON array [arguments, environment, directory, network namespace] with four descriptors,
+standard input, output and error, and a pipe, on which the process's number is told and at its end its status.
 """
 
 from __future__ import annotations
@@ -47,7 +48,9 @@ class Forked:
         stderr: int = 2,
         namespace: str = "",
     ) -> None:
-        """``namespace``: the name of a network namespace to start it in. ``stdin``, ``stdout``, ``stderr``: descriptors, or ``subprocess.PIPE``, ``subprocess.DEVNULL``."""
+        """``stdin``, ``stdout``, ``stderr``: descriptors, or ``subprocess.PIPE``, ``subprocess.DEVNULL``.
+        ``namespace``: the name of a network namespace to start it in.
+        """
         self.args, self.returncode = list(arguments), None
         self.stdout: IO[str] | None
         self.stderr: IO[str] | None
