@@ -214,10 +214,28 @@ def _import() -> None:
         load()
     for name in ("sidecar.main", "sidecar.collecting", "uvloop"):
         importlib.import_module(name)
+    _compile()
     threads = list(Path("/proc/self/task").iterdir())
     assert len(threads) == 1, threads
     gc.collect()
     gc.freeze()
+
+
+def _compile() -> None:
+    """The starter policy's machine code, made in a process of its own: the compiler starts threads."""
+    policy = importlib.import_module("sidecar.policy")
+    kept = importlib.import_module("sidecar.policy.machine_code").MACHINE_CODE
+    packed = policy.STARTER_BUNDLE.read_bytes()
+    wasm = policy.open_bundle(packed).wasm
+    reading, writing = os.pipe()
+    if os.fork() == 0:
+        policy.WasmEngine(packed, "agents/decision")
+        with os.fdopen(writing, "wb") as out:
+            out.write(kept.of(wasm))
+        os._exit(0)
+    os.close(writing)
+    with os.fdopen(reading, "rb") as made:
+        kept.keep(wasm, made.read())
 
 
 if __name__ == "__main__":
