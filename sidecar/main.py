@@ -8,9 +8,10 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -29,10 +30,12 @@ from sidecar.shipping import Shipping
 
 log = logging.getLogger("sidecar")
 
+_T = TypeVar("_T")
 Overhear = Callable[[Callable[[bytes], None]], None]
 
 READY_EVERY = 1.0  # seconds between two looks at engine and ledger
 STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
+AGAIN_AFTER = 1.0  # seconds until a task that was cancelled, and goes on, is cancelled again
 
 
 def wrap_seed(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> list[SealedShare]:
@@ -93,6 +96,10 @@ def found_ledger(config: Config) -> Founded:
             made.unlink(missing_ok=True)
         raise
     return Founded(chain_id, made)
+
+
+class _Stopped(Exception):
+    """The end was asked for before the sidecar had begun."""
 
 
 class _Looked(Exception):
@@ -158,6 +165,12 @@ class Sidecar:
         Raises:
             SidecarError: it could not start, or the ledger failed.
         """
+        with contextlib.suppress(_Stopped):
+            await self._serve(started)
+        if self.failure is not None:
+            raise self.failure
+
+    async def _serve(self, started: Callable[[str], None]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             shipping = await asyncio.to_thread(Shipping, self._config)
             ledger = await asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
@@ -170,7 +183,8 @@ class Sidecar:
             await self._show_metrics(stack)
             in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
-            following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
+            policies = Policies(self._config, switch, in_force, ledger, self._metrics)
+            following = await self._unless_stopped(policies.begin())
             if following is not None:
                 stack.push_async_callback(_ended, following)
             path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
@@ -178,8 +192,17 @@ class Sidecar:
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             server = await stack.enter_async_context(self._listening(path, ledger))
             await self._watch(server, switch, in_force, ledger, path, started)
-        if self.failure is not None:
-            raise self.failure
+
+    async def _unless_stopped(self, begin: Coroutine[Any, Any, _T]) -> _T:
+        """What ``begin`` gives: a policy's gate may take minutes. Raises _Stopped: the end was asked for before."""
+        beginning, stop = asyncio.create_task(begin), asyncio.create_task(self._stop.wait())
+        await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
+        await _ended(stop)
+        if not beginning.done():
+            await _ended(beginning)
+            if beginning.cancelled() or beginning.exception() is not None:
+                raise _Stopped
+        return beginning.result()
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
         loop = asyncio.get_running_loop()
@@ -310,10 +333,13 @@ class Sidecar:
         self._log.settle(everything=True)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+async def _ended(task: asyncio.Task[Any]) -> None:
+    """Cancel it until it has ended: what goes wrong while it ends is not to make it forget that it was to."""
+    while not task.done():
+        task.cancel()
+        await asyncio.wait({task}, timeout=AGAIN_AFTER)
+    if not task.cancelled() and (error := task.exception()) is not None:
+        log.error("what ran beside decisions ended by a fault (%s)", type(error).__name__)
 
 
 async def _trouble(switch: Switch, in_force: InForce, ledger: Ledger) -> SidecarError | None:

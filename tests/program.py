@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from sidecar.client import AgentKey, Guard
+from tests import forking
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0
@@ -25,14 +26,26 @@ def environment(**more: str) -> dict[str, str]:
 
 def sidecar(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """One command, run to its end."""
-    command = [BIN / "sidecar", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=120)
+    return forking.run([str(BIN / "sidecar"), *map(str, arguments)], environment(**more), 120)
+
+
+Process = subprocess.Popen[str] | forking.Forked
+
+
+def start(command: Sequence[str | Path], **more: str) -> Process:
+    """A program whose standard error can be read: forked where it is `sidecar` itself (see `tests.forking`)."""
+    words, env = list(map(str, command)), environment(**more)
+    namespace = words[3] if words[:3] == ["ip", "netns", "exec"] else ""
+    ours = words[4 if namespace else 0 :]
+    if ours[0] == str(BIN / "sidecar") and "LD_PRELOAD" not in more:  # which is for who starts a program
+        return forking.Forked(ours, env, stderr=subprocess.PIPE, namespace=namespace)
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env)
 
 
 class Serving:
     """A sidecar that serves. ``said`` is what it wrote to stderr up to being ready."""
 
-    def __init__(self, process: subprocess.Popen[str], socket: Path, said: list[str]) -> None:
+    def __init__(self, process: Process, socket: Path, said: list[str]) -> None:
         self.process, self.socket, self.said = process, socket, said
 
     @property
@@ -62,7 +75,7 @@ def serving(
     socket = ledger.with_name(ledger.name + ".sock")
     where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", *(["--dev"] if dev else [])]
     command = [*within, *map(str, program), "serve", *where, *map(str, flags)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
+    with start(command, **more) as process:
         try:
             assert process.stderr is not None
             said = []
@@ -83,7 +96,7 @@ def serving_unready(ledger: Path, *flags: str | Path, **more: str) -> Iterator[S
     socket = ledger.with_name("unready.sock")
     where = ["--data-dir", ledger, "--listen", f"unix:{socket}", "--dev", *flags]
     command = [str(BIN / "sidecar"), "serve", *map(str, where)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True, env=environment(**more)) as process:
+    with forking.Forked(command, environment(**more), stderr=subprocess.DEVNULL) as process:
         try:
             while not socket.exists():
                 assert process.poll() is None, "the sidecar did not start"

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import socket
 from pathlib import Path
@@ -16,6 +18,9 @@ from sidecar.api.approvals import APPROVALS
 from sidecar.api.services import DECISIONS, LEDGER, Services
 from sidecar.errors import UsageError
 
+log = logging.getLogger("sidecar")
+
+_CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
@@ -89,7 +94,11 @@ class Server:
     async def stop(self, grace: float) -> None:
         """Take no more calls, let those under way finish within ``grace`` seconds, and leave no socket behind."""
         await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        try:
+            async with asyncio.timeout(grace + _CANCELLING):
+                await self._server.stop(grace)
+        except TimeoutError:
+            log.error("gRPC does not end its calls; the sidecar ends without it")
         unix = _unix_path(self._address)
         if unix is not None:
             with contextlib.suppress(OSError):  # on a disk that failed it stays, and the next start takes it away
