@@ -52,6 +52,12 @@ def _decide() -> click.Command:
     return decide
 
 
+def _health() -> click.Command:
+    from sidecar.cli.health import health
+
+    return health
+
+
 def _outcome() -> click.Command:
     from sidecar.cli.ask import outcome
 
@@ -154,6 +160,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "serve": _serve,
     "opa": _opa,
     "decide": _decide,
+    "health": _health,
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,
