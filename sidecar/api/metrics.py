@@ -200,9 +200,14 @@ class Metrics:
         told = "Decisions that wait for approvals."
         Gauge("sidecar_approvals_waiting", told, registry=self._registry).set_function(waiting)
 
-    def set_ready(self, ready: bool) -> None:
-        """Whether decisions can be made now."""
-        self._ready.set(ready)
+    def watch_registry(self, broken: Callable[[], bool]) -> None:
+        """From now on a scrape shows whether the registry's file can be used."""
+        told = "1 while the registry's file cannot be used."
+        Gauge("sidecar_registry_broken", told, registry=self._registry).set_function(lambda: float(broken()))
+
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """From now on a scrape shows whether decisions can be made."""
+        self._ready.set_function(lambda: float(ready()))
 
     def committed(self, entries: int, seconds: float) -> None:
         """A commit is durable; of 0 entries: a seal alone. On any thread."""

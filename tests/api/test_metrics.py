@@ -383,6 +383,7 @@ def test_the_readme_says_what_each_metric_means(tmp_path: Path) -> None:
     async def main() -> None:
         metrics.watch_policy(lambda: 0.0, lambda: False)
         metrics.watch_tls(lambda: 0.0)
+        metrics.watch_registry(lambda: False)
         metrics.watch_approvals(lambda: 0)
         metrics.watch_shipping(Still())
         async with running(tmp_path, metrics=metrics):
