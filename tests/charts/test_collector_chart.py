@@ -29,8 +29,11 @@ PRODUCTION: Final[dict[str, Any]] = {
         "kind": "s3",
         "retentionDays": 2557,
         "s3": {
-            **{"bucket": "fleet-ledgers", "prefix": 'a & "b"/', "region": "eu-central-1"},
-            **{"endpoint": "https://s3.internal:9000", "credentialsSecret": "s3"},
+            "bucket": "fleet-ledgers",
+            "prefix": 'a & "b"/',
+            "region": "eu-central-1",
+            "endpoint": "https://s3.internal:9000",
+            "credentialsSecret": "s3",
         },
     },
     "index": {"kind": "postgres", "postgres": {"secretName": "pg"}},
@@ -129,7 +132,9 @@ def test_every_file_that_is_configured_is_mounted_and_no_secret_is_in_the_enviro
     for path in [*named, *paths, "/etc/collector/collector.toml", "/var/lib/collector"]:
         assert any(path == mount or path.startswith(f"{mount}/") for mount in mounts), path
     volumes = {volume["name"] for volume in pod["volumes"]}
-    volumes |= {claim["metadata"]["name"] for claim in one(documents, "StatefulSet")["spec"].get("volumeClaimTemplates", ())}
+    volumes |= {
+        claim["metadata"]["name"] for claim in one(documents, "StatefulSet")["spec"].get("volumeClaimTemplates", ())
+    }
     assert {mount["name"] for mount in container["volumeMounts"]} == volumes
     # A subPath is never renewed: it is for the configuration alone, which is read once.
     assert [m["mountPath"] for m in container["volumeMounts"] if "subPath" in m] == ["/etc/collector/collector.toml"]
@@ -287,7 +292,9 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
         passed = helm_test()
         assert passed.returncode == 0 and passed.stdout.count("✓") == 3, passed.stdout + passed.stderr
 
-        token = sidecar("collector", "register", "--config", kubelet.here("/etc/collector/collector.toml"), "--out", "-")
+        token = sidecar(
+            "collector", "register", "--config", kubelet.here("/etc/collector/collector.toml"), "--out", "-"
+        )
         (tmp_path / "token").write_text(token.stdout)
         made(tmp_path)
         settings = {
