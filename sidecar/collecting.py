@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -18,6 +19,7 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from sidecar import __version__
 from sidecar.anchor import Chaser, Door
 from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
 from sidecar.api import Health, ServerTls, Transports, half
@@ -35,7 +37,7 @@ from sidecar.collector.readiness import Readiness
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
-from sidecar.collector.watch import METRICS_TYPE, find_silent, metrics
+from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
 from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
 from sidecar.web import TEXT, Found, browsed
@@ -215,6 +217,7 @@ class Collector:
         self._stop = asyncio.Event()
         self._health = Health()
         self._parts: _Parts | None = None
+        self._tls: ServerTls | None = None
         self.address = self.url = ""
         self.failure: SidecarError | None = None
 
@@ -232,7 +235,7 @@ class Collector:
             parts = await asyncio.to_thread(self._build, loop, stack)
             stack.callback(parts.close)
             self._parts = parts
-            tls = await asyncio.to_thread(_tls, self._config)
+            self._tls = tls = await asyncio.to_thread(_tls, self._config)
             if tls is not None:
                 stack.callback(tls.close)
             transports = Transports(tls.bundles) if tls is not None else None
@@ -255,7 +258,16 @@ class Collector:
         told = self._health.page(path)
         if told is not None:
             return Found(told[1], TEXT, told[0])
-        return await self._parts.look(path) if self._parts is not None else None
+        if self._parts is None:
+            return None
+        return self._metrics(self._parts) if path == "/metrics" else await self._parts.look(path)
+
+    def _metrics(self, parts: _Parts) -> Found:
+        disk = os.statvfs(self._config.data_dir)
+        end = None if self._tls is None else self._tls.not_after()
+        around = Around(__version__, not self._health.cause, disk.f_bavail * disk.f_frsize, end)
+        page = metrics(parts.ingest, parts.sequencer, parts.alarms, parts.chasers, around, time.time_ns())
+        return Found(page, METRICS_TYPE)
 
     async def _watch(self, parts: _Parts) -> None:
         silence = int(self._config.silence_seconds * 1e9)
@@ -328,10 +340,7 @@ class _Parts:
     readiness: Readiness
 
     async def look(self, path: str) -> Found | None:
-        """What is shown over HTTP: the log as tlog-tiles says, and /metrics."""
-        if path == "/metrics":
-            now = time.time_ns()
-            return Found(metrics(self.ingest, self.sequencer, self.alarms, self.chasers, now), METRICS_TYPE)
+        """What is shown of the log over HTTP, as tlog-tiles says."""
         signed = self.sequencer.fleet.signed
         with contextlib.suppress(StorageError):
             found = await asyncio.to_thread(published, self.storage, signed, path.removeprefix("/"))

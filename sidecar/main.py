@@ -197,6 +197,8 @@ class Sidecar:
         stack.callback(lambda: shipping.end(ledger, failed=self.failure is not None))
         if shipping.watched:
             self._metrics.watch_shipping(shipping)
+        if self._config.collector_tls_cert_file:
+            self._metrics.watch_link(lambda: shipping.certificate_end)
 
     def _open_ledger(self, loop: asyncio.AbstractEventLoop, shipping: Shipping) -> Ledger:
         def on_failure(error: LedgerError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from typing import Final
@@ -27,7 +28,7 @@ async def scraped(page: Page, health: Health, host: str, port: int) -> AsyncIter
 
     async def look(path: str) -> Found | None:
         if path == "/metrics":
-            return Found(page(), CONTENT_TYPE)
+            return Found(await asyncio.to_thread(page), CONTENT_TYPE)
         told = health.page(path)
         return None if told is None else Found(told[1], TEXT, told[0])
 
