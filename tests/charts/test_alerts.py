@@ -42,6 +42,9 @@ HEALTHY: Final = {
     f"sidecar_ledger_limit_bytes{{{SIDECAR}}}": "1e10+0x90",
     # Of an hour, renewed at half of it: SPIRE's habit.
     f"sidecar_tls_certificate_end_seconds{{{SIDECAR}}}": " ".join(f"{3600 + n * 1800}+0x29" for n in range(4)),
+    f"sidecar_collector_certificate_end_seconds{{{SIDECAR}}}": f"{60 * DAY}+0x90",
+    f"collector_tls_certificate_end_seconds{{{COLLECTOR}}}": f"{60 * DAY}+0x90",
+    f"sidecar_registry_broken{{{SIDECAR}}}": "0 1 0+0x90",
     f"sidecar_tls_faults_total{{{SIDECAR}}}": "0+0x90",
     f'sidecar_unproved_total{{{SIDECAR}, why="replayed"}}': "0+1x90",
     f"sidecar_not_enforced_total{{{SIDECAR}}}": "0+0x90",
@@ -52,7 +55,11 @@ HEALTHY: Final = {
     'sidecar_ready{job="agents", instance="alone-0"}': "1+0x90",
     'sidecar_unanchored_age_seconds{job="agents", instance="alone-0"}': "0+60x90",
     **{f'collector_alarms_total{{{COLLECTOR}, kind="{k}"}}': "0+0x90" for k in ("FORK", "ROLLBACK", "CLONE", "LOSS")},
+    **{f'collector_alarms_kept{{{COLLECTOR}, kind="{k}"}}': "1+0x90" for k in ("FORK", "ROLLBACK", "CLONE", "LOSS")},
+    f"collector_ready{{{COLLECTOR}}}": "1+0x90",
     f"collector_chains{{{COLLECTOR}}}": "2+0x90",
+    f"collector_unanchored_age_seconds{{{COLLECTOR}}}": "50+0x90",
+    f"collector_disk_free_bytes{{{COLLECTOR}}}": "2e10-1000x90",
     f"collector_silent_chains{{{COLLECTOR}}}": "0+0x90",
     f"collector_lag_seconds{{{COLLECTOR}}}": "1+0x90",
     f"collector_log_size{{{COLLECTOR}}}": "10+3x90",
@@ -87,7 +94,7 @@ CASES: Final[list[tuple[set[str], dict[str, str], int]]] = [
     ({"SidecarPolicyRefused"}, of_sidecar("sidecar_policy_events_total", "0+0x20 1+0x60", 'event="refused"'), 30),
     (set(), of_sidecar("sidecar_policy_events_total", "0+0x20 1+0x60", 'event="refused"'), 60),
     ({"SidecarRegistryRefused"}, of_sidecar("sidecar_registry_events_total", "0+0x20 1+0x60", 'event="refused"'), 30),
-    ({"SidecarUnanchored"}, of_sidecar("sidecar_unanchored_age_seconds", "0+60x90"), 30),
+    ({"SidecarUnanchored"}, of_sidecar("sidecar_unanchored_age_seconds", "0+60x90"), 20),
     (
         {"SidecarUnanchored", "SidecarUnanchoredLong"},
         of_sidecar("sidecar_unanchored_age_seconds", "7000+60x90"),
@@ -103,7 +110,11 @@ CASES: Final[list[tuple[set[str], dict[str, str], int]]] = [
         of_sidecar("sidecar_ledger_headroom_bytes", "9e7+0x90"),
         30,
     ),
-    ({"SidecarCertificateEnds"}, of_sidecar("sidecar_tls_certificate_end_seconds", "3600+0x90"), 55),
+    ({"CertificateEnds"}, of_sidecar("sidecar_tls_certificate_end_seconds", "3600+0x90"), 55),
+    ({"CertificateEnds"}, of_sidecar("sidecar_collector_certificate_end_seconds", "3600+0x90"), 55),
+    ({"CertificateEnds"}, of_collector("collector_tls_certificate_end_seconds", "3600+0x90"), 55),
+    (set(), of_collector("collector_tls_certificate_end_seconds", "3600+0x90"), 45),
+    ({"SidecarRegistryBroken"}, of_sidecar("sidecar_registry_broken", "0+0x9 1+0x90"), 20),
     ({"SidecarTlsMaterialUnusable"}, of_sidecar("sidecar_tls_faults_total", "0+0x10 1+0x60"), 15),
     ({"SidecarCallersUnproved"}, of_sidecar("sidecar_unproved_total", "0+60x90", 'why="replayed"'), 30),
     ({"SidecarNotEnforced"}, of_sidecar("sidecar_not_enforced_total", "0+1x90"), 30),
@@ -113,15 +124,21 @@ CASES: Final[list[tuple[set[str], dict[str, str], int]]] = [
         30,
     ),
     ({"CollectorFork"}, of_collector("collector_alarms_total", "0+0x10 1+0x60", 'kind="FORK"'), 50),
+    # Raised just before a restart: only the index still knows it.
+    ({"CollectorFork"}, of_collector("collector_alarms_kept", "1+0x10 2+0x60", 'kind="FORK"'), 50),
     ({"CollectorChainWentBack"}, of_collector("collector_alarms_total", "0+0x10 1+0x60", 'kind="CLONE"'), 50),
     ({"CollectorChainWentBack"}, of_collector("collector_alarms_total", "0+0x10 1+0x60", 'kind="ROLLBACK"'), 50),
     ({"CollectorLossAccepted"}, of_collector("collector_alarms_total", "0+0x10 1+0x60", 'kind="LOSS"'), 50),
     ({"CollectorChainSilent"}, of_collector("collector_silent_chains", "0+0x10 1+0x60"), 15),
     (
         {"CollectorDown"},
-        {series: "1+1x20" for series in HEALTHY if series.startswith("collector_log_size")},
+        {series: "1+0x20" for series in HEALTHY if series.startswith("collector_ready")},
         40,
     ),
+    ({"CollectorNotReady"}, of_collector("collector_ready", "0+0x90"), 10),
+    ({"CollectorUnanchored"}, of_collector("collector_unanchored_age_seconds", "0+60x90"), 20),
+    ({"CollectorDiskFillsUp"}, of_collector("collector_disk_free_bytes", "2e10-10000000x90"), 70),
+    ({"CollectorDiskFull"}, of_collector("collector_disk_free_bytes", "2e8+0x90"), 10),
     ({"CollectorLogFails"}, of_collector("collector_log_failures", "0+1x90"), 20),
     ({"CollectorLogStands"}, of_collector("collector_log_size", "10+0x90"), 30),
     (
@@ -136,7 +153,7 @@ CASES: Final[list[tuple[set[str], dict[str, str], int]]] = [
 ]
 # After more than a day, of this series alone, so that no minute of it need be looked at: nobody hears of a collector.
 DAYS: Final[list[tuple[set[str], str, int]]] = [
-    ({"SidecarCertificateNotRenewed", "CollectorDown"}, f"{5 * DAY}+0x150", 1450),
+    ({"CertificateNotRenewed", "CollectorDown"}, f"{5 * DAY}+0x150", 1450),
     ({"CollectorDown"}, f"{5 * DAY}+0x149 {95 * DAY}+0x10", 1510),
     ({"CollectorDown"}, f"{20 * DAY}+0x150", 1450),
 ]
@@ -196,7 +213,7 @@ def test_each_alert_has_its_case() -> None:
     assert named == set().union(*(case[0] for case in [*CASES, *DAYS]))
     # Some are the worse degree of another, which then fires as well.
     worse = {"SidecarFailsClosed", "SidecarUnanchoredLong", "SidecarLedgerFull"}
-    assert named - alone == worse | {"SidecarCertificateNotRenewed"}
+    assert named - alone == worse | {"CertificateNotRenewed"}
 
 
 @pytest.mark.parametrize("rule", rules(), ids=lambda rule: rule["alert"])
@@ -235,3 +252,21 @@ def test_no_panel_lies_on_another() -> None:
         cells = {(at["x"] + x, at["y"] + y) for x in range(at["w"]) for y in range(at["h"])}
         assert not cells & taken and at["x"] + at["w"] <= 24, panel["title"]
         taken |= cells
+
+
+METRIC: Final = re.compile(r"\b(?:sidecar|collector)_[a-z_]+[a-z]\b")
+
+
+def metrics() -> set[str]:
+    """Every series that docs/METRICS.md names; tests/api and tests/collector hold that page to the programs."""
+    named = set(re.findall(r"^\| `([a-z_]+)` \|", (REPOSITORY / "docs/METRICS.md").read_text(), re.MULTILINE))
+    parts = {f"{name}_{part}" for name in named for part in ("bucket", "sum", "count")}
+    return named | parts
+
+
+def test_every_series_that_is_asked_for_is_served() -> None:
+    asked = {name for text in [*expressions(), *(rule["expr"] for rule in rules())] for name in METRIC.findall(text)}
+    assert {name for name in asked if name not in metrics()} == set()
+    assert len(asked) > 30
+    made_up = {series.partition("{")[0] for series in HEALTHY}
+    assert made_up <= metrics()

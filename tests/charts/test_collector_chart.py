@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import contextlib
-import os
 import signal
 import subprocess
 import tomllib
@@ -276,6 +275,7 @@ TRIAL: Final = {"tls": {"dnsNames": ["localhost"]}, "rollCallSeconds": 0.2}
 def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Path) -> None:
     documents, kubelet = rendered(tmp_path, TRIAL), Kubelet(tmp_path / "pod")
     arguments = one(documents, "Pod")["spec"]["containers"][0]["args"]
+    at = kubelet.here("/etc/collector/collector.toml")
     with running(kubelet, documents) as (address, url, key):
         port = address.rpartition(":")[2]
 
@@ -318,7 +318,6 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
         kubelet.put("/etc/test", renewed)
         assert helm_test().returncode == 0
     trust = tmp_path / "trust.json"
-    at = kubelet.here("/etc/collector/collector.toml")
     assert sidecar("collector", "trust", "--config", at, "--out", trust).returncode == 0
     verified = sidecar("verify", tmp_path / "ledger", "--trust", trust)
     assert verified.stdout.startswith("OK\n"), verified.stdout
@@ -333,4 +332,4 @@ def test_helm_test_fails_of_another_log_and_of_nobody(tmp_path: Path) -> None:
         assert wrong.returncode == 2 or "✗ log" in wrong.stdout
     gone = sidecar("collector", "check", url)
     assert gone.returncode == 1 and "✗ ready" in gone.stdout and "Traceback" not in gone.stderr
-    assert os.path.exists(kubelet.here("/var/lib/collector/log-key.pem"))
+    assert Path(kubelet.here("/var/lib/collector/log-key.pem")).exists()
