@@ -6,12 +6,12 @@ BIN := $(VENV)/bin
 OPA_VERSION := v1.22.2
 PROTOS := $(wildcard proto/sidecar/v1/*.proto)
 
-.PHONY: demo test check soak lock stubs opa spire clean
+.PHONY: demo test check soak lock stubs opa spire helm clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
-test: $(VENV)/.installed opa spire check
+test: $(VENV)/.installed opa spire helm check
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile
 
 check: $(VENV)/.installed
@@ -37,6 +37,10 @@ opa: $(VENV)/.installed
 # SPIRE's server and agent, built with Go once a machine; without Go the tests that need them say "skipped".
 spire: $(VENV)/.installed
 	@$(BIN)/python tests/find_spire.py --into $(BIN)
+
+# Helm, likewise.
+helm: $(VENV)/.installed
+	@$(BIN)/python tests/find_helm.py --into $(BIN)/helm
 
 stubs: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \

@@ -18,6 +18,7 @@ _HOW_TO_GET = {
     "opa": "`make opa` takes opa >= 1.21.3 from PATH or builds it with Go",
     "spire-server": "`make spire` builds it with Go 1.25 or later",
     "spire-agent": "`make spire` builds it with Go 1.25 or later",
+    "helm": "`make helm` builds it with Go 1.26 or later",
     "cargo": "install cargo with the system's package manager",
     "go": "install Go 1.21 or later",
     "node": "install nodejs, 18 or later, with the system's package manager",

@@ -1,0 +1,131 @@
+{{/* What the schema cannot say, or says badly. Each message: the cause, and the mend. */}}
+
+{{- define "sidecar.gitPort" -}}
+{{- $url := .Values.policy.git.url -}}
+{{- if $url -}}
+{{- $authority := regexReplaceAll "^[a-z]+://([^/]*).*$" $url "${1}" -}}
+{{- if hasPrefix "file://" $url -}}
+{{- else if and (contains "://" $url) (regexMatch ":[0-9]+$" $authority) -}}
+{{ regexFind "[0-9]+$" $authority }}
+{{- else if hasPrefix "https://" $url -}}
+443
+{{- else -}}
+22
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sidecar.mebibytes" -}}
+{{- $number := regexFind "^[0-9]+" . | int64 -}}
+{{- if hasSuffix "Ti" . }}{{ mul $number 1048576 }}{{ else if hasSuffix "Gi" . }}{{ mul $number 1024 }}{{ else }}{{ $number }}{{ end -}}
+{{- end -}}
+
+{{- define "sidecar.checked" -}}
+{{- $v := .Values -}}
+{{- $development := include "sidecar.development" . -}}
+{{- $renders := include "sidecar.renders" . -}}
+{{- if not $development -}}
+  {{- if not $v.custody.custodians -}}
+    {{- fail "custody.custodians is empty, so nobody could ever check the ledger: give the public key of `sidecar keys custodian` (--set-file custody.custodians.auditor=auditor.pub.pem), or development=true to try it out" -}}
+  {{- end -}}
+  {{- if not (or $v.registry.json $v.registry.configMap $v.policy.git.url) -}}
+    {{- fail "registry is not set, so no agent could be proved: give a file of `sidecar agents add` (--set-file registry.json=registry.json), registry.configMap, or policy.git.url of a repository with a registry.json; or development=true to try it out" -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.registry.json $v.registry.configMap -}}
+  {{- fail "registry.json and registry.configMap are both set; leave one of the two out" -}}
+{{- end -}}
+{{- if $v.policy.git.url -}}
+  {{- if not (or $v.policy.git.allowedSigners $v.policy.git.acceptUnsigned) -}}
+    {{- fail "policy.git.allowedSigners is empty, so whoever can push decides what agents may do: give the keys whose commits count (--set-file policy.git.allowedSigners=allowed_signers), or say policy.git.acceptUnsigned=true" -}}
+  {{- end -}}
+  {{- if and $v.policy.git.allowedSigners $v.policy.git.acceptUnsigned -}}
+    {{- fail "policy.git.allowedSigners and policy.git.acceptUnsigned are both set; leave one of the two out" -}}
+  {{- end -}}
+  {{- if and (ne $v.policy.git.auth "none") (not $v.policy.git.secret) -}}
+    {{- fail (printf "policy.git.auth is %s, but policy.git.secret names no Secret with it" $v.policy.git.auth) -}}
+  {{- end -}}
+  {{- if and (eq $v.policy.git.auth "password") (not $v.policy.git.username) -}}
+    {{- fail "policy.git.auth is password, but policy.git.username is empty; set it" -}}
+  {{- end -}}
+{{- else -}}
+  {{- if eq $v.policy.engine "opa" -}}
+    {{- fail "policy.engine is opa, but policy.git.url is empty: the starter policy is for wasm; name a repository, or leave policy.engine out" -}}
+  {{- end -}}
+  {{- if or $v.policy.git.allowedSigners $v.policy.git.secret (ne $v.policy.git.auth "none") $v.policy.git.ref -}}
+    {{- fail "policy.git has settings, but policy.git.url is empty: name the repository" -}}
+  {{- end -}}
+{{- end -}}
+{{- if and $v.policy.git.secret (eq $v.policy.git.auth "none") -}}
+  {{- fail "policy.git.secret is set, but policy.git.auth is none; say what the Secret holds: token, password or ssh" -}}
+{{- end -}}
+{{- if and (has "mtls" $v.require) (ne $v.api.listen "tls") -}}
+  {{- fail "require names mtls, but agents come by a unix socket, where there is no certificate; set api.listen=tls" -}}
+{{- end -}}
+{{- if and (eq $v.api.listen "tls") (eq $v.identity.kind "none") -}}
+  {{- fail "api.listen is tls, but identity.kind is none; set it to spiffe, certManager or secret" -}}
+{{- end -}}
+{{- if and (eq $v.identity.kind "secret") (not $v.identity.secret) -}}
+  {{- fail "identity.kind is secret, but identity.secret names no Secret (with tls.crt, tls.key and ca.crt)" -}}
+{{- end -}}
+{{- if and $v.identity.secret (ne $v.identity.kind "secret") -}}
+  {{- fail (printf "identity.secret is set, but identity.kind is %s; set identity.kind=secret" $v.identity.kind) -}}
+{{- end -}}
+{{- if and (eq $v.identity.kind "certManager") (not $v.identity.certManager.issuerRef.name) -}}
+  {{- fail "identity.kind is certManager, but identity.certManager.issuerRef.name is empty; name the issuer" -}}
+{{- end -}}
+{{- if and (eq $v.identity.kind "spiffe") $v.collector.address (not $v.identity.spiffe.trustDomain) -}}
+  {{- fail "identity.spiffe.trustDomain is empty: name the collector's trust domain, or anybody with an SVID could be the collector" -}}
+{{- end -}}
+{{- if $v.collector.address -}}
+  {{- if not $v.collector.logKey -}}
+    {{- fail "collector.logKey is empty: without the log's key (collector/log.vkey) anybody could be the collector" -}}
+  {{- end -}}
+  {{- if and (ne $v.identity.kind "spiffe") (not $v.collector.caCertificate) -}}
+    {{- fail "collector.caCertificate is empty: give the CA of the collector's certificate (--set-file collector.caCertificate=ca.pem), or identity.kind=spiffe" -}}
+  {{- end -}}
+  {{- if and (eq $v.identity.kind "spiffe") $v.collector.caCertificate -}}
+    {{- fail "collector.caCertificate and identity.kind=spiffe are both set, and the collector is known by one of them; leave one out" -}}
+  {{- end -}}
+  {{- if and (eq $v.identity.kind "none") (not $v.collector.tokenSecret) -}}
+    {{- fail "nothing lets this sidecar into the collector: set collector.tokenSecret (of `sidecar collector register`), or an identity that a rule of the collector lets in" -}}
+  {{- end -}}
+{{- else if or $v.collector.logKey $v.collector.caCertificate $v.collector.tokenSecret -}}
+  {{- fail "collector has settings, but collector.address is empty: name it as host:port" -}}
+{{- else if or (gt (float64 $v.ledger.keepSeconds) 0.0) (gt (int64 $v.ledger.keepMiB) 0) -}}
+  {{- fail "ledger.keepSeconds and ledger.keepMiB need collector.address: only what the collector has may go" -}}
+{{- end -}}
+{{- if $v.collector.tokenSecret -}}
+  {{- if ne $v.ledger.volume "perReplica" -}}
+    {{- fail (printf "collector.tokenSecret is good for one ledger, but with ledger.volume=%s each new pod begins another; set ledger.volume=perReplica, or let an identity in (identity.kind)" $v.ledger.volume) -}}
+  {{- end -}}
+  {{- if and $renders (gt (int $v.workload.replicas) 1) -}}
+    {{- fail (printf "collector.tokenSecret is good for one ledger, but workload.replicas is %d; let an identity in (identity.kind)" (int $v.workload.replicas)) -}}
+  {{- end -}}
+{{- end -}}
+{{- if and (ne $v.retention.profile "default") (not $v.retention.authority) -}}
+  {{- fail (printf "retention.profile is %s, but retention.authority is empty: give the public key of who alone may allow pruning (--set-file retention.authority=authority.pub.pem)" $v.retention.profile) -}}
+{{- end -}}
+{{- if and $renders (eq $v.workload.kind "Deployment") (eq $v.ledger.volume "perReplica") -}}
+  {{- fail "ledger.volume is perReplica, which replicas of a Deployment cannot have; set workload.kind=StatefulSet, or ledger.volume=ephemeral for a ledger that ends with its pod" -}}
+{{- end -}}
+{{- $room := include "sidecar.mebibytes" $v.ledger.size | int64 -}}
+{{- if lt $room (add (int64 $v.ledger.maxMiB) (div (int64 $v.ledger.maxMiB) 10)) -}}
+  {{- fail (printf "ledger.size %s has no room for ledger.maxMiB %d and a tenth more, for receipts and the policies' repository; make it larger, or ledger.maxMiB smaller" $v.ledger.size (int64 $v.ledger.maxMiB)) -}}
+{{- end -}}
+{{- if and $v.personal.fields (not $v.personal.subject) -}}
+  {{- fail "personal.subject is empty: name what says whose the personal fields are" -}}
+{{- end -}}
+{{- $users := list $v.users.workload $v.users.sidecar $v.users.opa -}}
+{{- if ne (len (uniq $users)) 3 -}}
+  {{- fail "users.workload, users.sidecar and users.opa must differ: a process with the sidecar's user id can read its memory, its ledger and its key" -}}
+{{- end -}}
+{{- if has $v.users.socketGroup $users -}}
+  {{- fail "users.socketGroup must be none of the three users' ids: it is the group that all of them have" -}}
+{{- end -}}
+{{- range $v.workload.env -}}
+  {{- if dig "valueFrom" "secretKeyRef" false . -}}
+    {{- fail (printf "workload.env: %s takes a Secret into the environment, where each process below it and each crash report has it; mount it as a file (workload.volumes, workload.volumeMounts)" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
