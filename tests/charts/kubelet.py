@@ -115,7 +115,7 @@ class Pod:
         return self._probed(spec, spec[probe])
 
     def stop(self, seconds: float | None = None) -> dict[str, int]:
-        """End the pod as kubelet does; gives the exit statuses. Raises AssertionError where the grace was not enough."""
+        """End the pod as kubelet does; gives the exit statuses. Raises AssertionError where its grace is not enough."""
         until = time.monotonic() + (self.spec["terminationGracePeriodSeconds"] if seconds is None else seconds)
         sidecars = [
             each["name"] for each in self.spec.get("initContainers", []) if each.get("restartPolicy") == "Always"

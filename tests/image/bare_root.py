@@ -10,7 +10,6 @@ import contextlib
 import os
 import re
 import shlex
-import shutil
 import subprocess
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,7 +26,8 @@ _MACHINES_OWN: Final = "/run/machine-certificates.crt"
 _PATIENCE_SECONDS: Final = 1_800
 
 
-def _kept() -> Path:
+def kept() -> Path:
+    """Where what takes long to make stays, for all checkouts on this machine."""
     caches = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(caches) / "decision-sidecar-tests"
 
@@ -52,7 +52,7 @@ def debian(point: str) -> Path:
     release = RELEASES[point.partition(".")[0]]
     if os.geteuid() != 0:
         cannot_run("needs root: only it may make a root file system and enter it")
-    root = _kept() / f"debian-{release}-1"
+    root = kept() / f"debian-{release}-1"
     if root.exists():
         return root
     program, sources = needs_program("debootstrap"), _sources(release)
@@ -118,17 +118,6 @@ def run_in(
 
 
 def copied(source: Path, target: Path) -> None:
-    """As `cp -a`: a directory's content, or one file."""
-    if source.is_dir():
-        target.mkdir(parents=True, exist_ok=True)
-        source = source / "."
-    else:
-        target.parent.mkdir(parents=True, exist_ok=True)
-    subprocess.run(
-        ["cp", "--archive", "--no-target-directory" if source.is_file() else "--", str(source), str(target)], check=True
-    )
-
-
-def emptied(place: Path) -> None:
-    """Gone, whatever it holds."""
-    shutil.rmtree(place, ignore_errors=True)
+    """As COPY of one stage's files to another: a directory's content, or one file, with owners and modes."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    subprocess.run(["cp", "--archive", "--no-target-directory", str(source), str(target)], check=True)

@@ -12,7 +12,10 @@ from pathlib import Path, PurePosixPath
 
 HOME = Path(__file__).parents[2]
 
-KNOWN = frozenset("FROM ARG ENV RUN COPY WORKDIR SHELL LABEL USER STOPSIGNAL HEALTHCHECK ENTRYPOINT".split())
+KNOWN = (
+    *("FROM", "ARG", "ENV", "RUN", "COPY", "WORKDIR", "SHELL", "LABEL"),
+    *("USER", "STOPSIGNAL", "HEALTHCHECK", "ENTRYPOINT"),
+)
 _VARIABLE = re.compile(r"\$\{(\w+)\}|\$(\w+)")
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import re
 import shlex
 import shutil
@@ -85,9 +84,7 @@ def _go(home: Path) -> dict[str, str]:
     """Go itself, and what it has fetched and built before: an engine would keep that in a layer."""
     bound = {str(home): "/usr/local/go"}
     for name, there in (("GOMODCACHE", "/root/go/pkg/mod"), ("GOCACHE", "/root/.cache/go-build")):
-        caches = (
-            Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "decision-sidecar-tests" / name.lower()
-        )
+        caches = bare_root.kept() / name.lower()
         caches.mkdir(parents=True, exist_ok=True)
         bound[str(caches)] = there
     return bound
