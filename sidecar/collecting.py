@@ -8,6 +8,7 @@ import contextlib
 import functools
 import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -18,9 +19,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from sidecar import __version__
 from sidecar.anchor import Chaser, Door
 from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
-from sidecar.api import ServerTls, Transports, half
+from sidecar.api import Health, ServerTls, Transports, half
 from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
 from sidecar.collector import FleetLog, published
@@ -31,13 +33,14 @@ from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
 from sidecar.collector.pruning import kept_longer
+from sidecar.collector.readiness import Readiness
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
-from sidecar.collector.watch import METRICS_TYPE, find_silent, metrics
+from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
 from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
-from sidecar.web import Found, browsed
+from sidecar.web import TEXT, Found, browsed
 
 log = logging.getLogger("sidecar.collector")
 
@@ -212,6 +215,9 @@ class Collector:
     def __init__(self, config: Collecting) -> None:
         self._config = config
         self._stop = asyncio.Event()
+        self._health = Health()
+        self._parts: _Parts | None = None
+        self._tls: ServerTls | None = None
         self.address = self.url = ""
         self.failure: SidecarError | None = None
 
@@ -223,9 +229,13 @@ class Collector:
         """Serve until stopped. Raises SidecarError."""
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
+            host, port = host_and_port("web", self._config.web)
+            self.url = await stack.enter_async_context(browsed(self._look, host, port, "the log", _BROWSERS))
+            self._health.starts("index, objects and log are being opened")
             parts = await asyncio.to_thread(self._build, loop, stack)
             stack.callback(parts.close)
-            tls = await asyncio.to_thread(_tls, self._config)
+            self._parts = parts
+            self._tls = tls = await asyncio.to_thread(_tls, self._config)
             if tls is not None:
                 stack.callback(tls.close)
             transports = Transports(tls.bundles) if tls is not None else None
@@ -234,8 +244,6 @@ class Collector:
                 self._config.listen,
                 tls.credentials if tls is not None else None,
             )
-            host, port = host_and_port("web", self._config.web)
-            self.url = await stack.enter_async_context(browsed(parts.look, host, port, "the log", _BROWSERS))
             self.address = await server.start()
             stack.push_async_callback(server.stop)
             opening = asyncio.create_task(asyncio.to_thread(parts.open_all))
@@ -245,13 +253,34 @@ class Collector:
         if self.failure is not None:
             raise self.failure
 
+    async def _look(self, path: str) -> Found | None:
+        """What is shown over HTTP: health, and once there is something of it the log and its metrics."""
+        told = self._health.page(path)
+        if told is not None:
+            return Found(told[1], TEXT, told[0])
+        if self._parts is None:
+            return None
+        return self._metrics(self._parts) if path == "/metrics" else await self._parts.look(path)
+
+    def _metrics(self, parts: _Parts) -> Found:
+        disk = os.statvfs(self._config.data_dir)
+        end = None if self._tls is None else self._tls.not_after()
+        around = Around(__version__, not self._health.cause, disk.f_bavail * disk.f_frsize, end)
+        page = metrics(parts.ingest, parts.sequencer, parts.alarms, parts.chasers, around, time.time_ns())
+        return Found(page, METRICS_TYPE)
+
     async def _watch(self, parts: _Parts) -> None:
         silence = int(self._config.silence_seconds * 1e9)
         while not self._stop.is_set():
+            cause = await asyncio.to_thread(parts.readiness.look)
+            if cause:
+                log.warning("not ready: %s", cause)
+            self._health.found(cause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_TICK, self._config.silence_seconds)):
                     await self._stop.wait()
             await asyncio.to_thread(find_silent, parts.ingest, parts.alarms, time.time_ns(), silence)
+        self._health.found("it stops")
 
     def _failed(self, loop: asyncio.AbstractEventLoop, error: LogRefused) -> None:
         self.failure = error
@@ -296,7 +325,8 @@ class Collector:
         rules = Rules(config.enrol_spiffe, config.dev)
         runs = Runs(storage, kept, lambda chain: kept_longer(chain, int(time.time()), kept()))
         ingest = Ingest(runs, index, sequencer, alarms, rules, config.name, key, time.time_ns)
-        return _Parts(storage, sequencer, proofs, alarms, ingest, anchors[0].all)
+        readiness = Readiness(index, storage, sequencer)
+        return _Parts(storage, sequencer, proofs, alarms, ingest, anchors[0].all, readiness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,15 +337,14 @@ class _Parts:
     alarms: Alarms
     ingest: Ingest
     chasers: list[Chaser[Any]]
+    readiness: Readiness
 
     async def look(self, path: str) -> Found | None:
-        """What is shown over HTTP: the log as tlog-tiles says, and /metrics."""
-        if path == "/metrics":
-            now = time.time_ns()
-            return metrics(self.ingest, self.sequencer, self.alarms, self.chasers, now), METRICS_TYPE
+        """What is shown of the log over HTTP, as tlog-tiles says."""
         signed = self.sequencer.fleet.signed
         with contextlib.suppress(StorageError):
-            return await asyncio.to_thread(published, self.storage, signed, path.removeprefix("/"))
+            found = await asyncio.to_thread(published, self.storage, signed, path.removeprefix("/"))
+            return None if found is None else Found(*found)
         return None
 
     def open_all(self) -> None:
@@ -324,6 +353,7 @@ class _Parts:
             self.ingest.open_all()
         except SidecarError as error:
             log.error("cannot look at every chain: %s", error)
+        self.readiness.opened = True
 
     def close(self) -> None:
         """Log what waits, then let go."""

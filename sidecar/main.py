@@ -15,7 +15,7 @@ from pathlib import Path
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__, erasing
-from sidecar.api import DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
+from sidecar.api import DecisionLog, FailedHandshakes, Health, Metrics, Server, ServerTls, Services, Transports, scraped
 from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
@@ -25,6 +25,7 @@ from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
 from sidecar.policy import Switch
+from sidecar.readiness import Readiness
 from sidecar.shipping import Shipping
 
 log = logging.getLogger("sidecar")
@@ -144,7 +145,8 @@ class Sidecar:
         self._stop = asyncio.Event()
         self.address = ""
         self.failure: LedgerError | None = None
-        self._metrics = Metrics(__version__)
+        self._metrics, self._health = Metrics(__version__), Health()
+        self._metrics.watch_ready(lambda: not self._health.cause)
         self._log = DecisionLog(self._metrics)
         self._erasing: erasing.Erasing | None = None
 
@@ -159,6 +161,8 @@ class Sidecar:
             SidecarError: it could not start, or the ledger failed.
         """
         async with contextlib.AsyncExitStack() as stack:
+            await self._show_metrics(stack)
+            self._health.starts("the ledger is being opened")
             shipping = await asyncio.to_thread(Shipping, self._config)
             ledger = await asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
             stack.callback(ledger.close)
@@ -167,7 +171,7 @@ class Sidecar:
             switch = Switch(self._config.engine, self._config.entrypoint)
             stack.push_async_callback(switch.close)
             self._metrics.attach(ledger, switch)
-            await self._show_metrics(stack)
+            self._health.starts("registry and policy are being read")
             in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
             following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
@@ -176,8 +180,10 @@ class Sidecar:
             path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
             self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
-            server = await stack.enter_async_context(self._listening(path, ledger))
-            await self._watch(server, switch, in_force, ledger, path, started)
+            self._health.starts("its certificate is waited for")
+            server, tls = await stack.enter_async_context(self._listening(path, ledger))
+            readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
+            await self._watch(server, readiness, path, started)
         if self.failure is not None:
             raise self.failure
 
@@ -191,6 +197,8 @@ class Sidecar:
         stack.callback(lambda: shipping.end(ledger, failed=self.failure is not None))
         if shipping.watched:
             self._metrics.watch_shipping(shipping)
+        if self._config.collector_tls_cert_file:
+            self._metrics.watch_link(lambda: shipping.certificate_end)
 
     def _open_ledger(self, loop: asyncio.AbstractEventLoop, shipping: Shipping) -> Ledger:
         def on_failure(error: LedgerError) -> None:
@@ -209,13 +217,15 @@ class Sidecar:
     async def _show_metrics(self, stack: contextlib.AsyncExitStack) -> None:
         if self._config.metrics:
             host, port = host_and_port("metrics", self._config.metrics)
-            log.info("metrics are on %s", await stack.enter_async_context(scraped(self._metrics.page, host, port)))
+            listening = scraped(self._metrics.page, self._health, host, port)
+            log.info("metrics are on %s", await stack.enter_async_context(listening))
 
     async def _know_principals(self, stack: contextlib.AsyncExitStack, in_force: InForce) -> None:
         """Before any policy decides: who may ask at all, where a file says it."""
         follower = registry_follower(self._config, in_force, self._metrics)
         if follower is not None:
             await follower.first()
+            self._metrics.watch_registry(lambda: follower.broken)
             stack.push_async_callback(_ended, asyncio.create_task(follower.follow()))
 
     def _failed(self, error: LedgerError) -> None:
@@ -236,7 +246,7 @@ class Sidecar:
         )
 
     @contextlib.asynccontextmanager
-    async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
+    async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[tuple[Server, ServerTls | None]]:
         failed = FailedHandshakes(path, self._metrics.handshake_failed)
         if self._overhear is not None:
             self._overhear(failed.told)
@@ -245,6 +255,7 @@ class Sidecar:
         server = Server(
             Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
             self._config.listen,
+            self._health,
             max_request_bytes=self._config.max_request_bytes,
             socket_mode=int(self._config.socket_mode, 8),
             credentials=tls.credentials if tls else None,
@@ -252,7 +263,7 @@ class Sidecar:
         try:
             self.address = await server.start()
             try:
-                yield server
+                yield server, tls
             finally:
                 path.approvals.end_watches()
                 await server.stop(STOP_GRACE)
@@ -264,20 +275,18 @@ class Sidecar:
     async def _watch(
         self,
         server: Server,
-        switch: Switch,
-        in_force: InForce,
-        ledger: Ledger,
+        readiness: Readiness,
         path: DecisionPath,
         started: Callable[[str], None],
     ) -> None:
-        told = False
+        told, in_force = False, readiness.in_force
         while not self._stop.is_set():
-            trouble = await _trouble(switch, in_force, ledger)
-            await server.set_ready(trouble is None)
-            self._metrics.set_ready(trouble is None)
+            trouble = await readiness.look()
+            self._health.found(trouble)
+            await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
-            if trouble is not None:
+            if trouble:
                 log.warning("not ready: %s", trouble)
             elif not told:
                 told = True
@@ -290,7 +299,8 @@ class Sidecar:
                 await path.record_remainder()
             await self._erase(path)
             self._log.settle()
-        self._metrics.set_ready(False)
+        self._health.found("it stops")
+        await server.show_health()
 
     async def _erase(self, path: DecisionPath) -> None:
         """What was left to be erased is; what failed is tried again."""
@@ -314,18 +324,6 @@ async def _ended(task: asyncio.Task[None]) -> None:
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task
-
-
-async def _trouble(switch: Switch, in_force: InForce, ledger: Ledger) -> SidecarError | None:
-    """Why no decision can be made now, or None. What a running OPA reports is on record before it decides."""
-    try:
-        await switch.ready()
-        await in_force.observe(switch.version)
-        in_force.check_fresh()
-        ledger.check_writable()
-    except SidecarError as error:
-        return error
-    return None
 
 
 def erase_now(config: Config) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+from cryptography import x509
 
 from sidecar.chain import note
 from sidecar.chain.acts import AcceptLoss
@@ -123,6 +125,15 @@ class Shipping:
     def watched(self) -> bool:
         """Whether there is anything to show."""
         return self._shipper is not None
+
+    @property
+    def certificate_end(self) -> float:
+        """When the certificate ends that the collector is shown from a file, seconds since 1970; nan: it is none."""
+        try:
+            pem = Path(self._config.collector_tls_cert_file).read_bytes()
+            return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+        except (OSError, ValueError):
+            return math.nan
 
     @property
     def _at_work(self) -> tuple[Shipper, Backlog]:

@@ -23,16 +23,16 @@ FLOORS = [
     {"errors"},
     {"v1", "chain"},
     {"verify"},
-    {"client", "custody", "ledger", "policy", "identity", "anchor", "web"},
+    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
-    {"config", "main", "parts", "shipping", "erasing", "collecting", "anchoring"},
+    {"config", "main", "parts", "readiness", "shipping", "erasing", "collecting", "anchoring"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_ROOM = [
-    {"config", "main", "parts", "shipping", "erasing", "collecting", "anchoring"}
-]  # seven files, one place: what builds the concrete parts
+    {"config", "main", "parts", "readiness", "shipping", "erasing", "collecting", "anchoring"}
+]  # eight files, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUB_FILES = {"sidecar/ship/grpc.py", "sidecar/collector/grpc.py"}
@@ -90,7 +90,7 @@ MOST_LINES = 400
 BY_ITSELF = "sidecar/evidence/verify.py"  # one file for people who have nothing of ours: held by its own tests
 
 TOP_LEVEL = {
-    *("pyproject.toml", "README.md", "Dockerfile", "proto", "sidecar", "rego", "tests", "charts"),
+    *("pyproject.toml", "README.md", "Dockerfile", "proto", "sidecar", "rego", "tests", "charts", "docs"),
     *("LICENSE", "CHANGELOG.md", "Makefile", ".ci", ".gitignore", "requirements.lock"),
 }
 

@@ -9,10 +9,11 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sidecar.api.approvals import APPROVALS
+from sidecar.api.health import Health, HealthService
 from sidecar.api.services import DECISIONS, LEDGER, Services
 from sidecar.errors import UsageError
 
@@ -22,13 +23,14 @@ _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by fi
 class Server:
     """One listening server. ``address`` is ``unix:/path`` or ``host:port``; ``socket_mode`` as for chmod.
 
-    ``credentials`` are for TLS on a port; without them the port is plain.
+    ``told``: whether the sidecar is ready. ``credentials`` are for TLS on a port; without them the port is plain.
     """
 
     def __init__(
         self,
         services: Services,
         address: str,
+        told: Health,
         *,
         max_request_bytes: int,
         socket_mode: int,
@@ -44,7 +46,7 @@ class Server:
                 ("grpc.max_concurrent_streams", 1024),
             ],
         )
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService(told, (DECISIONS, APPROVALS, LEDGER))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         names = (DECISIONS, APPROVALS, LEDGER, health.SERVICE_NAME, reflection.SERVICE_NAME)
         reflection.enable_server_reflection(names, self._server)
@@ -68,7 +70,7 @@ class Server:
             ) from error
         finally:
             os.umask(mask)
-        await self.set_ready(False)  # until somebody has looked
+        await self.show_health()
         await self._server.start()
         if unix is None:
             return f"{self._address.rpartition(':')[0]}:{port}"
@@ -80,15 +82,12 @@ class Server:
             return self._server.add_insecure_port(self._address)
         return self._server.add_secure_port(self._address, self._credentials)
 
-    async def set_ready(self, ready: bool) -> None:
-        """What the health service answers, for the whole server and for each service."""
-        state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", DECISIONS, APPROVALS, LEDGER):
-            await self._health.set(name, state)
+    async def show_health(self) -> None:
+        """Tell those who watch its health what was found."""
+        await self._health.show()
 
     async def stop(self, grace: float) -> None:
         """Take no more calls, let those under way finish within ``grace`` seconds, and leave no socket behind."""
-        await self._health.enter_graceful_shutdown()
         await self._server.stop(grace)
         unix = _unix_path(self._address)
         if unix is not None:

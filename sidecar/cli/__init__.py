@@ -46,6 +46,12 @@ def _decide() -> click.Command:
     return decide
 
 
+def _health() -> click.Command:
+    from sidecar.cli.health import health
+
+    return health
+
+
 def _outcome() -> click.Command:
     from sidecar.cli.ask import outcome
 
@@ -147,6 +153,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "init": _init,
     "serve": _serve,
     "decide": _decide,
+    "health": _health,
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,

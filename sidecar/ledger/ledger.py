@@ -335,6 +335,10 @@ class Ledger:
             at.segment, self._writer.depth,
         )  # fmt: skip
 
+    def decisions(self, first: int, after: int) -> int:
+        """DECISION entries from ``first`` up to ``after``; a microsecond an entry. Raises LedgerError."""
+        return self._store.count(EntryType.DECISION, first, after)
+
     def began(self, seq: int = 0) -> int:
         """The wall clock of an entry, of the chain's first unless told, ns since 1970. Raises as :meth:`entry`."""
         return self._tagged(seq)[0].wall_ns
