@@ -44,6 +44,7 @@ class Config:
     engine: str = "wasm"
     entrypoint: str = "agents/decision"
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
+    opa_room: str = ""  # directory in which `sidecar opa` runs OPA, as another user; empty: the sidecar does
     evaluate_timeout: float = 1.0
     max_request_bytes: int = MIB
     idempotency_seconds: int = 86_400  # how long a key is remembered
@@ -204,6 +205,8 @@ class Config:
             raise UsageError("policy.source.path and policy.source.git.url are both set; leave one of the two out")
         if self.opa and self.engine != "opa":
             raise UsageError("opa names a running OPA, but the engine is wasm; set engine to opa, or leave opa out")
+        if self.opa_room and (self.opa or self.engine != "opa"):
+            raise UsageError("opa_room is for an OPA that `sidecar opa` runs; set engine to opa, and leave opa out")
         if self.opa and (self.policy_source_path or self.policy_source_git_url):
             raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
         of_git = [f for f in fields(self) if f.name.startswith("policy_source_git_")]

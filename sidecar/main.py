@@ -23,7 +23,7 @@ from sidecar.custody import generate_custodian, load_authority, load_custodian, 
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
-from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
+from sidecar.parts import Policies, check_provable, in_force_of, opa_room_of, registry_follower, server_tls
 from sidecar.policy import Switch
 from sidecar.readiness import Readiness
 from sidecar.shipping import Shipping
@@ -168,13 +168,16 @@ class Sidecar:
             stack.callback(ledger.close)
             self._erasing = await asyncio.to_thread(erasing.of, self._config, ledger)
             self._ship(stack, ledger, shipping)
+            room = opa_room_of(self._config)
+            if room is not None:
+                stack.callback(room.close)
             switch = Switch(self._config.engine, self._config.entrypoint)
             stack.push_async_callback(switch.close)
             self._metrics.attach(ledger, switch)
             self._health.starts("registry and policy are being read")
             in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
-            following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
+            following = await Policies(self._config, switch, in_force, ledger, self._metrics, room).begin()
             if following is not None:
                 stack.push_async_callback(_ended, following)
             path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)

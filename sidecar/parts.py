@@ -34,6 +34,7 @@ from sidecar.policy import (
     GitSettings,
     GitSource,
     OpaEngine,
+    OpaRoom,
     PathSource,
     Source,
     SupervisedOpa,
@@ -68,10 +69,15 @@ def registry_follower(config: Config, in_force: InForce, metrics: Metrics) -> Re
     return RegistryFollower(RegistryFile(Path(config.registry)), in_force, metrics) if config.registry else None
 
 
-def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
+def opa_room_of(config: Config) -> OpaRoom | None:
+    """Where OPA runs as another user, if it does. Raises UsageError."""
+    return OpaRoom(Path(config.opa_room)) if config.opa_room else None
+
+
+def build_engine(config: Config, bundle: BuiltPolicy, room: OpaRoom | None) -> Engine:
     """An engine that decides by ``bundle``; takes a few tenths of a second. Raises UsageError or PolicyLoadError."""
     if config.engine == "opa":
-        return SupervisedOpa(find_opa(), bundle, config.entrypoint)
+        return SupervisedOpa(find_opa(), bundle, config.entrypoint, start=room.started if room else None)
     return WasmEngine(bundle.packed, config.entrypoint)
 
 
@@ -133,6 +139,7 @@ class Policies:
     in_force: InForce
     ledger: Ledger
     metrics: Metrics
+    room: OpaRoom | None
 
     async def begin(self) -> asyncio.Task[None] | None:
         """Put a policy in force: a running OPA's, the starter, the last one in force here, or what the source has.
@@ -178,7 +185,7 @@ class Policies:
             if cause:
                 raise PolicyLoadError(cause)
             packed = self.ledger.attachment(bytes.fromhex(last["bundle_digest"]))
-            engine = await asyncio.to_thread(build_engine, self.config, BuiltPolicy.of(packed))
+            engine = await asyncio.to_thread(build_engine, self.config, BuiltPolicy.of(packed), self.room)
             registry = self._last_registry(kind, source.place)
             await self.in_force.put_in_force(engine, packed, origin, registry=registry, resumed=True)
         except (PolicyLoadError, EngineError, NotFound, LedgerDamaged) as error:
@@ -228,7 +235,7 @@ class Policies:
             return await examine(program, candidate, terms)
 
         def built(bundle: BuiltPolicy) -> Engine:
-            return build_engine(config, bundle)
+            return build_engine(config, bundle, self.room)
 
         period = Period(config.policy_source_period)
         last = self._last(kind, source.place)
