@@ -26,13 +26,13 @@ FLOORS = [
     {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
-    {"config", "main", "parts", "readiness", "shipping", "erasing", "collecting", "anchoring"},
+    {"config", "main", "parts", "readiness", "shipping", "erasing", "founding", "collecting", "anchoring"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_ROOM = [
-    {"config", "main", "parts", "readiness", "shipping", "erasing", "collecting", "anchoring"}
-]  # eight files, one place: what builds the concrete parts
+    {"config", "main", "parts", "readiness", "shipping", "erasing", "founding", "collecting", "anchoring"}
+]  # nine files, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUB_FILES = {"sidecar/ship/grpc.py", "sidecar/collector/grpc.py"}
@@ -91,7 +91,8 @@ BY_ITSELF = "sidecar/evidence/verify.py"  # one file for people who have nothing
 
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "Dockerfile", "proto", "sidecar", "rego", "tests", "charts", "docs"),
-    *("LICENSE", "CHANGELOG.md", "Makefile", ".ci", ".gitignore", "requirements.lock"),
+    *("LICENSE", "CHANGELOG.md", "Makefile", ".ci", ".gitignore", ".dockerignore"),
+    *("requirements.lock", "requirements-image.lock", "requirements-build.lock"),  # tests, image, its bill of materials
 }
 
 
