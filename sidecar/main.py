@@ -8,10 +8,9 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -22,6 +21,7 @@ from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
@@ -30,12 +30,10 @@ from sidecar.shipping import Shipping
 
 log = logging.getLogger("sidecar")
 
-_T = TypeVar("_T")
 Overhear = Callable[[Callable[[bytes], None]], None]
 
 READY_EVERY = 1.0  # seconds between two looks at engine and ledger
 STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
-AGAIN_AFTER = 1.0  # seconds until a task that was cancelled, and goes on, is cancelled again
 
 
 def wrap_seed(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> list[SealedShare]:
@@ -96,10 +94,6 @@ def found_ledger(config: Config) -> Founded:
             made.unlink(missing_ok=True)
         raise
     return Founded(chain_id, made)
-
-
-class _Stopped(Exception):
-    """The end was asked for before the sidecar had begun."""
 
 
 class _Looked(Exception):
@@ -165,7 +159,7 @@ class Sidecar:
         Raises:
             SidecarError: it could not start, or the ledger failed.
         """
-        with contextlib.suppress(_Stopped):
+        with contextlib.suppress(Stopped):
             await self._serve(started)
         if self.failure is not None:
             raise self.failure
@@ -184,25 +178,14 @@ class Sidecar:
             in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
             policies = Policies(self._config, switch, in_force, ledger, self._metrics)
-            following = await self._unless_stopped(policies.begin())
+            following = await unless(self._stop, policies.begin())
             if following is not None:
-                stack.push_async_callback(_ended, following)
+                stack.push_async_callback(ended, following)
             path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
             self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             server = await stack.enter_async_context(self._listening(path, ledger))
             await self._watch(server, switch, in_force, ledger, path, started)
-
-    async def _unless_stopped(self, begin: Coroutine[Any, Any, _T]) -> _T:
-        """What ``begin`` gives: a policy's gate may take minutes. Raises _Stopped: the end was asked for before."""
-        beginning, stop = asyncio.create_task(begin), asyncio.create_task(self._stop.wait())
-        await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
-        await _ended(stop)
-        if not beginning.done():
-            await _ended(beginning)
-            if beginning.cancelled() or beginning.exception() is not None:
-                raise _Stopped
-        return beginning.result()
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
         loop = asyncio.get_running_loop()
@@ -239,7 +222,7 @@ class Sidecar:
         follower = registry_follower(self._config, in_force, self._metrics)
         if follower is not None:
             await follower.first()
-            stack.push_async_callback(_ended, asyncio.create_task(follower.follow()))
+            stack.push_async_callback(ended, asyncio.create_task(follower.follow()))
 
     def _failed(self, error: LedgerError) -> None:
         log.critical("the ledger failed, no more answers: %s", error)
@@ -331,15 +314,6 @@ class Sidecar:
         with contextlib.suppress(SidecarError):
             await path.record_remainder(everything=True)
         self._log.settle(everything=True)
-
-
-async def _ended(task: asyncio.Task[Any]) -> None:
-    """Cancel it until it has ended: what goes wrong while it ends is not to make it forget that it was to."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=AGAIN_AFTER)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("what ran beside decisions ended by a fault (%s)", type(error).__name__)
 
 
 async def _trouble(switch: Switch, in_force: InForce, ledger: Ledger) -> SidecarError | None:
