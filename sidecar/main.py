@@ -7,14 +7,14 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
-from typing import Any, TypeVar
 
 from sidecar import __version__, erasing
 from sidecar.api import DecisionLog, FailedHandshakes, Health, Metrics, Server, ServerTls, Services, Transports, scraped
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.founding import found_ledger, options_of, wrap_seed
 from sidecar.ledger import Ledger, SystemClock, has_ledger
@@ -25,12 +25,10 @@ from sidecar.shipping import Shipping
 
 log = logging.getLogger("sidecar")
 
-_T = TypeVar("_T")
 Overhear = Callable[[Callable[[bytes], None]], None]
 
 READY_EVERY = 1.0  # seconds between two looks at engine and ledger
 STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
-AGAIN_AFTER = 1.0  # seconds until a task that was cancelled, and goes on, is cancelled again
 
 
 def settle_memory() -> None:
@@ -71,7 +69,7 @@ class Sidecar:
         Raises:
             SidecarError: it could not start, or the ledger failed.
         """
-        with contextlib.suppress(_Stopped):
+        with contextlib.suppress(Stopped):
             await self._serve(started)
         if self.failure is not None:
             raise self.failure
@@ -95,9 +93,9 @@ class Sidecar:
             in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
             policies = Policies(self._config, switch, in_force, ledger, self._metrics, room)
-            following = await self._unless_stopped(policies.begin())
+            following = await unless(self._stop, policies.begin())
             if following is not None:
-                stack.push_async_callback(_ended, following)
+                stack.push_async_callback(ended, following)
             path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
             self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
@@ -105,17 +103,6 @@ class Sidecar:
             server, tls = await stack.enter_async_context(self._listening(path, ledger))
             readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
             await self._watch(server, readiness, path, started)
-
-    async def _unless_stopped(self, begin: Coroutine[Any, Any, _T]) -> _T:
-        """What ``begin`` gives: a policy's gate may take minutes. Raises _Stopped: the end was asked for before."""
-        beginning, stop = asyncio.create_task(begin), asyncio.create_task(self._stop.wait())
-        await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
-        await _ended(stop)
-        if not beginning.done():
-            await _ended(beginning)
-            if beginning.cancelled() or beginning.exception() is not None:
-                raise _Stopped
-        return beginning.result()
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
         loop = asyncio.get_running_loop()
@@ -156,7 +143,7 @@ class Sidecar:
         if follower is not None:
             await follower.first()
             self._metrics.watch_registry(lambda: follower.broken)
-            stack.push_async_callback(_ended, asyncio.create_task(follower.follow()))
+            stack.push_async_callback(ended, asyncio.create_task(follower.follow()))
 
     def _failed(self, error: LedgerError) -> None:
         log.critical("the ledger failed, no more answers: %s", error)
@@ -248,15 +235,6 @@ class Sidecar:
         with contextlib.suppress(SidecarError):
             await path.record_remainder(everything=True)
         self._log.settle(everything=True)
-
-
-async def _ended(task: asyncio.Task[Any]) -> None:
-    """Cancel it until it has ended: what goes wrong while it ends is not to make it forget that it was to."""
-    while not task.done():
-        task.cancel()
-        await asyncio.wait({task}, timeout=AGAIN_AFTER)
-    if not task.cancelled() and (error := task.exception()) is not None:
-        log.error("what ran beside decisions ended by a fault (%s)", type(error).__name__)
 
 
 def serve(config: Config, *, init: bool, started: Callable[[str], None], overhear: Overhear | None = None) -> None:

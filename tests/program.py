@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -45,8 +46,8 @@ def start(command: Sequence[str | Path], **more: str) -> Process:
 class Serving:
     """A sidecar that serves. ``said`` is what it wrote to stderr up to being ready."""
 
-    def __init__(self, process: Process, socket: Path, said: list[str]) -> None:
-        self.process, self.socket, self.said = process, socket, said
+    def __init__(self, process: Process, listener: Path, said: list[str]) -> None:
+        self.process, self.socket, self.said = process, listener, said
 
     @property
     def address(self) -> str:
@@ -72,8 +73,8 @@ def serving(
     **more: str,
 ) -> Iterator[Serving]:
     """A sidecar on a socket beside its ledger; killed at the end if it still runs. ``within``: `Host.within`."""
-    socket = ledger.with_name(ledger.name + ".sock")
-    where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", *(["--dev"] if dev else [])]
+    listener = ledger.with_name(ledger.name + ".sock")
+    where = ["--data-dir", str(ledger), "--listen", f"unix:{listener}", *(["--dev"] if dev else [])]
     command = [*within, *map(str, program), "serve", *where, *map(str, flags)]
     with start(command, **more) as process:
         try:
@@ -85,26 +86,32 @@ def serving(
                     break
             else:
                 raise AssertionError(f"the sidecar did not start: {said}")
-            yield Serving(process, socket, said)
+            yield Serving(process, listener, said)
         finally:
             process.kill()
+
+
+def listens(path: Path) -> bool:
+    """Whether a program takes connections there: the file is made by bind(), a moment before listen()."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
 
 
 @contextlib.contextmanager
 def serving_unready(ledger: Path, *flags: str | Path, **more: str) -> Iterator[Serving]:
     """A sidecar that answers, though it may have no policy to decide by, and so never says that it is ready."""
-    socket = ledger.with_name("unready.sock")
-    where = ["--data-dir", ledger, "--listen", f"unix:{socket}", "--dev", *flags]
+    listener = ledger.with_name("unready.sock")
+    where = ["--data-dir", ledger, "--listen", f"unix:{listener}", "--dev", *flags]
     command = [str(BIN / "sidecar"), "serve", *map(str, where)]
     with forking.Forked(command, environment(**more), stderr=subprocess.DEVNULL) as process:
         try:
-            while not socket.exists():
+            while not listens(listener):
                 assert process.poll() is None, "the sidecar did not start"
                 time.sleep(0.02)
-            yield Serving(process, socket, [])
+            yield Serving(process, listener, [])
         finally:
             process.kill()
-            socket.unlink(missing_ok=True)
+            listener.unlink(missing_ok=True)
 
 
 def made(place: Path) -> tuple[Path, Path]:

@@ -2,22 +2,27 @@
 
 Rules: nothing is answered before it is durable; a commit that failed is never tried again; what is stored is never
 repaired. The room knows nothing of policies, takes clock and entropy as arguments, and imports `lmdb` in `store` alone.
+
+Its names are imported when one is used: each reading of a ledger starts a process that needs a tenth of the room.
 """
 
-from sidecar.ledger.clock import Clock, Moment, SystemClock
-from sidecar.ledger.draft import Draft, Recorded
-from sidecar.ledger.epoch import WrapSeed
-from sidecar.ledger.founding import create
-from sidecar.ledger.given import Entry, Proof, Usage
-from sidecar.ledger.ledger import Ledger
-from sidecar.ledger.look import has_ledger
-from sidecar.ledger.options import Options
-from sidecar.ledger.pruning import Cut, carry_out
-from sidecar.ledger.reader import first_kept, ledger_stream
-from sidecar.ledger.sealing import Sealing, unopened
-from sidecar.ledger.shipping import Left
-from sidecar.ledger.trimming import Keep
-from sidecar.ledger.writer import Position
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sidecar.ledger.clock import Clock, Moment, SystemClock
+    from sidecar.ledger.draft import Draft, Recorded
+    from sidecar.ledger.epoch import WrapSeed
+    from sidecar.ledger.founding import create
+    from sidecar.ledger.given import Entry, Proof, Usage
+    from sidecar.ledger.ledger import Ledger
+    from sidecar.ledger.look import has_ledger
+    from sidecar.ledger.options import Options
+    from sidecar.ledger.pruning import Cut, carry_out
+    from sidecar.ledger.reader import first_kept, ledger_stream
+    from sidecar.ledger.sealing import Sealing, unopened
+    from sidecar.ledger.shipping import Left
+    from sidecar.ledger.trimming import Keep
+    from sidecar.ledger.writer import Position
 
 __all__ = [
     "Clock",
@@ -43,3 +48,30 @@ __all__ = [
     "ledger_stream",
     "unopened",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sidecar.ledger import (
+        clock,
+        draft,
+        epoch,
+        founding,
+        given,
+        ledger,
+        look,
+        options,
+        pruning,
+        reader,
+        sealing,
+        shipping,
+        trimming,
+        writer,
+    )  # fmt: skip
+
+    files = (
+        clock, draft, epoch, founding, given, ledger, look, options, pruning, reader, sealing, shipping, trimming,
+        writer,
+    )  # fmt: skip
+    return next(vars(file)[name] for file in files if name in vars(file))

@@ -219,7 +219,9 @@ class _Gate:
             return await asyncio.shield(at_work)
         except asyncio.CancelledError:
             self._broken_off.set()
-            await asyncio.wait({at_work})
+            while not at_work.done():
+                with contextlib.suppress(asyncio.CancelledError):  # a second time: it ends in a moment
+                    await asyncio.wait({at_work})
             if not at_work.cancelled():
                 at_work.exception()  # which nobody asks for any more
             raise

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.main import _ended
+from sidecar.ending import ended
 from sidecar.policy import check_policy, find_opa
 from tests.cli.test_policy_in_force import write
 from tests.collector.test_shipping import until
@@ -104,7 +104,7 @@ def test_a_gate_that_is_cancelled_has_ended(busy: Busy, tmp_path: Path) -> None:
 def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() -> None:
     """As one that follows a source does, which takes every fault for one of its looks."""
 
-    async def ended() -> int:
+    async def looks_until_the_end() -> int:
         begun, looks = asyncio.Event(), 0
 
         async def follow() -> None:
@@ -121,8 +121,8 @@ def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() -> None:
 
         task = asyncio.create_task(follow())
         await begun.wait()
-        await _ended(task)
+        await ended(task)
         assert task.cancelled()
         return looks
 
-    assert asyncio.run(ended()) == 2
+    assert asyncio.run(looks_until_the_end()) == 2
