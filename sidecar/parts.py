@@ -16,7 +16,7 @@ from typing import Any
 
 from sidecar.api import Metrics, ServerTls, half
 from sidecar.chain.registry import parse as parse_registry
-from sidecar.client import FileSource, WorkloadSource
+from sidecar.client import FileSource, WorkloadSource, trace_parent
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
 from sidecar.errors import EngineError, Gone, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
@@ -71,8 +71,13 @@ def registry_follower(config: Config, in_force: InForce, metrics: Metrics) -> Re
 def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
     """An engine that decides by ``bundle``; takes a few tenths of a second. Raises UsageError or PolicyLoadError."""
     if config.engine == "opa":
-        return SupervisedOpa(find_opa(), bundle, config.entrypoint)
+        return SupervisedOpa(find_opa(), bundle, config.entrypoint, trace_parent=under(config))
     return WasmEngine(bundle.packed, config.entrypoint)
+
+
+def under(config: Config) -> Callable[[], str]:
+    """What says under which span OPA is asked."""
+    return trace_parent if config.otel_endpoint else lambda: ""
 
 
 def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callable[[], None]) -> InForce:
@@ -144,7 +149,8 @@ class Policies:
             SidecarError: there is no policy to begin with.
         """
         if self.config.opa:
-            self.switch.put(OpaEngine(self.config.opa, self.config.entrypoint))
+            config = self.config
+            self.switch.put(OpaEngine(config.opa, config.entrypoint, trace_parent=under(config)))
             return None
         source = _source(self.config)
         if source is None:
