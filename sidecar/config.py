@@ -59,6 +59,7 @@ class Config:
     retention: str = "default"  # or eu-ai-act, hipaa, sec-17a-4: before its period nothing may be pruned
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
+    otel_endpoint: str = ""  # http(s)://host:port of an OTLP receiver over gRPC; empty: nothing is traced
     enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
     tls_cert_file: str = ""  # PEM, the sidecar's own first; with it listen is host:port under TLS
     tls_key_file: str = ""
@@ -152,6 +153,11 @@ class Config:
             raise UsageError("personal.copy_file is set, and nothing is personal; set personal.subject")
         if self.metrics:
             host_and_port("metrics", self.metrics)
+        if self.otel_endpoint:
+            scheme, _, where = self.otel_endpoint.partition("://")
+            if scheme not in ("http", "https"):
+                raise UsageError("otel.endpoint is not http://host:port or https://host:port; OTLP is spoken over gRPC")
+            host_and_port("otel.endpoint", where)
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         if not re.fullmatch("0?[0-7]{3}", self.socket_mode):
