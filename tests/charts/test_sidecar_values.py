@@ -63,6 +63,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("opa", {"policy": {"git": {"acceptUnsigned": True}}}, "policy.git.allowedSigners and policy.git.acceptUnsigned"),
     ("opa", {"policy": {"git": {"secret": ""}}}, "policy.git.auth is ssh, but policy.git.secret names no Secret"),
     ("opa", {"policy": {"git": {"auth": "none"}}}, "policy.git.secret is set, but policy.git.auth is none"),
+    ("opa", {"users": {"sidecar": 10099}}, "policy.git.auth is ssh, which knows only the image's own user"),
     ("opa", {"policy": {"git": {"auth": "password"}}}, "policy.git.username is empty"),
     (
         "opa",

@@ -71,6 +71,9 @@
   {{- if and (ne $v.policy.git.auth "none") (not $v.policy.git.secret) -}}
     {{- fail (printf "policy.git.auth is %s, but policy.git.secret names no Secret with it" $v.policy.git.auth) -}}
   {{- end -}}
+  {{- if and (eq $v.policy.git.auth "ssh") (ne (int64 $v.users.sidecar) 10010) -}}
+    {{- fail (printf "policy.git.auth is ssh, which knows only the image's own user, but users.sidecar is %d; leave it at 10010, or use https" (int64 $v.users.sidecar)) -}}
+  {{- end -}}
   {{- if and (eq $v.policy.git.auth "password") (not $v.policy.git.username) -}}
     {{- fail "policy.git.auth is password, but policy.git.username is empty; set it" -}}
   {{- end -}}
