@@ -89,8 +89,8 @@ COPY --from=opa /opa/opa usr/local/bin/opa
 
 WORKDIR /build/sbom
 COPY --from=opa /opa/opa.cdx.json ./
-RUN /build/tools/bin/cyclonedx-py environment --output-reproducible --of JSON -o python.cdx.json \
-      /opt/sidecar/bin/python \
+RUN /build/tools/bin/cyclonedx-py environment --output-reproducible --of JSON --pyproject /build/pyproject.toml \
+      -o python.cdx.json /opt/sidecar/bin/python \
  && made="$(date --utc --date="@${SOURCE_DATE_EPOCH}" +%Y-%m-%dT%H:%M:%S+00:00)" \
  && serial() { cat "$@" | sha256sum | sed -E 's/(.{8})(.{4})(.{4})(.{4})(.{12}).*/urn:uuid:\1-\2-\3-\4-\5/'; } \
  && /build/tools/bin/debsbom generate -t cdx --root /image --distro-arch "$(dpkg --print-architecture)" \

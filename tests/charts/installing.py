@@ -72,8 +72,14 @@ def site(**more: Any) -> Iterator[Site]:
         place.chmod(0o755)
         team = Team(place)
         team.push("crm.read", "reader")
-        front = stack.enter_context(https_server(team.repository.path.parent, Authority(place / "authority")))
-        collector = stack.enter_context(collecting(place / "collector", *_collector(place), "--web", "127.0.0.1:0"))
+        authority = Authority(place / "authority")
+        front = stack.enter_context(https_server(team.repository.path.parent, authority))
+        config = place / "collector.toml"
+        pem = json.dumps(str(authority.chain))
+        config.write_text(f'origin = "log.example.org/fleet"\ntls.cert_file = {pem}\ntls.key_file = {pem}\n')
+        collector = stack.enter_context(collecting(place / "collector", "--config", config))
+        enrolment = ("--config", config, "--data-dir", place / "collector", "--out", place / "token")
+        assert sidecar("collector", "register", *enrolment).returncode == 0
         _keys(place)
         values = _values(place, team, front, collector) | more
         documents = rendered(place, values)
@@ -89,16 +95,6 @@ def site(**more: Any) -> Iterator[Site]:
         claim.mkdir(mode=0o755)
         pod = Pod(workload, found, place / "pod", claims={"sidecar-ledger": claim})
         yield Site(place, collector, front, team, pod, Pod(test, found, place / "test"))
-
-
-def _collector(place: Path) -> tuple[str, ...]:
-    config = place / "collector.toml"
-    config.write_text('origin = "log.example.org/fleet"\n')
-    done = sidecar(
-        "collector", "register", "--config", config, "--data-dir", place / "collector", "--out", place / "token"
-    )
-    assert done.returncode == 0, done.stderr
-    return ("--config", str(config))
 
 
 def _keys(place: Path) -> None:
@@ -142,6 +138,7 @@ def _values(place: Path, team: Team, front: Front, collector: Collecting) -> dic
         "collector": {
             "address": collector.address,
             "logKey": collector.key,
+            "caCertificate": front.authority.file.read_text(),
             "tokenSecret": "enrolment",
             "periodSeconds": 0.05,
             "lingerSeconds": 20,

@@ -155,7 +155,7 @@ def test_it_ends_in_order_sealed_and_shipped(here: Site, pod: Pod) -> None:
     answered = set(told(pod, "did")) | set(told(pod, "refused"))
     codes = pod.stop()
     assert list(codes) == ["workload", "sidecar", "opa"] and set(codes.values()) == {0}, codes
-    entries = recorded(here.ledger)
+    entries = list(recorded(here.ledger))
     assert entries[-1][0].type is EntryType.CLOSE
     decided = {payload["decision_id"] for header, payload in entries if header.type is EntryType.DECISION}
     assert answered <= decided and len(answered) > 4
