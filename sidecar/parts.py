@@ -16,7 +16,7 @@ from typing import Any
 
 from sidecar.api import Metrics, ServerTls, half
 from sidecar.chain.registry import parse as parse_registry
-from sidecar.client import FileSource, WorkloadSource
+from sidecar.client import FileSource, WorkloadSource, trace_parent
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
 from sidecar.errors import EngineError, Gone, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
@@ -34,6 +34,7 @@ from sidecar.policy import (
     GitSettings,
     GitSource,
     OpaEngine,
+    OpaRoom,
     PathSource,
     Source,
     SupervisedOpa,
@@ -68,11 +69,22 @@ def registry_follower(config: Config, in_force: InForce, metrics: Metrics) -> Re
     return RegistryFollower(RegistryFile(Path(config.registry)), in_force, metrics) if config.registry else None
 
 
-def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
+def opa_room_of(config: Config) -> OpaRoom | None:
+    """Where OPA runs as another user, if it does. Raises UsageError."""
+    return OpaRoom(Path(config.opa_room)) if config.opa_room else None
+
+
+def build_engine(config: Config, bundle: BuiltPolicy, room: OpaRoom | None) -> Engine:
     """An engine that decides by ``bundle``; takes a few tenths of a second. Raises UsageError or PolicyLoadError."""
     if config.engine == "opa":
-        return SupervisedOpa(find_opa(), bundle, config.entrypoint)
+        start, trace_parent = room.started if room else None, under(config)
+        return SupervisedOpa(find_opa(), bundle, config.entrypoint, start=start, trace_parent=trace_parent)
     return WasmEngine(bundle.packed, config.entrypoint)
+
+
+def under(config: Config) -> Callable[[], str]:
+    """What says under which span OPA is asked."""
+    return trace_parent if config.otel_endpoint else lambda: ""
 
 
 def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callable[[], None]) -> InForce:
@@ -133,6 +145,7 @@ class Policies:
     in_force: InForce
     ledger: Ledger
     metrics: Metrics
+    room: OpaRoom | None
 
     async def begin(self) -> asyncio.Task[None] | None:
         """Put a policy in force: a running OPA's, the starter, the last one in force here, or what the source has.
@@ -144,7 +157,8 @@ class Policies:
             SidecarError: there is no policy to begin with.
         """
         if self.config.opa:
-            self.switch.put(OpaEngine(self.config.opa, self.config.entrypoint))
+            config = self.config
+            self.switch.put(OpaEngine(config.opa, config.entrypoint, trace_parent=under(config)))
             return None
         source = _source(self.config)
         if source is None:
@@ -178,7 +192,7 @@ class Policies:
             if cause:
                 raise PolicyLoadError(cause)
             packed = self.ledger.attachment(bytes.fromhex(last["bundle_digest"]))
-            engine = await asyncio.to_thread(build_engine, self.config, BuiltPolicy.of(packed))
+            engine = await asyncio.to_thread(build_engine, self.config, BuiltPolicy.of(packed), self.room)
             registry = self._last_registry(kind, source.place)
             await self.in_force.put_in_force(engine, packed, origin, registry=registry, resumed=True)
         except (PolicyLoadError, EngineError, NotFound, LedgerDamaged) as error:
@@ -228,7 +242,7 @@ class Policies:
             return await examine(program, candidate, terms)
 
         def built(bundle: BuiltPolicy) -> Engine:
-            return build_engine(config, bundle)
+            return build_engine(config, bundle, self.room)
 
         period = Period(config.policy_source_period)
         last = self._last(kind, source.place)

@@ -22,9 +22,8 @@ MODULE, VERSION = "helm.sh/helm/v3", "v3.22.0"
 SUM = "h1:n1if5iQgHYsujPAcO5oonH/KiSNUmqmUF0iGVjSF3AU="
 # What Helm's own Makefile sets: without it Helm takes the cluster that it renders for to be of version 1.20.
 _KUBERNETES = {"k8sVersionMajor": "1", "k8sVersionMinor": "37"}
-_SET = [
-    f"-X {MODULE}/pkg/{at}.{name}={value}" for at in ("lint/rules", "chartutil") for name, value in _KUBERNETES.items()
-]
+_PLACES = (f"{MODULE}/pkg/lint/rules", f"{MODULE}/pkg/chartutil")
+_SET = [f"-X {place}.{name}={value}" for place in _PLACES for name, value in _KUBERNETES.items()]
 _LINKED = " ".join(["-s -w", f"-X {MODULE}/internal/version.version={VERSION}", *_SET])
 
 

@@ -40,6 +40,12 @@ def _serve() -> click.Command:
     return serve
 
 
+def _opa() -> click.Command:
+    from sidecar.cli.opa import opa
+
+    return opa
+
+
 def _decide() -> click.Command:
     from sidecar.cli.ask import decide
 
@@ -152,6 +158,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "init": _init,
     "serve": _serve,
+    "opa": _opa,
     "decide": _decide,
     "health": _health,
     "outcome": _outcome,

@@ -1,4 +1,4 @@
-"""The agent of a trial: asks for one thing that the starter policy allows it and for one that it does not, again and again."""
+"""The agent of a trial: asks, again and again, for what the starter policy allows it and for what it does not."""
 
 import os
 import signal

@@ -20,8 +20,34 @@
 {{- if hasSuffix "Ti" . }}{{ mul $number 1048576 }}{{ else if hasSuffix "Gi" . }}{{ mul $number 1024 }}{{ else }}{{ $number }}{{ end -}}
 {{- end -}}
 
+{{/* (list "what it is" "its text" "PUBLIC KEY"): a private key must never come into a ConfigMap. The text is never said. */}}
+{{- define "sidecar.pem" -}}
+{{- $what := index . 0 -}}{{- $text := index . 1 -}}{{- $kind := index . 2 -}}
+{{- if contains "PRIVATE KEY-----" $text -}}
+  {{- fail (printf "%s holds a private key, which a ConfigMap would show to everybody: give the %s, and make a new key if this was installed anywhere" $what (ternary "public key (*.pub.pem)" "certificate alone" (eq $kind "PUBLIC KEY"))) -}}
+{{- end -}}
+{{- if not (contains (printf "-----BEGIN %s-----" $kind) $text) -}}
+  {{- fail (printf "%s is no PEM with BEGIN %s; give the file's text (--set-file)" $what $kind) -}}
+{{- end -}}
+{{- end -}}
+
 {{- define "sidecar.checked" -}}
 {{- $v := .Values -}}
+{{- range $name, $text := $v.custody.custodians -}}
+  {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" $name) -}}
+    {{- fail (printf "custody.custodians: %s is no name; take a-z, 0-9 and -, as auditor" $name) -}}
+  {{- end -}}
+  {{- include "sidecar.pem" (list (printf "custody.custodians.%s" $name) $text "PUBLIC KEY") -}}
+{{- end -}}
+{{- with $v.retention.authority -}}{{- include "sidecar.pem" (list "retention.authority" . "PUBLIC KEY") -}}{{- end -}}
+{{- with $v.collector.caCertificate -}}{{- include "sidecar.pem" (list "collector.caCertificate" . "CERTIFICATE") -}}{{- end -}}
+{{- with $v.policy.git.caCertificate -}}{{- include "sidecar.pem" (list "policy.git.caCertificate" . "CERTIFICATE") -}}{{- end -}}
+{{- with $v.registry.json -}}
+  {{- if hasKey (fromJson .) "Error" -}}{{- fail (printf "registry.json is no JSON (%s); give the text of a file of `sidecar agents add` (--set-file registry.json=registry.json)" (get (fromJson .) "Error")) -}}{{- end -}}
+{{- end -}}
+{{- if contains "PRIVATE KEY-----" $v.policy.git.allowedSigners -}}
+  {{- fail "policy.git.allowedSigners holds a private key, which a ConfigMap would show to everybody: give lines as ssh-keygen's allowed_signers has them" -}}
+{{- end -}}
 {{- $development := include "sidecar.development" . -}}
 {{- $renders := include "sidecar.renders" . -}}
 {{- if not $development -}}
@@ -122,6 +148,19 @@
 {{- end -}}
 {{- if has $v.users.socketGroup $users -}}
   {{- fail "users.socketGroup must be none of the three users' ids: it is the group that all of them have" -}}
+{{- end -}}
+{{- range $v.workload.volumes -}}
+  {{- if hasPrefix "sidecar-" .name -}}
+    {{- fail (printf "workload.volumes: %s is a name of the sidecar's own volumes; take one that does not begin with sidecar-" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $v.workload.volumeMounts -}}
+  {{- if hasPrefix "sidecar-" .name -}}
+    {{- fail (printf "workload.volumeMounts: %s is the sidecar's own: the workload has its socket, and nothing else of it" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- if regexMatch "(^|/)[.][.](/|$)" $v.policy.git.subdirectory -}}
+  {{- fail (printf "policy.git.subdirectory %s leaves the repository; give a path without .." $v.policy.git.subdirectory) -}}
 {{- end -}}
 {{- range $v.workload.env -}}
   {{- if dig "valueFrom" "secretKeyRef" false . -}}

@@ -31,11 +31,11 @@ ledger_max_mib = {{ int64 $v.ledger.maxMiB }}
 ledger_keep_seconds = {{ $v.ledger.keepSeconds | toJson }}
 ledger_keep_mib = {{ int64 $v.ledger.keepMiB }}
 {{- with $v.custody.custodians }}
-custodians = [{{ range $i, $name := keys . | sortAlpha }}{{ if $i }}, {{ end }}{{ printf "/etc/sidecar/custodian-%s.pem" $name | toJson }}{{ end }}]
+custodians = [{{ range $i, $name := keys . | sortAlpha }}{{ if $i }}, {{ end }}{{ printf "/etc/sidecar/%s.pem" $name | toJson }}{{ end }}]
 {{- end }}
 custody_mode = {{ $v.custody.mode | toJson }}
 {{- if $v.retention.authority }}
-authority = "/etc/sidecar/authority.pem"
+authority = "/etc/sidecar/authority.pub"
 {{- end }}
 retention = {{ $v.retention.profile | toJson }}
 
@@ -56,7 +56,7 @@ git.subdirectory = {{ .subdirectory | toJson }}
 git.timeout = {{ .timeoutSeconds | toJson }}
 git.depth = {{ int64 .depth }}
 {{- if .caCertificate }}
-git.tls_ca_file = "/etc/sidecar/git-ca.pem"
+git.tls_ca_file = "/etc/sidecar/git-ca.crt"
 {{- end }}
 {{- if eq .auth "token" }}
 git.token_file = "/etc/sidecar-git/token"
@@ -109,7 +109,7 @@ token_file = "/etc/sidecar-collector/token"
 spiffe_socket = {{ printf "/run/spiffe/%s" $v.identity.spiffe.socketName | toJson }}
 spiffe_trust_domain = {{ $v.identity.spiffe.trustDomain | toJson }}
 {{- else if .caCertificate }}
-tls_ca_file = "/etc/sidecar/collector-ca.pem"
+tls_ca_file = "/etc/sidecar/collector-ca.crt"
 {{- if $files }}
 tls_cert_file = "/run/identity/tls.crt"
 tls_key_file = "/run/identity/tls.key"
@@ -134,19 +134,19 @@ linger = {{ .lingerSeconds | toJson }}
 sidecar.toml: |
 {{- include "sidecar.toml" . | trim | nindent 2 }}
 {{- range $name, $pem := .Values.custody.custodians }}
-custodian-{{ $name }}.pem: {{ $pem | toJson }}
+{{ $name }}.pem: {{ $pem | toJson }}
 {{- end }}
 {{- with .Values.retention.authority }}
-authority.pem: {{ . | toJson }}
+authority.pub: {{ . | toJson }}
 {{- end }}
 {{- with .Values.policy.git.allowedSigners }}
 allowed_signers: {{ . | toJson }}
 {{- end }}
 {{- with .Values.policy.git.caCertificate }}
-git-ca.pem: {{ . | toJson }}
+git-ca.crt: {{ . | toJson }}
 {{- end }}
 {{- with .Values.collector.caCertificate }}
-collector-ca.pem: {{ . | toJson }}
+collector-ca.crt: {{ . | toJson }}
 {{- end }}
 {{- end -}}
 
