@@ -59,6 +59,7 @@ class Config:
     retention: str = "default"  # or eu-ai-act, hipaa, sec-17a-4: before its period nothing may be pruned
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
+    otel_endpoint: str = ""  # http(s)://host:port of an OTLP receiver over gRPC; empty: nothing is traced
     enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
     tls_cert_file: str = ""  # PEM, the sidecar's own first; with it listen is host:port under TLS
     tls_key_file: str = ""
@@ -66,6 +67,7 @@ class Config:
     spiffe_socket: str = ""  # the Workload API, in place of the three files above
     personal_subject: str = ""  # JSON pointer to what names the data subject; empty: no personal fields are sealed
     personal_fields: tuple[str, ...] = ()  # JSON pointers into /arguments, /context, /result, /response; or /purpose
+    personal_copy_file: str = ""  # a copy of the keys that only custodians open, kept up to date; on another volume
     personal_keys_dir: str = ""  # the data subjects' keys; empty: <data_dir>/subjects
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
@@ -147,8 +149,15 @@ class Config:
         self._check_collector()
         if self.personal_fields and not self.personal_subject:
             raise UsageError("personal.subject is not set: name what says whose the personal fields are")
+        if self.personal_copy_file and not self.personal_subject:
+            raise UsageError("personal.copy_file is set, and nothing is personal; set personal.subject")
         if self.metrics:
             host_and_port("metrics", self.metrics)
+        if self.otel_endpoint:
+            scheme, _, where = self.otel_endpoint.partition("://")
+            if scheme not in ("http", "https"):
+                raise UsageError("otel.endpoint is not http://host:port or https://host:port; OTLP is spoken over gRPC")
+            host_and_port("otel.endpoint", where)
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         if not re.fullmatch("0?[0-7]{3}", self.socket_mode):

@@ -27,6 +27,7 @@ from sidecar.parts import Policies, check_provable, in_force_of, opa_room_of, re
 from sidecar.policy import Switch
 from sidecar.readiness import Readiness
 from sidecar.shipping import Shipping
+from sidecar.telemetry import Telemetry
 
 log = logging.getLogger("sidecar")
 
@@ -161,6 +162,7 @@ class Sidecar:
             SidecarError: it could not start, or the ledger failed.
         """
         async with contextlib.AsyncExitStack() as stack:
+            tracing = await self._trace(stack)
             await self._show_metrics(stack)
             self._health.starts("the ledger is being opened")
             shipping = await asyncio.to_thread(Shipping, self._config)
@@ -180,11 +182,13 @@ class Sidecar:
             following = await Policies(self._config, switch, in_force, ledger, self._metrics, room).begin()
             if following is not None:
                 stack.push_async_callback(_ended, following)
-            path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
+            path = DecisionPath(
+                switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log, tracing=tracing
+            )
             self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             self._health.starts("its certificate is waited for")
-            server, tls = await stack.enter_async_context(self._listening(path, ledger))
+            server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing))
             readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
             await self._watch(server, readiness, path, started)
         if self.failure is not None:
@@ -202,6 +206,15 @@ class Sidecar:
             self._metrics.watch_shipping(shipping)
         if self._config.collector_tls_cert_file:
             self._metrics.watch_link(lambda: shipping.certificate_end)
+
+    async def _trace(self, stack: contextlib.AsyncExitStack) -> Telemetry | None:
+        if not self._config.otel_endpoint:
+            return None
+        telemetry = await asyncio.to_thread(Telemetry, self._config.otel_endpoint)
+        stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        self._log.trace_id = telemetry.trace_id
+        self._metrics.watch_spans(telemetry.spans)
+        return telemetry
 
     def _open_ledger(self, loop: asyncio.AbstractEventLoop, shipping: Shipping) -> Ledger:
         def on_failure(error: LedgerError) -> None:
@@ -249,14 +262,16 @@ class Sidecar:
         )
 
     @contextlib.asynccontextmanager
-    async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[tuple[Server, ServerTls | None]]:
+    async def _listening(
+        self, path: DecisionPath, ledger: Ledger, tracing: Telemetry | None
+    ) -> AsyncIterator[tuple[Server, ServerTls | None]]:
         failed = FailedHandshakes(path, self._metrics.handshake_failed)
         if self._overhear is not None:
             self._overhear(failed.told)
         # The SPIFFE agent may take its time.
         tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
-            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
+            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing),
             self._config.listen,
             self._health,
             max_request_bytes=self._config.max_request_bytes,
@@ -313,7 +328,7 @@ class Sidecar:
         try:
             await asyncio.to_thread(self._erasing.pick_up, lambda: erased.append(None))
         except (SidecarError, OSError) as error:
-            log.error("a data subject is still to be erased: %s", error)
+            log.error("keys of data subjects: %s; it is tried again", error)
         if erased:
             path.approvals.look_again()
 

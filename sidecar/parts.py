@@ -16,7 +16,7 @@ from typing import Any
 
 from sidecar.api import Metrics, ServerTls, half
 from sidecar.chain.registry import parse as parse_registry
-from sidecar.client import FileSource, WorkloadSource
+from sidecar.client import FileSource, WorkloadSource, trace_parent
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
 from sidecar.errors import EngineError, Gone, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
@@ -77,8 +77,14 @@ def opa_room_of(config: Config) -> OpaRoom | None:
 def build_engine(config: Config, bundle: BuiltPolicy, room: OpaRoom | None) -> Engine:
     """An engine that decides by ``bundle``; takes a few tenths of a second. Raises UsageError or PolicyLoadError."""
     if config.engine == "opa":
-        return SupervisedOpa(find_opa(), bundle, config.entrypoint, start=room.started if room else None)
+        start, trace_parent = room.started if room else None, under(config)
+        return SupervisedOpa(find_opa(), bundle, config.entrypoint, start=start, trace_parent=trace_parent)
     return WasmEngine(bundle.packed, config.entrypoint)
+
+
+def under(config: Config) -> Callable[[], str]:
+    """What says under which span OPA is asked."""
+    return trace_parent if config.otel_endpoint else lambda: ""
 
 
 def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callable[[], None]) -> InForce:
@@ -151,7 +157,8 @@ class Policies:
             SidecarError: there is no policy to begin with.
         """
         if self.config.opa:
-            self.switch.put(OpaEngine(self.config.opa, self.config.entrypoint))
+            config = self.config
+            self.switch.put(OpaEngine(config.opa, config.entrypoint, trace_parent=under(config)))
             return None
         source = _source(self.config)
         if source is None:

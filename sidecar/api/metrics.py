@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 import grpc
@@ -206,6 +206,10 @@ class Metrics:
         told = "Decisions that wait for approvals."
         Gauge("sidecar_approvals_waiting", told, registry=self._registry).set_function(waiting)
 
+    def watch_spans(self, spans: Mapping[str, int]) -> None:
+        """From now on a scrape shows what became of spans."""
+        self._registry.register(_Spans(spans))
+
     def watch_registry(self, broken: Callable[[], bool]) -> None:
         """From now on a scrape shows whether the registry's file can be used."""
         told = "1 while the registry's file cannot be used."
@@ -257,6 +261,24 @@ class Metrics:
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`; the fault is no label."""
         self._errors.labels(_of(METHODS, method), _of(CODES, code)).inc()
+
+
+class _Spans:
+    """Counters that somebody else keeps."""
+
+    def __init__(self, spans: Mapping[str, int]) -> None:
+        self._spans = spans
+
+    def describe(self) -> list[Metric]:
+        """Nothing."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus_client's `Collector.collect`."""
+        family = CounterMetricFamily("sidecar_spans", "Spans, by what became of them.", labels=["what"])
+        for what, number in self._spans.items():
+            family.add_metric([what], number)
+        yield family
 
 
 class _Looked:

@@ -24,7 +24,7 @@ from typing import Any, Final
 from sidecar.errors import EngineError, EngineUnavailable, SidecarError
 
 from .engine import READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
-from .opa import OpaEngine
+from .opa import OpaEngine, TraceParent
 from .opa_guard import Guarded, guard_bundle
 from .opa_process import OpaProcess, opa_process
 from .opa_program import BuiltPolicy, OpaProgram
@@ -80,15 +80,17 @@ class SupervisedOpa:
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = _CHANCE.random,
+        trace_parent: TraceParent = lambda: "",
     ) -> None:
-        """``start``: runs an OPA with a guarded bundle; without it, this process does. Raises `UsageError` for an
-        entry point that is none.
+        """``start``: runs an OPA with a guarded bundle; without it, this process does. ``trace_parent``: as
+        `OpaEngine`'s. Raises `UsageError` for an entry point that is none.
         """
         check_entrypoint(entrypoint)
         self._start = start or partial(opa_process, program)
         self._guarded = guard_bundle(policy.packed, entrypoint)
         self._program = program
         self._pace = pace or Pace()
+        self._trace_parent = trace_parent
         self._sleep, self._monotonic, self._chance = sleep, monotonic, chance
         self._version = PolicyVersion("opa", program.version, entrypoint, self._guarded.revision, policy.digest)
         self._task: asyncio.Task[None] | None = None
@@ -156,7 +158,8 @@ class SupervisedOpa:
         try:
             async with contextlib.AsyncExitStack() as stack:
                 process = await stack.enter_async_context(self._start(self._guarded))
-                engine = OpaEngine(process.address, self._version.entrypoint, token=self._guarded.token)
+                token, under = self._guarded.token, self._trace_parent
+                engine = OpaEngine(process.address, self._version.entrypoint, token=token, trace_parent=under)
                 stack.push_async_callback(engine.close)
                 return await self._stay(engine, process)
         except (OSError, SidecarError) as error:

@@ -385,6 +385,7 @@ def test_the_page_of_metrics_says_what_each_means(tmp_path: Path) -> None:
         metrics.watch_tls(lambda: 0.0)
         metrics.watch_registry(lambda: False)
         metrics.watch_link(lambda: 0.0)
+        metrics.watch_spans({"made": 0})
         metrics.watch_approvals(lambda: 0)
         metrics.watch_shipping(Still())
         async with running(tmp_path, metrics=metrics):

@@ -1,4 +1,4 @@
-"""What a collector tells Prometheus: how much of what it holds is not in the log; and the page of metrics has it all."""
+"""What a collector tells Prometheus: how much of what it holds is not in the log. The page of metrics has it all."""
 
 from __future__ import annotations
 

@@ -34,13 +34,15 @@
 {{- define "sidecar.checked" -}}
 {{- $v := .Values -}}
 {{- range $name, $text := $v.custody.custodians -}}
+  {{- if not (regexMatch "^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$" $name) -}}
+    {{- fail (printf "custody.custodians: %s is no name; take a-z, 0-9 and -, as auditor" $name) -}}
+  {{- end -}}
   {{- include "sidecar.pem" (list (printf "custody.custodians.%s" $name) $text "PUBLIC KEY") -}}
 {{- end -}}
 {{- with $v.retention.authority -}}{{- include "sidecar.pem" (list "retention.authority" . "PUBLIC KEY") -}}{{- end -}}
 {{- with $v.collector.caCertificate -}}{{- include "sidecar.pem" (list "collector.caCertificate" . "CERTIFICATE") -}}{{- end -}}
 {{- with $v.policy.git.caCertificate -}}{{- include "sidecar.pem" (list "policy.git.caCertificate" . "CERTIFICATE") -}}{{- end -}}
 {{- with $v.registry.json -}}
-  {{- if not (kindIs "map" (fromJson .)) -}}{{- fail "registry.json is no JSON object; give the text of a file of `sidecar agents add` (--set-file registry.json=registry.json)" -}}{{- end -}}
   {{- if hasKey (fromJson .) "Error" -}}{{- fail (printf "registry.json is no JSON (%s); give the text of a file of `sidecar agents add` (--set-file registry.json=registry.json)" (get (fromJson .) "Error")) -}}{{- end -}}
 {{- end -}}
 {{- if contains "PRIVATE KEY-----" $v.policy.git.allowedSigners -}}
@@ -146,6 +148,19 @@
 {{- end -}}
 {{- if has $v.users.socketGroup $users -}}
   {{- fail "users.socketGroup must be none of the three users' ids: it is the group that all of them have" -}}
+{{- end -}}
+{{- range $v.workload.volumes -}}
+  {{- if hasPrefix "sidecar-" .name -}}
+    {{- fail (printf "workload.volumes: %s is a name of the sidecar's own volumes; take one that does not begin with sidecar-" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- range $v.workload.volumeMounts -}}
+  {{- if hasPrefix "sidecar-" .name -}}
+    {{- fail (printf "workload.volumeMounts: %s is the sidecar's own: the workload has its socket, and nothing else of it" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- if regexMatch "(^|/)[.][.](/|$)" $v.policy.git.subdirectory -}}
+  {{- fail (printf "policy.git.subdirectory %s leaves the repository; give a path without .." $v.policy.git.subdirectory) -}}
 {{- end -}}
 {{- range $v.workload.env -}}
   {{- if dig "valueFrom" "secretKeyRef" false . -}}
