@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import sys
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from mcp import StdioServerParameters, stdio_client
 from mcp.client import Client
 
+from sidecar.client import AgentKey, AsyncApprover
 from tests import people
 from tests.api.desks import Desk, desk
 from tests.program import BIN, environment
@@ -81,6 +83,18 @@ class Gate:
     def wrote(self, name: str) -> bool:
         return (self.place / name).exists()
 
+    async def until(self, so: Callable[[], bool]) -> None:
+        async with asyncio.timeout(60):
+            while not so():  # noqa: ASYNC110  # other processes make it so
+                await asyncio.sleep(0.01)
+
+    async def speak(self, decision_id: str, verdict: str) -> None:
+        """An approver's signed word about what waits."""
+        key = AgentKey(people.key("ann"))
+        async with AsyncApprover(self.desk.up.address, by="ann", key=key) as approver:
+            (pending,) = [each for each in (await approver.list())[0] if each.decision_id == decision_id]
+            await (approver.approve if verdict == "approve" else approver.reject)(pending)
+
     def outcomes(self) -> list[dict[str, Any]]:
         """Each decision that has an outcome: action, effect, and what was told of it."""
         decided = {entry["decision_id"]: entry for entry in self.desk.entries("DECISION")}
@@ -89,6 +103,11 @@ class Gate:
             asked = decided[entry["decision_id"]]["request"]
             told.append({"action": asked["action"], "status": entry["status"], **json.loads(entry["response"])})
         return told
+
+    def note(self, line: str) -> None:
+        """What a gateway in this process says to its operator."""
+        with self.log.open("a") as log:
+            log.write(line + "\n")
 
     def said(self) -> str:
         """What gateways wrote to standard error."""
@@ -115,6 +134,52 @@ ACTIONS = {
     "elicit": "mcp.elicitation",
     "sample": "mcp.sampling",
 }
+
+
+_POLICY = """package agents
+
+default decision := {"effect": "DENY", "reasons": [{"code": "not_granted", "message": "no rule allows this"}]}
+
+decision := {"effect": "ALLOW", "reasons": [{"code": "tool", "message": "a tool of this agent"}]} if {
+	input.context.door.kind == "mcp"
+	input.action in {"mcp.tool.list", "mcp.tool.call"}
+	input.resource.id in {%s}
+}
+"""
+_POLICY_TEST = """package agents_test
+
+import data.agents
+
+test_others if agents.decision.effect == "DENY" with input as {"action": "mcp.tool.call"}
+
+test_tools if {
+	agents.decision.effect == "ALLOW" with input as {
+		"action": "mcp.tool.call", "context": {"door": {"kind": "mcp"}}, "resource": {"id": %s},
+	}
+}
+"""
+_EXPECTED = """expectations:
+  - name: a tool of its own
+    input:
+      {agent: {id: a}, action: mcp.tool.call, resource: {type: mcp.tool, id: %s}, context: {door: {kind: mcp}}, time: 2026-11-23T12:00:00Z}
+    expect: {effect: ALLOW, reasons: [tool]}
+  - name: no tool of its own
+    input: {agent: {id: a}, action: mcp.tool.call, resource: {type: mcp.tool, id: x/y}, time: 2026-11-23T12:00:00Z}
+    expect: {effect: DENY, reasons: [not_granted]}
+"""
+
+
+def tool_policy(directory: Path, *tools: str) -> Path:
+    """A policy that shows and allows these tools of the server `files`."""
+    directory.mkdir()
+    listed = [json.dumps(f"files/{tool}") for tool in tools]
+    texts = {
+        "p.rego": _POLICY % ", ".join(listed), "p_test.rego": _POLICY_TEST % listed[0],
+        "expectations.yaml": _EXPECTED % listed[0],
+    }  # fmt: skip
+    for name, text in texts.items():
+        (directory / name).write_text(text)
+    return directory
 
 
 def words(result: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import re
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -69,6 +69,7 @@ class Deciding:
         self._policy: tuple[str, str] | None = None
         self._waiting: dict[tuple[object, ...], Decision] = {}
         self._reports: set[asyncio.Task[None]] = set()
+        self._last: dict[str, asyncio.Task[None]] = {}  # of each decision that is being told of
         self.changed: Callable[[], object] = lambda: None
 
     async def permit(self, asking: Asking, tell: Tell | None = None) -> Decision:
@@ -151,7 +152,16 @@ class Deciding:
 
     def report(self, decision: Decision, status: Status, response: Mapping[str, Any]) -> None:
         """Tell what became of it, while the caller goes on. What cannot be told is said to the operator."""
-        self._started(self._report(decision, status, response))
+        name = decision.decision_id
+        task = self._last[name] = self._started(self._told(self._last.get(name), decision, status, response))
+        task.add_done_callback(lambda done: self._last.pop(name) if self._last.get(name) is done else None)
+
+    async def _told(
+        self, before: asyncio.Task[None] | None, decision: Decision, status: Status, response: Mapping[str, Any]
+    ) -> None:
+        if before is not None:  # the first word stands: the next must not overtake it
+            await asyncio.wait({before})
+        await self._report(decision, status, response)
 
     def report_all(self, decisions: Sequence[Decision], status: Status, response: Mapping[str, Any]) -> None:
         """The same of each, one after another."""
@@ -170,10 +180,11 @@ class Deciding:
             left.cancel()
         await self._guard.close()
 
-    def _started(self, work: Any) -> None:
+    def _started(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
         self._reports.add(task)
         task.add_done_callback(self._reports.discard)
+        return task
 
     async def _report(self, decision: Decision, status: Status, response: Mapping[str, Any]) -> None:
         try:
