@@ -71,10 +71,17 @@ class Gate:
 
     @contextlib.asynccontextmanager
     async def client(
-        self, *more: str, program: Sequence[str] | None = None, server: str | None = None, **how: Any
+        self,
+        *more: str,
+        program: Sequence[str] | None = None,
+        server: str | None = None,
+        upstream: str | None = None,
+        **how: Any,
     ) -> AsyncIterator[Client]:
         """The official SDK's client, which has started the gateway."""
         command, *arguments = self.command(*more, program=program, server=server)
+        if upstream is not None:
+            arguments = [*self.options("--upstream", upstream, *more, server=server)[:-1]]
         parameters = StdioServerParameters(command=command, args=arguments, env=environment())
         with self.log.open("a") as errors:
             async with Client(stdio_client(parameters, errlog=errors), **how) as client:
@@ -161,7 +168,11 @@ test_tools if {
 _EXPECTED = """expectations:
   - name: a tool of its own
     input:
-      {agent: {id: a}, action: mcp.tool.call, resource: {type: mcp.tool, id: %s}, context: {door: {kind: mcp}}, time: 2026-11-23T12:00:00Z}
+      agent: {id: a}
+      action: mcp.tool.call
+      resource: {type: mcp.tool, id: %s}
+      context: {door: {kind: mcp}}
+      time: 2026-11-23T12:00:00Z
     expect: {effect: ALLOW, reasons: [tool]}
   - name: no tool of its own
     input: {agent: {id: a}, action: mcp.tool.call, resource: {type: mcp.tool, id: x/y}, time: 2026-11-23T12:00:00Z}

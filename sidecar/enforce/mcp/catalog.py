@@ -66,6 +66,10 @@ class Catalog:
         """Whether the first listing is still to be pinned."""
         return self._first is not None
 
+    def schema(self, name: str) -> Any:
+        """The input schema of a tool as it was pinned; None where there is none."""
+        return self._pins.schema(name)
+
     def stale(self) -> None:
         """The server says that its tools changed."""
         self._generation += 1

@@ -30,7 +30,7 @@ from sidecar.enforce.mcp.methods import (
     SERVER_REQUESTS,
     Rule,
 )
-from sidecar.enforce.mcp.ports import Client, Server
+from sidecar.enforce.mcp.ports import Client, Failed, Server
 from sidecar.enforce.mcp.wanted import Wants
 from sidecar.errors import SidecarError
 
@@ -150,6 +150,9 @@ class Gateway:
             if isinstance(message, Overlong):
                 await self._too_long(message)
                 continue
+            if isinstance(message, Failed):
+                await self._failed(message)
+                continue
             try:
                 frame = read(message, strict=False)
             except BadFrame as bad:
@@ -233,6 +236,13 @@ class Gateway:
         finally:
             del self._own[own]
         return value.value if value is not None and isinstance(value.value, dict) else {}
+
+    async def _failed(self, message: Failed) -> None:
+        future = self._own.get(str(message.answers[1]))
+        if future is not None and not future.done():
+            future.set_exception(BrokenPipeError())
+        elif not await self._requests.fail_id(message.answers, message.what, message.end):
+            self._say(f"{self._name}: {message.what}")
 
     async def _too_long(self, message: Overlong) -> None:
         what = f"it has {message.length} bytes, more than this gateway hands on (--max-result)"

@@ -15,10 +15,7 @@ from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
 
-try:
-    import h11
-except ImportError:  # pragma: no cover  # an extra
-    raise ImportError("the package h11 is missing: install decision-sidecar[mcp]") from None
+import h11
 
 from sidecar.errors import UsageError
 
@@ -50,7 +47,9 @@ def place(url: str, ca: Path | None) -> Place:
     except ValueError:
         port = 0
     if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.username or parts.fragment:
-        raise UsageError("--upstream is an http or https URL without a user name or a fragment, as https://example.org/mcp")
+        raise UsageError(
+            "--upstream is an http or https URL without a user name or a fragment, as https://example.org/mcp"
+        )
     target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
     if not target.isascii() or not target.isprintable() or " " in target:
         raise UsageError("--upstream: its path must be percent-encoded")
@@ -134,7 +133,11 @@ class Http:
         length = [("Content-Length", str(len(body)))] if body else []
         whole = [("Host", self._where.authority), *fields, *length]
         head = h11.Request(method=method, target=self._where.target, headers=whole)
-        parts = [line.state.send(head), line.state.send(h11.Data(data=body)) if body else b"", line.state.send(h11.EndOfMessage())]
+        parts = [
+            line.state.send(head),
+            line.state.send(h11.Data(data=body)) if body else b"",
+            line.state.send(h11.EndOfMessage()),
+        ]
         line.writer.write(b"".join(part for part in parts if part))
         await line.writer.drain()
 
@@ -144,7 +147,9 @@ class Http:
         try:
             async with asyncio.timeout(_CONNECT_SECONDS):
                 return _Line(
-                    *await asyncio.open_connection(where.host, where.port, ssl=where.tls, server_hostname=name, limit=1 << 20)
+                    *await asyncio.open_connection(
+                        where.host, where.port, ssl=where.tls, server_hostname=name, limit=1 << 20
+                    )
                 )
         except TimeoutError:
             raise HttpFailed(f"no connection within {_CONNECT_SECONDS:g} s") from None

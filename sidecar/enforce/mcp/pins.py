@@ -95,6 +95,10 @@ class Pins:
         known = self._digests.get(name)
         return "new" if known is None else "pinned" if known == digest else "changed"
 
+    def schema(self, name: str) -> Any:
+        """The input schema that was allowed; None where there is none."""
+        return self._tools.get(name, {}).get("inputSchema")
+
     def differences(self, listed: Iterable[Mapping[str, Any]]) -> list[str]:
         """What a person has to look at, one line each: tools that are new, changed (and in what), or gone."""
         now = {tool_name(tool): tool for tool in listed}

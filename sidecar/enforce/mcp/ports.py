@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 from typing import Protocol
 
-from sidecar.enforce.mcp.frame import Frame
+from sidecar.enforce.mcp.frame import Frame, Id
 from sidecar.enforce.mcp.lines import Overlong
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A request that gets no answer. ``what`` for whoever waits, ``end`` for the record."""
+
+    answers: Id
+    what: str
+    end: str
 
 
 class Client(Protocol):
@@ -24,7 +34,7 @@ class Client(Protocol):
 class Server(Protocol):
     """The MCP server."""
 
-    def messages(self) -> AsyncIterator[bytes | Overlong]:
+    def messages(self) -> AsyncIterator[bytes | Overlong | Failed]:
         """What it sends, until it is gone."""
         ...
 

@@ -31,6 +31,7 @@ _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _RECONNECTS: Final = 5
 _PAUSE: Final = 1.0  # seconds
 _BYE: Final = 2.0
+_LATE: Final = 30.0  # how long an answer to what was cancelled is listened for
 
 Schema = Callable[[str], Any]
 """The input schema of a tool, as it was pinned; None where there is none."""
@@ -44,7 +45,7 @@ class RemoteServer:
     ) -> None:
         self._http = Http(where)
         self._fields, self._most, self._schema, self._say = tuple(fields), most, schema, say
-        self._coming: asyncio.Queue[bytes | Failed | None] = asyncio.Queue(16)
+        self._coming: asyncio.Queue[bytes | Failed | None] = asyncio.Queue(2)
         self._posts: dict[Id, asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
         self._session = ""
@@ -74,9 +75,9 @@ class RemoteServer:
 
     async def forget(self, frame: Frame) -> None:
         """As `Server.forget`."""
-        post = self._posts.get(frame.id) if frame.id is not None and self._modern else None
+        post = self._posts.get(frame.id) if frame.id is not None else None
         if post is not None:
-            post.cancel()
+            asyncio.get_running_loop().call_later(0 if self._modern else _LATE, post.cancel)
 
     async def end(self) -> str:
         """As `Server.end`."""

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 from sidecar.enforce.mcp.frame import BadFrame, notification, read, request
 from sidecar.enforce.mcp.lines import Overlong
-from sidecar.enforce.mcp.ports import Server
+from sidecar.enforce.mcp.ports import Failed, Server
 from sidecar.errors import SidecarError
 
 _SECONDS: Final = 60.0
@@ -62,6 +62,8 @@ class _Asking:
         own = f"sidecar-{self._next}"
         await self._server.send(read(request(own, method, params), strict=False))
         async for message in self._messages:
+            if isinstance(message, Failed):
+                raise BrokenPipeError
             frame = None if isinstance(message, Overlong) else _frame(message)
             if frame is None or frame.id != ("string", own) or frame.kind != "response":
                 continue

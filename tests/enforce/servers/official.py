@@ -1,15 +1,21 @@
-"""An MCP server of the official SDK, for both protocol generations. Its tools write files: a test sees the deed."""
+"""An MCP server of the official SDK, for both protocol generations. Its tools write files: a test sees the deed.
+
+`official.py DIRECTORY` on standard streams; with `TOKEN` besides over HTTP, on a port that it prints.
+"""
 
 from __future__ import annotations
 
+import socket
 import sys
 from pathlib import Path
+from typing import Annotated, Any
 
 import anyio
+import uvicorn
 from mcp.server import MCPServer
 from mcp.server.mcpserver import Context
 from mcp_types import ElicitRequest, ElicitRequestFormParams, InputRequiredResult
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 PLACE = Path(sys.argv[1])
 server = MCPServer("official")
@@ -20,7 +26,7 @@ class Sure(BaseModel):
 
 
 @server.tool()
-def write_file(name: str, text: str = "") -> str:
+def write_file(name: Annotated[str, Field(json_schema_extra={"x-mcp-header": "File"})], text: str = "") -> str:
     """Write a file."""
     (PLACE / name).write_text(text)
     return f"wrote {len(text)} characters"
@@ -90,4 +96,19 @@ def greet(name: str) -> str:
     return f"Hello {name}"
 
 
-server.run()
+if len(sys.argv) == 2:
+    server.run()
+else:
+    app = server.streamable_http_app()
+
+    async def guarded(scope: Any, receive: Any, send: Any) -> None:
+        """Without the credentials that the gateway holds there is nothing to be had."""
+        if scope["type"] == "http" and (b"authorization", f"Bearer {sys.argv[2]}".encode()) not in scope["headers"]:
+            await send({"type": "http.response.start", "status": 401, "headers": []})
+            await send({"type": "http.response.body", "body": b""})
+            return
+        await app(scope, receive, send)
+
+    listening = socket.create_server(("127.0.0.1", 0))
+    print(listening.getsockname()[1], flush=True)
+    uvicorn.Server(uvicorn.Config(guarded, log_level="error")).run(sockets=[listening])
