@@ -179,12 +179,13 @@ SHAPES = {
     "until": "not_after:signed",
     "approval": "decision_id:id decision_seq:natural approvals:approved*", "approved": "seq:natural time:time by:known",
     "terms": "count:positive roles:s* expires:time", "timings": "evaluate_ns:signed",
-    "who": "id:s proof:asserted|mtls|signature|signature+mtls",
+    "who": "id:s proof:asserted|mtls|signature|signature+mtls|gateway",
     "asserted": "id:s roles:s* attributes:object",
     "mtls": "id:s roles:s* attributes:object certificate:hex spiffe_id:s",
     "signature": "id:s roles:s* attributes:object statement:s signature:base64 key:base64",
     "signature+mtls": "id:s roles:s* attributes:object statement:s signature:base64 key:base64 certificate:hex"
     " spiffe_id:s",
+    "gateway": "id:s roles:s* attributes:object gateway:s gateway_proof:socket|mtls certificate:hex0 spiffe_id:s",
     "source": "kind:git|directory|bundle|starter|opa place:s",
     "file_source": "kind:git|directory|bundle|starter|opa|file place:s",
     "commit": "id:s author:s committer:s authored:s committed:s subject:s", "signer": "principal:s key:s",
@@ -1254,6 +1255,7 @@ class Stream:
         need(same(known, who), "its principal has not these roles and attributes")
         key = known and known["by_key"].get(key_id(who["key"])) if "signature" in who["proof"] else {"status": "active"}
         need(key and key["status"] == "active", "signed by a key that is not that principal's")
+        need(who["proof"] != "gateway" or is_active(registry.get(who["gateway"]), "executor"), "named by no gateway")
         need(not who.get("spiffe_id") or known and who["spiffe_id"] in [s["id"] for s in known["spiffe_ids"]],
                 "a SPIFFE id of somebody else")
 
@@ -1272,7 +1274,9 @@ class Stream:
 
     def judge_decision(self, h, v):
         agent, asked, registry = v["agent"], v["request"], {}
-        worth = {"asserted": "asserted", "mtls": "authenticated_in_transit"}.get(agent["proof"], "signed")
+        transit = {"asserted": "asserted", "mtls": "authenticated_in_transit", "gateway": "vouched"}
+        worth = transit.get(agent["proof"], "signed")
+        need(v["registry"] or worth != "vouched", "named by a gateway, without a registry")
         if v["registry"]:
             registry = dict(self.registries).get(v["registry"]["digest"])
             need(registry is not None or not self.registries_known, "it names a registry that is none of the last two")
@@ -1316,6 +1320,7 @@ class Stream:
                 "delegators": [who["id"] for who in v["delegators"]]}
 
     def judge_outcome(self, h, v):
+        if v["by"]["proof"] == "gateway": need(v["by"]["gateway"] == v["by"]["id"], "a gateway reports for another")
         self.judge_by(h, v, "outcome", outcome_digest(v))
         self.judge_about(h, v)
         for name in ("arguments_digest", "response_digest"):
@@ -2156,8 +2161,8 @@ def tell(report, as_json):
     for title in ("checked", "not_checked", "notes"):
         if value[title]: print(f"{title.replace('_', ' ')}:")
         for line in value[title]: print(f"  {printable(line)}")
-    worth = {"non_repudiable": "signed with a key that you pinned", "signed": "signed with a key that the ledger names",
-             "authenticated_in_transit": "authenticated in transit only", "asserted": "asserted by the caller only"}
+    worth = {"non_repudiable": "signed with a key that you pinned", "signed": "signed", "asserted": "asserted only",
+             "authenticated_in_transit": "in transit only", "vouched": "named by a gateway"}
     for name, number_ in report.worth.items(): print(f"decisions {worth[name]}: {number_}")
     return None
 
