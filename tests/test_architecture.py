@@ -76,6 +76,7 @@ CONFINED = {
     "botocore": "sidecar/collector/storage/s3.py",
     "psycopg": "sidecar/collector/index/postgres.py",
     "rfc3161_client": "sidecar/anchor/authority.py",
+    "h11": "sidecar/enforce/mcp/http.py",
 }
 BANNED_IMPORTS = {
     "chain": {
@@ -337,6 +338,7 @@ BAD = [
     ("sidecar/collector/x.py", "from botocore.config import Config", "only in sidecar/collector/storage/s3.py"),
     ("sidecar/collector/index/sql.py", "import psycopg", "only in sidecar/collector/index/postgres.py"),
     ("sidecar/collector/x.py", "import rfc3161_client", "only in sidecar/anchor/authority.py"),
+    ("sidecar/enforce/mcp/x.py", "import h11", "only in sidecar/enforce/mcp/http.py"),
     ("sidecar/api/x.py", "from sidecar.main import build", "upwards"),
     ("sidecar/api/x.py", "from sidecar.attic import x", "not a room"),
     ("sidecar/api/x.py", "import sidecar", "not a room"),

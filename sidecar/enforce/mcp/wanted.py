@@ -1,0 +1,84 @@
+"""The server's requests of the client, up to 2025-11-25: decided before they are handed on, and their answers told."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, Final
+
+from sidecar.client import Decision, Status
+from sidecar.enforce.mcp import verdicts
+from sidecar.enforce.mcp.deciding import Asking, Deciding
+from sidecar.enforce.mcp.frame import BadFrame, Frame, Id, read
+from sidecar.enforce.mcp.methods import Rule
+from sidecar.enforce.mcp.ports import Client, Server
+from sidecar.errors import SidecarError
+
+_MOST: Final = 64  # under way
+
+
+class Wants:
+    """All of them, by id; their ids are the server's own, apart from the client's."""
+
+    def __init__(
+        self,
+        name: str,
+        client: Client,
+        server: Server,
+        deciding: Deciding,
+        start: Callable[[Coroutine[Any, Any, None]], object],
+    ) -> None:
+        self._name, self._client, self._server = name, client, server
+        self._deciding, self._start = deciding, start
+        self._under: dict[Id, Decision | None] = {}
+
+    async def take(self, frame: Frame, rule: Rule) -> None:
+        """A request of the server's. Raises BadFrame."""
+        assert frame.id is not None
+        if frame.id in self._under or len(self._under) >= _MOST:
+            raise BadFrame("too many requests, or one of its id, are under way", id_text=frame.id_text)
+        if rule.action is None:
+            self._under[frame.id] = None
+            await self._client.send(frame.raw)
+            return
+        about = rule.resource(self._name, frame.params)
+        asking = Asking(rule.action, about, frame.params_text.encode(), frame.method, frame.params, {})
+        self._under[frame.id] = None
+        self._start(self._decide(frame, asking))
+
+    async def _decide(self, frame: Frame, asking: Asking) -> None:
+        assert frame.id is not None
+        try:
+            decision = await self._deciding.permit(asking)
+        except Exception as error:  # whatever it is: without an ALLOW nothing is handed on
+            self._under.pop(frame.id, None)
+            known = error if isinstance(error, SidecarError) else SidecarError("a defect of this gateway")
+            await self._back(verdicts.refusal(frame, self._name, known))
+            return
+        self._under[frame.id] = decision
+        await self._client.send(frame.raw)
+
+    async def answer(self, frame: Frame) -> bool:
+        """A response of the client's; whether it answers what was asked. It is passed on."""
+        assert frame.id is not None
+        if frame.id not in self._under:
+            return False
+        decision = self._under.pop(frame.id)
+        await self._server.send(frame)
+        if decision is not None:
+            failed = "error" in frame.members
+            status = Status.FAILED if failed else Status.EXECUTED
+            self._deciding.report(decision, status, {"end": "answered", "is_error": failed})
+        return True
+
+    def end(self) -> None:
+        """Nobody will answer any more."""
+        for decision in self._under.values():
+            if decision is not None:
+                self._deciding.report(decision, Status.FAILED, {"end": "no answer"})
+        self._under.clear()
+
+    async def _back(self, message: bytes) -> None:
+        try:
+            await self._server.send(read(message, strict=False))
+        except OSError:
+            return  # it is gone, and waits for nothing
