@@ -6,8 +6,8 @@
       | kubectl create -n audit -f -
     kubectl logs -n audit -f collector-once
 
-Reads the StatefulSet from standard input, prints a Pod: the container named, alone, with these arguments, and the first replica's
-claims (--replica N: another's). Only the standard library.
+Reads the StatefulSet from standard input, prints a Pod: the container named, alone, with these arguments, and the first
+replica's claims (--replica N: another's). Only the standard library.
 """
 
 import argparse
@@ -34,7 +34,10 @@ def pod(found: dict[str, Any], container: str, arguments: list[str], replica: in
     ]
     carried = {
         key: spec[key]
-        for key in ("serviceAccountName", "securityContext", "imagePullSecrets", "nodeSelector", "tolerations", "affinity")
+        for key in (
+            *("serviceAccountName", "securityContext", "imagePullSecrets"),
+            *("nodeSelector", "tolerations", "affinity"),
+        )
         if key in spec
     }
     return {
