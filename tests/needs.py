@@ -32,6 +32,7 @@ _HOW_TO_GET = {
     "cc": "install gcc and libc6-dev with the system's package manager",
     "h2load": "install nghttp2-client with the system's package manager",
     "pdftotext": "install poppler-utils with the system's package manager",
+    "promtool": "install prometheus with the system's package manager",
     "java": "install a Java runtime, 11 or later, with the system's package manager",
     "mvn": "install maven with the system's package manager: it brings veraPDF",
     "softhsm2-util": "install softhsm2 with the system's package manager",

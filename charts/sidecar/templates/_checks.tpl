@@ -142,8 +142,11 @@
 {{- if lt $room (add (int64 $v.ledger.maxMiB) (div (int64 $v.ledger.maxMiB) 10)) -}}
   {{- fail (printf "ledger.size %s has no room for ledger.maxMiB %d and a tenth more, for receipts and the policies' repository; make it larger, or ledger.maxMiB smaller" $v.ledger.size (int64 $v.ledger.maxMiB)) -}}
 {{- end -}}
-{{- if and $v.personal.fields (not $v.personal.subject) -}}
+{{- if and (or $v.personal.fields $v.personal.copy.enabled) (not $v.personal.subject) -}}
   {{- fail "personal.subject is empty: name what says whose the personal fields are" -}}
+{{- end -}}
+{{- if and $v.personal.copy.enabled (ne $v.ledger.volume "perReplica") -}}
+  {{- fail (printf "personal.copy is for keys that outlive a pod's volume, but with ledger.volume=%s they end with the pod; set ledger.volume=perReplica" $v.ledger.volume) -}}
 {{- end -}}
 {{- $users := list $v.users.workload $v.users.sidecar $v.users.opa -}}
 {{- if ne (len (uniq $users)) 3 -}}

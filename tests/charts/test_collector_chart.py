@@ -1,0 +1,335 @@
+"""charts/collector, rendered by Helm: what comes out is what the program takes, and it runs from it."""
+
+from __future__ import annotations
+
+import base64
+import contextlib
+import signal
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+import pytest
+import yaml
+
+from sidecar.collecting import load_collecting
+from tests.needs import needs_program
+from tests.program import BIN, START_SECONDS, environment, made, serving, sidecar
+
+CHART: Final = Path(__file__).parents[2] / "charts/collector"
+WITNESS: Final = "witness.example.org+9c2f3a10+BAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbc="
+PRODUCTION: Final[dict[str, Any]] = {
+    "image": {"digest": "sha256:" + "0" * 64},
+    "origin": "log.example.org/fleet",
+    "logKey": {"secretName": "log-key"},
+    "storage": {
+        "kind": "s3",
+        "retentionDays": 2557,
+        "s3": {
+            "bucket": "fleet-ledgers",
+            "prefix": 'a & "b"/',
+            "region": "eu-central-1",
+            "endpoint": "https://s3.internal:9000",
+            "credentialsSecret": "s3",
+        },
+    },
+    "index": {"kind": "postgres", "postgres": {"secretName": "pg"}},
+    "persistence": {"enabled": False},
+    "tls": {
+        "mode": "certManager",
+        "clientCa": {"secretName": "sidecar-ca"},
+        "certManager": {"issuerRef": {"name": "internal"}},
+        "dnsNames": ["collector.example.org"],
+    },
+    "enrolSpiffe": ["spiffe://example.org/ns/*/sa/sidecar"],
+    "webhook": "https://alerts.example.org/collector",
+    "witnesses": [f"{WITNESS} http://witness.example.org:7380/add"],
+    "timestamps": {"urls": ["http://tsa.example.org/tsr"], "rootsConfigMap": "tsa"},
+    "ingress": {"enabled": True, "host": "log.example.org", "className": "nginx", "tlsSecretName": "log-tls"},
+    "podDisruptionBudget": {"enabled": True},
+    "monitoring": {
+        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
+        "rules": {"enabled": True, "disabled": ["SidecarNotEnforced"], "runbooks": "https://wiki.example.org/alarms"},
+        "dashboard": {"enabled": True},
+    },
+}
+INSTALLS: Final[dict[str, dict[str, Any]]] = {
+    "trial": {},
+    "production": PRODUCTION,
+    "own-certificate": {"tls": {"mode": "secret", "secretName": "tls", "clientCa": {"secretName": "sidecar-ca"}}},
+    "spiffe": {"tls": {"mode": "spiffe"}, "enrolSpiffe": ["spiffe://example.org/ns/*/sa/sidecar"]},
+    "bucket-by-role": {
+        "storage": {"kind": "s3", "s3": {"bucket": "fleet-ledgers"}},
+        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/collector"}},
+    },
+    "placed": {
+        "fullnameOverride": "audit",
+        "nodeSelector": {"disk": "fast"},
+        "tolerations": [{"key": "audit", "operator": "Exists"}],
+        "persistence": {"size": "500Gi", "storageClass": "fast", "accessMode": "ReadWriteOnce"},
+        "networkPolicy": {"web": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
+        "podLabels": {"team": "audit"},
+        "priorityClassName": "audit",
+    },
+}
+
+
+def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run([needs_program("helm"), *arguments], capture_output=True, text=True, check=False)
+
+
+def rendered(place: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
+    file = place / "values.yaml"
+    file.write_text(yaml.safe_dump(values))
+    run = helm("template", "fleet", CHART, "--namespace", "audit", "--values", file, "--kube-version", "1.36.0")
+    assert run.returncode == 0, run.stderr
+    return [document for document in yaml.safe_load_all(run.stdout) if document]
+
+
+def one(documents: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
+    (found,) = (d for d in documents if d["kind"] == kind and name in d["metadata"]["name"])
+    return found
+
+
+def configuration(documents: list[dict[str, Any]]) -> str:
+    (text,) = (d["data"]["collector.toml"] for d in documents if "collector.toml" in d.get("data", {}))
+    assert isinstance(text, str)
+    return text
+
+
+@pytest.mark.parametrize("install", INSTALLS)
+def test_the_program_takes_the_configuration(tmp_path: Path, install: str) -> None:
+    text = configuration(rendered(tmp_path, INSTALLS[install]))
+    file = tmp_path / "collector.toml"
+    file.write_text(text)
+    config = load_collecting(file, {}, {})
+    assert config.listen == "0.0.0.0:7473" and not config.dev
+    if install == "production":
+        assert config.s3_prefix == 'a & "b"/' and config.retention_days == 2557
+        assert config.tls_client_ca_file == "/etc/collector/client-ca/ca.crt"
+        assert config.witnesses == (f"{WITNESS} http://witness.example.org:7380/add",)
+
+
+@pytest.mark.parametrize("install", INSTALLS)
+def test_every_file_that_is_configured_is_mounted_and_no_secret_is_in_the_environment(
+    tmp_path: Path, install: str
+) -> None:
+    documents = rendered(tmp_path, INSTALLS[install])
+    pod = one(documents, "StatefulSet")["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
+    named = [
+        path
+        for value in _strings(tomllib.loads(configuration(documents)))
+        for path in [value]
+        if path.startswith(("/etc/", "/run/"))
+    ]
+    paths = [variable["value"] for variable in container.get("env", ())]
+    assert all(path.startswith("/etc/collector/") for path in paths)
+    for path in [*named, *paths, "/etc/collector/collector.toml", "/var/lib/collector"]:
+        assert any(path == mount or path.startswith(f"{mount}/") for mount in mounts), path
+    volumes = {volume["name"] for volume in pod["volumes"]}
+    volumes |= {
+        claim["metadata"]["name"] for claim in one(documents, "StatefulSet")["spec"].get("volumeClaimTemplates", ())
+    }
+    assert {mount["name"] for mount in container["volumeMounts"]} == volumes
+    # A subPath is never renewed: it is for the configuration alone, which is read once.
+    assert [m["mountPath"] for m in container["volumeMounts"] if "subPath" in m] == ["/etc/collector/collector.toml"]
+
+
+def _strings(value: Any) -> Iterator[str]:
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, dict | list):
+        for each in value.values() if isinstance(value, dict) else value:
+            yield from _strings(each)
+
+
+def test_a_changed_configuration_starts_it_anew_and_the_same_does_not(tmp_path: Path) -> None:
+    def checksum(values: dict[str, Any]) -> str:
+        template = one(rendered(tmp_path, values), "StatefulSet")["spec"]["template"]
+        return str(template["metadata"]["annotations"]["checksum/configuration"])
+
+    assert checksum({}) == checksum({}) != checksum({"logLevel": "debug"})
+
+
+def test_the_public_sees_the_log_and_no_metrics(tmp_path: Path) -> None:
+    (rule,) = one(rendered(tmp_path, PRODUCTION), "Ingress")["spec"]["rules"]
+    assert {path["path"]: path["pathType"] for path in rule["http"]["paths"]} == {
+        "/checkpoint": "Exact",
+        "/tile": "Prefix",
+    }
+
+
+def test_it_may_reach_what_it_is_configured_to_reach_and_no_more(tmp_path: Path) -> None:
+    def ports(values: dict[str, Any]) -> set[int]:
+        rules = one(rendered(tmp_path, values), "NetworkPolicy")["spec"]["egress"]
+        return {port["port"] for rule in rules for port in rule["ports"]}
+
+    assert ports({}) == {53}
+    assert ports(PRODUCTION) == {53, 80, 443, 5432, 7380, 9000}
+
+
+def test_the_alerts_are_those_of_the_files_without_what_is_disabled(tmp_path: Path) -> None:
+    from tests.charts.test_alerts import rules
+
+    groups = one(rendered(tmp_path, PRODUCTION), "PrometheusRule")["spec"]["groups"]
+    given = {rule["alert"]: rule for group in groups for rule in group["rules"]}
+    assert set(given) == {rule["alert"] for rule in rules()} - {"SidecarNotEnforced"}
+    for rule in rules():
+        if rule["alert"] in given:
+            url = f"https://wiki.example.org/alarms#{rule['alert'].lower()}"
+            assert given[rule["alert"]] == {**rule, "annotations": {**rule["annotations"], "runbook_url": url}}
+
+
+WRONG: Final = [
+    ("tls.mode=mtls", "/tls/mode"),
+    ("origin=a b", "/origin"),
+    ("persistence.size=big", "/persistence/size"),
+    ("service.grpcPort=0", "/service/grpcPort"),
+    ("retentionDays=7", "additional properties 'retentionDays' not allowed"),
+    ("silenceSeconds=never", "/silenceSeconds"),
+    ("witnesses={http://witness.example.org}", "/witnesses/0"),
+    ("webhook=alerts.example.org", "/webhook"),
+    ("image.digest=latest", "/image/digest"),
+    ("tls.mode=secret", "tls.secretName is not set"),
+    ("tls.mode=certManager", "tls.certManager.issuerRef.name is not set"),
+    ("tls.mode=spiffe,tls.clientCa.secretName=ca", "tls.clientCa.secretName is set"),
+    ("enrolSpiffe={spiffe://example.org/ns/*/sa/x}", "enrolSpiffe needs callers' certificates"),
+    ("storage.kind=s3", "storage.s3.bucket is not set"),
+    ("storage.retentionDays=7", "storage.retentionDays is set"),
+    ("index.kind=postgres", "index.postgres.secretName is not set"),
+    ("index.postgres.secretName=pg", "index.postgres.secretName is set"),
+    ("timestamps.urls={http://tsa.example.org}", "timestamps.rootsConfigMap is not set"),
+    ("persistence.enabled=false", "persistence.enabled is false"),
+    ("ingress.enabled=true", "ingress.host is not set"),
+    ("monitoring.rules.enabled=true,monitoring.rules.disabled={Nope}", "monitoring.rules.disabled names Nope"),
+]
+
+
+@pytest.mark.parametrize(("setting", "told"), WRONG, ids=[setting for setting, _ in WRONG])
+def test_a_wrong_value_is_named(setting: str, told: str) -> None:
+    run = helm("template", "fleet", CHART, "--kube-version", "1.36.0", "--set", setting)
+    assert run.returncode != 0 and told in run.stderr, run.stderr
+
+
+# --- as processes
+
+
+class Kubelet:
+    """The files of a pod under a directory, put there as the kubelet does: a link that is exchanged in one step."""
+
+    def __init__(self, root: Path) -> None:
+        self._root, self._times = root, 0
+
+    def put(self, path: str, files: dict[str, bytes]) -> None:
+        mount = self._root / path.lstrip("/")
+        mount.mkdir(parents=True, exist_ok=True)
+        self._times += 1
+        held = mount / f"..{self._times}"
+        held.mkdir()
+        for name, data in files.items():
+            (held / name).write_bytes(data)
+            if not (mount / name).is_symlink():
+                (mount / name).symlink_to(f"..data/{name}")
+        (mount / "..new").symlink_to(held.name)
+        (mount / "..new").replace(mount / "..data")
+
+    def here(self, text: str) -> str:
+        """A text with the pod's paths and ports as they are on this machine."""
+        for path in ("/etc/collector", "/var/lib/collector", "/etc/test"):
+            text = text.replace(path, f"{self._root}{path}")
+        return text.replace("0.0.0.0:7473", "127.0.0.1:0").replace("0.0.0.0:7474", "127.0.0.1:0")
+
+
+def secret(documents: list[dict[str, Any]]) -> dict[str, bytes]:
+    return {name: base64.b64decode(data) for name, data in one(documents, "Secret")["data"].items()}
+
+
+@contextlib.contextmanager
+def running(kubelet: Kubelet, documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
+    """The collector's container as a process: where sidecars find it, where its log is, and the log's key."""
+    (container,) = one(documents, "StatefulSet")["spec"]["template"]["spec"]["containers"]
+    kubelet.put("/etc/collector/tls", secret(documents))
+    Path(kubelet.here("/etc/collector/collector.toml")).write_text(kubelet.here(configuration(documents)))
+    command = [BIN / "sidecar", *map(kubelet.here, container["args"])]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+        try:
+            assert process.stderr is not None
+            ready = next(line for line in process.stderr if "is ready" in line)
+            key = next(line for line in process.stderr if line.startswith("log key ")).split()[2]
+            words = ready.split()
+            yield words[5].rstrip(","), words[-1], key
+            process.send_signal(signal.SIGTERM)
+            process.stderr.read()
+            assert process.wait(START_SECONDS) == 0
+        finally:
+            process.kill()
+
+
+TRIAL: Final = {"tls": {"dnsNames": ["localhost"]}, "rollCallSeconds": 0.2}
+
+
+def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Path) -> None:
+    documents, kubelet = rendered(tmp_path, TRIAL), Kubelet(tmp_path / "pod")
+    arguments = one(documents, "Pod")["spec"]["containers"][0]["args"]
+    at = kubelet.here("/etc/collector/collector.toml")
+    with running(kubelet, documents) as (address, url, key):
+        port = address.rpartition(":")[2]
+
+        def helm_test() -> subprocess.CompletedProcess[str]:
+            asked = [
+                kubelet.here(each)
+                .replace("http://fleet-collector.audit.svc:7474", url)
+                .replace("fleet-collector.audit.svc:7473", f"localhost:{port}")
+                for each in arguments
+            ]
+            return sidecar(*asked, f"--log-key={key}")
+
+        kubelet.put("/etc/test", secret(documents))
+        passed = helm_test()
+        assert passed.returncode == 0 and passed.stdout.count("✓") == 3, passed.stdout + passed.stderr
+
+        token = sidecar(
+            "collector", "register", "--config", kubelet.here("/etc/collector/collector.toml"), "--out", "-"
+        )
+        (tmp_path / "token").write_text(token.stdout)
+        made(tmp_path)
+        settings = {
+            "SIDECAR_COLLECTOR_ADDRESS": f"localhost:{port}",
+            "SIDECAR_COLLECTOR_LOG_KEY": key,
+            "SIDECAR_COLLECTOR_TOKEN_FILE": str(tmp_path / "token"),
+            "SIDECAR_COLLECTOR_TLS_CA_FILE": kubelet.here("/etc/test/ca.crt"),
+            "SIDECAR_COLLECTOR_LINGER": "60",
+        }
+        with serving(tmp_path / "ledger", **settings) as server:
+            with server.guard() as guard:
+                guard.check("crm.read", ("customer", "acme-42"), {})
+            assert server.stop() == 0
+        assert "log fleet-collector.audit.svc/log, 0 entries" not in helm_test().stdout
+
+        # Another certificate of another CA, as when a Secret changes: used without a restart.
+        renewed = secret(rendered(tmp_path, TRIAL))
+        kubelet.put("/etc/collector/tls", renewed)
+        refused = helm_test()
+        assert refused.returncode == 1 and "✗ certificate" in refused.stdout
+        kubelet.put("/etc/test", renewed)
+        assert helm_test().returncode == 0
+    trust = tmp_path / "trust.json"
+    assert sidecar("collector", "trust", "--config", at, "--out", trust).returncode == 0
+    verified = sidecar("verify", tmp_path / "ledger", "--trust", trust)
+    assert verified.stdout.startswith("OK\n"), verified.stdout
+
+
+def test_helm_test_fails_of_another_log_and_of_nobody(tmp_path: Path) -> None:
+    documents, kubelet = rendered(tmp_path, TRIAL), Kubelet(tmp_path / "pod")
+    with running(kubelet, documents) as (_, url, key):
+        other = key.replace("fleet-collector", "other")
+        assert "✗ log" in sidecar("collector", "check", url, "--origin", "log.example.org/fleet").stdout
+        wrong = sidecar("collector", "check", url, "--log-key", other)
+        assert wrong.returncode == 2 or "✗ log" in wrong.stdout
+    gone = sidecar("collector", "check", url)
+    assert gone.returncode == 1 and "✗ ready" in gone.stdout and "Traceback" not in gone.stderr
+    assert Path(kubelet.here("/var/lib/collector/log-key.pem")).exists()
