@@ -185,9 +185,9 @@ def test_pod_security_lets_every_pod_in(cluster: Cluster, install: str) -> None:
     cluster.namespace(f"pods-{install}")
     for name, pod in pods_of(install):
         spec = {**pod["spec"], "volumes": list(pod["spec"]["volumes"])}
-        if not any(volume["name"] == "sidecar-ledger" for volume in spec["volumes"]):
-            claim = {"persistentVolumeClaim": {"claimName": "sidecar-ledger-0"}}
-            spec["volumes"].append({"name": "sidecar-ledger", **claim})
+        known = {volume["name"] for volume in spec["volumes"]}
+        for claimed in {"sidecar-ledger", "sidecar-subjects"} - known:
+            spec["volumes"].append({"name": claimed, "persistentVolumeClaim": {"claimName": f"{claimed}-one"}})
         made = {
             "apiVersion": "v1",
             "kind": "Pod",
