@@ -124,6 +124,9 @@
 {{- else if or (gt (float64 $v.ledger.keepSeconds) 0.0) (gt (int64 $v.ledger.keepMiB) 0) -}}
   {{- fail "ledger.keepSeconds and ledger.keepMiB need collector.address: only what the collector has may go" -}}
 {{- end -}}
+{{- if and $v.collector.address (lt (float64 $v.terminationGracePeriodSeconds) (addf $v.collector.lingerSeconds 15)) -}}
+  {{- fail (printf "terminationGracePeriodSeconds %d leaves no time for collector.lingerSeconds %v and the 15 s before it, in which calls end and the last segment is sealed; make it larger" (int $v.terminationGracePeriodSeconds) $v.collector.lingerSeconds) -}}
+{{- end -}}
 {{- if $v.collector.tokenSecret -}}
   {{- if ne $v.ledger.volume "perReplica" -}}
     {{- fail (printf "collector.tokenSecret is good for one ledger, but with ledger.volume=%s each new pod begins another; set ledger.volume=perReplica, or let an identity in (identity.kind)" $v.ledger.volume) -}}
