@@ -81,6 +81,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("token", {"collector": {"logKey": ""}}, "collector.logKey is empty"),
     ("token", {"collector": {"caCertificate": ""}}, "collector.caCertificate is empty"),
     ("token", {"collector": {"tokenSecret": ""}}, "nothing lets this sidecar into the collector"),
+    ("token", {"collector": {"lingerSeconds": 50}}, "terminationGracePeriodSeconds 60 leaves no time for collector."),
     ("token", {"collector": {"address": ""}}, "collector has settings, but collector.address is empty"),
     (
         "token",
