@@ -46,6 +46,12 @@ def _decide() -> click.Command:
     return decide
 
 
+def _doctor() -> click.Command:
+    from sidecar.cli.doctor import doctor
+
+    return doctor
+
+
 def _health() -> click.Command:
     from sidecar.cli.health import health
 
@@ -153,6 +159,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "init": _init,
     "serve": _serve,
     "decide": _decide,
+    "doctor": _doctor,
     "health": _health,
     "outcome": _outcome,
     "verify": _verify,
