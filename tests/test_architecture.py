@@ -32,6 +32,7 @@ FLOORS = [
         "parts",
         "readiness",
         "telemetry",
+        "doctor",
         "shipping",
         "erasing",
         "ending",
@@ -49,6 +50,7 @@ ONE_ROOM = [
         "parts",
         "readiness",
         "telemetry",
+        "doctor",
         "shipping",
         "erasing",
         "ending",
@@ -56,7 +58,7 @@ ONE_ROOM = [
         "collecting",
         "anchoring",
     }
-]  # eleven files, one place: what builds the concrete parts
+]  # twelve rooms, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUB_FILES = {"sidecar/ship/grpc.py", "sidecar/collector/grpc.py"}

@@ -9,11 +9,13 @@ Its names are imported when one is used: each reading of a ledger starts a proce
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from sidecar.ledger.clock import Clock, Moment, SystemClock
+    from sidecar.ledger.clock import Clock, Moment, SystemClock, kernel_clock_error_ms
+    from sidecar.ledger.directory import load_identity
     from sidecar.ledger.draft import Draft, Recorded
     from sidecar.ledger.epoch import WrapSeed
     from sidecar.ledger.founding import create
     from sidecar.ledger.given import Entry, Proof, Usage
+    from sidecar.ledger.glance import Glance, glance
     from sidecar.ledger.ledger import Ledger
     from sidecar.ledger.look import has_ledger
     from sidecar.ledger.options import Options
@@ -29,6 +31,7 @@ __all__ = [
     "Cut",
     "Draft",
     "Entry",
+    "Glance",
     "Keep",
     "Ledger",
     "Left",
@@ -44,8 +47,11 @@ __all__ = [
     "carry_out",
     "create",
     "first_kept",
+    "glance",
     "has_ledger",
+    "kernel_clock_error_ms",
     "ledger_stream",
+    "load_identity",
     "unopened",
 ]
 
@@ -55,10 +61,12 @@ def __getattr__(name: str) -> Any:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     from sidecar.ledger import (
         clock,
+        directory,
         draft,
         epoch,
         founding,
         given,
+        glance,
         ledger,
         look,
         options,
@@ -71,7 +79,7 @@ def __getattr__(name: str) -> Any:
     )  # fmt: skip
 
     files = (
-        clock, draft, epoch, founding, given, ledger, look, options, pruning, reader, sealing, shipping, trimming,
+        clock, directory, draft, epoch, founding, given, glance, ledger, look, options, pruning, reader, sealing, shipping, trimming,
         writer,
     )  # fmt: skip
     return next(vars(file)[name] for file in files if name in vars(file))
