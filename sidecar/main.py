@@ -7,13 +7,25 @@ import contextlib
 import gc
 import logging
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from sidecar import __version__, erasing
-from sidecar.api import DecisionLog, FailedHandshakes, Health, Metrics, Server, ServerTls, Services, Transports, scraped
+from sidecar.api import (
+    NAMES,
+    DecisionLog,
+    FailedHandshakes,
+    Health,
+    Metrics,
+    Server,
+    ServerTls,
+    Services,
+    Transports,
+    scraped,
+)
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.doors import envoy_listening, envoy_of
 from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.founding import found_ledger, options_of, wrap_seed
@@ -59,6 +71,7 @@ class Sidecar:
         self._metrics.watch_ready(lambda: not self._health.cause)
         self._log = DecisionLog(self._metrics)
         self._erasing: erasing.Erasing | None = None
+        self._envoy = envoy_of(config)
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, CLOSE, seal."""
@@ -105,8 +118,12 @@ class Sidecar:
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             self._health.starts("its certificate is waited for")
             server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing))
+            servers = [server]
+            if self._envoy is not None:
+                door = envoy_listening(self._config, self._envoy, path, ledger, self._log, self._health)
+                servers.append(await stack.enter_async_context(door))
             readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
-            await self._watch(server, readiness, path, started)
+            await self._watch(servers, readiness, path, started)
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
         loop = asyncio.get_running_loop()
@@ -185,7 +202,8 @@ class Sidecar:
         # The SPIFFE agent may take its time.
         tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
-            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing),
+            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing).handlers(),
+            NAMES,
             self._config.listen,
             self._health,
             max_request_bytes=self._config.max_request_bytes,
@@ -206,7 +224,7 @@ class Sidecar:
 
     async def _watch(
         self,
-        server: Server,
+        servers: Sequence[Server],
         readiness: Readiness,
         path: DecisionPath,
         started: Callable[[str], None],
@@ -215,7 +233,8 @@ class Sidecar:
         while not self._stop.is_set():
             trouble = await readiness.look()
             self._health.found(trouble)
-            await server.show_health()
+            for server in servers:
+                await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
             if trouble:
@@ -232,7 +251,8 @@ class Sidecar:
             await self._erase(path)
             self._log.settle()
         self._health.found("it stops")
-        await server.show_health()
+        for server in servers:
+            await server.show_health()
 
     async def _erase(self, path: DecisionPath) -> None:
         """What was left to be erased is; what failed is tried again."""
@@ -261,6 +281,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None], overhea
     import uvloop
 
     check_provable(config)
+    envoy_of(config)
     erasing.pointers_of(config)  # before anything is made
     if init and not has_ledger(Path(config.data_dir)):
         made = found_ledger(config).made_key

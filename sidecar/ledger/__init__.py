@@ -79,7 +79,7 @@ def __getattr__(name: str) -> Any:
     )  # fmt: skip
 
     files = (
-        clock, directory, draft, epoch, founding, given, glance, ledger, look, options, pruning, reader, sealing, shipping, trimming,
-        writer,
+        clock, directory, draft, epoch, founding, given, glance, ledger, look, options, pruning, reader, sealing,
+        shipping, trimming, writer,
     )  # fmt: skip
     return next(vars(file)[name] for file in files if name in vars(file))
