@@ -43,11 +43,16 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     for who in ("sidecar, opa, stream", "sidecar, wasm, stream"):
         assert {1, 16, 64} == {n for n in (1, 16, 64) if f"decisions a second at {n}: {who}" in figures}
     targets = {target["name"]: target for target in found["targets"]}
-    assert len(targets) == 27
+    assert len(targets) == 28
     for without, more, most in (("plain TCP", "mutual TLS", 0.00015), ("name asserted", "request signed", 0.00035)):
         base, longer = (figures[f"p50 at 1 by the SDK: {how}"]["median"] for how in (without, more))
         held = targets[f"{more} adds to p50 at 1"]
         assert (held["found"], held["limit"]) == (pytest.approx(longer - base), most)
+    without, with_it = (
+        figures[f"p50 of an MCP tool call {how}"]["median"] for how in ("without the gateway", "with it")
+    )
+    held = targets["the gateway adds to p50 of an MCP tool call"]
+    assert (held["found"], held["limit"]) == (pytest.approx(with_it - without), 0.003)
     for engine in ("opa", "wasm"):
         assert figures[f"a policy of 200 files comes into force: {engine}"]["unit"] == "s"
         p99s = [figures[f"p99 at 4 {when}: {engine}"]["median"] for when in ("while it does", "before")]
