@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sidecar.ledger.epoch import WrapSeed
     from sidecar.ledger.founding import create
     from sidecar.ledger.given import Entry, Proof, Usage
-    from sidecar.ledger.glance import Glance, glance
+    from sidecar.ledger.glance import Glance, glance_at
     from sidecar.ledger.ledger import Ledger
     from sidecar.ledger.look import has_ledger
     from sidecar.ledger.options import Options
@@ -47,7 +47,7 @@ __all__ = [
     "carry_out",
     "create",
     "first_kept",
-    "glance",
+    "glance_at",
     "has_ledger",
     "kernel_clock_error_ms",
     "ledger_stream",

@@ -53,7 +53,12 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     figures = figures_of(found)
     hold_engines(found, figures)
     targets = {target["name"]: target for target in found["targets"]}
-    assert len(targets) == 27
+    assert len(targets) == 28
+    without, with_it = (
+        figures[f"p50 of an MCP tool call {how}"]["median"] for how in ("without the gateway", "with it")
+    )
+    held = targets["the gateway adds to p50 of an MCP tool call"]
+    assert (held["found"], held["limit"]) == (pytest.approx(with_it - without), 0.003)
     for engine in ("opa", "wasm"):
         assert figures[f"a policy of 200 files comes into force: {engine}"]["unit"] == "s"
         p99s = [figures[f"p99 at 4 {when}: {engine}"]["median"] for when in ("while it does", "before")]

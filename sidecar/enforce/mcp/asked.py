@@ -195,7 +195,7 @@ class Requests:
     def settle(self) -> None:
         """The client is gone: what is still being decided is not passed on."""
         for under in self._under.values():
-            under.cancelled = True
+            under.cancelled = under.cancelled or not under.passed
 
     def cancel(self, key: Id | None) -> bool:
         """The client does not wait any more. Whether the server must be told."""

@@ -18,6 +18,8 @@ Tell = Callable[[str], Awaitable[None]]
 """Tells the client how a wait goes."""
 
 _LOOK: Final = 0.5  # seconds to see whether what was asked before is approved by now
+_QUIET: Final = 0.01  # seconds without a question, until outcomes are told
+_HELD: Final = 0.05  # seconds that they wait for that at most
 _TELL: Final = 5.0  # seconds between two words about a wait
 _MOST_WAITING: Final = 256
 _NOT_JUDGED: Final = frozenset({"progressToken", "traceparent", "tracestate"})  # the message's own, and new each time
@@ -70,6 +72,8 @@ class Deciding:
         self._waiting: dict[tuple[object, ...], Decision] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._last: dict[str, asyncio.Task[None]] = {}  # of each decision that is being told of
+        self._held: list[Callable[[], object]] = []
+        self._asked_at = 0.0
         self.changed: Callable[[], object] = lambda: None
 
     async def permit(self, asking: Asking, tell: Tell | None = None) -> Decision:
@@ -89,6 +93,7 @@ class Deciding:
             raise
 
     async def _asked(self, asking: Asking) -> Decision:
+        self._asked_at = asyncio.get_running_loop().time()
         return await self._guard.check(
             asking.action,
             asking.resource,
@@ -152,6 +157,9 @@ class Deciding:
 
     def report(self, decision: Decision, status: Status, response: Mapping[str, Any]) -> None:
         """Tell what became of it, while the caller goes on. What cannot be told is said to the operator."""
+        self._hold(lambda: self._tell(decision, status, response))
+
+    def _tell(self, decision: Decision, status: Status, response: Mapping[str, Any]) -> None:
         name = decision.decision_id
         task = self._last[name] = self._started(self._told(self._last.get(name), decision, status, response))
         task.add_done_callback(lambda done: self._last.pop(name) if self._last.get(name) is done else None)
@@ -170,10 +178,30 @@ class Deciding:
             for decision in decisions:
                 await self._report(decision, status, response)
 
-        self._started(told())
+        self._hold(lambda: self._started(told()))
+
+    def _hold(self, start: Callable[[], object]) -> None:
+        """For a moment: a call must not wait for the record of the one before, and many outcomes share a commit."""
+        loop = asyncio.get_running_loop()
+        if not self._held:
+            loop.call_later(_QUIET, self._when_quiet, loop.time() + _HELD)
+        self._held.append(start)
+
+    def _when_quiet(self, latest: float) -> None:
+        loop = asyncio.get_running_loop()
+        if self._held and self._asked_at + _QUIET > loop.time() < latest:
+            loop.call_later(_QUIET, self._when_quiet, latest)
+        else:
+            self._let_go()
+
+    def _let_go(self) -> None:
+        held, self._held = self._held, []
+        for start in held:
+            start()
 
     async def finish(self, seconds: float) -> None:
         """Wait until all is told, at most so long."""
+        self._let_go()
         if self._reports:
             await asyncio.wait(self._reports, timeout=seconds)
         for left in self._reports:

@@ -71,11 +71,26 @@ class ServerProcess:
         return f"it was ended by signal {-status}" if status < 0 else f"it ended with status {status}"
 
     async def _when_ended(self) -> None:
-        """A child that outlives it would hold its pipe open."""
-        await self._process.wait()
+        """A child that outlives it would hold its pipe open, for which `wait` of asyncio waits too."""
+        await _exit(self._process.pid)
         await asyncio.sleep(_LINGER)
         self._signal(signal.SIGKILL)
 
     def _signal(self, number: int) -> None:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self._process.pid, number)
+
+
+async def _exit(pid: int) -> None:
+    """When the process has ended, whoever holds its pipes."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    try:
+        number = os.pidfd_open(pid)
+    except OSError:  # it has been waited for already
+        return
+    loop.add_reader(number, ended.set)
+    try:
+        await ended.wait()
+    finally:
+        loop.remove_reader(number)
+        os.close(number)
