@@ -34,8 +34,8 @@ def sidecar(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[
 
 
 def _for_a_start(settings: Iterable[str]) -> bool:
-    """Whether settings are for the interpreter, or the loader before it: a forked process is past both."""
-    return any(name.startswith(("PYTHON", "LD_")) for name in settings)
+    """Whether any is read when a process starts or imports gRPC, which is too late for a forked one."""
+    return any(name.startswith(("PYTHON", "LD_", "LC_", "LANG", "TZ", "GRPC_", "SIDECAR_TLS_")) for name in settings)
 
 
 Process = subprocess.Popen[str] | forking.Forked
