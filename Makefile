@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
 test: $(VENV)/.installed opa spire helm check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

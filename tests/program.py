@@ -9,7 +9,7 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sidecar.client import AgentKey, Guard
@@ -27,7 +27,15 @@ def environment(**more: str) -> dict[str, str]:
 
 def sidecar(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """One command, run to its end."""
-    return forking.run([str(BIN / "sidecar"), *map(str, arguments)], environment(**more), 120)
+    words, env = [str(BIN / "sidecar"), *map(str, arguments)], environment(**more)
+    if _for_a_start(more):
+        return subprocess.run(words, capture_output=True, text=True, env=env, timeout=120)
+    return forking.run(words, env, 120)
+
+
+def _for_a_start(settings: Iterable[str]) -> bool:
+    """Whether any is read when a process starts or imports gRPC, which is too late for a forked one."""
+    return any(name.startswith(("PYTHON", "LD_", "LC_", "LANG", "TZ", "GRPC_", "SIDECAR_TLS_")) for name in settings)
 
 
 Process = subprocess.Popen[str] | forking.Forked
@@ -38,7 +46,7 @@ def start(command: Sequence[str | Path], **more: str) -> Process:
     words, env = list(map(str, command)), environment(**more)
     namespace = words[3] if words[:3] == ["ip", "netns", "exec"] else ""
     ours = words[4 if namespace else 0 :]
-    if ours[0] == str(BIN / "sidecar") and "LD_PRELOAD" not in more:  # which is for who starts a program
+    if ours[0] == str(BIN / "sidecar") and not _for_a_start(more):
         return forking.Forked(ours, env, stderr=subprocess.PIPE, namespace=namespace)
     return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env)
 
