@@ -76,7 +76,7 @@ RUN find usr/bin usr/sbin usr/lib/openssh \( -type f -o -type l \) \
  && find usr/share/doc -type f ! -name copyright -delete \
  && mkdir -p opt usr/local/bin etc/ssl/certs \
  && cp -a /opt/sidecar opt/ \
- && rm opt/sidecar/bin/[Aa]ctivate* \
+ && find opt/sidecar/bin -type f ! -name sidecar -delete \
  && find opt/sidecar/lib/python3.13/site-packages/botocore/data -mindepth 1 -maxdepth 1 -type d \
       ! -name s3 ! -name sts ! -name sso ! -name sso-oidc ! -name signin -exec rm -rf {} + \
  && cp /etc/ssl/certs/ca-certificates.crt etc/ssl/certs/ \

@@ -36,11 +36,11 @@ opa: $(VENV)/.installed
 
 # SPIRE's server and agent, built with Go once a machine; without Go the tests that need them say "skipped".
 spire: $(VENV)/.installed
-	@$(BIN)/python tests/find_spire.py --into $(BIN)
+	@$(BIN)/python tests/find_built.py --into $(BIN) spire
 
 # Helm, likewise.
 helm: $(VENV)/.installed
-	@$(BIN)/python tests/find_helm.py --into $(BIN)/helm
+	@$(BIN)/python tests/find_built.py --into $(BIN) helm
 
 stubs: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
@@ -51,7 +51,7 @@ stubs: $(VENV)/.installed
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 lock:
 	$(LOCK) --extra dev pyproject.toml -o requirements.lock
-	$(LOCK) --extra git --extra spiffe --extra collector -c requirements.lock pyproject.toml -o requirements-image.lock
+	$(LOCK) --extra git --extra spiffe --extra collector --extra otel -c requirements.lock pyproject.toml -o requirements-image.lock
 	$(LOCK) --group image -c requirements.lock -o requirements-build.lock
 
 clean:

@@ -108,7 +108,7 @@ class Config:
     collector_unshipped: str = "warn"  # or "deny": every decision, beyond these bounds
     collector_unconfirmed_start: bool = False  # whether to start with the collector out of reach; OPEN records it
     collector_accept_loss_file: str = ""  # the authority's note by which it starts behind what was acknowledged
-    collector_linger: float = 5.0  # seconds at the end for the last seal's receipt
+    collector_linger: float = 5.0  # seconds at most, at the end, for the rest of the ledger and its last receipts
 
     def __post_init__(self) -> None:
         if not self.data_dir:

@@ -112,8 +112,11 @@ class Shipping:
         if self._shipper is not None:
             self._shipper.close()
         ledger.end()
-        if self._shipper is not None and not failed and not self._shipper.finish(self._config.collector_linger):
-            log.warning("not all receipts of the ledger's end were had in time; the next start asks for them")
+        if self._shipper is not None and not failed:
+            linger = self._config.collector_linger
+            self._link.expire(linger)  # one call to a collector that is slow could take longer than all there is
+            if not self._shipper.finish(linger):
+                log.warning("not all receipts of the ledger's end were had in time; the next start asks for them")
         if self._config.collector_address:
             self._link.close()
         if self._source is not None:

@@ -93,6 +93,7 @@ BY_ITSELF = "sidecar/evidence/verify.py"  # one file for people who have nothing
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "Dockerfile", "proto", "sidecar", "rego", "tests", "charts", "docs"),
     *("LICENSE", "CHANGELOG.md", "Makefile", ".ci", ".gitignore", "requirements.lock"),
+    *(".dockerignore", "requirements-build.lock", "requirements-image.lock"),
 }
 
 

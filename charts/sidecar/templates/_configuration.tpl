@@ -75,11 +75,19 @@ allowed_signers = "/etc/sidecar/allowed_signers"
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if $v.tracing.endpoint }}
+
+[otel]
+endpoint = {{ $v.tracing.endpoint | toJson }}
+{{- end }}
 {{- if $v.personal.subject }}
 
 [personal]
 subject = {{ $v.personal.subject | toJson }}
 fields = {{ $v.personal.fields | toJson }}
+{{- if $v.personal.copy.enabled }}
+copy_file = "/var/lib/sidecar-subjects/subjects"
+{{- end }}
 {{- end }}
 {{- if eq $v.api.listen "tls" }}
 {{- if eq $v.identity.kind "spiffe" }}
