@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 _KEPT = ("name", "image", "imagePullPolicy", "env", "securityContext", "resources", "volumeMounts")
+_CARRIED = ("serviceAccountName", "securityContext", "imagePullSecrets", "nodeSelector", "tolerations", "affinity")
 
 
 def pod(found: dict[str, Any], container: str, arguments: list[str], replica: int) -> dict[str, Any]:
@@ -32,14 +33,7 @@ def pod(found: dict[str, Any], container: str, arguments: list[str], replica: in
         {"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}-{replica}"}}
         for claim in (each["metadata"]["name"] for each in found["spec"].get("volumeClaimTemplates", []))
     ]
-    carried = {
-        key: spec[key]
-        for key in (
-            *("serviceAccountName", "securityContext", "imagePullSecrets"),
-            *("nodeSelector", "tolerations", "affinity"),
-        )
-        if key in spec
-    }
+    carried = {key: spec[key] for key in _CARRIED if key in spec}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
-import json
 import logging
 import os
 import signal
@@ -21,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from sidecar import __version__
 from sidecar.anchor import Chaser, Door
-from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
+from sidecar.anchoring import Anchors, ask_first
 from sidecar.api import Health, ServerTls, Transports, half
 from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
@@ -39,8 +37,9 @@ from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
 from sidecar.collector.store_format import check_format, mark_format
 from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
-from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
+from sidecar.config import host_and_port, in_range, is_loopback, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
+from sidecar.settings import load_settings
 from sidecar.web import TEXT, Found, browsed
 
 log = logging.getLogger("sidecar.collector")
@@ -183,36 +182,6 @@ def keep_until(config: Collecting) -> int | None:
 def verifier_key(config: Collecting) -> str:
     """The log's public key as a verifier pins it."""
     return str(note.VerifierKey(config.name, log_key(config).public_key().public_bytes_raw()))
-
-
-def trust(config: Collecting, storage: Storage) -> bytes:
-    """What an auditor needs (proto/LOG.md, "Trust file"): chains, log, witnesses, roots."""
-    runs = Runs(storage)
-    chains, custodians = [], set()
-    for chain_id in sorted(runs.chains()):
-        chain = runs.chain(chain_id)
-        assert chain is not None
-        chains.append({"chain": chain_id.hex(), "identity": chain.identity.hex()})
-        spkis = (base64.b64decode(each["spki"]) for each in json.loads(chain.genesis)["custodians"])
-        custodians |= {_fingerprint(spki) for spki in spkis}
-    lines = [f"log {verifier_key(config)}"]
-    names = [f"w{number}" for number, _ in enumerate(config.witnesses, 1)]
-    lines += [f"witness {name} {key} {url}" for name, (key, url) in zip(names, witness_keys(config), strict=True)]
-    lines += [f"group witnesses all {' '.join(names)}", "quorum witnesses"] if names else ["quorum none"]
-    value = {
-        "format": "sidecar/v1/trust",
-        "chains": chains,
-        "policy": "".join(f"{line}\n" for line in lines),
-        "tsa_roots": [base64.b64encode(root).decode() for root in timestamp_roots(config)],
-        "custodians": sorted(custodians),
-    }
-    return json.dumps(value, indent=2).encode() + b"\n"
-
-
-def _fingerprint(spki: bytes) -> str:
-    from hashlib import sha256
-
-    return sha256(spki).hexdigest()
 
 
 # --- running

@@ -28,6 +28,7 @@ FLOORS = [
     {"api", "enforce"},
     {
         "config",
+        "settings",
         "main",
         "parts",
         "doors",
@@ -39,6 +40,7 @@ FLOORS = [
         "ending",
         "founding",
         "collecting",
+        "trust_file",
         "anchoring",
     },
     {"cli"},
@@ -47,6 +49,7 @@ FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_ROOM = [
     {
         "config",
+        "settings",
         "main",
         "parts",
         "doors",
@@ -58,9 +61,10 @@ ONE_ROOM = [
         "ending",
         "founding",
         "collecting",
+        "trust_file",
         "anchoring",
     }
-]  # thirteen rooms, one place: what builds the concrete parts
+]  # fifteen rooms, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUBS = ("sidecar/v1", "sidecar/enforce/envoy/v3")  # ours, and the little of Envoy's protocol that a door reads

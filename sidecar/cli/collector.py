@@ -25,13 +25,14 @@ from sidecar.collecting import (
     log_key,
     open_index,
     open_storage,
-    trust,
     verifier_key,
 )
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
-from sidecar.config import load_settings, refuse_unknown, write_secret
+from sidecar.config import write_secret
 from sidecar.errors import UsageError
+from sidecar.settings import load_settings, refuse_unknown
+from sidecar.trust_file import trust
 
 _DAY = 86_400
 
