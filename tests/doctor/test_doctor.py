@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -33,6 +34,7 @@ from tests.cli.test_policy_from_git import Team
 from tests.cli.test_policy_in_force import write
 from tests.collecting import Collecting, collecting
 from tests.collector.test_shipping import decide, until
+from tests.faults.clocks import off_by
 from tests.faults.mounts import tmpfs
 from tests.needs import needs_program
 from tests.program import made, serving, serving_unready, sidecar
@@ -200,6 +202,9 @@ def test_certificates_that_ended_or_soon_end(tmp_path: Path) -> None:
     assert "holds no certificate" in told(check_certificates, whose)[0][1]
     cert.unlink()
     assert "cannot read" in told(check_certificates, whose)[0][1]
+    spiffe = patient(tmp_path, listen="127.0.0.1:0", spiffe_socket=f"{tmp_path}/none.sock", dev=True)
+    found = [each for each in examine(spiffe) if each.check == "certificates"]
+    assert [each.state for each in found] == ["wrong"] and "no SPIFFE Workload API" in found[0].found
 
 
 # --- places
@@ -396,16 +401,8 @@ def test_a_collector_and_what_it_holds(tmp_path: Path) -> None:
             whose = shipping(collector, listen=server.address)
             until(lambda: "0 decisions are not anchored" in told(check_anchors, patient(ledger, **whose))[0][1])
             writer = (ledger / "lock").stat().st_mtime_ns
-            done = sidecar(
-                "doctor",
-                "--config",
-                config,
-                "--data-dir",
-                ledger,
-                "--json",
-                SIDECAR_LISTEN=server.address,
-                SIDECAR_DEV="1",
-            )
+            more = {"SIDECAR_LISTEN": server.address, "SIDECAR_DEV": "1"}
+            done = sidecar("doctor", "--config", config, "--data-dir", ledger, "--json", **more)
             found = json.loads(done.stdout)
             wrong = {each["check"]: each["found"] for each in found["findings"] if each["state"] == "wrong"}
             assert set(wrong) == {"custodians"}, wrong  # the test's own key, beside the ledger
@@ -413,6 +410,9 @@ def test_a_collector_and_what_it_holds(tmp_path: Path) -> None:
             held = next(each["found"] for each in found["findings"] if each["check"] == "collector")
             assert "acknowledged entry" in held
             assert (ledger / "lock").stat().st_mtime_ns == writer
+            off = sidecar("doctor", "--config", config, "--data-dir", ledger, "--json", **more, **off_by(1, tmp_path))
+            clock = [each["found"] for each in json.loads(off.stdout)["findings"] if each["check"] == "clock"]
+            assert re.search(r"this clock and the collector's are 3[56]\d\d s apart", clock[-1]), clock
             assert server.stop() == 0
         well(check_collector, patient(ledger, **shipping(collector)))
         only(check_collector, patient(tmp_path / "old", **shipping(collector)), "wrong", "an old copy", "sidecar loss")
