@@ -72,7 +72,7 @@ RUN find usr/bin usr/sbin usr/lib/openssh \( -type f -o -type l \) \
  && rm -rf usr/lib/systemd usr/lib/tmpfiles.d usr/lib/sysusers.d usr/lib/*/gconv usr/lib/valgrind usr/share/gdb \
       usr/share/man usr/share/locale usr/share/lintian usr/share/bug usr/share/python3 \
       usr/share/apport usr/lib/python3.13/pydoc_data usr/lib/python3.13/ensurepip usr/lib/python3.13/config-3.13-* \
-      etc/update-motd.d var/lib/systemd \
+      etc/update-motd.d var/lib/systemd var/lock var/tmp \
  && find usr/share/doc -type f ! -name copyright -delete \
  && mkdir -p opt usr/local/bin etc/ssl/certs \
  && cp -a /opt/sidecar opt/ \

@@ -37,6 +37,7 @@ from sidecar.collector.readiness import Readiness
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
+from sidecar.collector.store_format import check_format, mark_format
 from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
 from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
@@ -144,7 +145,15 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
 
 
 def open_storage(config: Collecting, *, alone: bool = False) -> Storage:
-    """Where objects come to rest. ``alone``: no other process writes there. Raises UsageError, StorageError."""
+    """Where objects come to rest, if they are of this version. ``alone``: no other process writes there, and a new
+    store is marked as of this version. Raises UsageError, StorageError.
+    """
+    storage = _storage(config, alone)
+    (mark_format if alone else check_format)(storage)
+    return storage
+
+
+def _storage(config: Collecting, alone: bool) -> Storage:
     if config.storage == "files":
         return FileStorage(Path(config.data_dir) / "store", alone=alone)
     try:

@@ -28,6 +28,8 @@ _HOW_TO_GET = {
     "sshd": "install openssh-server with the system's package manager",
     "ssh": "install openssh-client with the system's package manager",
     "openssl": "install openssl with the system's package manager",
+    "rsync": "install rsync with the system's package manager",
+    "debootstrap": "install debootstrap with the system's package manager",
     "ip": "install iproute2 with the system's package manager",
     "cc": "install gcc and libc6-dev with the system's package manager",
     "h2load": "install nghttp2-client with the system's package manager",

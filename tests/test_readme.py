@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -14,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.needs import needs_program
+from tests.program import environment
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 PATH, EXECUTORS, COLLECTOR, EVIDENCE = (
@@ -22,7 +22,7 @@ PATH, EXECUTORS, COLLECTOR, EVIDENCE = (
 )
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
-ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+ENVIRONMENT = environment()
 
 
 @contextmanager

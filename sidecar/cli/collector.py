@@ -30,7 +30,7 @@ from sidecar.collecting import (
 )
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
-from sidecar.config import load_settings, write_secret
+from sidecar.config import load_settings, refuse_unknown, write_secret
 from sidecar.errors import UsageError
 
 _DAY = 86_400
@@ -79,6 +79,7 @@ def serve(file: Path | None, print_config: bool, **flags: Any) -> None:
             click.echo(f"{name} = {source.value!r}  # {source.origin}")
         return
     config = _load(file, **flags)
+    refuse_unknown(Collecting, PREFIX, os.environ)
     start_log(config.log_level)
 
     def started(running: Collector) -> None:

@@ -76,7 +76,10 @@ def check_format(environment: Any) -> None:
         raise LedgerUnknown("the file ledger.mdb holds no ledger; name another directory, or make one: sidecar init")
     if found != FORMAT.encode():
         other = LedgerOtherVersion if found.startswith(FORMAT.rstrip("1").encode()) else LedgerUnknown
-        raise other(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
+        raise other(
+            f"the ledger is of another version than {FORMAT}; use the program that wrote it, or a newer one: it was "
+            "not touched"
+        )
 
 
 def is_own_file(path: Path) -> bool:

@@ -119,7 +119,7 @@
   {{- if and (eq $v.identity.kind "none") (not $v.collector.tokenSecret) -}}
     {{- fail "nothing lets this sidecar into the collector: set collector.tokenSecret (of `sidecar collector register`), or an identity that a rule of the collector lets in" -}}
   {{- end -}}
-{{- else if or $v.collector.logKey $v.collector.caCertificate $v.collector.tokenSecret -}}
+{{- else if or $v.collector.logKey $v.collector.caCertificate $v.collector.tokenSecret $v.collector.acceptLossConfigMap -}}
   {{- fail "collector has settings, but collector.address is empty: name it as host:port" -}}
 {{- else if or (gt (float64 $v.ledger.keepSeconds) 0.0) (gt (int64 $v.ledger.keepMiB) 0) -}}
   {{- fail "ledger.keepSeconds and ledger.keepMiB need collector.address: only what the collector has may go" -}}

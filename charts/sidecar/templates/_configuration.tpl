@@ -113,6 +113,9 @@ log_key = {{ .logKey | toJson }}
 {{- if .tokenSecret }}
 token_file = "/etc/sidecar-collector/token"
 {{- end }}
+{{- if .acceptLossConfigMap }}
+accept_loss_file = "/etc/sidecar-loss/loss.note"
+{{- end }}
 {{- if eq $v.identity.kind "spiffe" }}
 spiffe_socket = {{ printf "/run/spiffe/%s" $v.identity.spiffe.socketName | toJson }}
 spiffe_trust_domain = {{ $v.identity.spiffe.trustDomain | toJson }}

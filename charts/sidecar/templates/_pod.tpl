@@ -104,6 +104,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
     {{- if .Values.collector.tokenSecret }}
     - {name: sidecar-collector, mountPath: /etc/sidecar-collector, readOnly: true}
     {{- end }}
+    {{- if .Values.collector.acceptLossConfigMap }}
+    - {name: sidecar-loss, mountPath: /etc/sidecar-loss, readOnly: true}
+    {{- end }}
     {{- if eq .Values.identity.kind "spiffe" }}
     - {name: sidecar-spiffe, mountPath: /run/spiffe, readOnly: true}
     {{- else if ne .Values.identity.kind "none" }}
@@ -134,6 +137,10 @@ runAsGroup: {{ int64 .Values.users.workload }}
 {{- if .Values.collector.tokenSecret }}
 - name: sidecar-collector
   secret: {secretName: {{ .Values.collector.tokenSecret }}, defaultMode: 0440}
+{{- end }}
+{{- if .Values.collector.acceptLossConfigMap }}
+- name: sidecar-loss
+  configMap: {name: {{ .Values.collector.acceptLossConfigMap }}}
 {{- end }}
 {{- if eq .Values.identity.kind "spiffe" }}
 - name: sidecar-spiffe
