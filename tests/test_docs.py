@@ -241,7 +241,11 @@ def test_a_command_that_is_none_is_found(words: list[str]) -> None:
         known(words)
 
 
-@pytest.mark.parametrize("page", [*PAGES, *sorted(REPOSITORY.glob("charts/**/README.md"))], ids=lambda page: page.stem)
+@pytest.mark.parametrize(
+    "page",
+    [*PAGES, REPOSITORY / "README.md", *sorted(REPOSITORY.glob("charts/**/README.md"))],
+    ids=lambda page: page.stem,
+)
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = page.read_text()
     for target in re.findall(r"\]\(([^)\s]+)\)", FENCE.sub("", text)):

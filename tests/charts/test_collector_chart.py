@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import shutil
 import signal
 import subprocess
 import tomllib
@@ -14,9 +15,12 @@ from typing import Any, Final
 
 import kubernetes_validate
 import pytest
+import yaml
 
+from sidecar.chain.note import VerifierKey
 from sidecar.collecting import load_collecting
 from tests.program import BIN, START_SECONDS, environment, made, serving, sidecar
+from tests.scribe import public, signing_key
 
 from .collecting import COLLECTOR, INSTALLS, WITNESS, configuration, expected, file_of, manifests_of, one, rendered
 from .pod_security import violations
@@ -150,6 +154,32 @@ def test_the_alerts_are_those_of_the_files_without_what_is_disabled() -> None:
             assert given[rule["alert"]] == {**rule, "annotations": {**rule["annotations"], "runbook_url": url}}
 
 
+def test_notes_say_what_was_installed(tmp_path: Path) -> None:
+    chart = tmp_path / "collector"  # Helm shows notes only with a cluster: so they are shown in a ConfigMap
+    shutil.copytree(COLLECTOR, chart)
+    text = (chart / "templates/NOTES.txt").read_text()
+    shown = (
+        '{{- define "shown" -}}'
+        + text
+        + '{{- end }}\nkind: ConfigMap\ndata: {notes: {{ include "shown" . | toJson }}}\n'
+    )
+    (chart / "templates/shown.yaml").write_text(shown)
+
+    def notes(install: str) -> str:
+        values = HERE / "collectors" / f"{install}.yaml"
+        ran = helm("template", "fleet", chart, "-n", "audit", "--values", values, "--show-only", "templates/shown.yaml")
+        assert ran.status == 0, ran.err
+        return str(yaml.safe_load(ran.out)["data"]["notes"])
+
+    trial = notes("trial")
+    for told in ("To try only", "register --config", "Keep a copy of the log's key", "Nobody is told of a fork"):
+        assert told in trial, told
+    production = notes("production")
+    assert "helm test fleet -n audit" in production and "keeps the log log.example.org/fleet" in production
+    assert not re.search("To try only|register|Keep a copy|Nobody is told|retentionDays", production)
+    assert "storage.retentionDays is 0" in notes("bucket-by-role")
+
+
 WRONG: Final = [
     ("tls.mode=mtls", "/tls/mode"),
     ("origin=a b", "/origin"),
@@ -276,6 +306,12 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
             assert server.stop() == 0
         assert "log fleet-collector.audit.svc/log, 0 entries" not in helm_test().stdout
 
+        another = sidecar("collector", "check", url, "--origin", "log.example.org/fleet")
+        assert another.returncode == 1 and "✗ log" in another.stdout
+        theirs = VerifierKey("fleet-collector.audit.svc/log", public(signing_key("another")))
+        forged = sidecar("collector", "check", url, "--log-key", str(theirs))
+        assert forged.returncode == 1 and "✗ log" in forged.stdout
+
         # Another certificate of another CA, as when a Secret changes: used without a restart.
         renewed = secret(rendered(TRIAL))
         kubelet.put("/etc/collector/tls", renewed)
@@ -283,19 +319,9 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
         assert refused.returncode == 1 and "✗ certificate" in refused.stdout
         kubelet.put("/etc/test", renewed)
         assert helm_test().returncode == 0
+    gone = sidecar("collector", "check", url)
+    assert gone.returncode == 1 and "✗ ready" in gone.stdout and "Traceback" not in gone.stderr
     trust = tmp_path / "trust.json"
     assert sidecar("collector", "trust", "--config", at, "--out", trust).returncode == 0
     verified = sidecar("verify", tmp_path / "ledger", "--trust", trust)
     assert verified.stdout.startswith("OK\n"), verified.stdout
-
-
-def test_helm_test_fails_of_another_log_and_of_nobody(tmp_path: Path) -> None:
-    documents, kubelet = rendered(TRIAL), Kubelet(tmp_path / "pod")
-    with running(kubelet, documents) as (_, url, key):
-        other = key.replace("fleet-collector", "other")
-        assert "✗ log" in sidecar("collector", "check", url, "--origin", "log.example.org/fleet").stdout
-        wrong = sidecar("collector", "check", url, "--log-key", other)
-        assert wrong.returncode == 2 or "✗ log" in wrong.stdout
-    gone = sidecar("collector", "check", url)
-    assert gone.returncode == 1 and "✗ ready" in gone.stdout and "Traceback" not in gone.stderr
-    assert Path(kubelet.here("/var/lib/collector/log-key.pem")).exists()
