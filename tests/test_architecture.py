@@ -26,12 +26,34 @@ FLOORS = [
     {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
-    {"config", "main", "parts", "readiness", "telemetry", "shipping", "erasing", "collecting", "anchoring"},
+    {
+        "config",
+        "environment",
+        "main",
+        "parts",
+        "readiness",
+        "telemetry",
+        "shipping",
+        "erasing",
+        "collecting",
+        "anchoring",
+    },
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_ROOM = [
-    {"config", "main", "parts", "readiness", "telemetry", "shipping", "erasing", "collecting", "anchoring"}
+    {
+        "config",
+        "environment",
+        "main",
+        "parts",
+        "readiness",
+        "telemetry",
+        "shipping",
+        "erasing",
+        "collecting",
+        "anchoring",
+    }
 ]  # nine files, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}

@@ -30,7 +30,8 @@ from sidecar.collecting import (
 )
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
-from sidecar.config import load_settings, refuse_unknown, write_secret
+from sidecar.config import load_settings, write_secret
+from sidecar.environment import refuse_unknown
 from sidecar.errors import UsageError
 
 _DAY = 86_400
