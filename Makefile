@@ -36,11 +36,11 @@ opa: $(VENV)/.installed
 
 # SPIRE's server and agent, built with Go once a machine; without Go the tests that need them say "skipped".
 spire: $(VENV)/.installed
-	@$(BIN)/python tests/find_spire.py --into $(BIN)
+	@$(BIN)/python tests/find_built.py --into $(BIN) spire
 
 # Helm, likewise.
 helm: $(VENV)/.installed
-	@$(BIN)/python tests/find_helm.py --into $(BIN)/helm
+	@$(BIN)/python tests/find_built.py --into $(BIN) helm
 
 stubs: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \

@@ -6,8 +6,8 @@
       | kubectl create -n audit -f -
     kubectl logs -n audit -f collector-once
 
-Reads the StatefulSet from standard input, prints a Pod: the container named, alone, with these arguments, and the first replica's
-claims (--replica N: another's). Only the standard library.
+Reads the StatefulSet from standard input, prints a Pod: the container named, alone, with these arguments, and the first
+replica's claims (--replica N: another's). Only the standard library.
 """
 
 import argparse
@@ -16,6 +16,7 @@ import sys
 from typing import Any
 
 _KEPT = ("name", "image", "imagePullPolicy", "env", "securityContext", "resources", "volumeMounts")
+_CARRIED = ("serviceAccountName", "securityContext", "imagePullSecrets", "nodeSelector", "tolerations", "affinity")
 
 
 def pod(found: dict[str, Any], container: str, arguments: list[str], replica: int) -> dict[str, Any]:
@@ -32,11 +33,7 @@ def pod(found: dict[str, Any], container: str, arguments: list[str], replica: in
         {"name": claim, "persistentVolumeClaim": {"claimName": f"{claim}-{name}-{replica}"}}
         for claim in (each["metadata"]["name"] for each in found["spec"].get("volumeClaimTemplates", []))
     ]
-    carried = {
-        key: spec[key]
-        for key in ("serviceAccountName", "securityContext", "imagePullSecrets", "nodeSelector", "tolerations", "affinity")
-        if key in spec
-    }
+    carried = {key: spec[key] for key in _CARRIED if key in spec}
     return {
         "apiVersion": "v1",
         "kind": "Pod",

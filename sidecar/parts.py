@@ -92,14 +92,14 @@ def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callabl
     observing = Origin("opa", config.opa) if config.opa else None
     staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
     mark = Path(config.data_dir, _SYNCED)
-    age, on_sync = _age(mark), lambda: _touch(mark)
+    age, on_sync = policy_age(config), lambda: _touch(mark)
     return InForce(switch, ledger, staleness, observing=observing, age=age, on_sync=on_sync, further=further)
 
 
-def _age(mark: Path) -> float:
+def policy_age(config: Config) -> float:
     """Seconds since the source was last asked with success, as the mark that earlier runs left tells it; 0 without."""
     try:
-        return max(0.0, time.time() - mark.stat().st_mtime)
+        return max(0.0, time.time() - Path(config.data_dir, _SYNCED).stat().st_mtime)
     except OSError:
         return 0.0
 
@@ -160,7 +160,7 @@ class Policies:
             config = self.config
             self.switch.put(OpaEngine(config.opa, config.entrypoint, trace_parent=under(config)))
             return None
-        source = _source(self.config)
+        source = source_of(self.config)
         if source is None:
             await self._start_with_starter()
             return None
@@ -187,7 +187,7 @@ class Policies:
             return False
         origin = Origin.of(last)
         key = "" if origin.signer is None else origin.signer["key"]
-        cause = _terms(self.config).objection(key, origin.gate, origin.impure_builtins)
+        cause = terms_of(self.config).objection(key, origin.gate, origin.impure_builtins)
         try:
             if cause:
                 raise PolicyLoadError(cause)
@@ -236,7 +236,7 @@ class Policies:
             raise PolicyLoadError(f"policy {self.config.policy_source_path} is refused: {follower.cause}")
 
     def _follower(self, kind: str, source: Source) -> Follower:
-        config, program, terms = self.config, find_opa(), _terms(self.config)
+        config, program, terms = self.config, find_opa(), terms_of(self.config)
 
         async def examined(candidate: Candidate) -> Examined:
             return await examine(program, candidate, terms)
@@ -253,10 +253,10 @@ class Policies:
         )  # fmt: skip
 
 
-def _source(config: Config) -> tuple[str, Source] | None:
-    """The configured source and its kind."""
+def source_of(config: Config, cache: Path | None = None) -> tuple[str, Source] | None:
+    """The configured source and its kind. ``cache``: where git's is kept, in place of the ledger's directory."""
     if config.policy_source_git_url:
-        return "git", GitSource(_git(config), Path(config.data_dir, _GIT_CACHE), leave_free=_LEAVE_FREE)
+        return "git", GitSource(_git(config), cache or Path(config.data_dir, _GIT_CACHE), leave_free=_LEAVE_FREE)
     if config.policy_source_path:
         path = Path(config.policy_source_path)
         if not path.exists():
@@ -271,7 +271,8 @@ def _git(config: Config) -> GitSettings:
     return GitSettings(**{name: getattr(config, before + name) for name in names})
 
 
-def _terms(config: Config) -> Terms:
+def terms_of(config: Config) -> Terms:
+    """What a policy must pass."""
     signers = None
     if config.policy_trust_allowed_signers:
         raw = read_file(Path(config.policy_trust_allowed_signers), "policy.trust.allowed_signers")

@@ -11,13 +11,14 @@ import grpc
 from cryptography import x509
 
 from sidecar.chain import note
+from sidecar.chain.ack import Ack
 from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.authority_note import Grant
 from sidecar.client import Source, Tls, TlsFiles, TlsSpiffe, open_source
 from sidecar.config import MIB, Config, read_file
 from sidecar.errors import LedgerError, Malformed, UsageError
 from sidecar.ledger import Ledger, Left
-from sidecar.ship import Backlog, Bounds, Confirmation, GrpcLink, Receipts, Shipper
+from sidecar.ship import Backlog, Bounds, Confirmation, GrpcLink, Receipts, Shipper, acknowledged
 
 log = logging.getLogger("sidecar.ship")
 
@@ -117,6 +118,14 @@ class Shipping:
             self._link.expire(linger)  # one call to a collector that is slow could take longer than all there is
             if not self._shipper.finish(linger):
                 log.warning("not all receipts of the ledger's end were had in time; the next start asks for them")
+        self.let_go()
+
+    def acknowledged(self, chain_id: bytes) -> Ack:
+        """What the collector holds of a chain, signed by its log. Raises CollectorUnavailable, CollectorRefused."""
+        return acknowledged(self._link.where(chain_id), chain_id, self._key)
+
+    def let_go(self) -> None:
+        """Close what was opened."""
         if self._config.collector_address:
             self._link.close()
         if self._source is not None:

@@ -23,38 +23,16 @@ FLOORS = [
     {"errors"},
     {"v1", "chain"},
     {"verify"},
-    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
+    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe", "environment"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
-    {
-        "config",
-        "environment",
-        "main",
-        "parts",
-        "readiness",
-        "telemetry",
-        "shipping",
-        "erasing",
-        "collecting",
-        "anchoring",
-    },
+    {"config", "main", "parts", "readiness", "telemetry", "doctor", "shipping", "erasing", "collecting", "anchoring"},
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_ROOM = [
-    {
-        "config",
-        "environment",
-        "main",
-        "parts",
-        "readiness",
-        "telemetry",
-        "shipping",
-        "erasing",
-        "collecting",
-        "anchoring",
-    }
-]  # nine files, one place: what builds the concrete parts
+    {"config", "main", "parts", "readiness", "telemetry", "doctor", "shipping", "erasing", "collecting", "anchoring"}
+]  # ten rooms, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUB_FILES = {"sidecar/ship/grpc.py", "sidecar/collector/grpc.py"}
@@ -115,6 +93,8 @@ BY_ITSELF = "sidecar/evidence/verify.py"  # one file for people who have nothing
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "Dockerfile", "proto", "sidecar", "rego", "tests", "charts", "docs"),
     *("LICENSE", "CHANGELOG.md", "Makefile", ".ci", ".gitignore", "requirements.lock"),
+    *(".dockerignore", "requirements-image.lock", "requirements-build.lock"),  # what the Dockerfile needs beside it
+    *(".dockerignore", "requirements-build.lock", "requirements-image.lock"),
 }
 
 

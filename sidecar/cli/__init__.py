@@ -52,6 +52,12 @@ def _decide() -> click.Command:
     return decide
 
 
+def _doctor() -> click.Command:
+    from sidecar.cli.doctor import doctor
+
+    return doctor
+
+
 def _health() -> click.Command:
     from sidecar.cli.health import health
 
@@ -160,6 +166,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "serve": _serve,
     "opa": _opa,
     "decide": _decide,
+    "doctor": _doctor,
     "health": _health,
     "outcome": _outcome,
     "verify": _verify,

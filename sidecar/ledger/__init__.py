@@ -4,11 +4,13 @@ Rules: nothing is answered before it is durable; a commit that failed is never t
 repaired. The room knows nothing of policies, takes clock and entropy as arguments, and imports `lmdb` in `store` alone.
 """
 
-from sidecar.ledger.clock import Clock, Moment, SystemClock
+from sidecar.ledger.clock import Clock, Moment, SystemClock, kernel_clock_error_ms
+from sidecar.ledger.directory import load_identity
 from sidecar.ledger.draft import Draft, Recorded
 from sidecar.ledger.epoch import WrapSeed
 from sidecar.ledger.founding import create
 from sidecar.ledger.given import Entry, Proof, Usage
+from sidecar.ledger.glance import Glance, glance
 from sidecar.ledger.ledger import Ledger
 from sidecar.ledger.look import has_ledger
 from sidecar.ledger.options import Options
@@ -24,6 +26,7 @@ __all__ = [
     "Cut",
     "Draft",
     "Entry",
+    "Glance",
     "Keep",
     "Ledger",
     "Left",
@@ -39,7 +42,10 @@ __all__ = [
     "carry_out",
     "create",
     "first_kept",
+    "glance",
     "has_ledger",
+    "kernel_clock_error_ms",
     "ledger_stream",
+    "load_identity",
     "unopened",
 ]

@@ -47,6 +47,7 @@ from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
+_STALLED_NS = 5_000_000_000  # a commit that takes longer is no commit
 
 
 class Ledger:
@@ -356,6 +357,10 @@ class Ledger:
         """
         if self._writer.failure is not None:
             raise again(self._writer.failure)
+        if (stalled := self._writer.stalled_ns) > _STALLED_NS:
+            raise LedgerError(
+                f"the disk has not taken an entry for {stalled // 10**9} s; see to it, decisions wait for it"
+            )
         if self._room.left() < 0:
             raise self._room.refusal()
 

@@ -29,6 +29,16 @@ _PROOF = re.compile(r"(?P<what>(?:seal|epoch)-[0-9]+)-(?P<size>[0-9]+)\.tlog-pro
 _JOINED = re.compile(r"(?P<size>[0-9]+)\.tlog-consistency")
 
 
+def anchored_in(directory: Path) -> int | None:
+    """The highest segment of the ledger in a directory whose seal has a receipt, by the names of its files."""
+    try:
+        names = [path.name for path in (directory / "receipts").iterdir()]
+    except OSError:
+        return None
+    found = (match["what"] for name in names if (match := _PROOF.fullmatch(name)))
+    return max((int(what.removeprefix("seal-")) for what in found if what.startswith("seal-")), default=None)
+
+
 class Receipts:
     """``key`` is the log's, pinned. Raises LedgerError where the directory cannot be used."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import re
 import signal
 import subprocess
 import tomllib
@@ -11,97 +12,66 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
+import kubernetes_validate
 import pytest
-import yaml
 
 from sidecar.collecting import load_collecting
-from tests.needs import needs_program
 from tests.program import BIN, START_SECONDS, environment, made, serving, sidecar
 
-CHART: Final = Path(__file__).parents[2] / "charts/collector"
-WITNESS: Final = "witness.example.org+9c2f3a10+BAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbcAbc="
-PRODUCTION: Final[dict[str, Any]] = {
-    "image": {"digest": "sha256:" + "0" * 64},
-    "origin": "log.example.org/fleet",
-    "logKey": {"secretName": "log-key"},
-    "storage": {
-        "kind": "s3",
-        "retentionDays": 2557,
-        "s3": {
-            "bucket": "fleet-ledgers",
-            "prefix": 'a & "b"/',
-            "region": "eu-central-1",
-            "endpoint": "https://s3.internal:9000",
-            "credentialsSecret": "s3",
-        },
-    },
-    "index": {"kind": "postgres", "postgres": {"secretName": "pg"}},
-    "persistence": {"enabled": False},
-    "tls": {
-        "mode": "certManager",
-        "clientCa": {"secretName": "sidecar-ca"},
-        "certManager": {"issuerRef": {"name": "internal"}},
-        "dnsNames": ["collector.example.org"],
-    },
-    "enrolSpiffe": ["spiffe://example.org/ns/*/sa/sidecar"],
-    "webhook": "https://alerts.example.org/collector",
-    "witnesses": [f"{WITNESS} http://witness.example.org:7380/add"],
-    "timestamps": {"urls": ["http://tsa.example.org/tsr"], "rootsConfigMap": "tsa"},
-    "ingress": {"enabled": True, "host": "log.example.org", "className": "nginx", "tlsSecretName": "log-tls"},
-    "podDisruptionBudget": {"enabled": True},
-    "monitoring": {
-        "serviceMonitor": {"enabled": True, "labels": {"release": "prometheus"}},
-        "rules": {"enabled": True, "disabled": ["SidecarNotEnforced"], "runbooks": "https://wiki.example.org/alarms"},
-        "dashboard": {"enabled": True},
-    },
-}
-INSTALLS: Final[dict[str, dict[str, Any]]] = {
-    "trial": {},
-    "production": PRODUCTION,
-    "own-certificate": {"tls": {"mode": "secret", "secretName": "tls", "clientCa": {"secretName": "sidecar-ca"}}},
-    "spiffe": {"tls": {"mode": "spiffe"}, "enrolSpiffe": ["spiffe://example.org/ns/*/sa/sidecar"]},
-    "bucket-by-role": {
-        "storage": {"kind": "s3", "s3": {"bucket": "fleet-ledgers"}},
-        "serviceAccount": {"annotations": {"eks.amazonaws.com/role-arn": "arn:aws:iam::1:role/collector"}},
-    },
-    "placed": {
-        "fullnameOverride": "audit",
-        "nodeSelector": {"disk": "fast"},
-        "tolerations": [{"key": "audit", "operator": "Exists"}],
-        "persistence": {"size": "500Gi", "storageClass": "fast", "accessMode": "ReadWriteOnce"},
-        "networkPolicy": {"web": [{"namespaceSelector": {"matchLabels": {"name": "monitoring"}}}]},
-        "podLabels": {"team": "audit"},
-        "priorityClassName": "audit",
-    },
-}
+from .collecting import COLLECTOR, INSTALLS, WITNESS, configuration, expected, file_of, manifests_of, one, rendered
+from .pod_security import violations
+from .rendering import HERE, Manifest, helm
+from .test_alerts import rules
+from .test_sidecar_chart import VERSIONS
+
+FOREIGN: Final = {"Certificate", "ServiceMonitor", "PrometheusRule"}  # of operators: Kubernetes has no schema of them
 
 
-def helm(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([needs_program("helm"), *arguments], capture_output=True, text=True, check=False)
+@pytest.mark.parametrize("install", INSTALLS)
+def test_helm_finds_nothing_to_say(install: str) -> None:
+    ran = helm("lint", "--strict", COLLECTOR, "--values", HERE / "collectors" / f"{install}.yaml")
+    assert ran.status == 0, ran.out
+    assert not re.search(r"\[(WARNING|ERROR|INFO)\]", ran.out), ran.out
 
 
-def rendered(place: Path, values: dict[str, Any]) -> list[dict[str, Any]]:
-    file = place / "values.yaml"
-    file.write_text(yaml.safe_dump(values))
-    run = helm("template", "fleet", CHART, "--namespace", "audit", "--values", file, "--kube-version", "1.36.0")
-    assert run.returncode == 0, run.stderr
-    return [document for document in yaml.safe_load_all(run.stdout) if document]
+@pytest.mark.parametrize("install", INSTALLS)
+def test_what_is_rendered_was_reviewed(install: str) -> None:
+    assert file_of(install).read_text() == expected(install), "renew with `python -m tests.charts.collecting`"
 
 
-def one(documents: list[dict[str, Any]], kind: str, name: str = "") -> dict[str, Any]:
-    (found,) = (d for d in documents if d["kind"] == kind and name in d["metadata"]["name"])
-    return found
+@pytest.mark.parametrize("install", INSTALLS)
+def test_every_manifest_is_valid_and_every_pod_restricted(install: str) -> None:
+    for manifest in manifests_of(install):
+        if manifest["kind"] not in FOREIGN:
+            for version in VERSIONS:
+                assert kubernetes_validate.validate(manifest, version, strict=True) == version
+    for pod in pods(manifests_of(install)):
+        assert violations(pod) == []
+        assert pod["spec"]["automountServiceAccountToken"] is False
+        (container,) = pod["spec"]["containers"]
+        assert container["securityContext"]["readOnlyRootFilesystem"] is True
+        assert "envFrom" not in container and not [each for each in container.get("env", ()) if "valueFrom" in each]
 
 
-def configuration(documents: list[dict[str, Any]]) -> str:
-    (text,) = (d["data"]["collector.toml"] for d in documents if "collector.toml" in d.get("data", {}))
-    assert isinstance(text, str)
-    return text
+def pods(manifests: list[Manifest]) -> list[Manifest]:
+    return [one(manifests, "StatefulSet")["spec"]["template"], one(manifests, "Pod")]
+
+
+def test_what_selects_the_collector_selects_no_test() -> None:
+    manifests = manifests_of("production")
+    collector, test = (pod["metadata"]["labels"] for pod in pods(manifests))
+    selectors = [each["spec"]["selector"] for each in manifests if each["kind"] == "Service"]
+    selectors += [one(manifests, kind)["spec"]["selector"]["matchLabels"] for kind in ("StatefulSet", "ServiceMonitor")]
+    selectors += [one(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]
+    selectors += [one(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]]
+    for selector in selectors:
+        assert selector.items() <= collector.items()
+        assert not selector.items() <= test.items()
 
 
 @pytest.mark.parametrize("install", INSTALLS)
 def test_the_program_takes_the_configuration(tmp_path: Path, install: str) -> None:
-    text = configuration(rendered(tmp_path, INSTALLS[install]))
+    text = configuration(manifests_of(install))
     file = tmp_path / "collector.toml"
     file.write_text(text)
     config = load_collecting(file, {}, {})
@@ -113,10 +83,8 @@ def test_the_program_takes_the_configuration(tmp_path: Path, install: str) -> No
 
 
 @pytest.mark.parametrize("install", INSTALLS)
-def test_every_file_that_is_configured_is_mounted_and_no_secret_is_in_the_environment(
-    tmp_path: Path, install: str
-) -> None:
-    documents = rendered(tmp_path, INSTALLS[install])
+def test_every_file_that_is_configured_is_mounted(install: str) -> None:
+    documents = manifests_of(install)
     pod = one(documents, "StatefulSet")["spec"]["template"]["spec"]
     (container,) = pod["containers"]
     mounts = [mount["mountPath"] for mount in container["volumeMounts"]]
@@ -147,35 +115,33 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
-def test_a_changed_configuration_starts_it_anew_and_the_same_does_not(tmp_path: Path) -> None:
+def test_a_changed_configuration_starts_it_anew_and_the_same_does_not() -> None:
     def checksum(values: dict[str, Any]) -> str:
-        template = one(rendered(tmp_path, values), "StatefulSet")["spec"]["template"]
+        template = one(rendered(values), "StatefulSet")["spec"]["template"]
         return str(template["metadata"]["annotations"]["checksum/configuration"])
 
     assert checksum({}) == checksum({}) != checksum({"logLevel": "debug"})
 
 
-def test_the_public_sees_the_log_and_no_metrics(tmp_path: Path) -> None:
-    (rule,) = one(rendered(tmp_path, PRODUCTION), "Ingress")["spec"]["rules"]
+def test_the_public_sees_the_log_and_no_metrics() -> None:
+    (rule,) = one(manifests_of("production"), "Ingress")["spec"]["rules"]
     assert {path["path"]: path["pathType"] for path in rule["http"]["paths"]} == {
         "/checkpoint": "Exact",
         "/tile": "Prefix",
     }
 
 
-def test_it_may_reach_what_it_is_configured_to_reach_and_no_more(tmp_path: Path) -> None:
-    def ports(values: dict[str, Any]) -> set[int]:
-        rules = one(rendered(tmp_path, values), "NetworkPolicy")["spec"]["egress"]
-        return {port["port"] for rule in rules for port in rule["ports"]}
+def test_it_may_reach_what_it_is_configured_to_reach_and_no_more() -> None:
+    def ports(install: str) -> set[int]:
+        egress = one(manifests_of(install), "NetworkPolicy")["spec"]["egress"]
+        return {port["port"] for rule in egress for port in rule["ports"]}
 
-    assert ports({}) == {53}
-    assert ports(PRODUCTION) == {53, 80, 443, 5432, 7380, 9000}
+    assert ports("trial") == {53}
+    assert ports("production") == {53, 80, 443, 5432, 7380, 9000}
 
 
-def test_the_alerts_are_those_of_the_files_without_what_is_disabled(tmp_path: Path) -> None:
-    from tests.charts.test_alerts import rules
-
-    groups = one(rendered(tmp_path, PRODUCTION), "PrometheusRule")["spec"]["groups"]
+def test_the_alerts_are_those_of_the_files_without_what_is_disabled() -> None:
+    groups = one(manifests_of("production"), "PrometheusRule")["spec"]["groups"]
     given = {rule["alert"]: rule for group in groups for rule in group["rules"]}
     assert set(given) == {rule["alert"] for rule in rules()} - {"SidecarNotEnforced"}
     for rule in rules():
@@ -211,8 +177,8 @@ WRONG: Final = [
 
 @pytest.mark.parametrize(("setting", "told"), WRONG, ids=[setting for setting, _ in WRONG])
 def test_a_wrong_value_is_named(setting: str, told: str) -> None:
-    run = helm("template", "fleet", CHART, "--kube-version", "1.36.0", "--set", setting)
-    assert run.returncode != 0 and told in run.stderr, run.stderr
+    ran = helm("template", "fleet", COLLECTOR, "--set", setting)
+    assert ran.status != 0 and told in ran.err, ran.err
 
 
 # --- as processes
@@ -273,7 +239,7 @@ TRIAL: Final = {"tls": {"dnsNames": ["localhost"]}, "rollCallSeconds": 0.2}
 
 
 def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Path) -> None:
-    documents, kubelet = rendered(tmp_path, TRIAL), Kubelet(tmp_path / "pod")
+    documents, kubelet = rendered(TRIAL), Kubelet(tmp_path / "pod")
     arguments = one(documents, "Pod")["spec"]["containers"][0]["args"]
     at = kubelet.here("/etc/collector/collector.toml")
     with running(kubelet, documents) as (address, url, key):
@@ -311,7 +277,7 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
         assert "log fleet-collector.audit.svc/log, 0 entries" not in helm_test().stdout
 
         # Another certificate of another CA, as when a Secret changes: used without a restart.
-        renewed = secret(rendered(tmp_path, TRIAL))
+        renewed = secret(rendered(TRIAL))
         kubelet.put("/etc/collector/tls", renewed)
         refused = helm_test()
         assert refused.returncode == 1 and "✗ certificate" in refused.stdout
@@ -324,7 +290,7 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
 
 
 def test_helm_test_fails_of_another_log_and_of_nobody(tmp_path: Path) -> None:
-    documents, kubelet = rendered(tmp_path, TRIAL), Kubelet(tmp_path / "pod")
+    documents, kubelet = rendered(TRIAL), Kubelet(tmp_path / "pod")
     with running(kubelet, documents) as (_, url, key):
         other = key.replace("fleet-collector", "other")
         assert "✗ log" in sidecar("collector", "check", url, "--origin", "log.example.org/fleet").stdout

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import subprocess
@@ -9,17 +10,22 @@ import sys
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from sidecar.policy.signer_lines import read_line
-from tests.charts.test_collector_chart import helm, one
+from tests.authorities import Authority
 from tests.needs import needs_program
 from tests.program import environment, made, serving, sidecar
 
-CHARTS: Final = Path(__file__).parents[2] / "charts"
+from .collecting import one
+from .pod_security import violations
+from .rendering import CHARTS, Manifest, containers_of, helm, template
+from .test_sidecar_chart import VERSIONS
+
 POLICIES: Final = CHARTS / "examples/policy-repository"
 AGENT: Final = CHARTS / "examples/workload/files/agent.py"
 
@@ -55,25 +61,26 @@ def workload(tmp_path_factory: pytest.TempPathFactory) -> Path:
     shutil.copytree(CHARTS / "sidecar", place / "sidecar")
     shutil.copytree(CHARTS / "examples/workload", place / "examples/workload")
     done = helm("dependency", "update", place / "examples/workload")
-    assert done.returncode == 0, done.stderr
+    assert done.status == 0, done.err
     return place / "examples/workload"
 
 
-def documents(chart: Path, *arguments: str | Path) -> list[dict[str, Any]]:
-    run = helm("template", "billing", chart, "--kube-version", "1.36.0", *arguments)
-    assert run.returncode == 0, run.stderr
-    return [document for document in yaml.safe_load_all(run.stdout) if document]
+def documents(chart: Path, *arguments: str | Path) -> list[Manifest]:
+    ran = template(chart, *arguments)
+    assert ran.status == 0, ran.err
+    return [document for document in yaml.safe_load_all(ran.out) if document]
 
 
 def production(chart: Path, tmp_path: Path) -> list[str | Path]:
     """What values-production.yaml says is to be given besides."""
     made(tmp_path)
     assert sidecar("keys", "authority", "--out", tmp_path / "authority.pem").returncode == 0
+    (tmp_path / "ca.pem").write_bytes(Authority("collector").pem)
     files = {
         "custody.custodians.auditor": tmp_path / "auditor.pub.pem",
         "retention.authority": tmp_path / "authority.pub.pem",
         "policy.git.allowedSigners": POLICIES / "allowed_signers",
-        "collector.caCertificate": tmp_path / "auditor.pub.pem",
+        "collector.caCertificate": tmp_path / "ca.pem",
     }
     given = [part for name, file in files.items() for part in ("--set-file", f"sidecar.{name}={file}")]
     values = chart / "values-production.yaml"
@@ -85,7 +92,13 @@ def test_the_workload_is_rendered_with_its_agent_apart_from_the_sidecar(
     workload: Path, tmp_path: Path, kind: str
 ) -> None:
     found = documents(workload, *(production(workload, tmp_path) if kind == "production" else ()))
-    pod = one(found, "StatefulSet")["spec"]["template"]["spec"]
+    for manifest in found:
+        for version in VERSIONS:
+            assert kubernetes_validate.validate(manifest, version, strict=True) == version
+    pod = one(found, "StatefulSet")["spec"]["template"]
+    assert violations(pod) == []
+    assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in containers_of(pod))
+    pod = pod["spec"]
     (agent,) = pod["containers"]
     beside = {container["name"]: container for container in pod["initContainers"]}
     assert beside["sidecar"]["restartPolicy"] == "Always"
@@ -149,3 +162,29 @@ def test_the_agent_does_what_the_repository_allows_and_waits_for_an_approval(tmp
     assert verified.stdout.startswith("UNANCHORED\n")
     shown = sidecar("show", ledger).stdout
     assert shown.count("OUTCOME   executed") == 5
+
+
+def test_one_command_takes_the_place_of_a_container(workload: Path, tmp_path: Path) -> None:
+    """charts/once.py, as docs/RECOVER.md uses it: the container's volumes, users and configuration, alone."""
+    found = documents(workload, *production(workload, tmp_path), "--set", "sidecar.collector.acceptLossConfigMap=loss")
+    stateful = one(found, "StatefulSet")
+    asked = ["sidecar", "--", "loss", "--config", "/etc/sidecar/sidecar.toml", "--request", "-"]
+    run = [sys.executable, CHARTS / "once.py", *asked]
+    done = subprocess.run(run, input=json.dumps(stateful), capture_output=True, text=True, check=True)
+    pod = json.loads(done.stdout)
+    for version in VERSIONS:
+        assert kubernetes_validate.validate(pod, version, strict=True) == version
+    assert violations(pod) == []
+    (container,) = pod["spec"]["containers"]
+    assert container["args"] == asked[2:] and "startupProbe" not in container and "restartPolicy" not in container
+    volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
+    assert {mount["name"] for mount in container["volumeMounts"]} == set(volumes)
+    claim = volumes["sidecar-ledger"]["persistentVolumeClaim"]["claimName"]
+    assert claim == "sidecar-ledger-billing-sidecar-0"
+    assert volumes["sidecar-loss"] == {"name": "sidecar-loss", "configMap": {"name": "loss"}}
+    configured = [each["data"]["sidecar.toml"] for each in found if "sidecar.toml" in each.get("data", {})]
+    assert 'accept_loss_file = "/etc/sidecar-loss/loss.note"' in configured[0]
+    wrong = subprocess.run(
+        [sys.executable, CHARTS / "once.py", "nobody", "x"], input=json.dumps(stateful), capture_output=True, text=True
+    )
+    assert wrong.returncode == 1 and "there are opa, sidecar, agent" in wrong.stderr

@@ -166,7 +166,7 @@ def test_every_file_in_the_configuration_is_mounted(install: str) -> None:
         sidecar = container(pod, "sidecar")
         mounts = {each["mountPath"]: each["name"] for each in sidecar["volumeMounts"]}
         volumes = {each["name"]: each for each in pod["spec"]["volumes"]}
-        claims = {"sidecar-ledger"} if "sidecar-ledger" not in volumes else set()
+        claims = {"sidecar-ledger", "sidecar-subjects"} - volumes.keys()
         for path in paths(settings(install, pod)):
             at = max((mount for mount in mounts if f"{path}/".startswith(f"{mount}/")), key=len, default=None)
             assert at, f"{name}: {path} is in no mount"

@@ -63,6 +63,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("opa", {"policy": {"git": {"acceptUnsigned": True}}}, "policy.git.allowedSigners and policy.git.acceptUnsigned"),
     ("opa", {"policy": {"git": {"secret": ""}}}, "policy.git.auth is ssh, but policy.git.secret names no Secret"),
     ("opa", {"policy": {"git": {"auth": "none"}}}, "policy.git.secret is set, but policy.git.auth is none"),
+    ("opa", {"users": {"sidecar": 10099}}, "policy.git.auth is ssh, which knows only the image's own user"),
     ("opa", {"policy": {"git": {"auth": "password"}}}, "policy.git.username is empty"),
     (
         "opa",
@@ -80,6 +81,7 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("token", {"collector": {"logKey": ""}}, "collector.logKey is empty"),
     ("token", {"collector": {"caCertificate": ""}}, "collector.caCertificate is empty"),
     ("token", {"collector": {"tokenSecret": ""}}, "nothing lets this sidecar into the collector"),
+    ("token", {"collector": {"lingerSeconds": 50}}, "terminationGracePeriodSeconds 60 leaves no time for collector."),
     ("token", {"collector": {"address": ""}}, "collector has settings, but collector.address is empty"),
     (
         "token",
@@ -105,6 +107,13 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ),
     ("token", {"ledger": {"size": "10Gi"}}, "ledger.size 10Gi has no room for ledger.maxMiB 10240"),
     ("token", {"personal": {"fields": ["/purpose"]}}, "personal.subject is empty"),
+    ("token", {"personal": {"copy": {"enabled": True}}}, "personal.subject is empty"),
+    (
+        "development",
+        {"personal": {"subject": "/context/user", "copy": {"enabled": True}}},
+        "personal.copy is for keys that outlive a pod's volume",
+    ),
+    ("trial", {"tracing": {"endpoint": "collector:4317"}}, "at '/tracing/endpoint'"),
     ("token", {"users": {"opa": 10010}}, "users.workload, users.sidecar and users.opa must differ"),
     ("token", {"users": {"socketGroup": 10001}}, "users.socketGroup must be none of the three"),
     # what would be seen, or reached, by whom it must not

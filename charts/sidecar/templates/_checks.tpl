@@ -71,6 +71,9 @@
   {{- if and (ne $v.policy.git.auth "none") (not $v.policy.git.secret) -}}
     {{- fail (printf "policy.git.auth is %s, but policy.git.secret names no Secret with it" $v.policy.git.auth) -}}
   {{- end -}}
+  {{- if and (eq $v.policy.git.auth "ssh") (ne (int64 $v.users.sidecar) 10010) -}}
+    {{- fail (printf "policy.git.auth is ssh, which knows only the image's own user, but users.sidecar is %d; leave it at 10010, or use https" (int64 $v.users.sidecar)) -}}
+  {{- end -}}
   {{- if and (eq $v.policy.git.auth "password") (not $v.policy.git.username) -}}
     {{- fail "policy.git.auth is password, but policy.git.username is empty; set it" -}}
   {{- end -}}
@@ -116,10 +119,13 @@
   {{- if and (eq $v.identity.kind "none") (not $v.collector.tokenSecret) -}}
     {{- fail "nothing lets this sidecar into the collector: set collector.tokenSecret (of `sidecar collector register`), or an identity that a rule of the collector lets in" -}}
   {{- end -}}
-{{- else if or $v.collector.logKey $v.collector.caCertificate $v.collector.tokenSecret -}}
+{{- else if or $v.collector.logKey $v.collector.caCertificate $v.collector.tokenSecret $v.collector.acceptLossConfigMap -}}
   {{- fail "collector has settings, but collector.address is empty: name it as host:port" -}}
 {{- else if or (gt (float64 $v.ledger.keepSeconds) 0.0) (gt (int64 $v.ledger.keepMiB) 0) -}}
   {{- fail "ledger.keepSeconds and ledger.keepMiB need collector.address: only what the collector has may go" -}}
+{{- end -}}
+{{- if and $v.collector.address (lt (float64 $v.terminationGracePeriodSeconds) (addf $v.collector.lingerSeconds 15)) -}}
+  {{- fail (printf "terminationGracePeriodSeconds %d leaves no time for collector.lingerSeconds %v and the 15 s before it, in which calls end and the last segment is sealed; make it larger" (int $v.terminationGracePeriodSeconds) $v.collector.lingerSeconds) -}}
 {{- end -}}
 {{- if $v.collector.tokenSecret -}}
   {{- if ne $v.ledger.volume "perReplica" -}}
@@ -139,8 +145,11 @@
 {{- if lt $room (add (int64 $v.ledger.maxMiB) (div (int64 $v.ledger.maxMiB) 10)) -}}
   {{- fail (printf "ledger.size %s has no room for ledger.maxMiB %d and a tenth more, for receipts and the policies' repository; make it larger, or ledger.maxMiB smaller" $v.ledger.size (int64 $v.ledger.maxMiB)) -}}
 {{- end -}}
-{{- if and $v.personal.fields (not $v.personal.subject) -}}
+{{- if and (or $v.personal.fields $v.personal.copy.enabled) (not $v.personal.subject) -}}
   {{- fail "personal.subject is empty: name what says whose the personal fields are" -}}
+{{- end -}}
+{{- if and $v.personal.copy.enabled (ne $v.ledger.volume "perReplica") -}}
+  {{- fail (printf "personal.copy is for keys that outlive a pod's volume, but with ledger.volume=%s they end with the pod; set ledger.volume=perReplica" $v.ledger.volume) -}}
 {{- end -}}
 {{- $users := list $v.users.workload $v.users.sidecar $v.users.opa -}}
 {{- if ne (len (uniq $users)) 3 -}}

@@ -75,11 +75,19 @@ allowed_signers = "/etc/sidecar/allowed_signers"
 {{- end }}
 {{- end }}
 {{- end }}
+{{- if $v.tracing.endpoint }}
+
+[otel]
+endpoint = {{ $v.tracing.endpoint | toJson }}
+{{- end }}
 {{- if $v.personal.subject }}
 
 [personal]
 subject = {{ $v.personal.subject | toJson }}
 fields = {{ $v.personal.fields | toJson }}
+{{- if $v.personal.copy.enabled }}
+copy_file = "/var/lib/sidecar-subjects/subjects"
+{{- end }}
 {{- end }}
 {{- if eq $v.api.listen "tls" }}
 {{- if eq $v.identity.kind "spiffe" }}
@@ -104,6 +112,9 @@ address = {{ .address | toJson }}
 log_key = {{ .logKey | toJson }}
 {{- if .tokenSecret }}
 token_file = "/etc/sidecar-collector/token"
+{{- end }}
+{{- if .acceptLossConfigMap }}
+accept_loss_file = "/etc/sidecar-loss/loss.note"
 {{- end }}
 {{- if eq $v.identity.kind "spiffe" }}
 spiffe_socket = {{ printf "/run/spiffe/%s" $v.identity.spiffe.socketName | toJson }}

@@ -86,6 +86,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
     {{- toYaml .Values.resources | nindent 4 }}
   volumeMounts:
     - {name: sidecar-ledger, mountPath: /var/lib/sidecar}
+    {{- if .Values.personal.copy.enabled }}
+    - {name: sidecar-subjects, mountPath: /var/lib/sidecar-subjects}
+    {{- end }}
     - {name: sidecar-socket, mountPath: /run/sidecar}
     - {name: sidecar-configuration, mountPath: /etc/sidecar, readOnly: true}
     - {name: sidecar-tmp, mountPath: /tmp}
@@ -100,6 +103,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
     {{- end }}
     {{- if .Values.collector.tokenSecret }}
     - {name: sidecar-collector, mountPath: /etc/sidecar-collector, readOnly: true}
+    {{- end }}
+    {{- if .Values.collector.acceptLossConfigMap }}
+    - {name: sidecar-loss, mountPath: /etc/sidecar-loss, readOnly: true}
     {{- end }}
     {{- if eq .Values.identity.kind "spiffe" }}
     - {name: sidecar-spiffe, mountPath: /run/spiffe, readOnly: true}
@@ -132,6 +138,10 @@ runAsGroup: {{ int64 .Values.users.workload }}
 - name: sidecar-collector
   secret: {secretName: {{ .Values.collector.tokenSecret }}, defaultMode: 0440}
 {{- end }}
+{{- if .Values.collector.acceptLossConfigMap }}
+- name: sidecar-loss
+  configMap: {name: {{ .Values.collector.acceptLossConfigMap }}}
+{{- end }}
 {{- if eq .Values.identity.kind "spiffe" }}
 - name: sidecar-spiffe
   csi: {driver: {{ .Values.identity.spiffe.csiDriver }}, readOnly: true}
@@ -150,7 +160,7 @@ runAsGroup: {{ int64 .Values.users.workload }}
         labels:
           {{- include "sidecar.podLabels" . | nindent 10 }}
       spec:
-        {{- include "sidecar.claim" . | nindent 8 }}
+        {{- include "sidecar.claim" .Values.ledger | nindent 8 }}
 {{- else if eq .Values.ledger.volume "emptyDir" }}
 - name: sidecar-ledger
   emptyDir: {sizeLimit: {{ .Values.ledger.size }}}
@@ -165,15 +175,24 @@ runAsGroup: {{ int64 .Values.users.workload }}
     labels:
       {{- include "sidecar.podLabels" . | nindent 6 }}
   spec:
-    {{- include "sidecar.claim" . | nindent 4 }}
+    {{- include "sidecar.claim" .Values.ledger | nindent 4 }}
+{{- if .Values.personal.copy.enabled }}
+- metadata:
+    name: sidecar-subjects
+    labels:
+      {{- include "sidecar.podLabels" . | nindent 6 }}
+  spec:
+    {{- include "sidecar.claim" .Values.personal.copy | nindent 4 }}
+{{- end }}
 {{- end -}}
 {{- end -}}
 
+{{/* Of something with size and storageClass. */}}
 {{- define "sidecar.claim" -}}
 accessModes: [ReadWriteOnce]
-{{- with .Values.ledger.storageClass }}
+{{- with .storageClass }}
 storageClassName: {{ . }}
 {{- end }}
 resources:
-  requests: {storage: {{ .Values.ledger.size }}}
+  requests: {storage: {{ .size }}}
 {{- end -}}

@@ -13,9 +13,10 @@
 {{- $v := deepCopy .Values -}}
 {{- $_ := set $v "fullnameOverride" (printf "%s-test" $name) -}}
 {{- $_ := set $v.ledger "volume" "emptyDir" -}}
+{{- $_ := set $v.personal.copy "enabled" false -}}
 {{- $_ := set $v.ledger "keepSeconds" 0 -}}
 {{- $_ := set $v.ledger "keepMiB" 0 -}}
-{{- range $setting := list "address" "logKey" "caCertificate" "tokenSecret" -}}
+{{- range $setting := list "address" "logKey" "caCertificate" "tokenSecret" "acceptLossConfigMap" -}}
 {{- $_ := set $v.collector $setting "" -}}
 {{- end -}}
 {{- if $v.registry.json -}}
