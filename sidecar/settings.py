@@ -2,20 +2,17 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sidecar import __version__
 from sidecar.errors import UsageError
 
 Settings = TypeVar("Settings")
 
 _FLAGS = {"policy_source_path": "--policy"}
-_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +43,6 @@ def load_settings(
     for name, value in flags.items():
         sources[name] = Source(value, _FLAGS.get(name, "--" + name.replace("_", "-")))
     return kind(**{name: source.value for name, source in sources.items()}), sources
-
-
-def refuse_unknown(kind: type[Settings], prefix: str, environment: Mapping[str, str]) -> None:
-    """Refuse a variable that would be passed over: misspelt, or a setting of another version of this program.
-
-    Those that Kubernetes sets for a Service of that name ("service links") are nobody's settings, and let be.
-
-    Raises:
-        UsageError: as said.
-    """
-    known = {prefix + f.name.upper() for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    for variable in sorted(environment):
-        if variable.startswith(prefix) and variable not in known and not _SERVICE_LINK.search(variable):
-            raise UsageError(
-                f"{variable} in the environment is no setting of this version ({__version__}): unset it, or correct "
-                "it; known names are shown by --print-config"
-            )
 
 
 def _read(file: Path, known: Collection[str]) -> dict[str, Any]:

@@ -23,7 +23,7 @@ FLOORS = [
     {"errors"},
     {"v1", "chain"},
     {"verify"},
-    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
+    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe", "environment"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
     {
