@@ -79,10 +79,19 @@ class Gateway:
             connection.close()
 
     def raw(self, data: bytes) -> bytes:
-        """Bytes as an agent might send them; what comes back until the connection is closed."""
+        """Bytes as an agent might send them, which ask for the end; what comes back until the connection is closed."""
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            found = b""
+            while part := connection.recv(65_536):
+                found += part
+            return found
+
+    def admin(self, path: str) -> bytes:
+        """What Envoy says of itself."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.place / "admin.sock"))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n".encode())
             found = b""
             while part := connection.recv(65_536):
                 found += part
@@ -114,7 +123,7 @@ class Gateway:
     def start_sidecar(self) -> None:
         """And wait until it is ready."""
         command = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment())
+        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment())
         self.processes["sidecar"] = process
         said = []
         for line in process.stderr or ():
@@ -125,9 +134,14 @@ class Gateway:
         raise AssertionError(f"the sidecar did not start: {said}")
 
     def start_opa(self) -> None:
-        command = [needs_program("opa"), "run", "--server", "--disable-telemetry", "--log-level", "error"]
-        path = self.place / "opa.sock"
-        process = subprocess.Popen([*command, "--addr", f"unix://{path}", str(POLICY)])
+        opa, bundle, path = needs_program("opa"), self.place / "bundle.tar.gz", self.place / "opa.sock"
+        if not bundle.exists():
+            build = [opa, "build", "--revision", "r1", "-o", str(bundle), str(POLICY)]
+            subprocess.run(build, check=True, timeout=_PATIENCE)
+        path.unlink(missing_ok=True)
+        command = [opa, "run", "--server", "--log-level", "error", "--bundle", str(bundle), "--addr", f"unix://{path}"]
+        with (self.place / "opa.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.processes["opa"] = process
         self.until(lambda: _answers(path))
 
@@ -135,8 +149,8 @@ class Gateway:
         file = self.place / "envoy.yaml"
         file.write_text(yaml.safe_dump(configuration))
         command = [str(envoy()), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-        log = (self.place / "envoy.log").open("wb")
-        self.processes["envoy"] = subprocess.Popen([*command], stdout=log, stderr=log)
+        with (self.place / "envoy.log").open("wb") as log:
+            self.processes["envoy"] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.until(lambda: _answers(("127.0.0.1", self.port)) or self._ended("envoy"))
 
     def _ended(self, name: str) -> None:

@@ -42,6 +42,7 @@ def upstream(authority: Authority, place: Path) -> Iterator[Upstream]:
     """A server over TLS, for :data:`HOST`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who goes away in the middle does so on purpose
     shown = authority.issue(dns=[HOST], purposes=[SERVER])
     (place / "upstream.crt").write_bytes(shown.chain)
     (place / "upstream.key").write_bytes(shown.key_pem)
