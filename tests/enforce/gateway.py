@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -122,16 +121,11 @@ class Gateway:
 
     def start_sidecar(self) -> None:
         """And wait until it is ready."""
-        command = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, env=environment())
+        command, log = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")], "sidecar.log"
+        with (self.place / log).open("wb") as out:
+            process = subprocess.Popen(command, stderr=out, stdout=out, stdin=subprocess.DEVNULL, env=environment())
         self.processes["sidecar"] = process
-        said = []
-        for line in process.stderr or ():
-            said.append(line)
-            if b"is ready" in line:
-                threading.Thread(target=process.stderr.read, daemon=True).start()  # type: ignore[union-attr]
-                return
-        raise AssertionError(f"the sidecar did not start: {said}")
+        self.until(lambda: b"is ready" in (self.place / log).read_bytes() or self._ended("sidecar"))
 
     def start_opa(self) -> None:
         opa, bundle, path = needs_program("opa"), self.place / "bundle.tar.gz", self.place / "opa.sock"
@@ -179,8 +173,6 @@ class Gateway:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
                 process.wait(_PATIENCE)
-            if process.stderr:
-                process.stderr.close()
 
 
 def _answers(address: Any) -> bool:

@@ -25,12 +25,12 @@ def get(target: bytes, more: bytes = b"") -> bytes:
 
 
 PATHS = (
-    b"/open/%2e%2e/closed", b"/open/%2E%2E%2Fclosed", b"/open/..%2fclosed", b"/open%2f..%2fclosed", b"/open/..%5cclosed",
-    b"/open/%252e%252e/closed", b"/open/%252e%252e%252fclosed", b"/open/%25252e", b"/open/..;/closed", b"/open/.;x/closed",
-    b"/open/;/closed", b"/open/%00", b"/open/a%0d%0ax: y", b"/open/a%0a", b"/open/a\\..\\closed", b"/open/%5c..%5cclosed",
-    b"/open/%c0%ae%c0%ae/closed", b"/open/%ef%bc%8f", b"/open/%ef%bc%8e%ef%bc%8e/closed", b"/open/%e2%80%a4%e2%80%a4/closed",
-    b"/open/a#/closed", b"/open/%zz", b"/open/%2", b"/open/\xff", b"open/a", b"*", b"http://other.example/open/a",
-    b"/open/a?x=%zz", b"/open/" + b"a" * 9_000,
+    b"/open/%2e%2e/closed", b"/open/%2E%2E%2Fclosed", b"/open/..%2fclosed", b"/open%2f..%2fclosed",
+    b"/open/..%5cclosed", b"/open/%5c..%5cclosed", b"/open/..\\closed", b"/open/%252e%252e/closed",
+    b"/open/%252e%252e%252fclosed", b"/open/%25252e", b"/open/..;/closed", b"/open/..;x/closed", b"/open/;/closed",
+    b"/open/%00", b"/open/a%0d%0ax: y", b"/open/a%0a", b"/open/%c0%ae%c0%ae/closed", b"/open/%ef%bc%8f",
+    b"/open/%ef%bc%8e%ef%bc%8e/closed", b"/open/%e2%80%a4%e2%80%a4/closed", b"/open/a#/closed", b"/open/%zz",
+    b"/open/%2", b"/open/\xff", b"open/a", b"*", b"/open/a?x=%zz", b"/open/" + b"a" * 9_000,
 )  # fmt: skip
 
 
@@ -77,7 +77,6 @@ SMUGGLED = b"GET /closed HTTP/1.1\r\nhost: api.example.com\r\n\r\n"
         get(b"/open/a", b"x-hint: " + b"a" * 9_000 + b"\r\n"),
         get(b"/open/a", b"x: " + b"a" * 40_000 + b"\r\n"),
         get(b"/open/a", b"".join(b"x-%d: 1\r\n" % n for n in range(80))),
-        get(b"/open/a", b" folded: 1\r\n"),
         get(b"/open/a", b"x-hint : 1\r\n"),
         get(b"/open/a", b"x-hint: a\x00b\r\n"),
         PAY + b"content-length: 13\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
