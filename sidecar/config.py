@@ -65,6 +65,7 @@ class Config:
     spiffe_socket: str = ""  # the Workload API, in place of the three files above
     personal_subject: str = ""  # JSON pointer to what names the data subject; empty: no personal fields are sealed
     personal_fields: tuple[str, ...] = ()  # JSON pointers into /arguments, /context, /result, /response; or /purpose
+    personal_copy_file: str = ""  # a copy of the keys that only custodians open, kept up to date; on another volume
     personal_keys_dir: str = ""  # the data subjects' keys; empty: <data_dir>/subjects
     doors_envoy_gateway: str = ""  # the registered executor that Envoy is; empty: there is no door for Envoy
     doors_envoy_listen: str = ""  # a listener of its own; empty: unix:<data_dir>/envoy.sock. A port takes mTLS
@@ -156,6 +157,8 @@ class Config:
         self._check_collector()
         if self.personal_fields and not self.personal_subject:
             raise UsageError("personal.subject is not set: name what says whose the personal fields are")
+        if self.personal_copy_file and not self.personal_subject:
+            raise UsageError("personal.copy_file is set, and nothing is personal; set personal.subject")
         if self.metrics:
             host_and_port("metrics", self.metrics)
         if not self.listen:
