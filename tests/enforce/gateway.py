@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.chain.entry import Header
 from sidecar.chain.recorded import entry
@@ -23,7 +24,7 @@ from sidecar.chain.stream import Kind, records
 from sidecar.ledger import ledger_stream
 from tests.authorities import Authority
 from tests.enforce.finding import envoy
-from tests.enforce.upstream import HOST, Upstream, upstream
+from tests.enforce.upstream import HOST, Upstream, grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import key as key_of
 from tests.people import person, registry_text
@@ -190,9 +191,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def shipped(name: str = "envoy.yaml") -> dict[str, Any]:
-    """A shipped configuration."""
-    read: dict[str, Any] = yaml.safe_load((SHIPPED / name).read_text())
+def shipped() -> dict[str, Any]:
+    """The shipped configuration."""
+    read: dict[str, Any] = yaml.safe_load((SHIPPED / "envoy.yaml").read_text())
     return read
 
 
@@ -218,8 +219,8 @@ def placed(configuration: dict[str, Any], place: Path, port: int, behind: int, h
 
 
 @contextlib.contextmanager
-def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.yaml") -> Iterator[Gateway]:
-    """A gateway that runs. ``door``: further lines of the door's table."""
+def gateway(place: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> Iterator[Gateway]:
+    """A gateway that runs. ``change``: to the shipped configuration, for what is no test of it."""
     authority = Authority("services")
     (place / "ca.pem").write_bytes(authority.pem)
     (place / "registry.json").write_bytes(registry_text(*PEOPLE))
@@ -227,14 +228,16 @@ def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.y
     (place / "sidecar.toml").write_text(
         f'data_dir = "{ledger}"\nlisten = "unix:{place}/s.sock"\nregistry = "{place}/registry.json"\nengine = "opa"\n'
         f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = 1.0\n[doors.envoy]\ngateway = "{GATEWAY}"\n'
-        f'listen = "unix:{place}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n{door}'
+        f'listen = "unix:{place}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n'
     )
-    with upstream(authority, place) as service:
+    with upstream(authority, place) as service, grpc_upstream(authority, service.acts) as http2:
         it = Gateway(place, ledger, free_port(), service)
         try:
             it.start_opa()
             it.start_sidecar()
-            it.start_envoy(placed(shipped(name), place, it.port, service.port, http2))
+            configuration = placed(shipped(), place, it.port, service.port, http2)
+            change(configuration)
+            it.start_envoy(configuration)
             yield it
         finally:
             it.end()
@@ -242,8 +245,6 @@ def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.y
 
 def sign_key(place: Path, name: str) -> Path:
     """A principal's private key in a file."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     file = place / f"{name}.pem"
     if not file.exists():
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
