@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.chain.entry import Header
 from sidecar.chain.recorded import entry
@@ -24,7 +24,7 @@ from sidecar.chain.stream import Kind, records
 from sidecar.ledger import ledger_stream
 from tests.authorities import Authority
 from tests.enforce.finding import envoy
-from tests.enforce.upstream import HOST, Upstream, upstream
+from tests.enforce.upstream import HOST, Upstream, grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import key as key_of
 from tests.people import person, registry_text
@@ -79,10 +79,19 @@ class Gateway:
             connection.close()
 
     def raw(self, data: bytes) -> bytes:
-        """Bytes as an agent might send them; what comes back until the connection is closed."""
+        """Bytes as an agent might send them, which ask for the end; what comes back until the connection is closed."""
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
+            found = b""
+            while part := connection.recv(65_536):
+                found += part
+            return found
+
+    def admin(self, path: str) -> bytes:
+        """What Envoy says of itself."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.place / "admin.sock"))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n".encode())
             found = b""
             while part := connection.recv(65_536):
                 found += part
@@ -113,21 +122,21 @@ class Gateway:
 
     def start_sidecar(self) -> None:
         """And wait until it is ready."""
-        command = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment())
+        command, log = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")], "sidecar.log"
+        with (self.place / log).open("wb") as out:
+            process = subprocess.Popen(command, stderr=out, stdout=out, stdin=subprocess.DEVNULL, env=environment())
         self.processes["sidecar"] = process
-        said = []
-        for line in process.stderr or ():
-            said.append(line)
-            if b"is ready" in line:
-                threading.Thread(target=process.stderr.read, daemon=True).start()  # type: ignore[union-attr]
-                return
-        raise AssertionError(f"the sidecar did not start: {said}")
+        self.until(lambda: b"is ready" in (self.place / log).read_bytes() or self._ended("sidecar"))
 
     def start_opa(self) -> None:
-        command = [needs_program("opa"), "run", "--server", "--disable-telemetry", "--log-level", "error"]
-        path = self.place / "opa.sock"
-        process = subprocess.Popen([*command, "--addr", f"unix://{path}", str(POLICY)])
+        opa, bundle, path = needs_program("opa"), self.place / "bundle.tar.gz", self.place / "opa.sock"
+        if not bundle.exists():
+            build = [opa, "build", "--revision", "r1", "-o", str(bundle), str(POLICY)]
+            subprocess.run(build, check=True, timeout=_PATIENCE)
+        path.unlink(missing_ok=True)
+        command = [opa, "run", "--server", "--log-level", "error", "--bundle", str(bundle), "--addr", f"unix://{path}"]
+        with (self.place / "opa.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.processes["opa"] = process
         self.until(lambda: _answers(path))
 
@@ -135,8 +144,8 @@ class Gateway:
         file = self.place / "envoy.yaml"
         file.write_text(yaml.safe_dump(configuration))
         command = [str(envoy()), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-        log = (self.place / "envoy.log").open("wb")
-        self.processes["envoy"] = subprocess.Popen([*command], stdout=log, stderr=log)
+        with (self.place / "envoy.log").open("wb") as log:
+            self.processes["envoy"] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.until(lambda: _answers(("127.0.0.1", self.port)) or self._ended("envoy"))
 
     def _ended(self, name: str) -> None:
@@ -165,8 +174,6 @@ class Gateway:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
                 process.wait(_PATIENCE)
-            if process.stderr:
-                process.stderr.close()
 
 
 def _answers(address: Any) -> bool:
@@ -184,9 +191,9 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def shipped(name: str = "envoy.yaml") -> dict[str, Any]:
-    """A shipped configuration."""
-    read: dict[str, Any] = yaml.safe_load((SHIPPED / name).read_text())
+def shipped() -> dict[str, Any]:
+    """The shipped configuration."""
+    read: dict[str, Any] = yaml.safe_load((SHIPPED / "envoy.yaml").read_text())
     return read
 
 
@@ -212,8 +219,8 @@ def placed(configuration: dict[str, Any], place: Path, port: int, behind: int, h
 
 
 @contextlib.contextmanager
-def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.yaml") -> Iterator[Gateway]:
-    """A gateway that runs. ``door``: further lines of the door's table."""
+def gateway(place: Path, change: Callable[[dict[str, Any]], object] = lambda _: None) -> Iterator[Gateway]:
+    """A gateway that runs. ``change``: to the shipped configuration, for what is no test of it."""
     authority = Authority("services")
     (place / "ca.pem").write_bytes(authority.pem)
     (place / "registry.json").write_bytes(registry_text(*PEOPLE))
@@ -221,14 +228,16 @@ def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.y
     (place / "sidecar.toml").write_text(
         f'data_dir = "{ledger}"\nlisten = "unix:{place}/s.sock"\nregistry = "{place}/registry.json"\nengine = "opa"\n'
         f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = 1.0\n[doors.envoy]\ngateway = "{GATEWAY}"\n'
-        f'listen = "unix:{place}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n{door}'
+        f'listen = "unix:{place}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n'
     )
-    with upstream(authority, place) as service:
+    with upstream(authority, place) as service, grpc_upstream(authority, service.acts) as http2:
         it = Gateway(place, ledger, free_port(), service)
         try:
             it.start_opa()
             it.start_sidecar()
-            it.start_envoy(placed(shipped(name), place, it.port, service.port, http2))
+            configuration = placed(shipped(), place, it.port, service.port, http2)
+            change(configuration)
+            it.start_envoy(configuration)
             yield it
         finally:
             it.end()
@@ -236,8 +245,6 @@ def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.y
 
 def sign_key(place: Path, name: str) -> Path:
     """A principal's private key in a file."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     file = place / f"{name}.pem"
     if not file.exists():
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)
