@@ -17,7 +17,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.api import Server, ServerTls, Transports, peer_of
-from sidecar.enforce import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
+from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
 from sidecar.enforce.envoy.v3 import access_log_pb2 as logs
 from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
 from sidecar.errors import EngineUnavailable, UsageError
