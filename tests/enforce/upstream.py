@@ -91,6 +91,8 @@ def grpc_upstream(authority: Authority, seen: list[Act]) -> Iterator[int]:
 
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65_536  # head and body in one piece
+    disable_nagle_algorithm = True
 
     def _serve(self) -> None:
         it: Upstream = self.server.it  # type: ignore[attr-defined]
