@@ -30,8 +30,9 @@ from sidecar.collecting import (
 )
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
-from sidecar.config import load_settings, refuse_unknown, write_secret
+from sidecar.config import write_secret
 from sidecar.errors import UsageError
+from sidecar.settings import load_settings, refuse_unknown
 
 _DAY = 86_400
 
