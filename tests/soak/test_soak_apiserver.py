@@ -278,3 +278,22 @@ def test_helm_installs_upgrades_and_removes_it(
     assert "REVISION: 2" in helm(cluster, "upgrade", *where, "--set", install.changed)
     assert "uninstalled" in helm(cluster, "uninstall", "billing", "--namespace", namespace)
     tell(request.config, f"helm: {install.name} installed, upgraded and removed on a kube-apiserver")
+
+
+@pytest.mark.parametrize("install", collectors.INSTALLS)
+def test_an_upgrade_keeps_the_certificate_that_helm_made(cluster: Cluster, install: str) -> None:
+    namespace = f"kept-{install}"
+    cluster.namespace(namespace)
+    values = ["--values", HERE / "collectors" / f"{install}.yaml"]
+    where = ["fleet", collectors.COLLECTOR, "--namespace", namespace, *values]
+    helm(cluster, "install", *where)
+    made = certificate(cluster, namespace)
+    helm(cluster, "upgrade", *where, "--set", "logLevel=warning")
+    assert certificate(cluster, namespace) == made
+    assert bool(made) == (install in ("trial", "bucket-by-role", "placed"))  # where tls.mode is generated
+
+
+def certificate(cluster: Cluster, namespace: str) -> list[dict[str, str]]:
+    """Of the Secrets that Helm did not make for itself, the data."""
+    found = cluster.ask("GET", f"/api/v1/namespaces/{namespace}/secrets").body["items"]
+    return [each["data"] for each in found if each["type"] == "kubernetes.io/tls"]
