@@ -13,6 +13,7 @@ import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,9 @@ from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
 from sidecar.collector.store_format import of_this_format
 from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
-from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
+from sidecar.config import host_and_port, in_range, is_loopback, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
+from sidecar.settings import load_settings
 from sidecar.web import TEXT, Found, browsed
 
 log = logging.getLogger("sidecar.collector")
@@ -186,7 +188,7 @@ def trust(config: Collecting, storage: Storage) -> bytes:
         assert chain is not None
         chains.append({"chain": chain_id.hex(), "identity": chain.identity.hex()})
         spkis = (base64.b64decode(each["spki"]) for each in json.loads(chain.genesis)["custodians"])
-        custodians |= {_fingerprint(spki) for spki in spkis}
+        custodians |= {sha256(spki).hexdigest() for spki in spkis}
     lines = [f"log {verifier_key(config)}"]
     names = [f"w{number}" for number, _ in enumerate(config.witnesses, 1)]
     lines += [f"witness {name} {key} {url}" for name, (key, url) in zip(names, witness_keys(config), strict=True)]
@@ -199,12 +201,6 @@ def trust(config: Collecting, storage: Storage) -> bytes:
         "custodians": sorted(custodians),
     }
     return json.dumps(value, indent=2).encode() + b"\n"
-
-
-def _fingerprint(spki: bytes) -> str:
-    from hashlib import sha256
-
-    return sha256(spki).hexdigest()
 
 
 # --- running

@@ -12,19 +12,17 @@ import ipaddress
 import json
 import os
 import re
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sidecar.chain.retention import PROFILES
 from sidecar.errors import UsageError
+from sidecar.settings import Source, load_settings
 
 MIB = 1024 * 1024
-Settings = TypeVar("Settings")
 
-_FLAGS = {"policy_source_path": "--policy"}
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -240,14 +238,6 @@ class Config:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a value came from: ``default``, the file's path, the variable's name, or the flag."""
-
-    value: Any
-    origin: str
-
-
 def load(
     file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> tuple[Config, dict[str, Source]]:
@@ -257,23 +247,6 @@ def load(
         UsageError: a file that cannot be read, an unknown name, a value of the wrong form or out of range.
     """
     return load_settings(Config, "SIDECAR_", file, environment, flags)
-
-
-def load_settings(
-    kind: type[Settings], prefix: str, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
-) -> tuple[Settings, dict[str, Source]]:
-    """As :func:`load`, of any dataclass whose fields have defaults; ``prefix``: of its variables."""
-    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    sources = {name: Source(default, "default") for name, default in defaults.items()}
-    for name, value in (_read(file, defaults.keys()) if file else {}).items():
-        sources[name] = Source(_typed(name, value, f"{file}", type(defaults[name])), str(file))
-    for variable, text in environment.items():
-        name = variable.removeprefix(prefix).lower()
-        if variable.startswith(prefix) and name in sources:
-            sources[name] = Source(_from_text(text, variable, type(defaults[name])), variable)
-    for name, value in flags.items():
-        sources[name] = Source(value, _FLAGS.get(name, "--" + name.replace("_", "-")))
-    return kind(**{name: source.value for name, source in sources.items()}), sources
 
 
 def host_and_port(name: str, text: str) -> tuple[str, int]:
@@ -319,59 +292,6 @@ def write_secret(path: Path, data: bytes) -> None:
         os.fsync(parent)  # a key that a power cut takes away cannot be had again
     finally:
         os.close(parent)
-
-
-def _read(file: Path, known: Collection[str]) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the configuration {file} is not TOML: {error}") from None
-    values = _flat(values)
-    for name in values:
-        if name not in known:
-            raise UsageError(
-                f"the configuration {file} has an unknown name {name!r}; known are {', '.join(sorted(known))}"
-            )
-    return values
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The settings of a file, a table's name before the names in it."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{before}{name}_") if isinstance(value, dict) else {before + name: value})
-    return flat
-
-
-def _typed(name: str, value: Any, origin: str, wanted: type) -> Any:
-    if wanted is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise UsageError(f"{origin}: {name} must be {_described(wanted)}")
-    return value
-
-
-def _from_text(text: str, origin: str, wanted: type) -> Any:
-    if wanted is tuple:
-        return tuple(part for part in text.split(",") if part)
-    if wanted is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise UsageError(f"{origin}: must be true or false")
-        return text.lower() in ("true", "1")
-    try:
-        return wanted(text)
-    except ValueError:
-        raise UsageError(f"{origin}: must be {_described(wanted)}") from None
-
-
-def _described(kind: type) -> str:
-    return {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}.get(
-        kind, "a list of strings"
-    )
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -23,16 +23,22 @@ FLOORS = [
     {"errors"},
     {"v1", "chain"},
     {"verify"},
-    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe", "environment"},
+    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
-    {"config", "main", "parts", "readiness", "telemetry", "doctor", "shipping", "erasing", "collecting", "anchoring"},
+    {
+        *("settings", "config", "main", "parts", "readiness", "telemetry", "doctor", "shipping", "erasing"),
+        *("collecting", "anchoring"),
+    },
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
 ONE_ROOM = [
-    {"config", "main", "parts", "readiness", "telemetry", "doctor", "shipping", "erasing", "collecting", "anchoring"}
-]  # ten rooms, one place: what builds the concrete parts
+    {
+        *("settings", "config", "main", "parts", "readiness", "telemetry", "doctor", "shipping", "erasing"),
+        *("collecting", "anchoring"),
+    }
+]  # eleven rooms, one place: what builds the concrete parts
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUB_FILES = {"sidecar/ship/grpc.py", "sidecar/collector/grpc.py"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import re
+import shutil
 import signal
 import subprocess
 import tomllib
@@ -14,9 +15,16 @@ from typing import Any, Final
 
 import kubernetes_validate
 import pytest
+import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
+from sidecar.chain.note import VerifierKey
 from sidecar.collecting import load_collecting
+from tests.authorities import CLIENT, SERVER, Authority
+from tests.collector.stores import ACCESS, SECRET, bucket, moto
 from tests.program import BIN, START_SECONDS, environment, made, serving, sidecar
+from tests.scribe import public, signing_key
+from tests.servers.running import postgres
 
 from .collecting import COLLECTOR, INSTALLS, WITNESS, configuration, expected, file_of, manifests_of, one, rendered
 from .pod_security import violations
@@ -150,6 +158,32 @@ def test_the_alerts_are_those_of_the_files_without_what_is_disabled() -> None:
             assert given[rule["alert"]] == {**rule, "annotations": {**rule["annotations"], "runbook_url": url}}
 
 
+def test_notes_say_what_was_installed(tmp_path: Path) -> None:
+    chart = tmp_path / "collector"  # Helm shows notes only with a cluster: so they are shown in a ConfigMap
+    shutil.copytree(COLLECTOR, chart)
+    text = (chart / "templates/NOTES.txt").read_text()
+    shown = (
+        '{{- define "shown" -}}'
+        + text
+        + '{{- end }}\nkind: ConfigMap\ndata: {notes: {{ include "shown" . | toJson }}}\n'
+    )
+    (chart / "templates/shown.yaml").write_text(shown)
+
+    def notes(install: str) -> str:
+        values = HERE / "collectors" / f"{install}.yaml"
+        ran = helm("template", "fleet", chart, "-n", "audit", "--values", values, "--show-only", "templates/shown.yaml")
+        assert ran.status == 0, ran.err
+        return str(yaml.safe_load(ran.out)["data"]["notes"])
+
+    trial = notes("trial")
+    for told in ("To try only", "register --config", "Keep a copy of the log's key", "Nobody is told of a fork"):
+        assert told in trial, told
+    production = notes("production")
+    assert "helm test fleet -n audit" in production and "keeps the log log.example.org/fleet" in production
+    assert not re.search("To try only|register|Keep a copy|Nobody is told|retentionDays", production)
+    assert "storage.retentionDays is 0" in notes("bucket-by-role")
+
+
 WRONG: Final = [
     ("tls.mode=mtls", "/tls/mode"),
     ("origin=a b", "/origin"),
@@ -218,10 +252,10 @@ def secret(documents: list[dict[str, Any]]) -> dict[str, bytes]:
 def running(kubelet: Kubelet, documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
     """The collector's container as a process: where sidecars find it, where its log is, and the log's key."""
     (container,) = one(documents, "StatefulSet")["spec"]["template"]["spec"]["containers"]
-    kubelet.put("/etc/collector/tls", secret(documents))
     Path(kubelet.here("/etc/collector/collector.toml")).write_text(kubelet.here(configuration(documents)))
     command = [BIN / "sidecar", *map(kubelet.here, container["args"])]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
+    given = environment(**{each["name"]: kubelet.here(each["value"]) for each in container.get("env", ())})
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=given) as process:
         try:
             assert process.stderr is not None
             ready = next(line for line in process.stderr if "is ready" in line)
@@ -242,6 +276,7 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
     documents, kubelet = rendered(TRIAL), Kubelet(tmp_path / "pod")
     arguments = one(documents, "Pod")["spec"]["containers"][0]["args"]
     at = kubelet.here("/etc/collector/collector.toml")
+    kubelet.put("/etc/collector/tls", secret(documents))
     with running(kubelet, documents) as (address, url, key):
         port = address.rpartition(":")[2]
 
@@ -276,6 +311,12 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
             assert server.stop() == 0
         assert "log fleet-collector.audit.svc/log, 0 entries" not in helm_test().stdout
 
+        another = sidecar("collector", "check", url, "--origin", "log.example.org/fleet")
+        assert another.returncode == 1 and "✗ log" in another.stdout
+        theirs = VerifierKey("fleet-collector.audit.svc/log", public(signing_key("another")))
+        forged = sidecar("collector", "check", url, "--log-key", str(theirs))
+        assert forged.returncode == 1 and "✗ log" in forged.stdout
+
         # Another certificate of another CA, as when a Secret changes: used without a restart.
         renewed = secret(rendered(TRIAL))
         kubelet.put("/etc/collector/tls", renewed)
@@ -283,19 +324,73 @@ def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Pa
         assert refused.returncode == 1 and "✗ certificate" in refused.stdout
         kubelet.put("/etc/test", renewed)
         assert helm_test().returncode == 0
+    gone = sidecar("collector", "check", url)
+    assert gone.returncode == 1 and "✗ ready" in gone.stdout and "Traceback" not in gone.stderr
     trust = tmp_path / "trust.json"
     assert sidecar("collector", "trust", "--config", at, "--out", trust).returncode == 0
     verified = sidecar("verify", tmp_path / "ledger", "--trust", trust)
     assert verified.stdout.startswith("OK\n"), verified.stdout
 
 
-def test_helm_test_fails_of_another_log_and_of_nobody(tmp_path: Path) -> None:
-    documents, kubelet = rendered(TRIAL), Kubelet(tmp_path / "pod")
-    with running(kubelet, documents) as (_, url, key):
-        other = key.replace("fleet-collector", "other")
-        assert "✗ log" in sidecar("collector", "check", url, "--origin", "log.example.org/fleet").stdout
-        wrong = sidecar("collector", "check", url, "--log-key", other)
-        assert wrong.returncode == 2 or "✗ log" in wrong.stdout
-    gone = sidecar("collector", "check", url)
-    assert gone.returncode == 1 and "✗ ready" in gone.stdout and "Traceback" not in gone.stderr
-    assert Path(kubelet.here("/var/lib/collector/log-key.pem")).exists()
+def test_production_runs_on_a_bucket_and_a_database_and_lets_in_by_certificate(tmp_path: Path) -> None:
+    """tls.mode secret, clientCa, enrolSpiffe, logKey, S3 and PostgreSQL: all by reference, nothing on a volume."""
+    kubelet, authority = Kubelet(tmp_path / "pod"), Authority("fleet")
+    key = signing_key("log").private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    kubelet.put("/etc/collector/log", {"log-key.pem": key})
+    own = authority.issue("spiffe://example.org/ns/audit/sa/collector", dns=["localhost"], purposes=[SERVER])
+    kubelet.put("/etc/collector/tls", {"tls.crt": own.chain, "tls.key": own.key_pem})
+    kubelet.put("/etc/collector/client-ca", {"ca.crt": authority.pem})
+    kubelet.put(
+        "/etc/collector/s3",
+        {"credentials": f"[default]\naws_access_key_id={ACCESS}\naws_secret_access_key={SECRET}\n".encode()},
+    )
+    with moto() as endpoint, postgres() as database:
+        kubelet.put("/etc/collector/postgres", {"connection": database.address().encode()})
+        documents = rendered(
+            {
+                "origin": "log.example.org/fleet",
+                "logKey": {"secretName": "log-key"},
+                "storage": {
+                    "kind": "s3",
+                    "retentionDays": 1,
+                    "s3": {
+                        "bucket": bucket(endpoint).name,
+                        "endpoint": endpoint,
+                        "region": "us-east-1",
+                        "credentialsSecret": "s3",
+                    },
+                },
+                "index": {"kind": "postgres", "postgres": {"secretName": "pg"}},
+                "persistence": {"enabled": False},
+                "tls": {"mode": "secret", "secretName": "tls", "clientCa": {"secretName": "sidecar-ca"}},
+                "enrolSpiffe": ["spiffe://example.org/ns/*/sa/sidecar"],
+                "rollCallSeconds": 0.2,
+            }
+        )
+        at = kubelet.here("/etc/collector/collector.toml")
+        variables = one(documents, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["env"]
+        with running(kubelet, documents) as (address, _, log_key):
+            theirs = authority.issue("spiffe://example.org/ns/agents/sa/sidecar", purposes=[CLIENT])
+            for name, data in (("tls.crt", theirs.chain), ("tls.key", theirs.key_pem), ("ca.crt", authority.pem)):
+                (tmp_path / name).write_bytes(data)
+            made(tmp_path)
+            settings = {
+                "SIDECAR_COLLECTOR_ADDRESS": f"localhost:{address.rpartition(':')[2]}",
+                "SIDECAR_COLLECTOR_LOG_KEY": log_key,
+                "SIDECAR_COLLECTOR_TLS_CA_FILE": str(tmp_path / "ca.crt"),
+                "SIDECAR_COLLECTOR_TLS_CERT_FILE": str(tmp_path / "tls.crt"),
+                "SIDECAR_COLLECTOR_TLS_KEY_FILE": str(tmp_path / "tls.key"),
+                "SIDECAR_COLLECTOR_LINGER": "60",
+            }
+            with serving(tmp_path / "ledger", **settings) as server:
+                with server.guard() as guard:
+                    guard.check("crm.read", ("customer", "acme-42"), {})
+                assert server.stop() == 0
+        assert {each.name for each in Path(kubelet.here("/var/lib/collector")).iterdir()} == {"log.vkey"}
+        shutil.rmtree(kubelet.here("/var/lib/collector"))  # an emptyDir, and the pod is another
+        given = {each["name"]: kubelet.here(each["value"]) for each in variables}
+        with running(kubelet, documents):
+            trust = tmp_path / "trust.json"
+            assert sidecar("collector", "trust", "--config", at, "--out", trust, **given).returncode == 0
+        verified = sidecar("verify", tmp_path / "ledger", "--trust", trust)
+        assert verified.stdout.startswith("OK\n"), verified.stdout
