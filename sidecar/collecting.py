@@ -270,9 +270,8 @@ class Collector:
         silence = int(self._config.silence_seconds * 1e9)
         while not self._stop.is_set():
             cause = await asyncio.to_thread(parts.readiness.look)
-            if cause:
+            if self._health.found(cause):
                 log.warning("not ready: %s", cause)
-            self._health.found(cause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_TICK, self._config.silence_seconds)):
                     await self._stop.wait()

@@ -20,12 +20,13 @@ _LOW = 0.1  # of the ledger's greatest size
 def check_running(patient: Patient) -> Iterator[Finding]:
     """Whether a sidecar answers, and is ready."""
     config = patient.config
-    if config.tls:
-        yield skipped("running", "it listens with TLS; ask /readyz on its listener for metrics")
+    if config.tls and not config.metrics:
+        yield skipped("running", "it listens with TLS; set metrics, to be asked there")
         return
-    word = ask(config.listen, live=False, timeout=_PROBE_SECONDS)
+    at = f"http://{config.metrics}" if config.tls else config.listen
+    word = ask(at, live=False, timeout=_PROBE_SECONDS)
     if word.well:
-        yield ok("running", f"ready on {config.listen}")
+        yield ok("running", f"ready, says {at}")
     elif word.cause.startswith("nobody answers"):
         yield skipped("running", word.cause)
     else:
@@ -91,7 +92,8 @@ def _secret(patient: Patient) -> Iterator[tuple[str, Path]]:
     config = patient.config
     yield "the ledger's directory", patient.directory
     named = [
-        ("the data subjects' keys", config.personal_keys_dir), ("the TLS key", config.tls_key_file),
+        ("the data subjects' keys", config.personal_keys_dir), ("their copy", config.personal_copy_file),
+        ("the TLS key", config.tls_key_file),
         ("the key for the collector", config.collector_tls_key_file), ("the token", config.collector_token_file),
         ("the token for git", config.policy_source_git_token_file),
         ("the password for git", config.policy_source_git_password_file),
