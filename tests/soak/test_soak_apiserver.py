@@ -21,6 +21,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
+from tests.charts import collecting
 from tests.charts.golden import ALL
 from tests.charts.rendering import CONSUMER, HERE, INSTALLS, SIDECAR, consumer, manifests_of, pods_of
 from tests.needs import needs_program
@@ -42,6 +43,8 @@ _PLURALS: Final = {
     "PodDisruptionBudget": "poddisruptionbudgets",
     "Certificate": "certificates",
     "Pod": "pods",
+    "Secret": "secrets",
+    "Ingress": "ingresses",
 }
 _CERTIFICATES: Final = {  # cert-manager's own definition is not to be had: any Certificate is one
     "apiVersion": "apiextensions.k8s.io/v1",
@@ -234,3 +237,33 @@ def test_helm_installs_upgrades_and_removes_it(
     assert "REVISION: 2" in helm(cluster, "upgrade", *where, *changed)
     assert "uninstalled" in helm(cluster, "uninstall", "billing", "--namespace", namespace)
     tell(request.config, f"helm: {install} installed, upgraded and removed on a kube-apiserver")
+
+
+@pytest.mark.parametrize("install", collecting.INSTALLS)
+def test_everything_of_a_collector_is_taken_with_strict_validation(cluster: Cluster, install: str) -> None:
+    cluster.namespace(f"collector-{install}")
+    for manifest in collecting.manifests_of(install):
+        if manifest["kind"] in _PLURALS:
+            taken = cluster.apply(manifest, f"collector-{install}")
+            assert (taken.status, taken.warnings) == (201, ()), taken
+
+
+@pytest.mark.parametrize("install", collecting.INSTALLS)
+def test_helm_installs_a_collector_and_an_upgrade_keeps_its_certificate(cluster: Cluster, install: str) -> None:
+    namespace = f"audit-{install}"
+    cluster.namespace(namespace)
+    values = ["--values", HERE / "collectors" / f"{install}.yaml"]
+    foreign = "--set=monitoring.serviceMonitor.enabled=false,monitoring.rules.enabled=false"  # no operator is there
+    where = ["fleet", collecting.COLLECTOR, "--namespace", namespace, *values, foreign]
+    assert "STATUS: deployed" in helm(cluster, "install", *where)
+    made = certificate(cluster, namespace)
+    assert "REVISION: 2" in helm(cluster, "upgrade", *where, "--set", "logLevel=warning")
+    assert certificate(cluster, namespace) == made
+    assert bool(made) == (install in ("trial", "bucket-by-role", "placed"))  # where tls.mode is generated
+    assert "uninstalled" in helm(cluster, "uninstall", "fleet", "--namespace", namespace)
+
+
+def certificate(cluster: Cluster, namespace: str) -> list[dict[str, str]]:
+    """Of the Secrets that Helm did not make for itself, the data."""
+    found = cluster.ask("GET", f"/api/v1/namespaces/{namespace}/secrets").body["items"]
+    return [each["data"] for each in found if each["type"] == "kubernetes.io/tls"]
