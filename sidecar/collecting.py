@@ -38,7 +38,7 @@ from sidecar.collector.readiness import Readiness, follow
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
-from sidecar.collector.store_format import check_format, mark_format
+from sidecar.collector.store_format import of_this_format
 from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
 from sidecar.config import host_and_port, in_range, is_loopback, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
@@ -147,23 +147,15 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
 
 
 def open_storage(config: Collecting, *, alone: bool = False) -> Storage:
-    """Where objects come to rest, if they are of this version. ``alone``: no other process writes there, and a new
-    store is marked as of this version. Raises UsageError, StorageError.
-    """
-    storage = _storage(config, alone)
-    (mark_format if alone else check_format)(storage)
-    return storage
-
-
-def _storage(config: Collecting, alone: bool) -> Storage:
+    """Where objects come to rest. ``alone``: no other process writes there. Raises UsageError, StorageError."""
     if config.storage == "files":
-        return FileStorage(Path(config.data_dir) / "store", alone=alone)
+        return of_this_format(FileStorage(Path(config.data_dir) / "store", alone=alone), mark=alone)
     try:
         from sidecar.collector.storage.s3 import Bucket, S3Storage
     except ImportError:
         raise UsageError("storage s3 needs the extra s3: pip install 'decision-sidecar[s3]'") from None
     where = Bucket(config.s3_bucket, config.s3_endpoint or None, config.s3_region or None, config.s3_prefix)
-    return S3Storage(where)
+    return of_this_format(S3Storage(where), mark=alone)
 
 
 def open_index(config: Collecting) -> SqlIndex:
