@@ -23,7 +23,7 @@ FLOORS = [
     {"errors"},
     {"v1", "chain"},
     {"verify"},
-    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe", "environment"},
+    {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
     {

@@ -15,9 +15,9 @@ import click
 from sidecar import config as configuration
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.standard_error import Overheard, overheard
-from sidecar.environment import refuse_unknown
 from sidecar.errors import UsageError
 from sidecar.ledger import has_ledger
+from sidecar.settings import refuse_unknown
 
 
 @click.command()

@@ -179,6 +179,8 @@ def test_it_ends_in_order_sealed_and_shipped(here: Site, pod: Pod) -> None:
     verified = sidecar("verify", here.ledger, "--custodian-key", here.custodian, "--trust", trust)
     assert verified.stdout.startswith("UNANCHORED") or verified.stdout.startswith("OK"), verified.stdout
     assert "TAMPERED" not in verified.stdout and "INCOMPLETE" not in verified.stdout
+    (held,) = json.loads(sidecar("collector", "status", *config, "--json").stdout)["chains"]
+    assert held["seq"] == entries[-1][0].seq and held["unanchored_seconds"] is None
     looked = sidecar("collector", "verify", *config)
     assert looked.returncode == 0, looked.stdout + looked.stderr
 
