@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,8 @@ from sidecar.enforce.mcp.ports import Failed
 from sidecar.enforce.mcp.remote import RemoteServer, encoded, read_fields, repeated
 from sidecar.errors import UsageError
 from tests.api.running import judged
+from tests.api.tls_files import Files, server_certificate
+from tests.authorities import Authority
 from tests.enforce.gates import OFFICIAL, gate, words
 from tests.program import environment
 
@@ -123,13 +126,45 @@ def test_an_answer_that_is_none_fails_its_call_alone(answer: bytes, end: str) ->
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("known", [True, False])
+def test_the_server_is_known_by_its_certificate(known: bool, tmp_path: Path) -> None:
+    authority, other = Authority("one"), Authority("other")
+    Files(tmp_path).write(server_certificate(authority, "localhost"), authority if known else other)
+    chain, key, ca = Files(tmp_path).paths
+
+    async def story() -> None:
+        got: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.append(await reader.readuntil(b"}}"))
+            writer.write(JSON + b'{"jsonrpc":"2.0","id":7,"result":{}}')
+            writer.close()
+
+        shows = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        shows.load_cert_chain(chain, key)
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=shows)
+        async with listening:
+            url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/mcp"
+            fields = [("Authorization", "Bearer x")]
+            server = RemoteServer(place(url, Path(ca)), fields, 2_000, lambda _: None, lambda _: None)
+            await server.send(CALL)
+            message = await anext(server.messages())
+            await server.end()
+        if known:
+            assert message == b'{"jsonrpc":"2.0","id":7,"result":{}}'
+            assert CALL.raw in got[0] and b"POST /mcp HTTP/1.1\r\n" in got[0] and b"Bearer x" in got[0]
+        else:
+            assert isinstance(message, Failed) and "certificate" in message.what and not got
+
+    asyncio.run(story())
+
+
 def test_nobody_listens() -> None:
     async def story() -> None:
         server = RemoteServer(place("http://127.0.0.1:1/", None), [], 2_000, lambda _: None, lambda _: None)
         await server.send(CALL)
-        async for message in server.messages():
-            assert isinstance(message, Failed) and "no connection" in message.what
-            break
+        message = await anext(server.messages())
+        assert isinstance(message, Failed) and "no connection" in message.what
         await server.end()
 
     asyncio.run(story())
