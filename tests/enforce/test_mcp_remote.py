@@ -232,3 +232,11 @@ def test_events_in_whatever_pieces_they_come(end: bytes, piece: int) -> None:
 def test_an_event_beyond_the_bound(stream: bytes) -> None:
     with pytest.raises(EventTooLong):
         asyncio.run(_events(stream, 7, 100))
+
+
+def test_without_the_extra_it_is_said(tmp_path: Path) -> None:
+    asked = "import sys; sys.modules['h11'] = None; from sidecar.cli import main; main()"
+    arguments = ["mcp", "--pins", str(tmp_path / "p"), "--review-pins", "--upstream", "https://example.org/mcp"]
+    command = [sys.executable, "-c", asked, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2 and "pip install 'decision-sidecar[mcp]'" in done.stderr, done.stderr

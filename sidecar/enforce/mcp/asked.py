@@ -14,11 +14,11 @@ from sidecar.chain import strictjson
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
 from sidecar.enforce.mcp.catalog import Catalog, Fetch
-from sidecar.enforce.mcp.deciding import Asking, Deciding
+from sidecar.enforce.mcp.deciding import Asking
 from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame, Frame, Id, members, notification, read
 from sidecar.enforce.mcp.inputs import Inputs
 from sidecar.enforce.mcp.methods import CALL, Rule
-from sidecar.enforce.mcp.ports import Client, Server
+from sidecar.enforce.mcp.ports import Between
 from sidecar.errors import Malformed, SidecarError
 
 _MOST: Final = 256  # requests under way
@@ -52,24 +52,13 @@ class Under:
 
 
 class Requests:
-    """All of them, by id. ``start`` runs work beside the reading of further messages."""
+    """All of them, by id. ``fetch``: lists the server's tools for ``catalog``."""
 
-    def __init__(
-        self,
-        name: str,
-        client: Client,
-        server: Server,
-        deciding: Deciding,
-        catalog: Catalog,
-        fetch: Fetch,
-        limits: Limits,
-        say: Callable[[str], object],
-        start: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        self._name, self._client, self._server = name, client, server
-        self._deciding, self._catalog, self._fetch = deciding, catalog, fetch
-        self._limits, self._say, self._start = limits, say, start
-        self._inputs = Inputs(name, deciding)
+    def __init__(self, between: Between, catalog: Catalog, fetch: Fetch, limits: Limits) -> None:
+        self._name, self._client, self._server = between.name, between.client, between.server
+        self._deciding, self._say, self._start = between.deciding, between.say, between.start
+        self._catalog, self._fetch, self._limits = catalog, fetch, limits
+        self._inputs = Inputs(between.name, between.deciding)
         self._under: dict[Id, Under] = {}
         self._answered: OrderedDict[Id, tuple[str, bool]] = OrderedDict()  # decision, and whether it had no answer
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
-from typing import Any, Final
+from typing import Final
 
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
-from sidecar.enforce.mcp.deciding import Asking, Deciding
+from sidecar.enforce.mcp.deciding import Asking
 from sidecar.enforce.mcp.frame import BadFrame, Frame, Id, read
 from sidecar.enforce.mcp.methods import Rule
-from sidecar.enforce.mcp.ports import Client, Server
+from sidecar.enforce.mcp.ports import Between
 from sidecar.errors import SidecarError
 
 _MOST: Final = 64  # under way
@@ -19,16 +18,9 @@ _MOST: Final = 64  # under way
 class Wants:
     """All of them, by id; their ids are the server's own, apart from the client's."""
 
-    def __init__(
-        self,
-        name: str,
-        client: Client,
-        server: Server,
-        deciding: Deciding,
-        start: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        self._name, self._client, self._server = name, client, server
-        self._deciding, self._start = deciding, start
+    def __init__(self, between: Between) -> None:
+        self._name, self._client, self._server = between.name, between.client, between.server
+        self._deciding, self._start = between.deciding, between.start
         self._deciding_now: set[Id] = set()
         self._handed: dict[Id, Decision | None] = {}
 
