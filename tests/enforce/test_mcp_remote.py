@@ -240,3 +240,49 @@ def test_without_the_extra_it_is_said(tmp_path: Path) -> None:
     command = [sys.executable, "-c", asked, *arguments]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == 2 and "pip install 'decision-sidecar[mcp]'" in done.stderr, done.stderr
+
+
+def test_a_session_of_the_older_generation() -> None:
+    """Its id and version go with every request, what the server sends by itself is heard, and it is ended."""
+    heads: list[tuple[str, set[str]]] = []
+    agreed = b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18"}}'
+    changed = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
+    event = b"data: %b\n\n" % changed
+    pieces = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (event[:9], event[9:]))
+    answers = {
+        "initialize": b"HTTP/1.1 200 OK\r\nMcp-Session-Id: s-7\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(agreed), agreed),
+        "notifications/initialized": b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
+        "GET": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces,
+        "DELETE": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    }
+
+    async def story() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(asyncio.IncompleteReadError), contextlib.closing(writer):
+                while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                    method = head.split()[0]
+                    fields = {line.lower() for line in head.split("\r\n")[1:]}
+                    length = next((int(f.split(":")[1]) for f in fields if f.startswith("content-length:")), 0)
+                    body = await reader.readexactly(length)
+                    named = read(body, strict=True).method if body else method
+                    heads.append((named, fields))
+                    writer.write(answers[named])
+
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+            server = RemoteServer(place(url, None), [("X-Key", "k")], 2_000, lambda _: None, lambda _: None)
+            messages = server.messages()
+            hello = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
+            await server.send(read(hello, strict=True))
+            assert await anext(messages) == agreed
+            await server.send(read(b'{"jsonrpc":"2.0","method":"notifications/initialized"}', strict=True))
+            assert await anext(messages) == changed
+            await server.end()
+
+    asyncio.run(story())
+    assert [named for named, _ in heads] == ["initialize", "notifications/initialized", "GET", "DELETE"]
+    for named, fields in heads:
+        assert "x-key: k" in fields
+        assert ({"mcp-session-id: s-7", "mcp-protocol-version: 2025-06-18"} <= fields) is (named != "initialize")
