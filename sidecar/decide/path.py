@@ -233,6 +233,10 @@ class DecisionPath:
             return None
         return self._caller(Claim("read", by, read_digest(by, what, parameter), ANYBODY), shown).agent
 
+    def known(self, agent: str, shown: Shown) -> str:
+        """The agent whom a gateway names, if it may ask at all. Raises CallerUnproved, NotPermitted."""
+        return self._caller(Claim("request", agent, b""), shown).agent
+
     def holder(self, spiffe_id: str) -> str:
         """The principal whose SPIFFE id a gateway saw, by the registry in force. Raises CallerUnproved."""
         registry = self._in_force.registry
