@@ -1,18 +1,21 @@
-"""Reading settings: file < environment < flag, each with where it came from. Belongs to `config.py`: see there."""
+"""Reading settings: file < environment < flag, for any dataclass whose fields have defaults; each value's origin."""
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeVar
 
+from sidecar import __version__
 from sidecar.errors import UsageError
 
 Settings = TypeVar("Settings")
 
 _FLAGS = {"policy_source_path": "--policy"}
+_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,12 +29,7 @@ class Source:
 def load_settings(
     kind: type[Settings], prefix: str, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> tuple[Settings, dict[str, Source]]:
-    """The settings of a dataclass whose fields have defaults, and where each came from. ``prefix``: of its variables;
-    ``flags``: what was given, by setting's name.
-
-    Raises:
-        UsageError: a file that cannot be read, an unknown name, a value of the wrong form or out of range.
-    """
+    """As `config.load`, of any dataclass whose fields have defaults; ``prefix``: of its variables."""
     defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     sources = {name: Source(default, "default") for name, default in defaults.items()}
     for name, value in (_read(file, defaults.keys()) if file else {}).items():
@@ -43,6 +41,23 @@ def load_settings(
     for name, value in flags.items():
         sources[name] = Source(value, _FLAGS.get(name, "--" + name.replace("_", "-")))
     return kind(**{name: source.value for name, source in sources.items()}), sources
+
+
+def refuse_unknown(kind: type[Settings], prefix: str, environment: Mapping[str, str]) -> None:
+    """Refuse a variable that would be passed over: misspelt, or a setting of another version of this program.
+
+    Those that Kubernetes sets for a Service of that name ("service links") are nobody's settings, and let be.
+
+    Raises:
+        UsageError: as said.
+    """
+    known = {prefix + f.name.upper() for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    for variable in sorted(environment):
+        if variable.startswith(prefix) and variable not in known and not _SERVICE_LINK.search(variable):
+            raise UsageError(
+                f"{variable} in the environment is no setting of this version ({__version__}): unset it, or correct "
+                "it; known names are shown by --print-config"
+            )
 
 
 def _read(file: Path, known: Collection[str]) -> dict[str, Any]:

@@ -30,9 +30,8 @@ from sidecar.collecting import (
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
 from sidecar.config import write_secret
-from sidecar.environment import refuse_unknown
 from sidecar.errors import UsageError
-from sidecar.settings import load_settings
+from sidecar.settings import load_settings, refuse_unknown
 from sidecar.trust_file import trust
 
 _DAY = 86_400
