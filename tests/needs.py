@@ -31,6 +31,7 @@ _HOW_TO_GET = {
     "rsync": "install rsync with the system's package manager",
     "debootstrap": "install debootstrap with the system's package manager",
     "ip": "install iproute2 with the system's package manager",
+    "nft": "install nftables with the system's package manager",
     "cc": "install gcc and libc6-dev with the system's package manager",
     "h2load": "install nghttp2-client with the system's package manager",
     "pdftotext": "install poppler-utils with the system's package manager",

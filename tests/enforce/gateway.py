@@ -140,7 +140,8 @@ class Gateway:
             build = [opa, "build", "--revision", "r1", "-o", str(bundle), str(POLICY)]
             subprocess.run(build, check=True, timeout=_PATIENCE)
         path.unlink(missing_ok=True)
-        command = [opa, "run", "--server", "--log-level", "error", "--bundle", str(bundle), "--addr", f"unix://{path}"]
+        command = [opa, "run", "--server", "--log-level", "error", "--disable-telemetry", "--bundle", str(bundle)]
+        command += ["--addr", f"unix://{path}"]
         with (self.place / "opa.log").open("wb") as log:
             process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.processes["opa"] = process
