@@ -59,6 +59,7 @@ async def envoy_listening(
     def trouble(cause: str) -> None:
         log.error("doors.envoy: %s", cause)
 
+    _make_directory(config)
     tls = await asyncio.to_thread(tls_of, config.doors_envoy_spiffe_socket, _files(config), trouble, lambda: None)
     transports = Transports(tls.bundles) if tls else Transports()
     server = Server(
@@ -83,6 +84,13 @@ async def envoy_listening(
 
 def _address(config: Config) -> str:
     return config.doors_envoy_listen or f"unix:{Path(config.data_dir).absolute()}/envoy.sock"
+
+
+def _make_directory(config: Config) -> None:
+    """The one that the socket is to be in, where it is not there: in a pod's volume, which others may write, ours is not."""
+    if _address(config).startswith("unix:"):
+        with contextlib.suppress(OSError):  # which the server says better
+            Path(_address(config).removeprefix("unix:")).parent.mkdir(0o750)
 
 
 def _files(config: Config) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ import struct
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -53,11 +53,23 @@ class Pod:
 
     def run(self, scratch: Path, *command: str | Path, user: int = AGENT_USER) -> str:
         """A program in the pod, as the chart has the workload: no capabilities and no new ones."""
-        whose = () if user == 0 else (*as_user(user, user, scratch), needs_program("setpriv"), "--no-new-privs")
-        words = [*self.inside.within, *whose, *map(str, command)]
+        words = self._words(scratch, command, user)
         done = subprocess.run(words, capture_output=True, text=True, timeout=_PATIENCE, check=False)
         assert done.returncode == 0, done.stderr
         return done.stdout
+
+    @contextlib.contextmanager
+    def started(self, scratch: Path, *command: str | Path) -> Iterator[subprocess.Popen[bytes]]:
+        """The same, while it runs; what it prints can be read."""
+        with subprocess.Popen(self._words(scratch, command, AGENT_USER), stdout=subprocess.PIPE) as process:
+            try:
+                yield process
+            finally:
+                process.kill()
+
+    def _words(self, scratch: Path, command: Sequence[str | Path], user: int) -> list[str]:
+        whose = () if user == 0 else (*as_user(user, user, scratch), needs_program("setpriv"), "--no-new-privs")
+        return [*self.inside.within, *whose, *map(str, command)]
 
     def try_ways(self, scratch: Path, admin: Path, user: int = AGENT_USER) -> dict[str, str]:
         """What the agent says of each."""

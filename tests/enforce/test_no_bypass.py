@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import socket
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -14,8 +15,9 @@ from typing import Any
 import pytest
 
 from tests.authorities import Authority
+from tests.charts.rendering import configuration_of, containers_of, workload_of
 from tests.enforce.gateway import TOKEN, Gateway, gateway
-from tests.enforce.pod import Pod, entered, pod
+from tests.enforce.pod import Pod, entered, nft, pod
 from tests.enforce.upstream import HOST, Upstream, upstream
 
 # What reaches the host outside, by way. The admin's is a socket of the pod, and reaches nobody outside.
@@ -110,6 +112,66 @@ def test_only_what_was_allowed_goes_on_wherever_it_was_sent(it: Whole) -> None:
     decision = it.gateway.of("DECISION")[-1]
     assert json.loads(decision["request"]["context"])["door"]["kind"] == "envoy"
     assert it.gateway.outcome(decision["decision_id"])["status"] == "executed"
+
+
+PORT_OF_A_FORMER_OWNER = """
+import socket
+with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as out:
+    out.bind(("", 6000))
+    out.sendto(b"x", ("10.77.0.2", 5010))
+"""
+
+
+def test_the_port_of_a_connection_that_envoy_had_is_worth_nothing(it: Whole) -> None:
+    it.pod.guard(it.gateway.port)
+    it.pod.arrived()
+    it.pod.run(it.place, sys.executable, "-c", PORT_OF_A_FORMER_OWNER, user=0)
+    assert it.pod.arrived() == ["udp/5010"]
+    with pytest.raises(AssertionError, match="Operation not permitted"):
+        it.pod.run(it.place, sys.executable, "-c", PORT_OF_A_FORMER_OWNER)
+    assert it.pod.arrived() == []
+
+
+SERVER = """
+import socket
+with socket.create_server(("", 8080)) as server:
+    print("listening", flush=True)
+    caller, _ = server.accept()
+    caller.sendall(b"answer")
+"""
+
+
+def test_callers_of_the_agent_are_answered(it: Whole) -> None:
+    it.pod.guard(it.gateway.port)
+    with it.pod.started(it.place, sys.executable, "-c", SERVER) as server:
+        assert server.stdout is not None and server.stdout.readline() == b"listening\n"
+
+        def call() -> bytes:
+            with socket.create_connection((it.pod.inside.address, 8080), 30) as connection:
+                return connection.recv(16)
+
+        assert it.pod.outside.call(call) == b"answer"
+        assert server.wait(30) == 0
+
+
+def test_the_charts_init_container_makes_the_rules(it: Whole) -> None:
+    """By its own command line: the sidecar's user and Envoy's get out, the workload's does not."""
+    (rules,) = (c for c in containers_of(workload_of("redirect")) if c["name"] == "egress")
+    file = it.place / "egress.nft"
+    file.write_text(configuration_of("redirect", "billing-sidecar-egress")["egress.nft"])
+    program, *arguments = rules["command"]
+    assert program == "nft"
+    here = {"/etc/egress/egress.nft": str(file)}
+    nft(it.pod, *(here.get(each, each).replace("trusted={ ", "trusted={ 0, ") for each in arguments))  # the fence's user
+    it.pod.arrived()
+    out = 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.77.0.2", 5011))'
+    for user in (10010, 10012):
+        it.pod.run(it.place, sys.executable, "-c", out, user=user)
+        assert it.pod.arrived() == ["udp/5011"]
+    for user in (10001, 10011):
+        with pytest.raises(AssertionError, match="Operation not permitted"):
+            it.pod.run(it.place, sys.executable, "-c", out, user=user)
+    assert it.pod.arrived() == []
 
 
 def test_with_envoy_gone_nothing_goes_out(it: Whole) -> None:

@@ -151,12 +151,13 @@
 {{- if and $v.personal.copy.enabled (ne $v.ledger.volume "perReplica") -}}
   {{- fail (printf "personal.copy is for keys that outlive a pod's volume, but with ledger.volume=%s they end with the pod; set ledger.volume=perReplica" $v.ledger.volume) -}}
 {{- end -}}
-{{- $users := list $v.users.workload $v.users.sidecar $v.users.opa -}}
-{{- if ne (len (uniq $users)) 3 -}}
-  {{- fail "users.workload, users.sidecar and users.opa must differ: a process with the sidecar's user id can read its memory, its ledger and its key" -}}
+{{- include "sidecar.checkedEgress" . -}}
+{{- $users := list $v.users.workload $v.users.sidecar $v.users.opa $v.users.envoy -}}
+{{- if ne (len (uniq $users)) 4 -}}
+  {{- fail "users.workload, users.sidecar, users.opa and users.envoy must differ: a process with the sidecar's user id can read its memory, its ledger and its key" -}}
 {{- end -}}
 {{- if has $v.users.socketGroup $users -}}
-  {{- fail "users.socketGroup must be none of the three users' ids: it is the group that all of them have" -}}
+  {{- fail "users.socketGroup must be none of the four users' ids: it is the group that all of them have" -}}
 {{- end -}}
 {{- range $v.workload.volumes -}}
   {{- if hasPrefix "sidecar-" .name -}}
@@ -174,6 +175,47 @@
 {{- range $v.workload.env -}}
   {{- if dig "valueFrom" "secretKeyRef" false . -}}
     {{- fail (printf "workload.env: %s takes a Secret into the environment, where each process below it and each crash report has it; mount it as a file (workload.volumes, workload.volumeMounts)" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sidecar.checkedEgress" -}}
+{{- $r := .Values.egress.redirect -}}{{- $g := .Values.egress.gateway -}}{{- $door := .Values.egress.door -}}
+{{- if and $r.enabled $g.enabled -}}
+  {{- fail "egress.redirect and egress.gateway are both enabled: Envoy is in the workload's pod, or in one of its own; leave one out" -}}
+{{- end -}}
+{{- if and (or $r.enabled $g.enabled) (not $door.gateway) -}}
+  {{- fail "egress.door.gateway is empty, so Envoy could ask nobody: name the registered executor that Envoy is" -}}
+{{- end -}}
+{{- if and $door.gateway (not (or $r.enabled $g.enabled)) -}}
+  {{- fail "egress.door.gateway is set, but nothing of ours asks there: set egress.redirect.enabled or egress.gateway.enabled" -}}
+{{- end -}}
+{{- if and (not $door.gateway) (or $door.agent $door.headers) -}}
+  {{- fail "egress.door has settings, but egress.door.gateway is empty: name the registered executor that Envoy is" -}}
+{{- end -}}
+{{- if $r.enabled -}}
+  {{- range $name, $value := dict "image" $r.image "envoy.image" $r.envoy.image "envoy.configuration" $r.envoy.configuration -}}
+    {{- if not $value -}}{{- fail (printf "egress.redirect.%s is empty, which egress.redirect.enabled needs: values.yaml says what it is" $name) -}}{{- end -}}
+  {{- end -}}
+  {{- if not $door.agent -}}
+    {{- fail "egress.door.agent is empty, and with egress.redirect callers show Envoy no certificate: name the agent of this workload" -}}
+  {{- end -}}
+  {{- if contains "failure_mode_allow: true" $r.envoy.configuration -}}
+    {{- fail "egress.redirect.envoy.configuration has failure_mode_allow: true, so without an answer everything is allowed: set it to false" -}}
+  {{- end -}}
+  {{- if not (contains (printf "port_value: %d" (int $r.port)) $r.envoy.configuration) -}}
+    {{- fail (printf "egress.redirect.envoy.configuration has no listener with port_value: %d; set egress.redirect.port to the port it has" (int $r.port)) -}}
+  {{- end -}}
+{{- end -}}
+{{- if $g.enabled -}}
+  {{- if not .Values.workload.image -}}
+    {{- fail "egress.gateway is enabled, but workload.image is empty: this release's workload must be Envoy" -}}
+  {{- end -}}
+  {{- if not $g.agents -}}
+    {{- fail "egress.gateway.agents is empty, so no pod would be held: give the labels of the agents' pods" -}}
+  {{- end -}}
+  {{- if not .Values.networkPolicy.enabled -}}
+    {{- fail "egress.gateway is NetworkPolicies, but networkPolicy.enabled is false; leave one of the two out" -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}

@@ -75,6 +75,16 @@ allowed_signers = "/etc/sidecar/allowed_signers"
 {{- end }}
 {{- end }}
 {{- end }}
+{{- with $v.egress.door }}
+{{- if .gateway }}
+
+[doors.envoy]
+gateway = {{ .gateway | toJson }}
+agent = {{ .agent | toJson }}
+headers = {{ .headers | toJson }}
+listen = "unix:/run/sidecar-door/door/envoy.sock"
+{{- end }}
+{{- end }}
 {{- if $v.tracing.endpoint }}
 
 [otel]
@@ -161,7 +171,15 @@ collector-ca.crt: {{ . | toJson }}
 {{- end }}
 {{- end -}}
 
+{{/* Of the two containers of egress.redirect. */}}
+{{- define "sidecar.egressFiles" -}}
+{{- if .Values.egress.redirect.enabled -}}
+egress.nft: {{ .Files.Get "files/egress.nft" | toJson }}
+envoy.yaml: {{ .Values.egress.redirect.envoy.configuration | toJson }}
+{{- end -}}
+{{- end -}}
+
 {{/* What a pod is started anew for. The registry is not among it: the sidecar takes a new one up by itself. */}}
 {{- define "sidecar.podAnnotations" -}}
-decision-sidecar/configuration: {{ include "sidecar.files" . | sha256sum }}
+decision-sidecar/configuration: {{ printf "%s%s" (include "sidecar.files" .) (include "sidecar.egressFiles" .) | sha256sum }}
 {{- end -}}

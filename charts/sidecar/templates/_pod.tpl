@@ -26,9 +26,12 @@ runAsGroup: {{ int64 .Values.users.workload }}
 
 {{/* The decision socket: read-only is enough to ask, and nobody can put another socket in its place. */}}
 {{- define "sidecar.workloadVolumeMounts" -}}
-- name: sidecar-socket
+- name: {{ ternary "sidecar-door" "sidecar-socket" .Values.egress.gateway.enabled }}
   mountPath: /run/sidecar
   readOnly: true
+  {{- if .Values.egress.gateway.enabled }}
+  subPath: door # the workload is Envoy, which asks for others and not for itself
+  {{- end }}
 {{- end -}}
 
 {{- define "sidecar.workloadEnv" -}}
@@ -39,6 +42,34 @@ runAsGroup: {{ int64 .Values.users.workload }}
 {{/* Native sidecars, in the order of their start: the workload starts when the last of them is ready to decide. */}}
 {{- define "sidecar.initContainers" -}}
 {{- include "sidecar.checked" . -}}
+{{- if .Values.egress.redirect.enabled }}
+# The rules by which Envoy is the only way out. The one container with a capability, and it ends before another starts.
+- name: egress
+  image: {{ .Values.egress.redirect.image | quote }}
+  command:
+    - nft
+    - --define
+    - door={{ int .Values.egress.redirect.port }}
+    - --define
+    - doors={ {{ include "sidecar.loopbackPorts" . }} }
+    - --define
+    - trusted={ {{ int64 .Values.users.sidecar }}, {{ int64 .Values.users.envoy }} }
+    - --file
+    - /etc/egress/egress.nft
+  securityContext:
+    allowPrivilegeEscalation: false
+    capabilities: {drop: [ALL], add: [NET_ADMIN]}
+    privileged: false
+    readOnlyRootFilesystem: true
+    runAsNonRoot: false
+    runAsUser: 0
+    seccompProfile: {type: RuntimeDefault}
+  resources:
+    requests: {cpu: 10m, memory: 16Mi}
+    limits: {memory: 64Mi}
+  volumeMounts:
+    - {name: sidecar-egress, mountPath: /etc/egress, readOnly: true}
+{{ end -}}
 {{- if eq .Values.policy.engine "opa" }}
 # Starts an OPA for each policy that the sidecar puts into the room. Its user's group is the sidecar's, and no other's.
 - name: opa
@@ -92,6 +123,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
     - {name: sidecar-socket, mountPath: /run/sidecar}
     - {name: sidecar-configuration, mountPath: /etc/sidecar, readOnly: true}
     - {name: sidecar-tmp, mountPath: /tmp}
+    {{- if .Values.egress.door.gateway }}
+    - {name: sidecar-door, mountPath: /run/sidecar-door}
+    {{- end }}
     {{- if eq .Values.policy.engine "opa" }}
     - {name: sidecar-opa, mountPath: /run/opa}
     {{- end }}
@@ -112,6 +146,38 @@ runAsGroup: {{ int64 .Values.users.workload }}
     {{- else if ne .Values.identity.kind "none" }}
     - {name: sidecar-identity, mountPath: /run/identity, readOnly: true}
     {{- end }}
+{{- if .Values.egress.redirect.enabled }}
+# It starts when the sidecar has made its door, and the workload when it runs. It alone has the credentials.
+- name: envoy
+  image: {{ .Values.egress.redirect.envoy.image | quote }}
+  command: [envoy, --config-path, /etc/envoy/envoy.yaml, --disable-hot-restart]
+  restartPolicy: Always
+  securityContext:
+    {{- include "sidecar.containerSecurityContext" . | nindent 4 }}
+    runAsUser: {{ int64 .Values.users.envoy }}
+    runAsGroup: {{ int64 .Values.users.envoy }}
+  resources:
+    {{- toYaml .Values.egress.redirect.envoy.resources | nindent 4 }}
+  volumeMounts:
+    - {name: sidecar-door, mountPath: /run/sidecar, subPath: door, readOnly: true}
+    - {name: sidecar-envoy, mountPath: /run/envoy} # its admin's socket
+    - {name: sidecar-gateway, mountPath: /etc/envoy, readOnly: true}
+{{- end }}
+{{- end -}}
+
+{{/* TCP ports of loopback that the workload may reach under egress.redirect. */}}
+{{- define "sidecar.loopbackPorts" -}}
+{{- $ports := prepend .Values.egress.redirect.loopbackPorts .Values.egress.redirect.port -}}
+{{- if eq .Values.api.listen "tls" }}{{ $ports = append $ports .Values.api.port }}{{ end -}}
+{{- range $i, $port := $ports }}{{ if $i }}, {{ end }}{{ int $port }}{{ end -}}
+{{- end -}}
+
+{{/* Of the pod's spec, where egress.redirect is on: names that lead to Envoy, by an address that is nobody's (RFC 5737). */}}
+{{- define "sidecar.hostAliases" -}}
+{{- if and .Values.egress.redirect.enabled .Values.egress.redirect.hosts -}}
+- ip: 192.0.2.1
+  hostnames: {{ toJson .Values.egress.redirect.hosts }}
+{{- end -}}
 {{- end -}}
 
 {{/* All volumes but the ledger's, where that is a claim for each replica. */}}
@@ -126,6 +192,24 @@ runAsGroup: {{ int64 .Values.users.workload }}
 {{- end }}
 - name: sidecar-configuration
   configMap: {name: {{ include "sidecar.fullname" . }}}
+{{- if .Values.egress.door.gateway }}
+- name: sidecar-door
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
+{{- if .Values.egress.redirect.enabled }}
+- name: sidecar-egress
+  configMap: {name: {{ include "sidecar.fullname" . }}-egress, items: [{key: egress.nft, path: egress.nft}]}
+- name: sidecar-envoy
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+- name: sidecar-gateway
+  projected:
+    defaultMode: 0440
+    sources:
+      - configMap: {name: {{ include "sidecar.fullname" . }}-egress, items: [{key: envoy.yaml, path: envoy.yaml}]}
+      {{- with .Values.egress.redirect.envoy.credentialSecret }}
+      - secret: {name: {{ . }}, items: [{key: credential.yaml, path: credential.yaml}]}
+      {{- end }}
+{{- end }}
 {{- if or .Values.registry.json .Values.registry.configMap }}
 - name: sidecar-registry
   configMap: {name: {{ default (printf "%s-registry" (include "sidecar.fullname" .)) .Values.registry.configMap }}}

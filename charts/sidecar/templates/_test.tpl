@@ -19,6 +19,10 @@
 {{- range $setting := list "address" "logKey" "caCertificate" "tokenSecret" "acceptLossConfigMap" -}}
 {{- $_ := set $v.collector $setting "" -}}
 {{- end -}}
+{{- $_ := set $v.egress "door" (dict "gateway" "" "agent" "" "headers" list) -}}
+{{- range list "redirect" "gateway" -}}
+{{- $_ := set (get $v.egress .) "enabled" false -}}
+{{- end -}}
 {{- if $v.registry.json -}}
 {{- $_ := set $v "registry" (dict "json" "" "configMap" (printf "%s-registry" $name)) -}}
 {{- end -}}
