@@ -87,7 +87,7 @@ def _address(config: Config) -> str:
 
 
 def _make_directory(config: Config) -> None:
-    """The one that the socket is to be in, where it is not there: in a pod's volume, which others may write, ours is not."""
+    """The one that the socket is to be in, where it is not there. Others may write a pod's volume, and not this."""
     if _address(config).startswith("unix:"):
         with contextlib.suppress(OSError):  # which the server says better
             Path(_address(config).removeprefix("unix:")).parent.mkdir(0o750)

@@ -11,6 +11,7 @@ import click
 
 from sidecar.chain.strictjson import dumps
 from sidecar.config import load
+from sidecar.errors import UsageError
 
 _SIGNS: Final = {"ok": "✓", "careful": "!", "wrong": "✗", "skipped": "-"}
 
@@ -20,9 +21,15 @@ _SIGNS: Final = {"ok": "✓", "careful": "!", "wrong": "✗", "skipped": "-"}
 @click.option("--data-dir", help="The ledger's directory.")
 @click.option("--agent-uid", type=click.IntRange(0, 2**32 - 2), help="The user that the agent's process runs as.")
 @click.option("--agent-gid", type=click.IntRange(0, 2**32 - 2), multiple=True, help="Its groups. Repeatable.")
+@click.option("--egress", multiple=True, help="HOST:PORT outside: try to reach it as the agent's user. Repeatable.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def doctor(
-    file: Path | None, data_dir: str | None, agent_uid: int | None, agent_gid: tuple[int, ...], as_json: bool
+    file: Path | None,
+    data_dir: str | None,
+    agent_uid: int | None,
+    agent_gid: tuple[int, ...],
+    egress: tuple[str, ...],
+    as_json: bool,
 ) -> None:
     """Look at everything that a sidecar needs, beside one that runs or before its first start. Writes nothing.
 
@@ -34,8 +41,10 @@ def doctor(
     """
     from sidecar.doctor import Patient, examine
 
+    if egress and agent_uid is None:
+        raise UsageError("--egress is tried as the agent's user: give --agent-uid too")
     config, _ = load(file, os.environ, {} if data_dir is None else {"data_dir": data_dir})
-    found = list(examine(Patient(config, file, agent_uid, frozenset(agent_gid))))
+    found = list(examine(Patient(config, file, agent_uid, frozenset(agent_gid), egress)))
     count = {state: sum(each.state == state for each in found) for state in _SIGNS}
     if as_json:
         members: list[dict[str, Any]] = [

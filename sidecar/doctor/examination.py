@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from sidecar.doctor.egress import check_egress
 from sidecar.doctor.finding import Finding, unexamined
 from sidecar.doctor.keys import check_certificates, check_custodians, check_identity
 from sidecar.doctor.ledger import check_anchors, check_clock, check_collector, check_ledger
@@ -16,8 +17,8 @@ from sidecar.errors import SidecarError
 
 Check = Callable[[Patient], Iterator[Finding]]
 
-# Which no-bypass pattern holds (credentials, egress, a pod of its own) is to be one more.
 CHECKS: Final[tuple[tuple[str, Check], ...]] = (
+    ("egress", check_egress),  # first: it forks, and others start threads
     ("running", check_running),
     ("settings", check_settings),
     ("ledger", check_ledger),

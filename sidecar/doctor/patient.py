@@ -58,11 +58,18 @@ class Agent:
 
 
 class Patient:
-    """``uid``, ``gids``: the agent's, where the operator tells them; ``file``: the configuration's."""
+    """``uid``, ``gids``: the agent's, where the operator tells them; ``file``: the configuration's; ``egress``: hosts
+    outside, as `host:port`."""
 
     def __init__(
-        self, config: Config, file: Path | None = None, uid: int | None = None, gids: frozenset[int] = frozenset()
+        self,
+        config: Config,
+        file: Path | None = None,
+        uid: int | None = None,
+        gids: frozenset[int] = frozenset(),
+        egress: tuple[str, ...] = (),
     ) -> None:
+        self.egress = egress
         self.config, self.file, self.now = config, file, time.time()
         self.directory = Path(config.data_dir)
         self.agent = self._stranger() if uid is None else Agent(uid, gids, told=True)

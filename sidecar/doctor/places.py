@@ -84,6 +84,11 @@ def check_separation(patient: Patient) -> Iterator[Finding]:
         found = True
         mend = "let OPA listen on a unix socket that the agent cannot reach"
         yield careful("separation", f"whoever is on this host's network can ask and change OPA at {config.opa}", mend)
+    door = Path((config.doors_envoy_listen or f"unix:{patient.directory}/envoy.sock").removeprefix("unix:"))
+    if config.doors_envoy_gateway and agent.can(door, 2):
+        found = True
+        mend = f"move it to a directory that only Envoy enters, or chmod o-rw {door}"
+        yield wrong("separation", f"{_who(agent)} can ask in Envoy's place at {door}", mend)
     if not found:
         yield ok("separation", f"{_who(agent)} reaches neither ledger, keys, policy nor OPA")
 

@@ -259,6 +259,19 @@ def test_an_opa_that_the_agent_reaches_is_wrong(open_place: Path) -> None:
     only(check_separation, patient(directory, AGENT, engine="opa", opa="http://127.0.0.1:8181"), "careful", "8181")
 
 
+def test_a_door_that_the_agent_opens_in_envoys_place_is_wrong(open_place: Path) -> None:
+    import socket
+
+    directory, at = founded(open_place), open_place / "envoy.sock"
+    whose = patient(directory, AGENT, doors_envoy_gateway="edge", doors_envoy_listen=f"unix:{at}")
+    with socket.socket(socket.AF_UNIX) as door:
+        door.bind(str(at))
+        at.chmod(0o660)
+        well(check_separation, whose)
+        at.chmod(0o666)
+        only(check_separation, whose, "wrong", "in Envoy's place", str(at))
+
+
 def test_sockets_that_are_too_open_or_too_closed(open_place: Path) -> None:
     import socket
 

@@ -39,17 +39,8 @@ class Pod:
 
     def guard(self, door: int, trusted: str = "{ 0 }") -> None:
         """The chart's rules, in force. Here Envoy and the sidecar are root."""
-        nft(
-            self,
-            "--define",
-            f"door={door}",
-            "--define",
-            f"doors={{ {door} }}",
-            "--define",
-            f"trusted={trusted}",
-            "--file",
-            str(RULES),
-        )
+        defined = (f"door={door}", f"doors={{ {door} }}", f"trusted={trusted}")
+        nft(self.inside, *(word for each in defined for word in ("--define", each)), "--file", str(RULES))
 
     def run(self, scratch: Path, *command: str | Path, user: int = AGENT_USER) -> str:
         """A program in the pod, as the chart has the workload: no capabilities and no new ones."""
@@ -118,9 +109,9 @@ def told(frame: bytes) -> str:
     return f"{name}{six}"
 
 
-def nft(pod: Pod, *arguments: str) -> None:
-    """Root in the pod, as its init container is."""
-    command = [*pod.inside.within, needs_program("nft"), *arguments]
+def nft(host: Host, *arguments: str) -> None:
+    """As root there."""
+    command = [*host.within, needs_program("nft"), *arguments]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 

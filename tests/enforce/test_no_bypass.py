@@ -161,8 +161,10 @@ def test_the_charts_init_container_makes_the_rules(it: Whole) -> None:
     file.write_text(configuration_of("redirect", "billing-sidecar-egress")["egress.nft"])
     program, *arguments = rules["command"]
     assert program == "nft"
-    here = {"/etc/egress/egress.nft": str(file)}
-    nft(it.pod, *(here.get(each, each).replace("trusted={ ", "trusted={ 0, ") for each in arguments))  # the fence's user
+    words = [str(file) if each == "/etc/egress/egress.nft" else each for each in arguments]
+    nft(
+        it.pod.inside, *(each.replace("trusted={ ", "trusted={ 0, ") for each in words)
+    )  # who asks what arrived is root
     it.pod.arrived()
     out = 'import socket; socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b"x", ("10.77.0.2", 5011))'
     for user in (10010, 10012):

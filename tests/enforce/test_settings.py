@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import stat
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from sidecar.config import Config
 from sidecar.doors import envoy_of
 from sidecar.enforce.envoy import EnvoySettings
 from sidecar.errors import UsageError
-from tests.program import made, sidecar
+from tests.program import made, serving, sidecar
 
 FILES = {f"doors_envoy_tls_{name}_file": f"/{name}" for name in ("cert", "key", "client_ca")}
 
@@ -67,6 +68,19 @@ def test_a_directory_where_anybody_may_put_another_socket(tmp_path: Path) -> Non
         of(tmp_path, doors_envoy_gateway="edge", doors_envoy_listen=f"unix:{tmp_path}/envoy.sock")
     tmp_path.chmod(0o1777)
     assert of(tmp_path, doors_envoy_gateway="edge", doors_envoy_listen=f"unix:{tmp_path}/envoy.sock") is not None
+
+
+def test_the_directory_of_the_socket_is_made_where_others_may_write_beside_it(tmp_path: Path) -> None:
+    """As a pod's volume is: charts/sidecar, egress.door."""
+    ledger, _ = made(tmp_path)
+    volume = tmp_path / "volume"
+    volume.mkdir()
+    volume.chmod(0o2777)
+    (tmp_path / "door.toml").write_text(f'[doors.envoy]\ngateway = "edge"\nlisten = "unix:{volume}/door/envoy.sock"\n')
+    with serving(ledger, "--config", tmp_path / "door.toml") as server:
+        assert stat.S_IMODE((volume / "door").stat().st_mode) == 0o2750
+        assert (volume / "door" / "envoy.sock").is_socket()
+        assert server.stop() == 0
 
 
 def test_at_the_edge_it_is_one_line(tmp_path: Path) -> None:
