@@ -17,6 +17,7 @@ from typing import Final
 from sidecar.config import host_and_port
 from sidecar.doctor.finding import Finding, careful, ok, wrong
 from sidecar.doctor.patient import Patient
+from sidecar.errors import UsageError
 
 _SECONDS: Final = 2.0  # for each attempt
 _NOBODYS: Final = "192.0.2.1"  # RFC 5737: no host has it, so who answers there stands between
@@ -66,8 +67,11 @@ def _judged(uid: int, way: Way, fate: str, ours: str) -> Finding:
 
 def _ways(given: str) -> Iterator[Way]:
     name, port = host_and_port("--egress", given)
-    found = dict.fromkeys(str(each[4][0]) for each in socket.getaddrinfo(name, port, type=socket.SOCK_STREAM))
-    for host in found:
+    try:
+        found = socket.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError) as error:
+        raise UsageError(f"--egress {given}: no such host; give an address") from error
+    for host in dict.fromkeys(str(each[4][0]) for each in found):
         yield Way("tcp", host, port)
         yield Way("udp", host, port)
 

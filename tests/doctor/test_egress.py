@@ -14,6 +14,7 @@ import pytest
 
 from tests.enforce.pod import AGENT_USER, SIX, Pod, nft, pod
 from tests.program import BIN, environment, sidecar
+from tests.users import as_user
 
 PORT, DOOR = 5300, 15001
 RULES = "table inet network { chain held { type filter hook %s priority 10; policy accept; %s; }; }"
@@ -101,3 +102,10 @@ def test_it_must_know_whom_to_be(tmp_path: Path) -> None:
     assert done.returncode == 2 and "--agent-uid" in done.stderr
     done = sidecar("doctor", "--data-dir", tmp_path, "--agent-uid", "1", "--egress", "nowhere")
     assert done.returncode == 1 and "--egress" in done.stdout
+    done = sidecar("doctor", "--data-dir", tmp_path, "--agent-uid", "1", "--egress", "x..y:53")
+    assert done.returncode == 1 and "x..y:53: no such host; give an address" in done.stdout
+    command = [*as_user(4711, 4711, tmp_path), BIN / "sidecar", "doctor", "--data-dir", "/none", "--agent-uid", "1"]
+    plain = subprocess.run(
+        [*map(str, command), "--egress", "127.0.0.1:9"], capture_output=True, text=True, env=environment(), check=False
+    )
+    assert plain.returncode == 1 and "be root, or that user" in plain.stdout, plain.stderr
