@@ -10,20 +10,13 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar.decide import DecisionPath, Observer, Refusal, Unobserved
+from sidecar.decide import DecisionPath, Observer, Unobserved
 from sidecar.enforce.authzen import answers
 from sidecar.enforce.authzen.answers import Told
 from sidecar.enforce.authzen.asked import APPROVAL_OF, BODY, Asked, asked_of, request_of
 from sidecar.enforce.authzen.settings import AuthZenSettings
-from sidecar.errors import (
-    CallerUnproved,
-    NotFound,
-    NotPermitted,
-    RequestError,
-    SidecarError,
-    TooMany,
-    WrongState,
-)
+from sidecar.enforce.refused import FAILED, fault_of, refusal_of
+from sidecar.errors import CallerUnproved, RequestError, SidecarError
 from sidecar.identity import Shown, Transport, Voucher
 
 EVALUATION: Final = "Evaluation"
@@ -32,18 +25,6 @@ HTTP: Final = "AuthZen"
 """What calls are named in entries and metrics; the last: what was no call at all."""
 
 ENCODING: Final = "content-encoding"
-FAILED: Final = "the sidecar failed; there is no permission"
-
-_REFUSALS: Final[tuple[tuple[type[SidecarError], str, int], ...]] = (
-    (RequestError, "INVALID_ARGUMENT", 400),
-    (CallerUnproved, "UNAUTHENTICATED", 403),
-    (NotPermitted, "PERMISSION_DENIED", 403),
-    (NotFound, "NOT_FOUND", 403),
-    (WrongState, "FAILED_PRECONDITION", 403),
-    (TooMany, "RESOURCE_EXHAUSTED", 429),
-)
-"""The caller's faults: a gRPC status name for entries, an HTTP status for the PEP."""
-
 _STATUSES: Final[Mapping[str, int]] = {BODY: 413, ENCODING: 415}
 """By field, where it is not 400."""
 
@@ -134,22 +115,17 @@ class AuthZenDoor:
     async def _refused(self, error: Exception, call: str, connection: Any) -> tuple[int, str]:
         """The status and a message, whatever went wrong; recorded where it is the caller's fault."""
         try:
-            for kind, code, status in _REFUSALS:
-                if isinstance(error, kind):
-                    await self._recorded(error, code, call, connection)
-                    self._observer.unanswered(call, code)
-                    return _status(error, status), str(error)
+            theirs = fault_of(error)
+            if theirs is not None and isinstance(error, SidecarError):
+                code, status = theirs
+                await self._path.refuse(self._peer(connection), refusal_of(error, code, call))
+                self._observer.unanswered(call, code)
+                return _status(error, status), str(error)
         except Exception as worse:
             error = worse
         fault = "" if isinstance(error, SidecarError) else type(error).__name__
         self._observer.unanswered(call, "INTERNAL" if fault else "UNAVAILABLE", fault)
         return (500, FAILED) if fault else (answers.UNDECIDED, str(error))
-
-    async def _recorded(self, error: SidecarError, code: str, call: str, connection: Any) -> None:
-        field, cause = (error.field, error.cause) if isinstance(error, RequestError) else ("", str(error))
-        why = error.why if isinstance(error, CallerUnproved | NotPermitted) else ""
-        about = Refusal(code, field, cause, error.principal, why, error.decision_id, call)
-        await self._path.refuse(self._peer(connection), about)
 
 
 def _status(error: SidecarError, status: int) -> int:
