@@ -185,7 +185,10 @@ FIXTURE: dict[str, tuple[dict[str, Any], bool]] = {
         },
         True,
     ),
-    "with members that nobody knows": (asking("alice", "read", ACTIVE, foo="bar", futureField={"nested": True}), True),
+    "with members that nobody knows": (
+        asking("alice", "read", ACTIVE, foo="bar", futureField={"nested": True}, **{"": 1}),
+        True,
+    ),
 }
 """The certification's rules and requests of the level Basic, by number or in words."""
 

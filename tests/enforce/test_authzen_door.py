@@ -24,6 +24,7 @@ from sidecar.enforce.authzen.asked import MOST
 from sidecar.enforce.authzen.http import served
 from sidecar.enforce.authzen.tls import http_half, listening
 from sidecar.errors import EngineUnavailable, UsageError
+from sidecar.identity import Transport
 from tests.api.running import Running, judged, running
 from tests.api.tls_files import NAME, Files, handshake, server_certificate
 from tests.authorities import Authority
@@ -97,11 +98,12 @@ async def asking_at(
     settings: AuthZenSettings = SETTINGS,
     script: Callable[[dict[str, Any]], object] = lambda _: ALLOW,
     metrics: Metrics | None = None,
+    transport: Callable[[Any], Transport] | None = None,
     **more: Any,
 ) -> AsyncIterator[Asking]:
     engine = ScriptedEngine(script)
     async with running(place, engine, development=False, registry=registered(*PEOPLE)) as run:
-        door = AuthZenDoor(run.path, settings, Transports().of, peer_of, metrics)
+        door = AuthZenDoor(run.path, settings, transport or Transports().of, peer_of, metrics)
         with socket.socket(socket.AF_UNIX) as bound:
             bound.bind(str(place / "door.sock"))
             async with served(door, bound, None, **more):
@@ -274,6 +276,39 @@ def test_one_connection_too_many_is_dropped(tmp_path: Path) -> None:
             await kept.read()
 
     go(main)
+
+
+def test_who_is_slow_is_not_waited_for(tmp_path: Path) -> None:
+    """Nothing, half a head, a head without its end, half a body, and nothing more after an answer."""
+    head = f"POST {EVALUATION} HTTP/1.1\r\nhost: a\r\ncontent-type: application/json\r\n".encode()
+
+    async def main() -> None:
+        async with asking_at(tmp_path, patience=0.3) as door:
+            for each in (b"", b"POST /acc", head):
+                assert await door.raw(each) == b""
+            told = answered(await door.raw(head + b"content-length: 9\r\n\r\n{"))
+            assert told.status == 400 and "did not come" in told.body["message"]
+            body = json.dumps(GOOD).encode()
+            told = answered(await door.raw(head + f"content-length: {len(body)}\r\n\r\n".encode() + body))
+            assert told.body["decision"] is True and len(door.of("DECISION")) == 1
+
+    go(main)
+
+
+def test_a_fault_of_our_own(tmp_path: Path) -> None:
+    def fails(_: Any) -> Transport:
+        raise ZeroDivisionError("secret")
+
+    metrics = Metrics("test")
+
+    async def main() -> None:
+        async with asking_at(tmp_path, metrics=metrics, transport=fails) as door:
+            told = await door.post(GOOD)
+            assert (told.status, told.body["error"]) == (500, "failed") and "secret" not in str(told.body)
+            assert not door.engine.seen
+
+    go(main)
+    assert 'sidecar_errors_total{code="INTERNAL",method="Evaluation"} 1.0' in metrics.page().decode()
 
 
 def test_evaluations_stop_where_they_should(tmp_path: Path) -> None:

@@ -41,10 +41,10 @@ _TRACE: Final = re.compile(r"\A[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}
 
 @dataclass(frozen=True, slots=True)
 class Asked:
-    """``items``: one mapping of entities for each evaluation, defaults applied, not looked at yet. ``batch``: whether a
-    list is wanted back. ``stops_at``: the decision after which the others are left."""
+    """``items``: for each evaluation its entities, defaults applied, not looked at yet; None: no object. ``batch``:
+    whether a list is wanted back. ``stops_at``: the decision after which the others are left."""
 
-    items: tuple[Mapping[str, Any], ...]
+    items: tuple[Mapping[str, Any] | None, ...]
     batch: bool = False
     stops_at: bool | None = None
 
@@ -70,18 +70,20 @@ def asked_of(body: bytes, *, batch: bool, max_bytes: int) -> Asked:
     defaults: dict[str, Any] = {name: read[name] for name in _ENTITIES if name in read}
     for name, value in defaults.items():
         _object(name, value)
-    items = tuple({**defaults, **each} if isinstance(each, dict) else {"": each} for each in listed)
+    items = tuple({**defaults, **each} if isinstance(each, dict) else None for each in listed)
     _check_total(items, max_bytes)
     return Asked(items, True, stops_at)
 
 
-def request_of(item: Mapping[str, Any], settings: AuthZenSettings, approval_of: str = "", trace: str = "") -> Request:
+def request_of(
+    item: Mapping[str, Any] | None, settings: AuthZenSettings, approval_of: str = "", trace: str = ""
+) -> Request:
     """The request that one evaluation makes.
 
     Raises:
         RequestError: it is none.
     """
-    if "" in item:
+    if item is None:
         raise RequestError("evaluations", "has a member that is not an object")
     subject, action, resource = (_entity(item, name) for name in _NEEDED)
     if not settings.agent and subject["type"] != _AGENT:
@@ -129,10 +131,10 @@ def _object(field: str, value: Any) -> dict[str, Any]:
     return value
 
 
-def _check_total(items: tuple[Mapping[str, Any], ...], max_bytes: int) -> None:
+def _check_total(items: tuple[Mapping[str, Any] | None, ...], max_bytes: int) -> None:
     """Defaults are written once and recorded for each: what is recorded is what is bounded."""
     total = 0
     for item in items:
-        total += len(strictjson.dumps({name: item.get(name) for name in _ENTITIES}))
+        total += len(strictjson.dumps({name: item.get(name) for name in _ENTITIES} if item else {}))
         if total > max_bytes:
             raise RequestError(BODY, f"is, with its defaults applied, longer than {max_bytes} bytes")

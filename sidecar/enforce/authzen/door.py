@@ -65,7 +65,7 @@ class AuthZenDoor:
             raise
         except Exception as error:
             status, message = await self._refused(error, call, connection)
-            kind = "undecided" if status == answers.UNDECIDED else "refused"
+            kind = {answers.UNDECIDED: "undecided", 500: "failed"}.get(status, "refused")
             return answers.error(status, kind, message)
 
     def unanswered(self, code: str, fault: str = "") -> None:
@@ -89,7 +89,7 @@ class AuthZenDoor:
         if head.approval_of:
             raise RequestError(APPROVAL_OF, "goes with a single evaluation")
 
-        def one(item: Mapping[str, Any]) -> Awaitable[dict[str, Any]]:
+        def one(item: Mapping[str, Any] | None) -> Awaitable[dict[str, Any]]:
             return self._one(item, head, shown, call, connection)
 
         if asked.stops_at is None:
@@ -102,7 +102,7 @@ class AuthZenDoor:
         return found
 
     async def _one(
-        self, item: Mapping[str, Any], head: Head, shown: Shown, call: str, connection: Any
+        self, item: Mapping[str, Any] | None, head: Head, shown: Shown, call: str, connection: Any
     ) -> dict[str, Any]:
         """One of several: its error is its own."""
         try:

@@ -63,12 +63,17 @@ class Connection:
 
 @contextlib.asynccontextmanager
 async def served(
-    door: AuthZenDoor, bound: socket.socket, tls: ssl.SSLContext | None, most: int = MOST_CONNECTIONS
+    door: AuthZenDoor,
+    bound: socket.socket,
+    tls: ssl.SSLContext | None,
+    most: int = MOST_CONNECTIONS,
+    patience: float = PATIENCE,
 ) -> AsyncIterator[None]:
-    """Answer on ``bound`` while inside. ``most``: connections at once."""
+    """Answer on ``bound`` while inside. ``most``: connections at once; ``patience``: seconds for a head, for a body and
+    for a handshake."""
     server = web.Server(
-        _Http(door).answer,
-        keepalive_timeout=PATIENCE,
+        _Http(door, patience).answer,
+        keepalive_timeout=patience,
         max_headers=64,
         lingering_time=1.0,
         auto_decompress=False,
@@ -79,7 +84,7 @@ async def served(
     def accepted() -> asyncio.Protocol:
         return server() if len(server.connections) < most else _Dropped()
 
-    loop, limit = asyncio.get_running_loop(), PATIENCE if tls else None
+    loop, limit = asyncio.get_running_loop(), patience if tls else None
     if bound.family == socket.AF_UNIX:
         listener = await loop.create_unix_server(accepted, sock=bound)
     else:
@@ -103,8 +108,8 @@ class _Dropped(asyncio.Protocol):
 class _Http:
     """What is at which path."""
 
-    def __init__(self, door: AuthZenDoor) -> None:
-        self._door = door
+    def __init__(self, door: AuthZenDoor, patience: float) -> None:
+        self._door, self._patience = door, patience
 
     async def answer(self, request: web.BaseRequest) -> web.Response:
         ids = request.headers.getall(REQUEST_ID, [])
@@ -117,7 +122,7 @@ class _Http:
                 told = await self._told(request)
         except Exception as error:
             self._door.unanswered("INTERNAL", type(error).__name__)
-            told = answers.error(500, "undecided", FAILED)
+            told = answers.error(500, "failed", FAILED)
         headers = {"Cache-Control": "no-store", **told.headers, **({REQUEST_ID: ids[0]} if known else {})}
         response = web.Response(
             status=told.status, body=strictjson.dumps(dict(told.body)), content_type="application/json", headers=headers
@@ -143,7 +148,7 @@ class _Http:
         assert request.transport is not None
 
         async def read() -> bytes:
-            return await _body(request, door.settings.max_bytes)
+            return await _body(request, door.settings.max_bytes, self._patience)
 
         return await door.answered(_CALLS[path], _head(request), read, Connection(request.transport))
 
@@ -155,19 +160,19 @@ def _head(request: web.BaseRequest) -> Head:
     return Head(all_of("content-type"), all_of(ENCODING), all_of(APPROVAL_OF), request.headers.get("traceparent", ""))
 
 
-async def _body(request: web.BaseRequest, most: int) -> bytes:
+async def _body(request: web.BaseRequest, most: int, patience: float) -> bytes:
     """All of it. Raises RequestError for one that is too long, too slow, or not all there."""
     if (request.content_length or 0) > most:
         raise RequestError(BODY, f"is longer than {most} bytes")
     found = bytearray()
     try:
-        async with asyncio.timeout(PATIENCE):
+        async with asyncio.timeout(patience):
             async for part in request.content.iter_any():
                 found += part
                 if len(found) > most:
                     raise RequestError(BODY, f"is longer than {most} bytes")
     except TimeoutError:
-        raise RequestError("request", f"did not come within {PATIENCE:.0f} seconds") from None
+        raise RequestError("request", f"did not come within {patience:g} seconds") from None
     except (web.RequestPayloadError, OSError):
         raise RequestError("request", "ended before its end") from None
     return bytes(found)
