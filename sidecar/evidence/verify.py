@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 VERDICTS = "OK REDACTED PRUNED UNANCHORED INCOMPLETE CLOCK FORK TAMPERED MALFORMED".split()
 OK, REDACTED, PRUNED, UNANCHORED, INCOMPLETE, CLOCK, FORK, TAMPERED, MALFORMED = range(9)
 NONE, ZERO, SECOND = 2**64 - 1, bytes(32), 10**9
-MAX_PAYLOAD, MAX_RECORD, MAX_NOTE, MAX_LARGE, MAX_FINDINGS = 8 << 20, 8_454_144, 16_384, 16 << 20, 1_000
+MAX_PAYLOAD, MAX_RECORD, MAX_NOTE, MAX_FINDINGS = 8 << 20, 8_454_144, 16_384, 1_000
 
 class Flaw(Exception):
     """(verdict, reason): what is wrong with the thing at hand. Whoever knows its place reports it."""
@@ -82,31 +82,29 @@ def read_trust(data):
     return trust
 
 def tell(report, as_json):
-    findings = [dict(zip(("verdict", "chain", "segment", "seq", "reason"), (VERDICTS[verdict], *rest)))
-                for verdict, *rest in report.findings()]
+    names = "verdict", "chain", "segment", "seq", "reason"
+    findings = [dict(zip(names, (VERDICTS[verdict], *rest))) for verdict, *rest in report.findings()]
     chains = [{"chain": chain, "verdict": VERDICTS[report.by_chain[chain]], "entries": entries, "segments": segments}
               for chain, entries, segments in report.chains]
-    entries, segments = (sum(chain[name] for chain in chains) for name in ("entries", "segments"))
-    checked, not_checked = ([f"{what} ({n:,})" if n > 1 else what for what, n in counted.items() if n]
-                            for counted in (report.checked, report.not_checked))
-    value = {"verdict": VERDICTS[report.worst], "findings": findings, "findings_total": report.total,
-             "checked": checked, "not_checked": not_checked, "notes": report.notes, "entries": entries,
-             "segments": segments, "chains": chains, "decisions": report.worth}
+    lists = {"checked": report.checked, "not_checked": report.not_checked, "decisions": report.worth}
+    lists = {name: [f"{what} ({n:,})" if n > 1 else what for what, n in of.items() if n] for name, of in lists.items()}
+    value = {"verdict": VERDICTS[report.worst], "findings": findings, "findings_total": report.total, **lists,
+             "notes": report.notes, "entries": sum(chain["entries"] for chain in chains),
+             "segments": sum(chain["segments"] for chain in chains), "chains": chains}
     if as_json: return print(json.dumps(value))
-    print(f"{value['verdict']}: {entries} entries in {segments} segments of {len(chains)} chains")
+    print("{verdict}: {entries} entries in {segments} segments; {findings_total} findings".format(**value))
     for each in findings:
-        place = ", ".join(f"{n} {each[n]}" for n in ("chain", "segment", "seq") if each[n] is not None)
+        place = ", ".join(f"{n} {each[n]}" for n in names[1:4] if each[n] is not None)
         print(f"  {each['verdict']} {place or 'the whole'}: {printable(each['reason'])}")
-    if report.total > len(findings): print(f"  and {report.total - len(findings)} findings more")
-    for title in ("checked", "not_checked", "notes"):
+    for title in (*lists, "notes"):
         print(*[f"{title.replace('_', ' ')}:"] * bool(value[title]), *map(printable, value[title]), sep="\n  ")
-    for worth, count in report.worth.items(): print(f"decisions {worth.replace('_', ' ')}: {count}")
 
 def printable(text): return "".join(c if c.isprintable() else "?" for c in text)
 
 # --- the bundle (EVIDENCE.md, "Verification")
 
-LIMITS = {"stream.sdcseg": 2**32, "disclosure.json": 67_108_864, "receipts": 131_072, "callers": 131_072}
+LIMITS = {"stream.sdcseg": 2**32, "disclosure.json": 67_108_864, "receipts": 131_072, "callers": 131_072,
+          "bagit.txt": 65_536, "bag-info.txt": 65_536}
 FILE = re.compile(r"data/chains/([0-9a-f]{64})/(?:(stream\.sdcseg|disclosure\.json)|(receipts|callers)/[^/]+)")
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 MANIFEST, TAGS = "manifest-sha256.txt", "tagmanifest-sha256.txt"
@@ -121,16 +119,16 @@ class Bundle:
 
     def say(self, reason, chain=None): self.report.add(MALFORMED, chain, None, None, reason)
 
-    def small(self, name, limit=MAX_LARGE):
+    def small(self, name, kind=None):
         """A content that is read whole; None where it cannot be used."""
         member = self.members.get(name)
-        if member is None or member.size > limit: return self.say(f"{name} is missing or too long")
+        if member is None or member.size > LIMITS.get(kind or name, 16 << 20):
+            return self.say(f"{name} is missing or too long")
         data = io.BufferedReader(member).read()
         return None if member.flaw else data
 
     def judge(self):
-        tags = {MANIFEST: MAX_LARGE, TAGS: MAX_LARGE, "bagit.txt": 65_536, "bag-info.txt": 65_536}
-        tags = {name: self.small(name, limit) for name, limit in tags.items()}
+        tags = {name: self.small(name) for name in (MANIFEST, TAGS, "bagit.txt", "bag-info.txt")}
         if tags["bagit.txt"] != BAGIT: self.say("bagit.txt is not as it must be")
         for name in self.members:
             if not name.startswith("data/") and name not in tags: self.say(f"{name} stands outside of data/")
@@ -154,7 +152,7 @@ class Bundle:
         case = read_json(data, "case")
         chains, agents = [claim["chain"] for claim in case["chains"]], case["agents"] or []
         start, end = (time_ns(case[name]) for name in ("from", "to"))
-        form(start < end and chains == sorted(set(chains)) and agents == sorted(set(agents)), "case.json: out of order")
+        form(start < end and rises(chains) and rises(agents), "case.json: out of order")
         form(max(len(chains), len(agents)) <= 1024 and len(case["statements"]) <= 16_384, "case.json: too much of it")
         for claim in case["chains"]:
             form(claim["first_segment"] <= claim["last_segment"], "case.json: segments")
@@ -183,29 +181,31 @@ class Bundle:
         return files
 
     def chain(self, claim, case, files, openings):
-        read, disclosure = {}, {"segments": []}
+        read, keys = {}, []
         for kind in ("receipts", "callers", "disclosure.json"):
-            found = [self.small(name, LIMITS[kind]) for name in sorted(files.get(kind, ()))[:4_096]]
+            found = [self.small(name, kind) for name in sorted(files.get(kind, ()))[:4_096]]
             read[kind] = [data for data in found if data is not None]
-        try: disclosure = read_disclosure(read["disclosure.json"][0]) if read["disclosure.json"] else disclosure
-        except Flaw as flaw: self.say(f"disclosure.json: {flaw.args[1]}", claim["chain"])
-        keys = disclosure["segments"] if disclosure.get("chain") == claim["chain"] else []
-        read["stream"] = io.BufferedReader(self.members[files["stream.sdcseg"][0]], 1 << 16).read
+        for data in read["disclosure.json"]:
+            try: keys = read_disclosure(data, claim["chain"])
+            except Flaw as flaw: self.say(f"disclosure.json: {flaw.args[1]}", claim["chain"])
         held = self.trust, keys, read["callers"], read["receipts"], openings
-        judge_stream(read["stream"], self.report, *held, claim, case)
+        stream = io.BufferedReader(self.members[files["stream.sdcseg"][0]], 1 << 16)
+        judge_stream(stream.read, self.report, *held, claim, case)
 
 def read_openings(data, chains=None):
     rows = read_json(data, "openings")["chains"]
     form(len({row["chain"] for row in rows}) == len(rows), "one chain twice")
     form(chains is None or all(row["chain"] in chains for row in rows), "of another chain")
-    for seqs in ([entry["seq"] for entry in row["entries"]] for row in rows):
-        form(all(a < b for a, b in zip(seqs, seqs[1:])), "entries that do not rise")
+    form(all(rises([each["seq"] for each in row["entries"]]) for row in rows), "entries that do not rise")
     return {row["chain"]: ({e["seq"]: unbase64(e["opening"]) for e in row["entries"]}, row["complete"]) for row in rows}
 
-def read_disclosure(data):
+def rises(items): return all(a < b for a, b in zip(items, items[1:]))
+
+def read_disclosure(data, chain):
+    """The keys that it gives of this chain."""
     value = read_json(data, "disclosure")
     form(len({key["segment"] for key in value["segments"]}) == len(value["segments"]), "one segment twice")
-    return value
+    return value["segments"] if value["chain"] == chain else []
 
 # --- its zip file (EVIDENCE.md, "Container"): one shape, written here anew from what may differ and compared
 
@@ -389,7 +389,7 @@ class Stream:
                 body = self.next()[1]
                 size += len(body) * (kind == 11)
                 form(not found or sha(body) > next(reversed(found)), "attachments or authority notes out of order")
-                form(len(self.grants) < 4_096 and size <= MAX_LARGE, "too many authority notes")
+                form(len(self.grants) < 4_096 and size <= 16 << 20, "too many authority notes")
                 found[sha(body)] = body if kind == 11 else False
         if self.genesis: self.read_grants()
 
@@ -403,12 +403,9 @@ class Stream:
         self.check_epoch(text, note, signature, {})
         self.segment, self.seq, self.leaf, self.seal = (note[name] for name in ("segment", "seq", "leaf", "seal"))
         opening, before = self.next()[1] if self.ahead[0] == 3 else None, None
-        while self.ahead[0] == 12:
-            body = self.next()[1]
-            self.registries.append((sha(body).hex(), read_registry(body)))
-            form(len(self.registries) <= 2, "more than two context registries")
-        while self.ahead[0] == 10:
-            before = self.context_seal(self.next()[1], note, before)
+        while self.ahead[0] == 12: self.registries.append(read_registry(self.next()[1]))
+        form(len(self.registries) <= 2, "more than two context registries")
+        while self.ahead[0] == 10: before = self.context_seal(self.next()[1], note, before)
         self.ends = claimed, None
         form(before and self.ahead[0] not in (-1, None, 1, 2, 3, 4, 10, 12), "context not whole, or out of order")
         form((opening is None) == (self.segment == note["segment"]), "OPEN is missing, or must not be there")
@@ -770,7 +767,7 @@ class Stream:
         fields = personal["fields"] if personal else []
         need(len(fields) == h.fields, "another number of sealed fields than the header says")
         order = [(f["in"], -1 if f["at"] is None else f["at"]) for f in fields]
-        form(all(a < b for a, b in zip(order, order[1:])), "sealed fields out of order")
+        form(rises(order), "sealed fields out of order")
         form(name != "DECISION" or ("/request/idempotency_key", -1) in order, "its idempotency key is not sealed")
         for f in fields:
             place, key = find(v, f["in"])
@@ -884,7 +881,7 @@ class Stream:
     def judge_registry(self, h, v):
         if not v["registry"]: return
         need(sha(v["registry"].encode()).hex() == v["digest"], "the registry is not the one of its digest")
-        self.registries = [*self.registries, (v["digest"], read_registry(v["registry"].encode()))][-2:]
+        self.registries = [*self.registries, read_registry(v["registry"].encode())][-2:]
         self.registries_known = self.registries_known or len(self.registries) == 2
 
     def check_statement(self, h, who, kind, digest):
@@ -1496,7 +1493,7 @@ def approval_digest(v):
     return sha(b"sidecar/v1/approval\0", framed(*parts))
 
 def read_registry(data):
-    """Its principals by id, each with `by_key`: its keys by their ids."""
+    """Its digest, and its principals by id, each with `by_key`: its keys by their ids."""
     form(len(data) <= 4_000_000, "a registry too long")
     people = read_json(data, "registry")["principals"]
     for p in people:
@@ -1505,7 +1502,7 @@ def read_registry(data):
     for ids in ([key_id(key["spki"]) for p in people for key in p["keys"]],
                 [each["id"] for p in people for each in p["spiffe_ids"]], [p["id"] for p in people]):
         form(len(people) <= 20_000 and len(set(ids)) == len(ids), "too many principals, or two with one id or key")
-    return {p["id"]: p for p in people}
+    return sha(data).hex(), {p["id"]: p for p in people}
 
 def valid_at(what, ns):
     first, end = what.get("not_before"), what.get("not_after")
