@@ -31,7 +31,8 @@ class Flaw(Exception):
 def need(holds, reason, verdict=TAMPERED):
     if not holds: raise Flaw(verdict, reason)
 
-def form(holds, reason): need(holds, reason, MALFORMED)
+def form(holds, reason):
+    if not holds: raise Flaw(MALFORMED, reason)
 
 @contextmanager
 def taken_as(verdict, what):
@@ -92,7 +93,7 @@ def tell(report, as_json):
              "notes": report.notes, "entries": sum(chain["entries"] for chain in chains),
              "segments": sum(chain["segments"] for chain in chains), "chains": chains}
     if as_json: return print(json.dumps(value))
-    print("{verdict}: {entries} entries in {segments} segments; {findings_total} findings".format(**value))
+    print(f"{value['verdict']}: {value['entries']} entries in {value['segments']} segments of {len(chains)} chains")
     for each in findings:
         place = ", ".join(f"{n} {each[n]}" for n in names[1:4] if each[n] is not None)
         print(f"  {each['verdict']} {place or 'the whole'}: {printable(each['reason'])}")
@@ -348,7 +349,6 @@ class Stream:
         except Flaw as flaw: self.add(flaw.args[0], *place, flaw.args[1])
 
     def unchecked(self, what): self.report.not_checked[what] += 1
-
     def name(self, what="identity"): return f"sidecar.v1/{(self.chain or ZERO).hex()}/{what}"
 
     def read(self, read):
@@ -373,10 +373,8 @@ class Stream:
         form(kind not in (8, 11), "an attachment or authority note that stands elsewhere")
         if kind in (6, 7) and (not self.open or kind == 6 and self.now.headed):
             self.add(MALFORMED, self.segment, None, "a second head, or a head or seal where no segment is open")
-        elif kind == 2: self.take_epoch(body)
         elif kind in (5, 9): self.take_entry(kind, body)
-        elif kind == 6: self.take_head(body)
-        elif kind == 7: self.take_seal(body)
+        elif kind in (2, 6, 7): {2: self.take_epoch, 6: self.take_head, 7: self.take_seal}[kind](body)
         else: self.add(MALFORMED, self.segment, self.seq, f"a record of kind {kind} where none can be")
 
     # what a stream starts with: context, attachments (rule 9), authority notes (rule 13)
@@ -1129,17 +1127,16 @@ class Stream:
 
     def conclude(self):
         """What was checked, and what was not, beside the findings."""
-        said, heads = self.report.checked, len(self.heads)
-        said["place, links, payloads and clocks of entries"] += self.entries
-        said["lines and roots of segments"] += self.segments
-        said["HMAC tags and agent tags of entries, by disclosed keys that the seals commit to"] += self.tags
-        said["receipts of callers against their entries"] += heads
-        said[f"receipts of the pinned log, up to segment {self.anchored}"] += self.anchored >= 0
-        left = self.report.not_checked
-        left["HMAC tags and agent tags of entries: no disclosed key is theirs"] += self.entries - self.tags
-        left["that these are the chains you expect: no trust file was given"] += not self.trust
-        left["what withheld entries say, and whose those are that bear no tag"] += self.bares
-        left["entries of others that name an agent of the case as executor, approver or delegator"] += bool(self.bares)
+        self.report.checked.update({
+            "place, links, payloads and clocks of entries": self.entries, "lines and roots of segments": self.segments,
+            "HMAC tags and agent tags of entries, by disclosed keys that the seals commit to": self.tags,
+            "receipts of callers against their entries": len(self.heads),
+            f"receipts of the pinned log, up to segment {self.anchored}": self.anchored >= 0})
+        self.report.not_checked.update({
+            "HMAC tags and agent tags of entries: no disclosed key is theirs": self.entries - self.tags,
+            "that these are the chains you expect: no trust file was given": not self.trust,
+            "what withheld entries say, and whose those are that bear no tag": self.bares,
+            "entries of others that name an agent of the case as executor, approver or delegator": self.bares})
 
 # --- LOG.md: receipts, checkpoints, timestamps
 
@@ -1423,7 +1420,6 @@ def decided(decision, effect, request):
     return sha(framed(decision, effect, request)) if decision else ZERO
 
 def decided_by(v): return decided(v["decision"], v["effect"], v["request"].hex())
-
 def agent_tag(key, seq, agent): return mac(key, b"sidecar/v1/agent\0", seq.to_bytes(8, "big"), agent.encode())[:16]
 
 ITEM = "(?:0|[1-9][0-9]*)"
@@ -1515,7 +1511,6 @@ def same(known, said):
     return known == said
 
 def same_policy(one, other): return all(one[name] == other[name] for name in ("revision", "bundle_digest"))
-
 def active(known, kind): return known is not None and (known["kind"], known["status"]) == (kind, "active")
 
 def may_approve(known, waits):
@@ -1535,8 +1530,10 @@ def covers(patterns, text): return any(text.startswith(p[:-1]) if p.endswith("*"
 
 def check_delegations(h, v, registry):
     """Rule 11: a chain of leave, each signed by its giver and for all that is asked, the last to the agent."""
-    asked, ns, agent = v["request"], time_ns(v["time"]), v["agent"]["id"]
+    asked, agent = v["request"], v["agent"]["id"]
     need(len(asked["delegations"]) == len(v["delegators"]) <= 8, "not one delegator for each")
+    if not v["delegators"]: return
+    ns = time_ns(v["time"])
     given = [read_json(raw["text"].encode(), "delegation") for raw in asked["delegations"]]
     takers, before, parent = [*(d["from"] for d in given[1:]), agent], None, None
     for raw, d, who, taker in zip(asked["delegations"], given, v["delegators"], takers):
@@ -1560,8 +1557,7 @@ def check_delegations(h, v, registry):
             key = giver["by_key"].get(d["key"])
             need(key and key["status"] == "active" and valid_at(key, ns), "by a key that is not its giver's")
         before, parent = d, sha(text).hex()
-    due = not given or registry is None or registry.get(agent, {}).get("status") == "active"
-    need(due, "to an agent that is not active")
+    need(registry is None or registry.get(agent, {}).get("status") == "active", "to an agent that is not active")
 
 # --- notes (LEDGER.md, "Notes"): lines `name value` and C2SP signed notes. A `-` after a reader: or none
 
@@ -1663,7 +1659,6 @@ def signed_by(spki, signature, message):
     return 0 < r < ORDER and 0 < s < ORDER
 
 def key_id(text): return sha(unbase64(text)).hex()
-
 def key_hash(name, kind, key): return sha(name.encode(), b"\n", bytes([kind]), key)[:4]
 
 # --- JSON (LEDGER.md, "Payload"): shapes as "name:code ..."; `name?` may be missing; `!`: no others
@@ -1678,7 +1673,7 @@ DECISION decision_id:id time:time agent:principal registry:registry_name? reques
     effect:ALLOW|DENY|REQUIRE_APPROVAL enforced:bool
     cause:policy|engine_error|engine_timeout|engine_unavailable|policy_undefined|policy_misshaped|policy_not_active|
     policy_stale|unshipped
-    reasons:reason* obligations:obligation* alternatives:judged* result:any policy:policy peer:s executor:known?
+    reasons:reason* obligations:obligation* alternatives:judged* result:any policy:policy peer:s executor:asserted?
     delegators:delegator* approval:approval? terms:terms? permit:until? timings:timings impure_builtins?:s+
     receipt_check?:foreign
 OUTCOME decision_id:id decision_seq:natural agent:who by:principal status:executed|blocked|failed response:s?
@@ -1706,11 +1701,10 @@ obligation kind:s parameters:object
 judged effect:ALLOW|DENY|REQUIRE_APPROVAL reasons:reason*
 policy engine:s engine_version:s entrypoint:s revision:s bundle_digest:s
 policy_name revision:s bundle_digest:s
-known id:s roles:s* attributes:object
 delegator id:s kind:s roles:s* attributes:object
 until not_after:i64
 approval decision_id:id decision_seq:natural approvals:approved*
-approved seq:natural time:time by:known
+approved seq:natural time:time by:asserted
 terms count:positive roles:s* expires:time
 timings evaluate_ns:i64
 who id:s proof:asserted|mtls|signature|signature+mtls
@@ -1756,18 +1750,13 @@ claim! chain:hex first_segment:natural last_segment:natural entries:natural thro
 
 def like(pattern, read=str):
     """A reader of texts of this form."""
-    pattern = re.compile(pattern)
-    def reader(text):
-        form(pattern.fullmatch(text), f"not as it must be spelt: {text[:60]!r}")
-        return read(text)
+    fits = re.compile(pattern).fullmatch
+    def reader(text): return read(text) if fits(text) else form(False, f"not as it must be spelt: {text[:60]!r}")
     return reader
 
 def decimal(low, high):
-    read = like("0|-?[1-9][0-9]{0,19}", int)
-    def reader(text):
-        form(low <= read(text) <= high, f"out of bounds: {text}")
-        return int(text)
-    return reader
+    def bounded(text): return int(text) if low <= int(text) <= high else form(False, f"out of bounds: {text}")
+    return like("0|-?[1-9][0-9]{0,19}", bounded)
 
 def unbase64(text):
     """RFC 4648 section 4, padded, canonical."""
@@ -1810,11 +1799,13 @@ def check(code):
     if code in READERS: return reads(READERS[code])
     if code in SHAPES or f"{code}!" in SHAPES: return has_members(code)
     if re.fullmatch("s[0-9]+", code): return lambda v: isinstance(v, str) and len(v) <= int(code[1:])
-    if code[-1] not in "?0*+~": return lambda v: isinstance(v, str) and v in code.split("|")
+    words = code.split("|")
+    if code[-1] not in "?0*+~": return lambda v: v in words
     inner, most = check(code[:-1]), math.inf if code[-1] == "~" else 10_000
     if code[-1] == "?": return lambda v: v is None or inner(v)
     if code[-1] == "0": return lambda v: v == "" or inner(v)
-    return lambda v: isinstance(v, list) and (code[-1] == "+") <= len(v) <= most and all(map(inner, v))
+    least = code[-1] == "+"
+    return lambda v: isinstance(v, list) and least <= len(v) <= most and all(map(inner, v))
 
 def reads(read):
     def holds(value):
