@@ -381,14 +381,14 @@ class Stream:
 
     def start(self):
         if self.claim and self.claim["first_segment"]: self.window(self.claim["first_segment"])
-        size = 0
-        for kind, found in ((8, self.attached), (11, self.grants)):
+        left = 16 << 20
+        for kind, found in (8, self.attached), (11, self.grants):
             while self.ahead[0] == kind:
                 body = self.next()[1]
-                size += len(body) * (kind == 11)
+                left -= len(body) * (kind == 11)
                 form(not found or sha(body) > next(reversed(found)), "attachments or authority notes out of order")
-                form(len(self.grants) < 4_096 and size <= 16 << 20, "too many authority notes")
-                found[sha(body)] = body if kind == 11 else False
+                form(len(self.grants) < 4_096 and left >= 0, "too many authority notes")
+                found[sha(body)] = body if kind == 11 else b""
         if self.genesis: self.read_grants()
 
     def window(self, claimed):
@@ -749,8 +749,6 @@ class Stream:
         first = max(now.first, now.head_seq + 1)
         for seq in range(first, min(self.seq, first + MAX_FINDINGS)) if now.head else ():
             self.add(UNANCHORED, self.segment, seq, "no head covers it")
-        if not self.context and not self.bares and not all(self.attached.values()):
-            self.add(INCOMPLETE, None, None, "an attachment that nothing names")
 
     # rule 14: personal fields
 
@@ -868,9 +866,8 @@ class Stream:
         if name == "DECISION": due = v["approval"]["decision_seq"] if v["approval"] else NONE
         need(name not in PERSONAL or h.ref == (due if name == "DECISION" else v["decision_seq"]), "another reference")
         need(any(h.tag) == proved, "an agent tag that does not go with how its agent was proved")
-        digest = v["bundle_digest"] if name == "POLICY" else v["policy"]["bundle_digest"] if name == "DECISION" else ""
-        if (key := bytes.fromhex(digest) if HEX.fullmatch(digest) else None) in self.attached: self.attached[key] = True
-        need(name != "POLICY" or not digest or key in self.attached, "its bundle is not here", INCOMPLETE)
+        bundle = v["bundle_digest"] if name == "POLICY" else ""
+        need(not bundle or unhex(bundle) in self.attached, "its bundle is not here", INCOMPLETE)
         if name == "OPEN":
             self.check_open(v)
             if "accepted_loss" in v: self.check_loss(v["accepted_loss"])
