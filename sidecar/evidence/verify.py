@@ -1013,10 +1013,7 @@ class Stream:
     def hold(self, callers, logged):
         starts = b"c2sp.org/tlog-proof@v1\n", b"old ", b"{"
         if not all(data.startswith(starts) for data in logged): self.add(MALFORMED, None, None, "no receipt of the log")
-        for data in callers:
-            place = [None, None]
-            try: self.heads.append(read_receipt(data, place))
-            except Flaw as flaw: self.add(MALFORMED, *place, f"a caller's receipt: {flaw.args[1]}")
+        for data in callers: self.attempt((None, None), self.read_receipt, data)
         if self.trust.get("policy") is not None:
             self.claims = Log(self.add, self.report, Policy(self.trust["policy"])).read(logged)
         elif logged: self.unchecked("receipts of logs: no log is pinned, so they prove nothing")
@@ -1024,6 +1021,11 @@ class Stream:
         for kind, c in self.claims:
             if kind == "roll-call": self.wanted |= {("seal", c["sealed"]), c["seq"]}
             else: self.wanted.add((kind, c["epoch" if kind == "epoch" else "segment"]))
+
+    def read_receipt(self, data):
+        text, v, signature = read_one(data, "head")
+        check_signer(text, signature, f"sidecar.v1/{v['chain'].hex()}/segment/{v['segment']}", None)
+        self.heads.append((text, v, signature))
 
     def finish(self):
         inside = self.case and self.sealed_at is not None and self.sealed_at >= time_ns(self.case["to"])
@@ -1139,14 +1141,6 @@ class Stream:
 
 ASK = ("who signed timestamps: openssl ts -verify -data checkpoint.txt -in response.tsr -CAfile roots.pem tells, with"
        " its member checkpoint, its member response out of base64, and the roots that you trust")
-
-def read_receipt(data, place):
-    """A head that a caller holds; `place` is told before its signature is looked at."""
-    v = read_lines(read_note(data)[0], "head")
-    place[:] = v["segment"], v["seq"]
-    text, v, signature = read_one(data, "head")
-    form(signature[0] == f"sidecar.v1/{v['chain'].hex()}/segment/{v['segment']}", "signed under another name")
-    return text, v, signature
 
 class Log:
     """LOG 1, 5 and 6."""
