@@ -36,9 +36,8 @@ def _read(data: bytes) -> Head:
     """A head with one signature line, by what its text says the name of its segment's key. Raises `Malformed`."""
     parsed = note.parse(data)
     head = Head.parse(parsed.text)
-    if [(s.name, len(s.signature)) for s in parsed.signatures] != [
-        (lines.segment_name(head.chain_id, head.segment), 64)
-    ]:
+    due = lines.segment_name(head.chain_id, head.segment), 64
+    if [(each.name, len(each.signature)) for each in parsed.signatures] != [due]:
         raise Malformed("it is not signed under the name of its segment's key, and by that alone")
     return head
 

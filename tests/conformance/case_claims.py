@@ -185,6 +185,12 @@ def _() -> bytes:
     return packed({**middle(), f"{folder()}/receipts/9": b"I saw it"})
 
 
+@published("files-callers-receipt-under-another-name", "MALFORMED", HERE)
+def _() -> bytes:
+    receipt = chain().receipt(4).replace(b"/segment/", b"/segments/")
+    return packed({**middle(), f"{folder()}/callers/1.receipt": receipt})
+
+
 @published("files-receipt-over-the-limit", "MALFORMED")
 def _() -> bytes:
     return packed({**middle(), f"{folder()}/receipts/9": b"old " + b"0" * 131_072})
