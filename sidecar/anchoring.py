@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -132,4 +133,4 @@ def _authorities(config: Anchoring, proofs: Proofs) -> Iterator[Chaser[Any]]:
             raise UsageError("timestamp_urls needs the extra anchor: pip install 'decision-sidecar[anchor]'") from None
         roots = tuple(timestamp_roots(config))
         for url in config.timestamp_urls:
-            yield Chaser(Authority(Door(url), roots), proofs.stamped, pauses=Pauses(between=1.0))
+            yield Chaser(Authority(Door(url), roots), partial(proofs.stamped, url), pauses=Pauses(between=1.0))

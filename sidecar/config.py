@@ -65,6 +65,7 @@ class Config:
     spiffe_socket: str = ""  # the Workload API, in place of the three files above
     personal_subject: str = ""  # JSON pointer to what names the data subject; empty: no personal fields are sealed
     personal_fields: tuple[str, ...] = ()  # JSON pointers into /arguments, /context, /result, /response; or /purpose
+    personal_copy_file: str = ""  # a copy of the keys that only custodians open, kept up to date; on another volume
     personal_keys_dir: str = ""  # the data subjects' keys; empty: <data_dir>/subjects
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
@@ -146,6 +147,8 @@ class Config:
         self._check_collector()
         if self.personal_fields and not self.personal_subject:
             raise UsageError("personal.subject is not set: name what says whose the personal fields are")
+        if self.personal_copy_file and not self.personal_subject:
+            raise UsageError("personal.copy_file is set, and nothing is personal; set personal.subject")
         if self.metrics:
             host_and_port("metrics", self.metrics)
         if not self.listen:

@@ -300,7 +300,7 @@ class Sidecar:
         try:
             await asyncio.to_thread(self._erasing.pick_up, lambda: erased.append(None))
         except (SidecarError, OSError) as error:
-            log.error("a data subject is still to be erased: %s", error)
+            log.error("keys of data subjects: %s; it is tried again", error)
         if erased:
             path.approvals.look_again()
 

@@ -200,7 +200,12 @@ def _of(callers: Sequence[bytes], chain_id: bytes) -> list[bytes]:
 
 def _proved(log: LookedUp, chain_id: bytes, texts: Sequence[str]) -> list[Receipt]:
     found = log.prove(chain_id, texts)
-    pairs = (("seal.tlog-proof", found.seal), ("roll-call.tlog-proof", found.roll_call))
+    pairs = [
+        ("seal.tlog-proof", found.seal),
+        ("roll-call.tlog-proof", found.roll_call),
+        (f"{found.size}.tlog-consistency", found.joined),
+        *((f"{found.stamped}-{number}.timestamp", stamp) for number, stamp in enumerate(found.stamps)),
+    ]
     return [Receipt(name, partial(bytes, data)) for name, data in pairs if data]
 
 

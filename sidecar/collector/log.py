@@ -17,6 +17,7 @@ import contextlib
 import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha256
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -284,6 +285,11 @@ class FleetLog:
             if of == self.tip:
                 self.signed = with_lines(self.signed, held)
         return with_lines(signed, held)
+
+    def stamped(self, size: int, stamp: bytes) -> None:
+        """Keep a timestamp on the checkpoint of ``size``. Raises StorageError: it may be kept or not."""
+        name = objects.stamped_name(size, sha256(stamp).hexdigest())
+        create_same(self._storage, name, stamp, keep_until=self._keep_until())
 
     # --- reading
 

@@ -33,6 +33,11 @@ def cosigned_name(size: int, key_hash: str = "") -> str:
     return f"{PREFIX}cosigned/{tile.number_path(size)}/{key_hash}"
 
 
+def stamped_name(size: int, digest: str = "") -> str:
+    """The object of a timestamp on the checkpoint of ``size``; without its SHA-256 in hex, what all start with."""
+    return f"{PREFIX}stamped/{tile.number_path(size)}/{digest}"
+
+
 def roll_call_name(root: bytes) -> str:
     """The object of a roll-call's lines."""
     return f"{PREFIX}roll-call/{root.hex()}"

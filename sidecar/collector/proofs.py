@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from sidecar.chain import note
@@ -16,6 +17,7 @@ from sidecar.collector.index import Index
 from sidecar.collector.sequencer import Sequencer, size_of
 from sidecar.errors import CollectorRefused, Malformed
 
+_KEEP_EVERY = 60.0  # seconds between two timestamps of one authority that are kept as objects
 _GATHERED = 16  # checkpoints whose cosignatures are gathered
 
 
@@ -32,8 +34,11 @@ class Proved:
 class Proofs:
     """``witnesses``: how many must have cosigned a checkpoint before receipts rest on it; 0: none."""
 
-    def __init__(self, sequencer: Sequencer, index: Index, witnesses: int = 0) -> None:
-        self._sequencer, self._index, self._witnesses = sequencer, index, witnesses
+    def __init__(
+        self, sequencer: Sequencer, index: Index, witnesses: int = 0, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._sequencer, self._index, self._witnesses, self._monotonic = sequencer, index, witnesses, monotonic
+        self._kept: dict[str, float] = {}  # when a timestamp of each authority was last kept
         self._lock = threading.Lock()
         self._cosigned = b""
         self._gathered: dict[int, bytes] = {}
@@ -51,9 +56,13 @@ class Proofs:
             if lines >= self._witnesses and size_of(with_line) >= size_of(self._cosigned):
                 self._cosigned = with_line
 
-    def stamped(self, signed: bytes, stamp: Timestamp) -> None:
-        """An authority put a time on a checkpoint."""
+    def stamped(self, authority: str, signed: bytes, stamp: Timestamp) -> None:
+        """An authority put a time on a checkpoint; one a minute stays with the log's objects. Raises StorageError."""
         with self._lock:
+            now, last = self._monotonic(), self._kept.get(authority)
+            if last is None or now - last >= _KEEP_EVERY:
+                self._sequencer.fleet.stamped(size_of(signed), stamp.encode())
+                self._kept[authority] = now
             held, before = self._stamped
             if not held or note.parse(held).text != stamp.checkpoint:
                 held, before = signed, ()

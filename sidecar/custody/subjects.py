@@ -166,6 +166,12 @@ class SubjectKeys:
                 self._take(following)
             self._tidy()
 
+    @property
+    def stamp(self) -> tuple[int, int]:
+        """Another whenever there are other keys."""
+        with self._guard:
+            return self._held.generation, len(self._held.by_who)
+
     def copy(self) -> tuple[bytes, bytes]:
         """The key-encryption key and all records under it. Raises LedgerError."""
         with self._guard, _translated(self._directory):

@@ -42,7 +42,7 @@ def record(entry: Recorded) -> str:
     take = _TAKE.get(head.type)
     if payload is not None and take is not None:
         cells |= take(payload)
-    return line(cells.get(column, "") for column in COLUMNS)
+    return line([cells.get(column, "") for column in COLUMNS])
 
 
 def _decision(payload: Payload) -> dict[str, object]:

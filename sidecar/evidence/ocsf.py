@@ -54,8 +54,8 @@ class Events:
     def event(self, entry: Recorded) -> Event:
         """The event of an entry, attested, following the one made before of the same chain."""
         made = self._about(entry)
-        chain = entry.header.chain_id.hex()
-        attestation: dict[str, Any] = {"uid": entry.uid, "chain_uid": chain}
+        chain, uid = made["metadata"]["log_provider"], made["metadata"]["uid"]
+        attestation: dict[str, Any] = {"uid": uid, "chain_uid": chain}
         if self._authority:
             attestation["authority_uid"] = self._authority
         if chain in self._before:
@@ -63,17 +63,18 @@ class Events:
         made["attestation_list"] = [attestation]
         print_ = fingerprint(made)
         attestation["fingerprint"] = print_
-        self._before[chain] = {"uid": entry.uid, "type_uid": made["type_uid"], "fingerprint": print_}
+        self._before[chain] = {"uid": uid, "type_uid": made["type_uid"], "fingerprint": print_}
         return made
 
     def _about(self, entry: Recorded) -> Event:
         payload, header = entry.payload, entry.header
         take = _TAKE.get(header.type) if payload is not None else None
+        kind, time = header.type.name, rows.at(header.wall_ns)
         told: dict[str, Any] = {
             "seq": str(header.seq),
             "segment": str(header.segment),
             "epoch": header.epoch,
-            "type": header.type.name,
+            "type": kind,
         }
         if header.ref_seq != NO_SEQ:
             told["about_seq"] = str(header.ref_seq)
@@ -99,8 +100,8 @@ class Events:
                 "uid": entry.uid,
                 "log_name": "ledger",
                 "log_provider": entry.header.chain_id.hex(),
-                "event_code": header.type.name,
-                "original_time": rows.at(header.wall_ns),
+                "event_code": kind,
+                "original_time": time,
                 **({"sequence": header.seq} if header.seq <= _MOST else {}),
                 **{name: value for name, value in made.get("metadata", {}).items() if name != "profiles"},
             },

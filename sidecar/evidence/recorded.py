@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -33,19 +34,21 @@ class Recorded:
 def recorded(stream: Iterable[tuple[Kind, bytes]]) -> Iterator[Recorded]:
     """The entries of a stream in its order; one whose header cannot be read is passed over, as `verify` reports."""
     for kind, body in stream:
-        if kind is Kind.ENTRY or kind is Kind.BARE:
+        if kind is Kind.ENTRY:
             try:
-                header = Header.decode(body[:HEADER_SIZE])
-            except Malformed:
-                continue
-            leaf = entries.leaf(body[:HEADER_SIZE], body[HEADER_SIZE:_TAGGED])
-            yield _read(kind, header, leaf, body)
+                header, payload = entry(body)
+            except Malformed as error:
+                yield from _without(body, f"cannot be read: {error}")
+            else:
+                yield Recorded(header, _leaf(body), payload)
+        elif kind is Kind.BARE:
+            yield from _without(body, "withheld or pruned")
 
 
-def _read(kind: Kind, header: Header, leaf: bytes, body: bytes) -> Recorded:
-    if kind is Kind.BARE:
-        return Recorded(header, leaf, None, "withheld or pruned")
-    try:
-        return Recorded(header, leaf, entry(body)[1])
-    except Malformed as error:
-        return Recorded(header, leaf, None, f"cannot be read: {error}")
+def _without(body: bytes, why: str) -> Iterator[Recorded]:
+    with contextlib.suppress(Malformed):
+        yield Recorded(Header.decode(body[:HEADER_SIZE]), _leaf(body), None, why)
+
+
+def _leaf(body: bytes) -> bytes:
+    return entries.leaf(body[:HEADER_SIZE], body[HEADER_SIZE:_TAGGED])

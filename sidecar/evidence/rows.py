@@ -100,7 +100,9 @@ def rejected(header: Header, payload: Payload) -> dict[str, Any]:
 def sealed(payload: Payload) -> list[str]:
     """Where personal values were taken out, as pointers into the payload and into the text there (LEDGER.md, "Personal
     fields"); what they were is in no document."""
-    personal = payload.get("personal")
+    if "personal" not in payload:
+        return []
+    personal = payload["personal"]
     fields = personal.get("fields") if isinstance(personal, dict) else None
     known = [each for each in fields if isinstance(each, dict)] if isinstance(fields, list) else []
     return [f"{each.get('in', '')}{each.get('pointer', '')}" for each in known]

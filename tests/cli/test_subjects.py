@@ -163,6 +163,43 @@ def test_sealed_opened_erased(tmp_path: Path) -> None:
     assert traces(tmp_path, EMAIL, NAME, CITY, BOBS) == []
 
 
+def test_the_keys_outlive_the_pod_and_what_is_erased_does_not(tmp_path: Path) -> None:
+    """A copy on another volume follows the keys; an erasure is done when the copy, too, is one without it."""
+    ledger, volume = founded(tmp_path), tmp_path / "volume"
+    volume.mkdir()
+    config, note = configured(tmp_path), tmp_path / "erase.note"
+    config.write_text(config.read_text() + f'copy_file = "{volume}/keys"\n')
+    where, erase = ("--config", config, "--data-dir", ledger), ("subjects", "erase", "--config", config)
+    with serving(ledger, "--config", config) as server:
+        act(server, 4711)
+        act(server, "bob", email=BOBS)
+        assert server.stop() == 0
+    who, request = listed(config, ledger), tmp_path / "erase.json"
+    here(*erase, "--data-dir", ledger, "bob", "--reason", "ticket 13", "--request", request)
+    sign(request, tmp_path / "authority.pem", note)
+    here("keys", "authority", "--out", tmp_path / "other.pem")
+    sign(request, tmp_path / "other.pem", tmp_path / "forged.note")
+    refused = sidecar(*erase, "--data-dir", ledger, "--note", tmp_path / "forged.note")
+    assert refused.returncode == 1 and (volume / "keys").exists(), refused.stderr  # and the copy is up to date now
+    old = tmp_path / "old"
+    old.hardlink_to(volume / "keys")
+    before = old.read_bytes()
+
+    shutil.move(volume, tmp_path / "unmounted")
+    failed = sidecar(*erase, "--data-dir", ledger, "--note", note)
+    assert failed.returncode == 1 and str(volume / "keys") in failed.stderr, failed.stderr
+    shutil.move(tmp_path / "unmounted", volume)
+    with serving(ledger, "--config", config) as server:  # what is left to be done it does
+        done = sidecar(*erase, "--data-dir", ledger, "--note", note)
+        assert done.returncode == 0 and "TOMBSTONE" in done.stdout, done.stderr
+        assert server.stop() == 0
+    assert old.read_bytes() != before and len(old.read_bytes()) == len(before)
+
+    shutil.rmtree(ledger / "subjects")
+    here("subjects", "restore", volume / "keys", *where, "--custodian-key", tmp_path / "auditor.pem")
+    assert listed(config, ledger) == {4711: who[4711]}
+
+
 def exported(ledger: Path, out: Path, keys: Path, profile: str, *more: str | Path) -> str:
     """A bundle of all there is, and of what is to come; what its export and its verification said."""
     window = ("--from", "2020-01-01", "--to", "2100-01-01", "--profile", profile, "--subject-keys", keys)

@@ -80,6 +80,7 @@ def nothing_can_be_removed(endpoint: str, name: str) -> None:
             "log/batch/",
             "log/checkpoint/",
             "log/cosigned/",
+            "log/stamped/",
             "chain/",
             "enrolled/",
             "identity/",

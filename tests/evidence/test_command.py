@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import re
 import shutil
@@ -12,6 +13,9 @@ from zipfile import ZipFile
 
 import pytest
 
+from tests.anchor.parties import OpensslAuthority, answering
+from tests.collecting import collecting
+from tests.collector.test_shipping import until
 from tests.program import serving, sidecar
 
 ALL = ("--from", "2020-01-01")
@@ -108,6 +112,39 @@ def test_export_of_a_collector_finds_everything_whatever_its_index_says(kept: Ke
     assert writing.exists()
     code, found = verdict(out, "--trust", kept.trust)
     assert (code, found["verdict"], found["entries"]) == (0, "OK", kept.entries)
+
+
+def test_export_of_a_collector_brings_the_timestamps(kept: Kept, tmp_path: Path) -> None:
+    """From its objects: the seal under the checkpoint that was stamped, the roll-call under a newer one, joined."""
+    place, authority = tmp_path / "collector", OpensslAuthority.make(tmp_path / "tsa")
+    shutil.copytree(kept.collector, place)
+    objects, until_now = place / "store" / "objects" / "log", datetime.now(UTC).isoformat()
+    with answering(lambda path, body: (200, authority.reply(body))) as url:
+        (tmp_path / "c.toml").write_text(
+            f'dev = true\nroll_call_seconds = 0.2\ntimestamp_urls = ["{url}"]\n'
+            f'timestamp_roots = ["{tmp_path}/tsa/root.pem"]\n'
+        )
+        with collecting(place, "--config", tmp_path / "c.toml") as collector:
+            until(lambda: files(objects / "stamped") == 1)
+            signed = files(objects / "checkpoint")
+            until(lambda: files(objects / "checkpoint") > signed + 1)
+            assert collector.stop() == 0
+    assert files(objects / "stamped") == 1  # one a minute, however many were asked for
+    trust, out = tmp_path / "trust.json", tmp_path / "case.zip"
+    roots = [base64.b64encode(authority.root).decode()]
+    trust.write_text(json.dumps({**json.loads(kept.trust.read_text()), "tsa_roots": roots}))
+    done = sidecar("evidence", "export", place, *ALL, "--to", until_now, "--trust", trust, "--out", out)
+    assert done.returncode == 0, done.stderr
+    with ZipFile(out) as bundle:
+        kinds = [name.rpartition(".")[2] for name in bundle.namelist() if "/receipts/" in name]
+    assert sorted(kinds) == ["timestamp", "tlog-consistency", "tlog-proof", "tlog-proof"]
+    code, found = verdict(out, "--trust", trust)
+    assert (code, found["verdict"]) == (0, "OK"), found
+    assert any("timestamp authority saw" in line for line in found["notes"])  # type: ignore[attr-defined]
+
+
+def files(place: Path) -> int:
+    return sum(path.is_file() for path in place.rglob("*"))
 
 
 def test_a_collector_that_lost_a_run_is_refused(kept: Kept, tmp_path: Path) -> None:
