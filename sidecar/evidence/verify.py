@@ -1656,17 +1656,16 @@ def key_hash(name, kind, key): return sha(name.encode(), b"\n", bytes([kind]), k
 # Codes: a*: up to 10,000 of a; a+: at least one; a~: any number; a?: or null; a0: or empty; a|b: one of these strings;
 # s256: a string of so many characters at most; else a reader of strings, a shape, or a value of CHECKS.
 
-SHAPES = dict(row.split(" ", 1) for row in re.sub(r"(?<=\|)\n {4}|(?<!\|)\n {3}", "", """
+SHAPES = """
 GENESIS! type:s format:sidecar/v1 nonce:hex identity:hex mode:any|all custodians:custodian* authority:hex? log:s?
     retention:s
 OPEN! type:s epoch_note:hex seeds:share* software:s development:bool unconfirmed?:true accepted_loss?:hex
 DECISION decision_id:id time:time agent:principal registry:registry_name? request:request request_digest:hex
     effect:ALLOW|DENY|REQUIRE_APPROVAL enforced:bool
     cause:policy|engine_error|engine_timeout|engine_unavailable|policy_undefined|policy_misshaped|policy_not_active|
-    policy_stale|unshipped
-    reasons:reason* obligations:obligation* alternatives:judged* result:any policy:policy peer:s executor:asserted?
-    delegators:delegator* approval:approval? terms:terms? permit:until? timings:timings impure_builtins?:s+
-    receipt_check?:foreign
+    policy_stale|unshipped reasons:reason* obligations:obligation* alternatives:judged* result:any policy:policy
+    peer:s executor:asserted? delegators:delegator* approval:approval? terms:terms? permit:until? timings:timings
+    impure_builtins?:s+ receipt_check?:foreign
 OUTCOME decision_id:id decision_seq:natural agent:who by:principal status:executed|blocked|failed response:s?
     response_digest:hex0? arguments_digest:hex0? permit:s downstream_status:s256 started_ns:duration0
     duration_ns:duration0
@@ -1675,40 +1674,26 @@ APPROVAL decision_id:id decision_seq:natural agent:who by:principal verdict:appr
 REJECTED call:s code:s field:s cause:s peer:s principal:s decision_id:s count:positive
 POLICY event:activated|resumed|observed|refused engine:s engine_version:s entrypoint:s revision:s bundle_digest:hex0
     from:policy_name? source:source commit:commit? signer:signer? gate:step* impure_builtins:s*
-TOMBSTONE! type:s subject:hex16 note:s body:s
-CLOCK step_ns:i64
-CLOSE reason:shutdown
+TOMBSTONE! type:s subject:hex16 note:s body:s; CLOCK step_ns:i64; CLOSE reason:shutdown
 REGISTRY event:activated|resumed|refused digest:hex0 revision:s source:file_source from:hex? cause:s registry:s
-custodian! name:s kem:hpke|rsa-oaep spki:base64
-share! commit:hex sealed:base64
-registry_name revision:s digest:hex
-resource type:s id:s
-option action:s resource:resource arguments:object_text0
+custodian! name:s kem:hpke|rsa-oaep spki:base64; share! commit:hex sealed:base64; registry_name revision:s digest:hex
+resource type:s id:s; option action:s resource:resource arguments:object_text0
 given text:s key:base64 signature:base64
 request action:s resource:resource arguments:object_text0 context:object_text0 purpose:s alternatives:option*
     trace_parent:s idempotency_key:s last_receipt:base64 executor:s delegations:given* approval_of:s
-reason code:s message:s
-obligation kind:s parameters:object
+reason code:s message:s; obligation kind:s parameters:object
 judged effect:ALLOW|DENY|REQUIRE_APPROVAL reasons:reason*
-policy engine:s engine_version:s entrypoint:s revision:s bundle_digest:s
-policy_name revision:s bundle_digest:s
-delegator id:s kind:s roles:s* attributes:object
-until not_after:i64
-approval decision_id:id decision_seq:natural approvals:approved*
-approved seq:natural time:time by:asserted
-terms count:positive roles:s* expires:time
-timings evaluate_ns:i64
-who id:s proof:asserted|mtls|signature|signature+mtls
-asserted id:s roles:s* attributes:object
+policy engine:s engine_version:s entrypoint:s revision:s bundle_digest:s; policy_name revision:s bundle_digest:s
+delegator id:s kind:s roles:s* attributes:object; until not_after:i64
+approval decision_id:id decision_seq:natural approvals:approved*; approved seq:natural time:time by:asserted
+terms count:positive roles:s* expires:time; timings evaluate_ns:i64
+who id:s proof:asserted|mtls|signature|signature+mtls; asserted id:s roles:s* attributes:object
 mtls id:s roles:s* attributes:object certificate:hex spiffe_id:s
 signature id:s roles:s* attributes:object statement:s signature:base64 key:base64
 signature+mtls id:s roles:s* attributes:object statement:s signature:base64 key:base64 certificate:hex spiffe_id:s
-source kind:git|directory|bundle|starter|opa place:s
-file_source kind:git|directory|bundle|starter|opa|file place:s
-commit id:s author:s committer:s authored:s committed:s subject:s
-signer principal:s key:s
-step step:s outcome:ended note:s findings:remark*
-remark file:s line:natural message:s
+source kind:git|directory|bundle|starter|opa place:s; file_source kind:git|directory|bundle|starter|opa|file place:s
+commit id:s author:s committer:s authored:s committed:s subject:s; signer principal:s key:s
+step step:s outcome:ended note:s findings:remark*; remark file:s line:natural message:s
 registry! format:sidecar/v1/registry principals:person~
 person! id:name kind:agent|executor|approver|user owner:s1024 purpose:s1024 status:active|suspended|revoked
     keys:person_key* spiffe_ids:spiffe* roles:s256* attributes:object
@@ -1717,27 +1702,20 @@ spiffe! id:spiffe_id not_before?:time not_after?:time
 delegation! format:sidecar/v1/delegation from:name to:name key:hex audience:audience actions:pattern+
     resources:pattern+ not_before:time not_after:time further:int parent:hex?
 trust! format:sidecar/v1/trust chains:pinned+ policy?:s? tsa_roots?:base64* custodians?:hex* principals?:pin~
-pinned! chain:hex identity:hex
-pin! id:s keys:hex*
-keys! segment:natural mac_key:hex tag_key:hex
+pinned! chain:hex identity:hex; pin! id:s keys:hex*; keys! segment:natural mac_key:hex tag_key:hex
 timestamp! format:sidecar/v1/timestamp checkpoint:s nonce:u64 response:base64
 disclosure! format:sidecar/v1/disclosure chain:hex segments:keys~
 case! format:sidecar/v1/evidence case:s200 from:time to:time agents:s+? profile:full|external exporter:s exported:time
     source:from chains:claim+ statements:said~
-prune! format:sidecar/v1/prune chain:hex reason:told segments:run+
-run! first:natural last:natural seal:hex
+prune! format:sidecar/v1/prune chain:hex reason:told segments:run+; run! first:natural last:natural seal:hex
 accept-loss! format:sidecar/v1/accept-loss chain:hex reason:told kept:spot lost:spot
-spot! segment:natural seq:natural leaf:hex
-personal! subject:hex16 fields:field+ sealed:base64
-field! in:s pointer:s at:natural? commit:hex
-erase! format:sidecar/v1/erase chain:hex reason:told subject:hex16
-openings! format:sidecar/v1/openings chains:opened~
-opened! chain:hex complete:bool entries:opening~
-opening! seq:natural opening:base64
-from! kind:ledger|collector place:s
-said! chain:hex? kind:s text:s
+spot! segment:natural seq:natural leaf:hex; personal! subject:hex16 fields:field+ sealed:base64
+field! in:s pointer:s at:natural? commit:hex; erase! format:sidecar/v1/erase chain:hex reason:told subject:hex16
+openings! format:sidecar/v1/openings chains:opened~; opened! chain:hex complete:bool entries:opening~
+opening! seq:natural opening:base64; from! kind:ledger|collector place:s; said! chain:hex? kind:s text:s
 claim! chain:hex first_segment:natural last_segment:natural entries:natural through:time?
-""").strip().split("\n"))
+""".strip().replace("|\n    ", "|").replace("\n    ", " ").replace("\n", "; ").split("; ")
+SHAPES = dict(row.split(" ", 1) for row in SHAPES)
 
 def like(pattern, read=str):
     """A reader of texts of this form."""
