@@ -277,8 +277,7 @@ class Member(io.RawIOBase):
 # --- a stream (LEDGER.md, "Stream"; EVIDENCE.md, "Stream")
 
 LARGEST = {2: MAX_NOTE, 4: MAX_NOTE, 6: MAX_NOTE, 7: MAX_NOTE, 8: MAX_PAYLOAD, 10: MAX_NOTE, 12: 4_000_000}
-DAYS = {"default": 0, "eu-ai-act": 184, "hipaa": 2_192, "sec-17a-4": 2_192}
-NEVER_ERASED = "sec-17a-4"
+DAYS = {"default": 0, "eu-ai-act": 184, "hipaa": 2_192, "sec-17a-4": 2_192}  # retention profiles
 
 def records(read):
     """kind u8, length u32, body. Kind -1: what can no longer be read; None: the end."""
@@ -326,7 +325,7 @@ class Stream:
     def __init__(self, add, report, trust, keys, openings, claim, case):
         self.add, self.report, self.trust, self.claim, self.case = add, report, trust, claim, case
         self.keys = {key["segment"]: (unhex(key["mac_key"]), unhex(key["tag_key"])) for key in keys}
-        self.all_openings, self.agents, self.leave = openings, case and case["agents"], Counter()
+        self.all_openings, self.agents = openings, case and case["agents"]
         # what is due next, and of what was before: leaf, hash of the seal, commitments of POLICY and REGISTRY, clock
         self.chain = self.identity = self.genesis = self.key = self.note = self.first_note = None  # None: not known
         self.epoch, self.segment, self.seq, self.reason, self.due, self.first_segment = -1, 0, 0, "close", [], 0
@@ -334,7 +333,7 @@ class Stream:
         self.open = self.context = self.broken = self.fresh = False
         self.base = self.mono = self.wall = self.back = self.suspect = None
         self.now, self.last, self.ends = Segment(0, None), (0, 0), None
-        self.entries = self.segments = self.tags = self.crashed = self.bares = self.sealed_fields = 0
+        self.entries = self.segments = self.tags = self.crashed = self.bares = 0
         # what later entries, the log and the case are held against
         self.registries, self.registries_known, self.known_from, self.bare = [], True, 0, bytearray()
         self.decided, self.waiting = Remembered(32_768), Remembered(10_000)
@@ -635,12 +634,11 @@ class Stream:
 
     def take_head(self, body):
         self.now.headed = True
-        place = self.segment, self.seq - 1 if self.now.count else None
-        if found := self.attempt(place, self.read_head, body):
-            if (found["chain"], found["epoch"], found["segment"]) != (self.chain, self.epoch, self.segment) \
-                    or found["seq"] < self.now.first:
-                return self.add(TAMPERED, self.segment, None, "the head is of another place")
-            self.attempt((self.segment, found["seq"]), self.judge_head, found)
+        v = self.attempt((self.segment, self.seq - 1 if self.now.count else None), self.read_head, body)
+        here = [self.chain, self.epoch, self.segment]
+        if v and [v[n] for n in ("chain", "epoch", "segment")] == here and v["seq"] >= self.now.first:
+            self.attempt((self.segment, v["seq"]), self.judge_head, v)
+        elif v: self.add(TAMPERED, self.segment, None, "the head is of another place")
 
     def read_head(self, body):
         text, v, signature = read_one(body, "head")
@@ -770,7 +768,6 @@ class Stream:
             form(PERSONAL[name][f["at"] is None].fullmatch(f["in"]) and isinstance(place[key], str), "no field's place")
             at, text = f["at"], place[key].encode()
             form(text[at:at + 2] == b'""' if at is not None else not text and not f["pointer"], "no field is there")
-        self.sealed_fields += 1
         if opening is None:
             if len(self.unopened) < 100_000: self.unopened.setdefault(personal["subject"], (self.segment, self.seq))
             v["sealed"] = {f["in"] for f in fields}
@@ -823,9 +820,9 @@ class Stream:
         with taken_as(INCOMPLETE, "an authority note"): check_signer(text, signatures[0], name, unhex(key))
 
     def erase(self, does):
-        need(self.genesis["retention"] != NEVER_ERASED, "erased, against the retention profile", INCOMPLETE)
+        need(self.genesis["retention"] != "sec-17a-4", "erased, against the retention profile", INCOMPLETE)
         self.erased.add(does["subject"])
-        need(False, f"a person's fields were erased, as the authority allowed: {does['reason']}", REDACTED)
+        raise Flaw(REDACTED, f"a person's fields were erased, as the authority allowed: {does['reason']}")
 
     def judge_tombstone(self, h, v):
         text, note, does, signatures = read_grant(v["note"].encode(), v["body"].encode())
@@ -846,7 +843,7 @@ class Stream:
         need(not pinned or self.anchored >= last, "pruned, and no receipt covers it", INCOMPLETE)
         if not any(found) or days is None or not pinned:
             self.unchecked("that what was pruned was receipted, old enough and of this history")
-        need(False, f"payloads up to segment {last} were pruned, as the authority allowed: {runs[0][2]}", PRUNED)
+        raise Flaw(PRUNED, f"payloads up to segment {last} were pruned, as the authority allowed: {runs[0][2]}")
 
     def check_loss(self, named):
         (act, does), note = self.acts.get(named, ({"act": None}, None)), self.note
