@@ -5,9 +5,13 @@
 
 One file; it needs Python 3.11 with the package `cryptography`. It shares no code with the product and was written from
 the specifications EVIDENCE.md, LEDGER.md, LOG.md and SIGNING.md. "Rule 5" in a comment is LEDGER.md's, "LOG 3" one of
-LOG.md's last section. It goes from the whole to the parts: the bundle, a stream of it, an entry, what payloads say,
-the log, and at last notes, keys and JSON. It reads front to back, one record at a time, writes nothing and asks nobody.
-What it does not check it says: above all tags without a disclosed key, and the signature of a timestamp authority.
+LOG.md's last section. It reads front to back, one record at a time, writes nothing and asks nobody. What it does not
+check it says: above all tags without a disclosed key, and the signature of a timestamp authority.
+
+From the whole to the parts: the command; the bundle and its zip file; a stream: what it starts with (rules 9 and 13),
+epochs (3), entries (1, 2, 6), heads and seals (4, 5, 7), personal fields (14), what the authority allowed (13), what
+payloads say (9 to 11), what callers and the log hold against it (8, 12, LOG 2 to 4); the log (LOG 1, 5, 6); trees;
+and the forms of all these: entries, digests and delegations, notes, keys, JSON.
 """
 import argparse, base64, bisect, datetime, functools, hashlib, hmac, io, json, math, re, struct, sys, zlib
 from collections import Counter, namedtuple
