@@ -245,8 +245,8 @@ def read_zip(file):
         at, offset = at + 46 + name_length, offset + len(local) + packed
     form((at, offset) == (length, start), "bytes that belong to no member")
     lower = {name.lower() for name in members}
-    folders = {name[:i] for name in lower for i, c in enumerate(name) if c == "/"}
-    form(len(lower) == len(members) and not folders & lower, "two names that are one")
+    below = any(name[:i] in lower for name in lower for i, c in enumerate(name) if c == "/")
+    form(len(lower) == len(members) and not below, "two names that are one")
     return members
 
 class Member(io.RawIOBase):
@@ -1312,7 +1312,8 @@ def der(data):
         tag, size, at = data[at], data[at + 1], at + 2
         if size & 0x80: size, at = int.from_bytes(data[at:at + size % 128], "big"), at + size % 128
         need(at + size <= len(data), "DER cut short")
-        found, at = [*found, (tag, data[at:at + size])], at + size
+        found.append((tag, data[at:at + size]))
+        at += size
     return found
 
 def within(data, *way):
@@ -1588,17 +1589,17 @@ def read_lines(text, kind):
         form(missing == due, "lines that it must not have, or that are not here")
     return v
 
-NOTE = re.compile("([^\0-\x09\x0b-\x1f]+\n)\n((?:\N{EM DASH} [^\\s+]+ [^ \n]+\n)+)")
+NOTE, SIGNED = re.compile("[^\0-\x09\x0b-\x1f]+"), re.compile("(?:\N{EM DASH} [^\\s+]+ [^ \n]+\n)+")
 
 def read_note(data):
     """Text and signatures, each (key name, key hash, signature)."""
     form(len(data) <= MAX_NOTE, "a note too long")
-    found = NOTE.fullmatch(text_of(data))
-    form(found, "not a signed note")
-    rows = [row.split(" ") for row in found[2][:-1].split("\n")]
+    text, _, lines = text_of(data).rpartition("\n\n")
+    form(NOTE.fullmatch(text) and SIGNED.fullmatch(lines), "not a signed note")
+    rows = [row.split(" ") for row in lines[:-1].split("\n")]
     signatures = [(name, (raw := unbase64(word))[:4], raw[4:]) for _, name, word in rows]
     form(len(signatures) <= 16 and all(signature for _, _, signature in signatures), "signature lines")
-    return found[1], signatures
+    return text + "\n", signatures
 
 def read_one(data, kind):
     """A note of ours, which has exactly one signature: text, its lines, that signature."""
