@@ -91,18 +91,19 @@ def tell(report, as_json):
     findings = [dict(zip(names, (VERDICTS[verdict], *rest))) for verdict, *rest in report.findings()]
     chains = [{"chain": chain, "verdict": VERDICTS[report.by_chain[chain]], "entries": entries, "segments": segments}
               for chain, entries, segments in report.chains]
-    lists = {"checked": report.checked, "not_checked": report.not_checked, "decisions": report.worth}
+    lists = {"checked": report.checked, "not_checked": report.not_checked}
     lists = {name: [f"{what} ({n:,})" if n > 1 else what for what, n in of.items() if n] for name, of in lists.items()}
     value = {"verdict": VERDICTS[report.worst], "findings": findings, "findings_total": report.total, **lists,
-             "notes": report.notes, "entries": sum(chain["entries"] for chain in chains),
+             "notes": report.notes, "decisions": report.worth, "entries": sum(chain["entries"] for chain in chains),
              "segments": sum(chain["segments"] for chain in chains), "chains": chains}
     if as_json: return print(json.dumps(value))
     print(f"{value['verdict']}: {value['entries']} entries in {value['segments']} segments of {len(chains)} chains")
     for each in findings:
         place = ", ".join(f"{n} {each[n]}" for n in names[1:4] if each[n] is not None)
         print(f"  {each['verdict']} {place or 'the whole'}: {printable(each['reason'])}")
-    for title in (*lists, "notes"):
-        print(*[f"{title.replace('_', ' ')}:"] * bool(value[title]), *map(printable, value[title]), sep="\n  ")
+    value["decisions"] = [f"{what.replace('_', ' ')}: {n}" for what, n in report.worth.items()]
+    for title in (*lists, "notes", "decisions"):
+        if value[title]: print(f"{title.replace('_', ' ')}:", *map(printable, value[title]), sep="\n  ")
 
 def printable(text): return "".join(c if c.isprintable() else "?" for c in text)
 
