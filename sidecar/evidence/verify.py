@@ -896,7 +896,7 @@ class Stream:
             flaw = Flaw(TAMPERED, "signed, and no registry says whose key it is")
             if "/by/statement" not in v["sealed"]: ns = self.check_statement(h, who, kind, digest)
         for _, registry in reversed(self.registries):
-            try: return check_known(who, registry) or ns
+            try: return check_proved(registry, who) or ns
             except Flaw as found: flaw = found
         if flaw and self.registries_known: raise flaw
         if flaw: self.unchecked("whose keys signed: the registry is not in what was read")
@@ -915,11 +915,9 @@ class Stream:
             pins = [pin["keys"] for pin in self.trust.get("principals", ()) if pin["id"] == agent["id"]]
             if pins and key_id(agent["key"]) in pins[0]: worth = "non_repudiable"
         if not (v["sealed"] and "signature" in agent["proof"]): self.report.worth[worth] += 1
-        if v["registry"] and registry is not None: check_known(agent, registry)
+        if v["registry"] and registry is not None: check_proved(registry, agent)
         need((executor["id"] if executor else "") == asked["executor"], "its executor is not the request's")
-        if executor and registry is not None:
-            known = registry.get(executor["id"])
-            need(active(known, "executor") and same(known, executor), "its executor is not as the registry has it")
+        if executor and registry is not None: check_known(registry, executor, "executor")
         need((v["permit"] is not None) == (bool(executor) and v["effect"] == "ALLOW"), "a permit too many, or none")
         need((v["terms"] is not None) == (v["effect"] == "REQUIRE_APPROVAL"), "terms and effect do not go together")
         with taken_as(TAMPERED, "a delegation"): check_delegations(h, v, registry)
@@ -997,8 +995,8 @@ class Stream:
         need(len(set(named)) == len(named), "an approver twice")
         need(not {agent, *(who["id"] for who in v["delegators"])} & set(named), "approved by its agent or a delegator")
         for by in [each["by"] for each in under["approvals"]] if registry is not None else ():
-            known = registry.get(by["id"])
-            need(may_approve(known, waits) and same(known, by), "by who is no active approver with the role")
+            check_known(registry, by, "approver")
+            need(may_approve(registry[by["id"]], waits), "by who is no approver with the role")
         if waits is None: return
         need((waits["decision_id"], waits["agent"]) == (under["decision_id"], agent), "of another decision or agent")
         need(v["sealed"] or waits["action"] in (None, action_digest(v)), "of another action")
@@ -1511,13 +1509,18 @@ def may_approve(known, waits):
     roles = set(waits["terms"]["roles"] if waits else ())
     return active(known, "approver") and (not roles or bool(roles & set(known["roles"])))
 
-def check_known(who, registry):
+def check_known(registry, who, kind=None, key=None, ns=None):
+    """Somebody is as the registry has them: active and of this kind, with this key, valid then, if that is asked."""
     known = registry.get(who["id"])
-    need(same(known, who), "its principal has not these roles and attributes")
-    if "signature" in who["proof"]:
-        key = known and known["by_key"].get(key_id(who["key"]))
-        need(key and key["status"] == "active", "signed by a key that is not that principal's")
-    ids = [each["id"] for each in known["spiffe_ids"]] if known else []
+    need(same(known, who), f"{who['id']} has not these roles and attributes")
+    need(kind is None or active(known, kind), f"{who['id']} is no active {kind}")
+    found = known["by_key"].get(key) if known and key else None
+    good = found and found["status"] == "active" and (ns is None or valid_at(found, ns))
+    need(key is None or good, "signed by a key that is not that principal's, or was not then")
+
+def check_proved(registry, who):
+    check_known(registry, who, key=key_id(who["key"]) if "signature" in who["proof"] else None)
+    ids = [each["id"] for each in registry[who["id"]]["spiffe_ids"]] if who["id"] in registry else []
     need(not who.get("spiffe_id") or who["spiffe_id"] in ids, "a SPIFFE id of somebody else")
 
 def covers(patterns, text): return any(text.startswith(p[:-1]) if p.endswith("*") else p == text for p in patterns)
@@ -1545,11 +1548,7 @@ def check_delegations(h, v, registry):
         for action, kind, name in map(target, (asked, *asked["alternatives"])):
             patterns = ["*"] * ("*" in d["resources"]) if ":" in kind else d["resources"]
             need(covers(d["actions"], action) and covers(patterns, f"{kind}:{name}"), "not for what is asked")
-        if registry is not None:
-            giver = registry.get(who["id"])
-            need(active(giver, who["kind"]) and same(giver, who), "its giver is not as the registry has it")
-            key = giver["by_key"].get(d["key"])
-            need(key and key["status"] == "active" and valid_at(key, ns), "by a key that is not its giver's")
+        if registry is not None: check_known(registry, who, who["kind"], d["key"], ns)
         before, parent = d, sha(text).hex()
     need(registry is None or registry.get(agent, {}).get("status") == "active", "to an agent that is not active")
 
