@@ -8,19 +8,20 @@ import gc
 import logging
 import os
 import signal
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__, erasing
-from sidecar.api import DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
+from sidecar.api import NAMES, DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
 from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.doors import envoy_listening, envoy_of
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
@@ -147,6 +148,7 @@ class Sidecar:
         self._metrics = Metrics(__version__)
         self._log = DecisionLog(self._metrics)
         self._erasing: erasing.Erasing | None = None
+        self._envoy = envoy_of(config)
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, CLOSE, seal."""
@@ -176,8 +178,11 @@ class Sidecar:
             path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
             self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
-            server = await stack.enter_async_context(self._listening(path, ledger))
-            await self._watch(server, switch, in_force, ledger, path, started)
+            servers = [await stack.enter_async_context(self._listening(path, ledger))]
+            if self._envoy is not None:
+                door = envoy_listening(self._config, self._envoy, path, ledger, self._log)
+                servers.append(await stack.enter_async_context(door))
+            await self._watch(servers, switch, in_force, ledger, path, started)
         if self.failure is not None:
             raise self.failure
 
@@ -243,7 +248,8 @@ class Sidecar:
         # The SPIFFE agent may take its time.
         tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
-            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None),
+            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None).handlers(),
+            NAMES,
             self._config.listen,
             max_request_bytes=self._config.max_request_bytes,
             socket_mode=int(self._config.socket_mode, 8),
@@ -263,7 +269,7 @@ class Sidecar:
 
     async def _watch(
         self,
-        server: Server,
+        servers: Sequence[Server],
         switch: Switch,
         in_force: InForce,
         ledger: Ledger,
@@ -273,7 +279,8 @@ class Sidecar:
         told = False
         while not self._stop.is_set():
             trouble = await _trouble(switch, in_force, ledger)
-            await server.set_ready(trouble is None)
+            for server in servers:
+                await server.set_ready(trouble is None)
             self._metrics.set_ready(trouble is None)
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
@@ -362,6 +369,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None], overhea
     import uvloop
 
     check_provable(config)
+    envoy_of(config)
     erasing.pointers_of(config)  # before anything is made
     if init and not has_ledger(Path(config.data_dir)):
         made = found_ledger(config).made_key

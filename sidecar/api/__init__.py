@@ -9,11 +9,12 @@ from sidecar.api.handshakes import FailedHandshakes
 from sidecar.api.metrics import Metrics
 from sidecar.api.scraping import scraped
 from sidecar.api.server import Server
-from sidecar.api.services import Services
+from sidecar.api.services import NAMES, Services
 from sidecar.api.tls import ServerTls, half
-from sidecar.api.transports import Transports
+from sidecar.api.transports import Transports, peer_of
 
 __all__ = [
+    "NAMES",
     "DecisionLog",
     "FailedHandshakes",
     "Metrics",
@@ -22,5 +23,6 @@ __all__ = [
     "Services",
     "Transports",
     "half",
+    "peer_of",
     "scraped",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -12,22 +13,22 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from sidecar.api.approvals import APPROVALS
-from sidecar.api.services import DECISIONS, LEDGER, Services
 from sidecar.errors import UsageError
 
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
 class Server:
-    """One listening server. ``address`` is ``unix:/path`` or ``host:port``; ``socket_mode`` as for chmod.
+    """One listening server, of the services ``names``. ``address``: ``unix:/path`` or ``host:port``; ``socket_mode`` as
+    for chmod.
 
     ``credentials`` are for TLS on a port; without them the port is plain.
     """
 
     def __init__(
         self,
-        services: Services,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        names: Sequence[str],
         address: str,
         *,
         max_request_bytes: int,
@@ -46,9 +47,9 @@ class Server:
         )
         self._health = health.aio.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (DECISIONS, APPROVALS, LEDGER, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        self._server.add_generic_rpc_handlers(tuple(services.handlers()))
+        self._names = tuple(names)
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self._server.add_generic_rpc_handlers(tuple(handlers))
 
     async def start(self) -> str:
         """Listen; gives the address in use (a port 0 becomes the one that was had).
@@ -83,7 +84,7 @@ class Server:
     async def set_ready(self, ready: bool) -> None:
         """What the health service answers, for the whole server and for each service."""
         state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", DECISIONS, APPROVALS, LEDGER):
+        for name in ("", *self._names):
             await self._health.set(name, state)
 
     async def stop(self, grace: float) -> None:

@@ -904,7 +904,9 @@ class Stream:
 
     def judge_decision(self, h, v):
         agent, asked, registry, executor = v["agent"], v["request"], {}, v["executor"]
-        worth = {"asserted": "asserted", "mtls": "authenticated_in_transit"}.get(agent["proof"], "signed")
+        unsigned = {"asserted": "asserted", "mtls": "authenticated_in_transit", "gateway": "vouched"}
+        worth = unsigned.get(agent["proof"], "signed")
+        need(v["registry"] or worth != "vouched", "named by a gateway, and no registry says who that is")
         if v["registry"]:
             registry = dict(self.registries).get(v["registry"]["digest"])
             need(registry is not None or not self.registries_known, "it names a registry that is none of the last two")
@@ -943,6 +945,7 @@ class Stream:
     def judge_outcome(self, h, v):
         """Rule 10."""
         done, sealed, permit, by = v["arguments_digest"], v["sealed"], v["permit"], v["by"]["id"]
+        need(v["by"]["proof"] != "gateway" or v["by"]["gateway"] == by, "a gateway reports for another")
         self.judge_by(h, v, "outcome", outcome_digest(v))
         self.judge_about(h, v)
         for name in ("arguments_digest", "response_digest"):
@@ -1520,6 +1523,8 @@ def check_known(registry, who, kind=None, key=None, ns=None):
 
 def check_proved(registry, who):
     check_known(registry, who, key=key_id(who["key"]) if "signature" in who["proof"] else None)
+    by_gateway = who["proof"] == "gateway"
+    need(not by_gateway or active(registry.get(who["gateway"]), "executor"), "named by who is no active executor")
     ids = [each["id"] for each in registry[who["id"]]["spiffe_ids"]] if who["id"] in registry else []
     need(not who.get("spiffe_id") or who["spiffe_id"] in ids, "a SPIFFE id of somebody else")
 
@@ -1689,10 +1694,11 @@ policy engine:s engine_version:s entrypoint:s revision:s bundle_digest:s; policy
 delegator id:s kind:s roles:s* attributes:object; until not_after:i64
 approval decision_id:id decision_seq:natural approvals:approved*; approved seq:natural time:time by:asserted
 terms count:positive roles:s* expires:time; timings evaluate_ns:i64
-who id:s proof:asserted|mtls|signature|signature+mtls; asserted id:s roles:s* attributes:object
+who id:s proof:asserted|mtls|signature|signature+mtls|gateway; asserted id:s roles:s* attributes:object
 mtls id:s roles:s* attributes:object certificate:hex spiffe_id:s
 signature id:s roles:s* attributes:object statement:s signature:base64 key:base64
 signature+mtls id:s roles:s* attributes:object statement:s signature:base64 key:base64 certificate:hex spiffe_id:s
+gateway id:s roles:s* attributes:object gateway:s gateway_proof:socket|mtls certificate:hex0 spiffe_id:s
 source kind:git|directory|bundle|starter|opa place:s; file_source kind:git|directory|bundle|starter|opa|file place:s
 commit id:s author:s committer:s authored:s committed:s subject:s; signer principal:s key:s
 step step:s outcome:ended note:s findings:remark*; remark file:s line:natural message:s
