@@ -16,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.chain.entry import Header
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.ledger import ledger_stream
-from tests.authorities import Authority
+from tests.authorities import CLIENT, SERVER, Authority
 from tests.enforce.finding import envoy
-from tests.enforce.upstream import HOST, Upstream, upstream
+from tests.enforce.upstream import HOST, Upstream, grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import key as key_of
 from tests.people import person, registry_text
@@ -32,10 +33,11 @@ from tests.program import BIN, environment, made
 SHIPPED = Path(__file__).resolve().parents[2] / "charts" / "envoy"
 POLICY = Path(__file__).with_name("http.rego")
 AGENT, GATEWAY, LEAD, SERVICE = "shopper", "edge", "lead", "payments-service"
+AGENT_ID, EDGE_ID = "spiffe://a/shopper", "spiffe://a/edge"
 TOKEN = "Bearer the-service's-token"
 PEOPLE = (
-    person(AGENT, "agent", "billing", attributes={"tenant": "acme"}),
-    person(GATEWAY, "executor"),
+    person(AGENT, "agent", "billing", attributes={"tenant": "acme"}, spiffe_ids=[{"id": AGENT_ID}]),
+    person(GATEWAY, "executor", spiffe_ids=[{"id": EDGE_ID}]),
     person(SERVICE, "executor"),
     person(LEAD, "approver", "lead"),
 )
@@ -196,7 +198,9 @@ def shipped(name: str = "envoy.yaml") -> dict[str, Any]:
     return read
 
 
-def placed(configuration: dict[str, Any], place: Path, port: int, behind: int, http2: int) -> dict[str, Any]:
+def placed(
+    configuration: dict[str, Any], place: Path, port: int, behind: int, http2: int, door: int = 0
+) -> dict[str, Any]:
     """The same with this machine's ports and paths, and nothing else changed."""
     text = json.dumps(configuration)
     for old, new in (
@@ -204,46 +208,73 @@ def placed(configuration: dict[str, Any], place: Path, port: int, behind: int, h
         ("/run/sidecar/envoy.sock", f"{place}/door.sock"),
         ("/etc/ssl/certs/ca-certificates.crt", f"{place}/ca.pem"),
         ("/etc/envoy/credential.yaml", str(SHIPPED / "credential.yaml")),
+        ("/etc/envoy/tls.", f"{place}/edge."),
+        ("/etc/envoy/agents-ca.crt", f"{place}/a.pem"),
+        ("/etc/envoy/sidecar-ca.crt", f"{place}/a.pem"),
     ):
         text = text.replace(old, new)
     read: dict[str, Any] = json.loads(text)
     resources = read["static_resources"]
     resources["listeners"][0]["address"]["socket_address"]["port_value"] = port
+    ports = {"upstream": behind, "upstream-http2": http2, "sidecar": door}
     for cluster in resources["clusters"]:
         for each in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]:
-            address = each["endpoint"]["address"].get("socket_address")
-            if address is not None and address["address"] == HOST:
-                address |= {"address": "127.0.0.1", "port_value": http2 if "http2" in cluster["name"] else behind}
+            if "socket_address" in each["endpoint"]["address"]:
+                each["endpoint"]["address"]["socket_address"] = {
+                    "address": "127.0.0.1", "port_value": ports[cluster["name"]]
+                }  # fmt: skip
     return read
 
 
+IN_POD = f'listen = "unix:{{place}}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n'
+APART = (
+    'listen = "127.0.0.1:{door}"\ntls_cert_file = "{place}/sidecar.crt"\ntls_key_file = "{place}/sidecar.key"\n'
+    'tls_client_ca_file = "{place}/a.pem"\n'
+)
+
+
 @contextlib.contextmanager
-def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.yaml") -> Iterator[Gateway]:
-    """A gateway that runs. ``door``: further lines of the door's table."""
-    authority = Authority("services")
+def gateway(
+    place: Path, change: Callable[[dict[str, Any]], object] = lambda _: None, *, apart: Authority | None = None
+) -> Iterator[Gateway]:
+    """A gateway that runs. ``change``: to the shipped configuration, for what is no test of it; ``apart``: in a pod of
+    its own, where this CA issues certificates to all sides."""
+    authority, door = Authority("services"), free_port()
     (place / "ca.pem").write_bytes(authority.pem)
     (place / "registry.json").write_bytes(registry_text(*PEOPLE))
     ledger, _ = made(place)
+    if apart is not None:
+        issue(place, "sidecar", apart, "spiffe://a/sidecar", dns="sidecar.internal")
+        issue(place, "edge", apart, EDGE_ID, dns="gateway.internal")
+        (place / "a.pem").write_bytes(apart.pem)
     (place / "sidecar.toml").write_text(
         f'data_dir = "{ledger}"\nlisten = "unix:{place}/s.sock"\nregistry = "{place}/registry.json"\nengine = "opa"\n'
         f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = 1.0\n[doors.envoy]\ngateway = "{GATEWAY}"\n'
-        f'listen = "unix:{place}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n{door}'
+        + (IN_POD if apart is None else APART).format(place=place, door=door)
     )
-    with upstream(authority, place) as service:
+    with upstream(authority, place) as service, grpc_upstream(authority, service.acts) as http2:
         it = Gateway(place, ledger, free_port(), service)
         try:
             it.start_opa()
             it.start_sidecar()
-            it.start_envoy(placed(shipped(name), place, it.port, service.port, http2))
+            name = "envoy.yaml" if apart is None else "gateway.yaml"
+            configuration = placed(shipped(name), place, it.port, service.port, http2, door)
+            change(configuration)
+            it.start_envoy(configuration)
             yield it
         finally:
             it.end()
 
 
+def issue(place: Path, name: str, authority: Authority, spiffe_id: str, *, dns: str = "") -> None:
+    """A certificate and its key, in ``NAME.crt`` and ``NAME.key``."""
+    shown = authority.issue(spiffe_id, dns=[dns] if dns else [], purposes=[CLIENT, SERVER])
+    (place / f"{name}.crt").write_bytes(shown.chain)
+    (place / f"{name}.key").write_bytes(shown.key_pem)
+
+
 def sign_key(place: Path, name: str) -> Path:
     """A principal's private key in a file."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     file = place / f"{name}.pem"
     if not file.exists():
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)

@@ -16,7 +16,7 @@ import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sidecar.api import Server, ServerTls, Transports, peer_of
+from sidecar.api import Metrics, Server, ServerTls, Transports, peer_of
 from sidecar.enforce import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
 from sidecar.enforce.envoy.v3 import access_log_pb2 as logs
 from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
@@ -69,10 +69,11 @@ async def asking(
     script: Callable[[dict[str, Any]], object] = lambda _: ALLOW,
     tls: ServerTls | None = None,
     credentials: grpc.ChannelCredentials | None = None,
+    metrics: Metrics | None = None,
 ) -> AsyncIterator[Asking]:
     async with running(place, ScriptedEngine(script), development=False, registry=registered(*PEOPLE)) as run:
         transports = Transports(tls.bundles) if tls else Transports()
-        door = EnvoyDoor(run.path, run.ledger, settings, transports.of, peer_of)
+        door = EnvoyDoor(run.path, run.ledger, settings, transports.of, peer_of, metrics)
         where = "127.0.0.1:0" if tls else f"unix:{place}/door.sock"
         server = Server(
             door.handlers(), (AUTHORIZATION, ACCESS_LOG), where,
@@ -210,6 +211,22 @@ def test_what_cannot_be_read_is_refused_and_recorded(tmp_path: Path, name: str) 
             assert len(door.of("REJECTED")) == 1 and not door.of("DECISION")
 
     go(main)
+
+
+def test_what_is_refused_is_counted(tmp_path: Path) -> None:
+    metrics = Metrics("test")
+
+    async def main() -> None:
+        async with asking(tmp_path, metrics=metrics) as door:
+            await door.check(BAD["joined headers"])
+            await door.check(request(path="/a/%2e%2e/b"))
+            await door.log(entry("01a215bf-c499-72f2-9743-a50661e5ee21"))
+
+    go(main)
+    page = metrics.page().decode()
+    assert 'sidecar_errors_total{code="INVALID_ARGUMENT",method="Check"} 2.0' in page
+    assert 'sidecar_errors_total{code="NOT_FOUND",method="StreamAccessLogs"} 1.0' in page
+    assert 'sidecar_outcomes_refused_total{why="unknown"} 1.0' in page
 
 
 def test_no_decision_is_no_permission(tmp_path: Path) -> None:

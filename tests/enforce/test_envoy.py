@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from sidecar.client import AgentKey, Guard, Status
@@ -207,6 +208,41 @@ def test_events_stream(it: Gateway) -> None:
     assert answered.body == b"data: one\n\ndata: two\n\n"
     assert it.outcome(last(it)["decision_id"])["status"] == "executed"
     assert arguments(last(it))["body_complete"] is False
+
+
+def echo(it: Gateway, *parts: bytes) -> list[bytes]:
+    """A gRPC call of the agent, over HTTP/2."""
+    options = [("grpc.default_authority", "api.example.com"), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(f"127.0.0.1:{it.port}", options) as channel:
+        return list(channel.stream_stream("/echo.Echo/Back")(iter(parts), timeout=30))
+
+
+def test_grpc_over_http2(it: Gateway) -> None:
+    assert echo(it, b"one", b"two") == [b"one", b"two"]
+    assert it.service.acts[-1].headers["authorization"] == TOKEN
+    decision = last(it)
+    assert json.loads(decision["request"]["context"])["door"] == {
+        "kind": "envoy",
+        "protocol": "HTTP/2",
+        "route": "grpc",
+    }
+    assert it.outcome(decision["decision_id"])["status"] == "executed"
+    for parts in ((b"fail",), (b"one", b"fail")):  # the status is among the headers, and among the trailers
+        with pytest.raises(grpc.RpcError) as caught:
+            echo(it, *parts)
+        assert caught.value.code() == grpc.StatusCode.INTERNAL
+        outcome = it.outcome(last(it)["decision_id"])
+        assert (outcome["status"], outcome["downstream_status"]) == ("failed", "200 grpc-status 13")
+
+
+def test_a_denied_grpc_call(it: Gateway) -> None:
+    """What is no gRPC route is asked with its body; what is denied comes back as a gRPC status."""
+    before = len(it.service.acts)
+    options = [("grpc.default_authority", "api.example.com"), ("grpc.enable_retries", 0)]
+    with grpc.insecure_channel(f"127.0.0.1:{it.port}", options) as channel, pytest.raises(grpc.RpcError) as caught:
+        channel.unary_unary("/denied.Service/Call")(b"x", timeout=30)
+    assert caught.value.code() == grpc.StatusCode.PERMISSION_DENIED and '"effect":"DENY"' in caught.value.details()
+    assert len(it.service.acts) == before
 
 
 def test_a_websocket(it: Gateway) -> None:
