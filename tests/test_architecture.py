@@ -99,6 +99,7 @@ BY_ITSELF = "sidecar/evidence/verify.py"  # one file for people who have nothing
 TOP_LEVEL = {
     *("pyproject.toml", "README.md", "Dockerfile", "proto", "sidecar", "rego", "tests", "charts", "docs"),
     *("LICENSE", "CHANGELOG.md", "Makefile", ".ci", ".gitignore", "requirements.lock"),
+    *(".dockerignore", "requirements-image.lock", "requirements-build.lock"),  # what the Dockerfile needs beside it
     *(".dockerignore", "requirements-build.lock", "requirements-image.lock"),
 }
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from sidecar.ledger import Options
 from sidecar.probe import ask
+from tests.api.tls_files import NAME, Files, server_certificate
+from tests.authorities import HOUR, NOW, SERVER, Authority
 from tests.cli.test_agents import agents, key_of
 from tests.cli.test_observing import scrape, url
 from tests.cli.test_policy_from_git import Team, configured, eventually, refusals
@@ -123,6 +125,23 @@ def test_a_start_that_takes_its_time_is_live_and_says_what_it_waits_for(tmp_path
             process.kill()
 
 
+def test_an_ended_certificate_is_not_ready_until_it_is_renewed(tmp_path: Path) -> None:
+    ledger, _ = made(tmp_path)
+    ca, files = Authority("ca"), Files(tmp_path)
+    files.write(ca.issue(dns=[NAME], purposes=[SERVER], end=NOW - HOUR / 2), ca)
+    command = [BIN / "sidecar", "serve", "--data-dir", ledger, "--dev", "--listen", "127.0.0.1:0", "--metrics", ":0"]
+    more = dict(zip(("SIDECAR_TLS_CERT_FILE", "SIDECAR_TLS_KEY_FILE"), files.paths[:2], strict=True))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
+        try:
+            assert process.stderr is not None
+            web = next(m[0] for line in process.stderr if (m := re.search(r"http://[0-9.:]+", line)))
+            until(web, "not ready: the sidecar's certificate has ended; renew tls.cert_file")
+            files.write(server_certificate(ca), ca)
+            until(web, "^ready$")
+        finally:
+            process.kill()
+
+
 def test_a_collector_says_whether_it_takes_and_logs(tmp_path: Path) -> None:
     with collecting(tmp_path / "collector") as collector:
         web = collector.url.rstrip("/")
@@ -138,8 +157,9 @@ def test_a_collector_says_whether_it_takes_and_logs(tmp_path: Path) -> None:
         away.rename(store)
         until(web, "^ready$")
         assert index.exists()
-        with urllib.request.urlopen(f"{web}/healthz", timeout=60) as answer:
-            assert answer.read() == b"live\n"
+        with urllib.request.urlopen(f"{web}/metrics", timeout=60) as answer:
+            told = dict(row.rsplit(" ", 1) for row in answer.read().decode().splitlines() if row[0] != "#")
+        assert float(told["collector_ready"]) == 1 and float(told["collector_disk_free_bytes"]) > 1 << 20
 
 
 def test_wrong_use_is_2_and_one_line() -> None:
