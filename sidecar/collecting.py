@@ -34,7 +34,7 @@ from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
 from sidecar.collector.pruning import kept_longer
-from sidecar.collector.readiness import Readiness
+from sidecar.collector.readiness import Readiness, follow
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
@@ -245,7 +245,12 @@ class Collector:
             stack.push_async_callback(server.stop)
             opening = asyncio.create_task(asyncio.to_thread(parts.open_all))
             started(self)
-            await self._watch(parts)
+            looking = asyncio.create_task(follow(parts.readiness, self._health.found))
+            try:
+                await self._watch(parts)
+            finally:
+                looking.cancel()
+            self._health.found("it stops")
             await opening
         if self.failure is not None:
             raise self.failure
@@ -269,14 +274,10 @@ class Collector:
     async def _watch(self, parts: _Parts) -> None:
         silence = int(self._config.silence_seconds * 1e9)
         while not self._stop.is_set():
-            cause = await asyncio.to_thread(parts.readiness.look)
-            if self._health.found(cause):
-                log.warning("not ready: %s", cause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_TICK, self._config.silence_seconds)):
                     await self._stop.wait()
             await asyncio.to_thread(find_silent, parts.ingest, parts.alarms, time.time_ns(), silence)
-        self._health.found("it stops")
 
     def _failed(self, loop: asyncio.AbstractEventLoop, error: LogRefused) -> None:
         self.failure = error

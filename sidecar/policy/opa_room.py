@@ -21,6 +21,7 @@ import logging
 import os
 import re
 import secrets
+import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -41,12 +42,34 @@ _NOT_STARTED: Final = 127
 _ENDED: Final = re.compile(r"-?[0-9]{1,3}")
 
 
+def room_in(directory: Path) -> Path:
+    """The room below the directory that both sides name."""
+    return directory / _ROOM
+
+
+def served(directory: Path) -> tuple[int, int]:
+    """How many OPAs the sidecar asks for now, and how many of them take a connection. (0, 0) for who may not enter."""
+    room = room_in(directory)
+    wanted = _names(room)
+    return len(wanted), sum(_listens(room / f"{name}.sock") for name in wanted)
+
+
+def _listens(path: Path) -> bool:
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1.0)
+        try:
+            probe.connect(str(path))
+        except OSError:
+            return False
+    return True
+
+
 class OpaRoom:
     """The sidecar's side: the room is made, or taken over from an earlier run, and emptied. One sidecar has it."""
 
     def __init__(self, directory: Path) -> None:
         """Raises `UsageError` where ``directory`` cannot be used."""
-        self._room = directory / _ROOM
+        self._room = room_in(directory)
         try:
             self._descriptor = _taken(self._room)
         except OSError as error:
@@ -138,7 +161,7 @@ class Keeper:
     """The other side: one OPA for each bundle in the room."""
 
     def __init__(self, program: OpaProgram, directory: Path) -> None:
-        self._program, self._room = program, directory / _ROOM
+        self._program, self._room = program, room_in(directory)
         self._kept: dict[str, asyncio.Task[None]] = {}
 
     async def keep(self, stop: asyncio.Event) -> None:
@@ -178,13 +201,13 @@ class Keeper:
 
     async def _run(self, name: str) -> None:
         """Start an OPA and stay to its end; a task that is cancelled ends it."""
-        socket, rule = self._room / f"{name}.sock", f"/{name.partition('.')[0]}/allow"
+        listening, rule = self._room / f"{name}.sock", f"/{name.partition('.')[0]}/allow"
         try:
-            process = spawn(self._program, self._room, f"{name}.tar.gz", socket, rule, mode="660")
+            process = spawn(self._program, self._room, f"{name}.tar.gz", listening, rule, mode="660")
         except OSError as error:
             log.error("OPA could not be started (%s)", error.strerror)
             return self._mark(name, _NOT_STARTED)
-        running = OpaProcess(process.pid, f"unix:{socket}", socket)
+        running = OpaProcess(process.pid, f"unix:{listening}", listening)
         running.ended = asyncio.create_task(heard_out(process, running))
         log.info("OPA %s is started, pid %d", self._program.version, process.pid)
         try:
