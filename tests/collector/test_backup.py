@@ -143,6 +143,7 @@ def test_a_collector_is_brought_back_whole(tmp_path: Path) -> None:
         assert collector.status()["alarms"] == []
 
 
+@pytest.mark.soak  # in make test: test_receipts_kept
 def test_what_an_old_copy_says_no_sidecar_takes(tmp_path: Path) -> None:
     """Without a witness it starts; but the sidecar holds a newer checkpoint, and takes no receipt of this log again."""
     fleet = Fleet(tmp_path)
