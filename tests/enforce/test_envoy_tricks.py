@@ -121,3 +121,13 @@ def test_what_an_agent_says_to_envoy_itself_is_not_heard(it: Gateway) -> None:
     h2c = b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
     it.raw(get(b"/open/a", h2c).replace(b"connection: close", b"connection: close, upgrade, http2-settings"))
     assert not any("upgrade" in act.headers for act in it.service.acts)
+
+
+def test_a_content_type_that_chooses_a_route_without_bodies(it: Gateway) -> None:
+    """The policy sees that nothing of the body was judged."""
+    before = len(it.service.acts)
+    it.raw(PAY.replace(b"application/json", b"application/grpc") + b'content-length: 13\r\n\r\n{"amount": 1}')
+    assert len(it.service.acts) == before
+    decision = it.of("DECISION")[-1]
+    asked = json.loads(decision["request"]["arguments"])
+    assert (decision["effect"], asked["path"], asked["body_complete"]) == ("DENY", "/pay", False)
