@@ -4,7 +4,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPA_VERSION := v1.22.2
-PROTOS := $(wildcard proto/sidecar/v1/*.proto)
+PROTOS := $(wildcard proto/sidecar/v1/*.proto proto/sidecar/enforce/envoy/v3/*.proto)
 
 .PHONY: demo test check soak lock stubs opa spire helm clean
 
@@ -12,7 +12,7 @@ demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
 test: $(VENV)/.installed opa spire helm check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
-import json
 import logging
 import os
 import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +19,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from sidecar import __version__
 from sidecar.anchor import Chaser, Door
-from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
+from sidecar.anchoring import Anchors, ask_first
 from sidecar.api import Health, ServerTls, Transports, half
 from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
@@ -177,30 +174,6 @@ def keep_until(config: Collecting) -> int | None:
 def verifier_key(config: Collecting) -> str:
     """The log's public key as a verifier pins it."""
     return str(note.VerifierKey(config.name, log_key(config).public_key().public_bytes_raw()))
-
-
-def trust(config: Collecting, storage: Storage) -> bytes:
-    """What an auditor needs (proto/LOG.md, "Trust file"): chains, log, witnesses, roots."""
-    runs = Runs(storage)
-    chains, custodians = [], set()
-    for chain_id in sorted(runs.chains()):
-        chain = runs.chain(chain_id)
-        assert chain is not None
-        chains.append({"chain": chain_id.hex(), "identity": chain.identity.hex()})
-        spkis = (base64.b64decode(each["spki"]) for each in json.loads(chain.genesis)["custodians"])
-        custodians |= {sha256(spki).hexdigest() for spki in spkis}
-    lines = [f"log {verifier_key(config)}"]
-    names = [f"w{number}" for number, _ in enumerate(config.witnesses, 1)]
-    lines += [f"witness {name} {key} {url}" for name, (key, url) in zip(names, witness_keys(config), strict=True)]
-    lines += [f"group witnesses all {' '.join(names)}", "quorum witnesses"] if names else ["quorum none"]
-    value = {
-        "format": "sidecar/v1/trust",
-        "chains": chains,
-        "policy": "".join(f"{line}\n" for line in lines),
-        "tsa_roots": [base64.b64encode(root).decode() for root in timestamp_roots(config)],
-        "custodians": sorted(custodians),
-    }
-    return json.dumps(value, indent=2).encode() + b"\n"
 
 
 # --- running

@@ -22,7 +22,6 @@ from sidecar.errors import UsageError
 from sidecar.settings import Source, load_settings
 
 MIB = 1024 * 1024
-
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -67,6 +66,16 @@ class Config:
     personal_fields: tuple[str, ...] = ()  # JSON pointers into /arguments, /context, /result, /response; or /purpose
     personal_copy_file: str = ""  # a copy of the keys that only custodians open, kept up to date; on another volume
     personal_keys_dir: str = ""  # the data subjects' keys; empty: <data_dir>/subjects
+    doors_envoy_gateway: str = ""  # the registered executor that Envoy is; empty: there is no door for Envoy
+    doors_envoy_listen: str = ""  # a listener of its own; empty: unix:<data_dir>/envoy.sock. A port takes mTLS
+    doors_envoy_socket_mode: str = "0660"  # whoever may open the socket is the gateway
+    doors_envoy_agent: str = ""  # the one agent behind it; empty: the agent of the certificate that callers show Envoy
+    doors_envoy_headers: tuple[str, ...] = ()  # headers of requests that are judged and recorded, lower case
+    doors_envoy_body_bytes: int = 65_536  # Envoy's max_request_bytes: a body of so many bytes may have been cut
+    doors_envoy_tls_cert_file: str = ""  # PEM; for a port, with the two below
+    doors_envoy_tls_key_file: str = ""
+    doors_envoy_tls_client_ca_file: str = ""  # roots of Envoy's certificate
+    doors_envoy_spiffe_socket: str = ""  # the Workload API, in place of the three files
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
     policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD

@@ -6,23 +6,30 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
-from collections.abc import AsyncIterator, Callable
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from sidecar import __version__, erasing
-from sidecar.api import DecisionLog, FailedHandshakes, Health, Metrics, Server, ServerTls, Services, Transports, scraped
-from sidecar.chain.acts import AcceptLoss
-from sidecar.chain.seeds import Custodian, Custody, SealedShare
-from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
-from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
+from sidecar.api import (
+    NAMES,
+    DecisionLog,
+    FailedHandshakes,
+    Health,
+    Metrics,
+    Server,
+    ServerTls,
+    Services,
+    Transports,
+    scraped,
+)
+from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.doors import envoy_listening, envoy_of
+from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
-from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
+from sidecar.founding import found_ledger, options_of, wrap_seed
+from sidecar.ledger import Ledger, SystemClock, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, opa_room_of, registry_follower, server_tls
 from sidecar.policy import Switch
 from sidecar.readiness import Readiness
@@ -37,96 +44,6 @@ READY_EVERY = 1.0  # seconds between two looks at engine and ledger
 STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
 
 
-def wrap_seed(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> list[SealedShare]:
-    """A fresh epoch's seed, sealed for the chain's custodians."""
-    return seal_shares(custody, chain_id, epoch, seed, os.urandom)
-
-
-@dataclass(frozen=True, slots=True)
-class Founded:
-    """A new ledger: its chain id, and the custodian key that was made for want of one."""
-
-    chain_id: bytes
-    made_key: Path | None
-
-
-def options_of(config: Config) -> Options:
-    """The ledger's settings in a configuration."""
-    return Options(
-        segment_entries=config.segment_entries,
-        segment_ns=int(config.segment_seconds * 1e9),
-        max_bytes=config.ledger_max_mib * MIB,
-        remember_ns=config.idempotency_seconds * 1_000_000_000,
-        software=f"decision-sidecar {__version__}",
-        development=config.dev,
-        config=config.digest(),
-        keep=Keep(int(config.ledger_keep_seconds * 1e9), config.ledger_keep_mib * MIB),
-    )
-
-
-def found_ledger(config: Config) -> Founded:
-    """Make a new ledger for the configured custodians, or, where none is named, for a key made beside it.
-
-    Raises:
-        UsageError: a key file that is not one, or a directory that cannot be used.
-    """
-    directory = Path(config.data_dir)
-    custodians, made = _custodians(config), None
-    if not custodians:
-        made = directory.with_name(directory.name + ".custodian.pem")
-        private, public = generate_custodian("x25519")
-        write_secret(made, private)
-        custodians = (load_custodian(public, "made-by-init"),)
-    authority = load_authority(read_file(Path(config.authority), "authority key")) if config.authority else None
-    try:
-        chain_id = create(
-            directory,
-            identity=Ed25519PrivateKey.generate(),
-            custody=Custody(config.custody_mode, custodians),
-            authority=authority,
-            log=None,
-            retention=config.retention,
-            wrap=wrap_seed,
-            options=options_of(config),
-            clock=SystemClock(),
-        )
-    except BaseException:
-        if made is not None:
-            made.unlink(missing_ok=True)
-        raise
-    return Founded(chain_id, made)
-
-
-class _Looked(Exception):
-    """The ledger was looked at, and nothing more is wanted of it."""
-
-
-def what_was_lost(config: Config, reason: str) -> AcceptLoss:
-    """What the authority would have to accept for the configured ledger to go on; nothing is changed.
-
-    Raises:
-        UsageError: nothing was lost, or the collector cannot be asked. LedgerError: the ledger cannot be read.
-    """
-    shipping = Shipping(config)
-    found: list[AcceptLoss] = []
-
-    def look(left: Left) -> bool:
-        found.append(shipping.lost(left, reason))
-        raise _Looked
-
-    with contextlib.suppress(_Looked):
-        Ledger.open(
-            Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
-            on_failure=lambda _: None, confirm=look,
-        )  # fmt: skip
-    return found[0]
-
-
-def _custodians(config: Config) -> tuple[Custodian, ...]:
-    paths = [Path(p) for p in config.custodians]
-    return tuple(load_custodian(read_file(p, "custodian key"), p.stem) for p in paths)
-
-
 def settle_memory() -> None:
     """Take what start-up made out of the garbage collector's sight: it lives as long as the process.
 
@@ -135,6 +52,10 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
+
+
+class _Stopped(Exception):
+    """The end was asked for before the sidecar had begun."""
 
 
 class Sidecar:
@@ -150,6 +71,7 @@ class Sidecar:
         self._metrics.watch_ready(lambda: not self._health.cause)
         self._log = DecisionLog(self._metrics)
         self._erasing: erasing.Erasing | None = None
+        self._envoy = envoy_of(config)
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, CLOSE, seal."""
@@ -161,6 +83,12 @@ class Sidecar:
         Raises:
             SidecarError: it could not start, or the ledger failed.
         """
+        with contextlib.suppress(Stopped):
+            await self._serve(started)
+        if self.failure is not None:
+            raise self.failure
+
+    async def _serve(self, started: Callable[[str], None]) -> None:
         async with contextlib.AsyncExitStack() as stack:
             tracing = await self._trace(stack)
             await self._show_metrics(stack)
@@ -179,9 +107,10 @@ class Sidecar:
             self._health.starts("registry and policy are being read")
             in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
-            following = await Policies(self._config, switch, in_force, ledger, self._metrics, room).begin()
+            policies = Policies(self._config, switch, in_force, ledger, self._metrics, room)
+            following = await unless(self._stop, policies.begin())
             if following is not None:
-                stack.push_async_callback(_ended, following)
+                stack.push_async_callback(ended, following)
             path = DecisionPath(
                 switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log, tracing=tracing
             )
@@ -189,10 +118,12 @@ class Sidecar:
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             self._health.starts("its certificate is waited for")
             server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing))
+            servers = [server]
+            if self._envoy is not None:
+                door = envoy_listening(self._config, self._envoy, path, ledger, self._log, self._health)
+                servers.append(await stack.enter_async_context(door))
             readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
-            await self._watch(server, readiness, path, started)
-        if self.failure is not None:
-            raise self.failure
+            await self._watch(servers, readiness, path, started)
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
         loop = asyncio.get_running_loop()
@@ -242,7 +173,7 @@ class Sidecar:
         if follower is not None:
             await follower.first()
             self._metrics.watch_registry(lambda: follower.broken)
-            stack.push_async_callback(_ended, asyncio.create_task(follower.follow()))
+            stack.push_async_callback(ended, asyncio.create_task(follower.follow()))
 
     def _failed(self, error: LedgerError) -> None:
         log.critical("the ledger failed, no more answers: %s", error)
@@ -271,7 +202,8 @@ class Sidecar:
         # The SPIFFE agent may take its time.
         tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
-            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing),
+            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing).handlers(),
+            NAMES,
             self._config.listen,
             self._health,
             max_request_bytes=self._config.max_request_bytes,
@@ -292,7 +224,7 @@ class Sidecar:
 
     async def _watch(
         self,
-        server: Server,
+        servers: Sequence[Server],
         readiness: Readiness,
         path: DecisionPath,
         started: Callable[[str], None],
@@ -301,7 +233,8 @@ class Sidecar:
         while not self._stop.is_set():
             trouble = await readiness.look()
             news = self._health.found(trouble)
-            await server.show_health()
+            for server in servers:
+                await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
             if news:
@@ -318,7 +251,8 @@ class Sidecar:
             await self._erase(path)
             self._log.settle()
         self._health.found("it stops")
-        await server.show_health()
+        for server in servers:
+            await server.show_health()
 
     async def _erase(self, path: DecisionPath) -> None:
         """What was left to be erased is; what failed is tried again."""
@@ -338,37 +272,6 @@ class Sidecar:
         self._log.settle(everything=True)
 
 
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-def erase_now(config: Config) -> None:
-    """Open a ledger that no sidecar has open, do what was left to be erased, ship and close it: an epoch of its own.
-
-    Raises:
-        LedgerBusy: a sidecar has it open. SidecarError: it cannot be opened, or not all was done.
-    """
-    shipping, failures = Shipping(config), list[LedgerError]()
-    ledger = Ledger.open(
-        Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
-        on_failure=failures.append, confirm=shipping.confirm,
-    )  # fmt: skip
-    try:
-        shipping.begin(ledger, failures.append)
-        try:
-            done = erasing.of(config, ledger)
-            if done is not None:
-                done.pick_up()
-        finally:
-            shipping.end(ledger, failed=bool(failures))
-    finally:
-        ledger.close()
-    if failures:
-        raise failures[0]
-
-
 def serve(config: Config, *, init: bool, started: Callable[[str], None], overhear: Overhear | None = None) -> None:
     """Run a sidecar until SIGTERM or SIGINT. ``overhear``: as `Sidecar`'s.
 
@@ -378,6 +281,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None], overhea
     import uvloop
 
     check_provable(config)
+    envoy_of(config)
     erasing.pointers_of(config)  # before anything is made
     if init and not has_ledger(Path(config.data_dir)):
         made = found_ledger(config).made_key

@@ -124,16 +124,22 @@ def server_tls(config: Config, metrics: Metrics, begun: Callable[[], None]) -> S
         tls_log.error("%s", cause)
         metrics.tls_fault()
 
-    if config.spiffe_socket:
-        tls = ServerTls(WorkloadSource(config.spiffe_socket, half(mutual=True), trouble), handshake)
-    elif config.tls_cert_file:
-        files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
-        make = half(mutual=bool(config.tls_client_ca_file))
-        tls = ServerTls(FileSource(files, make, trouble), handshake)
-    else:
-        return None
-    metrics.watch_tls(tls.not_after)
+    files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
+    tls = tls_of(config.spiffe_socket, files, trouble, handshake)
+    if tls is not None:
+        metrics.watch_tls(tls.not_after)
     return tls
+
+
+def tls_of(
+    workload: str, files: tuple[str, str, str], trouble: Callable[[str], None], handshake: Callable[[], None]
+) -> ServerTls | None:
+    """TLS of the Workload API at ``workload``, of files (certificate, key, roots of clients), or None."""
+    if workload:
+        return ServerTls(WorkloadSource(workload, half(mutual=True), trouble), handshake)
+    if files[0]:
+        return ServerTls(FileSource(files, half(mutual=bool(files[2])), trouble), handshake)
+    return None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,9 +84,10 @@ def listed_files() -> list[Path]:
     return [REPOSITORY / name for name in names if name and (REPOSITORY / name).is_file()]
 
 
-def test_the_stubs_are_those_of_the_protocol(tmp_path):
+@pytest.mark.parametrize("place", ["sidecar/v1", "sidecar/enforce/envoy/v3"])
+def test_the_stubs_are_those_of_the_protocol(tmp_path, place):
     beside = Path(sys.executable).parent
-    protos = sorted((REPOSITORY / "proto" / "sidecar" / "v1").glob("*.proto"))
+    protos = sorted((REPOSITORY / "proto" / place).glob("*.proto"))
     assert protos
     subprocess.run(
         [
@@ -98,8 +99,8 @@ def test_the_stubs_are_those_of_the_protocol(tmp_path):
         check=True,
         capture_output=True,
     )
-    fresh = {p.name: p.read_text("utf-8") for p in (tmp_path / "sidecar" / "v1").iterdir()}
-    held = [p for p in (REPOSITORY / "sidecar" / "v1").iterdir() if p.is_file() and p.name != "__init__.py"]
+    fresh = {p.name: p.read_text("utf-8") for p in (tmp_path / place).iterdir()}
+    held = [p for p in (REPOSITORY / place).iterdir() if p.is_file() and p.name != "__init__.py"]
     kept = {p.name: p.read_text("utf-8") for p in held}
     assert sorted(fresh) == sorted(kept), "run `make stubs`"
     assert [name for name in fresh if fresh[name] != kept[name]] == [], "run `make stubs`"

@@ -10,11 +10,12 @@ from sidecar.api.health import Health
 from sidecar.api.metrics import Metrics
 from sidecar.api.scraping import scraped
 from sidecar.api.server import Server
-from sidecar.api.services import Services
+from sidecar.api.services import NAMES, Services
 from sidecar.api.tls import ServerTls, half
-from sidecar.api.transports import Transports
+from sidecar.api.transports import Transports, peer_of
 
 __all__ = [
+    "NAMES",
     "DecisionLog",
     "FailedHandshakes",
     "Health",
@@ -24,5 +25,6 @@ __all__ = [
     "Services",
     "Transports",
     "half",
+    "peer_of",
     "scraped",
 ]

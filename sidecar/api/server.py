@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import socket
+from collections.abc import Sequence
 from pathlib import Path
 
 import grpc
@@ -12,23 +15,26 @@ import grpc.aio
 from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
-from sidecar.api.approvals import APPROVALS
 from sidecar.api.health import Health, HealthService
-from sidecar.api.services import DECISIONS, LEDGER, Services
 from sidecar.errors import UsageError
 
+log = logging.getLogger("sidecar")
+
+_CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
 class Server:
-    """One listening server. ``address`` is ``unix:/path`` or ``host:port``; ``socket_mode`` as for chmod.
+    """One listening server, of the services ``names``. ``address``: ``unix:/path`` or ``host:port``; ``socket_mode`` as
+    for chmod.
 
     ``told``: whether the sidecar is ready. ``credentials`` are for TLS on a port; without them the port is plain.
     """
 
     def __init__(
         self,
-        services: Services,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        names: Sequence[str],
         address: str,
         told: Health,
         *,
@@ -46,11 +52,10 @@ class Server:
                 ("grpc.max_concurrent_streams", 1024),
             ],
         )
-        self._health = HealthService(told, (DECISIONS, APPROVALS, LEDGER))
+        self._health = HealthService(told, tuple(names))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        names = (DECISIONS, APPROVALS, LEDGER, health.SERVICE_NAME, reflection.SERVICE_NAME)
-        reflection.enable_server_reflection(names, self._server)
-        self._server.add_generic_rpc_handlers(tuple(services.handlers()))
+        reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
+        self._server.add_generic_rpc_handlers(tuple(handlers))
 
     async def start(self) -> str:
         """Listen; gives the address in use (a port 0 becomes the one that was had).
@@ -88,7 +93,11 @@ class Server:
 
     async def stop(self, grace: float) -> None:
         """Take no more calls, let those under way finish within ``grace`` seconds, and leave no socket behind."""
-        await self._server.stop(grace)
+        try:
+            async with asyncio.timeout(grace + _CANCELLING):
+                await self._server.stop(grace)
+        except TimeoutError:
+            log.error("gRPC does not end its calls; the sidecar ends without it")
         unix = _unix_path(self._address)
         if unix is not None:
             with contextlib.suppress(OSError):  # on a disk that failed it stays, and the next start takes it away

@@ -33,6 +33,7 @@ from sidecar.v1 import decision_pb2 as pb
 
 DECISIONS = "sidecar.v1.DecisionService"
 LEDGER = "sidecar.v1.LedgerService"
+NAMES = (DECISIONS, APPROVALS, LEDGER)
 
 MAX_BATCH = 64
 EPOCH = "sidecar-epoch"

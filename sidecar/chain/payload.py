@@ -107,7 +107,8 @@ def _object(members: Mapping[str, Check], *, closed: bool = False) -> Check:
 
 
 _hex32 = _matches(_HEX32)
-_hex32_or_sealed = _matches(re.compile(r"\A(?:[0-9a-f]{64})?\Z"))
+_hex32_or_empty = _matches(re.compile(r"\A(?:[0-9a-f]{64})?\Z"))
+_hex32_or_sealed = _hex32_or_empty
 _effect = _one_of(*EFFECTS)
 _reasons = _array(_object({"code": _text, "message": _text}))
 _resource = _object({"type": _text, "id": _text})
@@ -119,6 +120,14 @@ _PROOFS = {
     "mtls": _object(_in_transit),
     "signature": _object(_statement),
     "signature+mtls": _object({**_statement, **_in_transit}),
+    "gateway": _object(
+        {
+            "gateway": _text,
+            "gateway_proof": _one_of("socket", "mtls"),
+            "certificate": _hex32_or_empty,
+            "spiffe_id": _text,
+        }
+    ),
 }
 _named = _object({"id": _text, "proof": _one_of(*_PROOFS)})
 _known = _object({**_roles, "proof": _one_of(*_PROOFS)})

@@ -155,6 +155,12 @@ def _evidence() -> click.Command:
     return evidence
 
 
+def _mcp() -> click.Command:
+    from sidecar.cli.mcp import mcp
+
+    return mcp
+
+
 def _bench() -> click.Command:
     from sidecar.cli.bench import bench
 
@@ -183,6 +189,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "evidence": _evidence,
     "prune": _prune,
     "subjects": _subjects,
+    "mcp": _mcp,
     "bench": _bench,
     "collector": _collector,
 }

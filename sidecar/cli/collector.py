@@ -25,7 +25,6 @@ from sidecar.collecting import (
     log_key,
     open_index,
     open_storage,
-    trust,
     verifier_key,
 )
 from sidecar.collector import reindex
@@ -33,6 +32,7 @@ from sidecar.collector.runs import Runs
 from sidecar.config import write_secret
 from sidecar.errors import UsageError
 from sidecar.settings import load_settings, refuse_unknown
+from sidecar.trust_file import trust
 
 _DAY = 86_400
 

@@ -10,7 +10,7 @@ import click
 
 from sidecar.cli.authority import words
 from sidecar.config import load, write_secret
-from sidecar.main import what_was_lost
+from sidecar.founding import what_was_lost
 
 
 @click.command()

@@ -13,6 +13,7 @@ _WORTH: Final = {
     "non_repudiable": "non-repudiable (signed by a key you pinned)",
     "signed": "signed (by a key that only the ledger's own registry names)",
     "authenticated_in_transit": "authenticated in transit only",
+    "vouched": "named by a gateway",
     "unopened": "signed, over personal fields that were not opened",
     "asserted": "asserted only",
 }

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from sidecar.chain import delegation
+from sidecar.chain import delegation, door
 from sidecar.chain.payload import policy_time
 from sidecar.chain.statement import Statement
 from sidecar.errors import Malformed
@@ -31,6 +31,8 @@ def moment(name: str, value: str) -> str:
 
 def _decision(decision: Mapping[str, Any]) -> Iterator[str]:
     yield _asked(decision["agent"])
+    if (through := door.recorded(decision["request"]["context"])) is not None:
+        yield f"through the door {through['kind']}"
     for given, giver in zip(decision["request"]["delegations"], decision["delegators"], strict=False):
         yield _leave(given["text"], giver)
     if decision["executor"]:
@@ -79,6 +81,9 @@ def _signed(who: Mapping[str, Any]) -> str:
     named = f"{who['id']}{_with(who['roles'])}"
     if who["proof"] == "asserted":
         return f"{named}, a name that is merely asserted"
+    if who["proof"] == "gateway":
+        seen = f" as {who['spiffe_id']}" if who["spiffe_id"] else ""
+        return f"{named}, named{seen} by the gateway {who['gateway']}, which was proved by {who['gateway_proof']}"
     if "statement" not in who:
         return f"{named}, proved by {who['proof']} in transit only"
     try:

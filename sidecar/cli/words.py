@@ -6,6 +6,7 @@ import base64
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
+from sidecar.chain import door
 from sidecar.chain.payload import policy_time
 from sidecar.chain.printable import plain as plain
 from sidecar.chain.statement import key_id
@@ -78,9 +79,13 @@ def _decision(p: Mapping[str, Any]) -> str:
     under = f", approved by {approved} (decision at seq {p['approval']['decision_seq']})" if approved else ""
     behalf = "".join(f" for {giver['id']}" for giver in reversed(p["delegators"]))
     by = f" through {p['executor']['id']}" if p["executor"] else ""
+    named = door.recorded(request["context"])
+    via = f" via {named['kind']}" if named else ""
     impure = p.get("impure_builtins")
     exact = f" (not exactly re-runnable: uses {', '.join(impure)})" if impure else ""
-    return f"{_MARKS[p['effect']]}{shadow} {agent}{behalf} {request['action']} {target}{by}: {because}{under}{exact}"
+    return (
+        f"{_MARKS[p['effect']]}{shadow} {agent}{behalf} {request['action']} {target}{by}{via}: {because}{under}{exact}"
+    )
 
 
 def _proved(who: Mapping[str, Any]) -> str:
@@ -88,6 +93,7 @@ def _proved(who: Mapping[str, Any]) -> str:
     key = base64.b64decode(who["key"]) if "key" in who else b""
     named = f", key {key_id(key)[:16]}…" if key else ""
     spiffe = f", {who['spiffe_id']}" if who.get("spiffe_id") else ""
+    named += f" {who['gateway']}" if who["proof"] == "gateway" else ""
     return f"{who['id']} ({who['proof']}{named}{spiffe})"
 
 

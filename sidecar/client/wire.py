@@ -50,7 +50,7 @@ class Ask:
 
     action: str
     resource: tuple[str, str]
-    arguments: Mapping[str, Any] | None = None
+    arguments: Mapping[str, Any] | bytes | None = None
     context: Mapping[str, Any] | None = None
     purpose: str = ""
     alternatives: Sequence[Alternative] = ()
@@ -111,8 +111,10 @@ def encode_json(field: str, value: object) -> bytes:
     raise RequestError(field, cause)
 
 
-def encode_object(field: str, value: Mapping[str, Any]) -> bytes:
-    """A JSON object in UTF-8, or RequestError naming ``field``."""
+def encode_object(field: str, value: Mapping[str, Any] | bytes) -> bytes:
+    """A JSON object in UTF-8, or RequestError naming ``field``. Bytes are that already, and are sent as they are."""
+    if isinstance(value, bytes):
+        return value
     if not isinstance(value, Mapping):
         raise RequestError(field, f"must be a mapping, not {type(value).__name__}")
     return encode_json(field, dict(value))

@@ -11,8 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from sidecar.chain import door, strictjson
 from sidecar.chain import payload as payloads
-from sidecar.chain import strictjson
 from sidecar.chain.digests import Outcome
 from sidecar.chain.request import Option, Request
 from sidecar.errors import Malformed, RequestError
@@ -73,6 +73,21 @@ def check_request(request: Request) -> Documents:
         arguments.append(_option(f"alternatives[{index}].", option))
     _text("approval_of", request.approval_of, KEY)
     return Documents(context, tuple(arguments))
+
+
+def check_door(context: dict[str, Any], *, served: bool) -> None:
+    """Hold the door that a context names against who asks. ``served``: by a gateway, through a door of the sidecar's.
+
+    Raises:
+        RequestError: it is none, or one that only the sidecar itself may name.
+    """
+    try:
+        named = door.read(context)
+    except Malformed as error:
+        raise RequestError("context.door", str(error)) from None
+    if (named is not None and named["kind"] in door.SERVED) != served:
+        cause = "must name the door that the sidecar serves" if served else "names a door that only the sidecar serves"
+        raise RequestError("context.door", cause)
 
 
 def check_outcome(outcome: Outcome) -> None:

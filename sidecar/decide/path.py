@@ -34,7 +34,7 @@ from sidecar.decide.refusals import RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
 from sidecar.decide.tracing import Tracing, Untraced
 from sidecar.errors import EngineError, SidecarError
-from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms
+from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms, owner_of
 from sidecar.ledger import Draft, Ledger, Recorded
 from sidecar.policy import Engine
 
@@ -120,6 +120,7 @@ class DecisionPath:
         """
         arrived = time.monotonic_ns()
         read = ask.check_request(request)
+        ask.check_door(read.context, served=shown.voucher is not None)
         digest = request.digest()
         with self._tracing.step("authenticate"):
             # Before the answer to its key is sought.
@@ -238,6 +239,15 @@ class DecisionPath:
         if self._settings.development:
             return None
         return self._caller(Claim("read", by, read_digest(by, what, parameter), ANYBODY), shown).agent
+
+    def known(self, agent: str, shown: Shown) -> str:
+        """The agent whom a gateway names, if it may ask at all. Raises CallerUnproved, NotPermitted."""
+        return self._caller(Claim("request", agent, b""), shown).agent
+
+    def holder(self, spiffe_id: str) -> str:
+        """The principal whose SPIFFE id a gateway saw, by the registry in force. Raises CallerUnproved."""
+        registry = self._in_force.registry
+        return owner_of(spiffe_id, None if registry is None else registry.read, payloads.policy_time(self._wall_ns()))
 
     async def refuse(self, peer: str, refusal: Refusal) -> None:
         """Record a refused request, within the peer's budget. Raises LedgerError if it cannot be."""

@@ -11,7 +11,7 @@ from sidecar.chain.limits import UNKNOWN_CLOCK_ERROR
 from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
 from sidecar.doctor.patient import Patient
 from sidecar.errors import CollectorRefused, CollectorUnavailable
-from sidecar.ledger import glance, kernel_clock_error_ms
+from sidecar.ledger import glance_at, kernel_clock_error_ms
 from sidecar.shipping import Shipping
 
 _APART: Final = 5.0  # seconds between our clock and the collector's
@@ -75,7 +75,7 @@ def _held(patient: Patient, ack: Ack, before: float, after: float) -> Iterator[F
     if ack.seq is None:
         yield ok("collector", "it answers, and holds no entry of this chain yet")
         return
-    ours = glance(patient.directory, seq=ack.seq)
+    ours = glance_at(patient.directory, seq=ack.seq)
     if ours.next_seq <= ack.seq:
         mend = "bring back the newest copy, or have the authority accept the loss: sidecar loss"
         yield wrong("collector", f"it holds entry {ack.seq}, and the ledger ends before: an old copy", mend)

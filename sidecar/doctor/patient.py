@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.config import Config
-from sidecar.ledger import Glance, glance, has_ledger
+from sidecar.ledger import Glance, glance_at, has_ledger
 from sidecar.ship import anchored_in
 
 _NOBODY: Final = 65534
@@ -81,7 +81,7 @@ class Patient:
     @functools.cached_property
     def ledger(self) -> Glance:
         """A glance at it. Raises LedgerUnknown, Malformed."""
-        return glance(self.directory, anchored_in(self.directory))
+        return glance_at(self.directory, anchored_in(self.directory))
 
     def _stranger(self) -> Agent:
         at = self.socket

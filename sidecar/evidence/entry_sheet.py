@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
+from sidecar.chain import door
 from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import NO_SEQ
 
@@ -14,7 +15,7 @@ from .sheet import line
 
 COLUMNS: Final = (
     "chain", "seq", "segment", "epoch", "time", "type", "about_seq", "leaf", "payload", "decision_id", "agent", "proof",
-    "action", "resource_type", "resource_id", "effect", "cause", "status", "by", "detail",
+    "door", "action", "resource_type", "resource_id", "effect", "cause", "status", "by", "detail",
 )  # fmt: skip
 
 Payload = Mapping[str, Any]
@@ -51,6 +52,7 @@ def _decision(payload: Payload) -> dict[str, object]:
         "decision_id": payload["decision_id"],
         "agent": payload["agent"]["id"],
         "proof": payload["agent"]["proof"],
+        "door": (door.recorded(asked["context"]) or {}).get("kind", ""),
         "action": asked["action"],
         "resource_type": asked["resource"]["type"],
         "resource_id": asked["resource"]["id"],

@@ -6,7 +6,7 @@ import base64
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sidecar.chain import authority_note, delegation
+from sidecar.chain import authority_note, delegation, door
 from sidecar.chain.digests import arguments_digest
 from sidecar.chain.entry import Header
 from sidecar.chain.payload import policy_time
@@ -27,6 +27,7 @@ def decision(header: Header, payload: Payload, policies: Mapping[tuple[str, str]
     return {
         "decision_id": payload["decision_id"],
         "agent": who(payload["agent"]),
+        "door": door.recorded(asked["context"]),
         **option(asked),
         "context": asked["context"],
         "purpose": asked["purpose"],
@@ -112,6 +113,7 @@ def who(principal: Payload) -> dict[str, Any]:
     """A principal, how it was proved, with which key and when it signed."""
     named = {"id": principal["id"], "proof": principal["proof"], "roles": principal["roles"]}
     told: dict[str, Any] = {**named, "key": None, "signed_at": None, "spiffe_id": principal.get("spiffe_id", "")}
+    told["gateway"] = principal["gateway"] if principal["proof"] == "gateway" else None
     if "key" in principal:
         told["key"] = key_id(base64.b64decode(principal["key"]))
     if "statement" in principal:

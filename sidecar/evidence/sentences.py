@@ -32,6 +32,8 @@ def lines(row: Row) -> Lines:
 
 def _decision(about: About) -> Lines:
     yield "asked by", principal(about["agent"])
+    if about["door"]:
+        yield "through", _door(about["door"])
     for giver in reversed(about["on_behalf_of"]):
         yield "on behalf of", _behalf(giver)
     for label, text in (
@@ -97,9 +99,16 @@ def principal(told: About) -> str:
         return f"{who}, a name that is merely asserted"
     if told["key"] is None:
         spiffe = f" as {told['spiffe_id']}" if told["spiffe_id"] else ""
+        if told["gateway"] is not None:
+            return f"{who}, named by the gateway {told['gateway']}{spiffe}"
         return f"{who}, proved by {told['proof']} in transit only{spiffe}"
     signed = f" at {milliseconds(told['signed_at'])}" if told["signed_at"] else ""
     return f"{who}, who signed it{signed} with key {told['key'][:16]}…"
+
+
+def _door(door: About) -> str:
+    details = {name: value for name, value in door.items() if name != "kind"}
+    return f"the door {door['kind']}" + (f" {dumps(details).decode()}" if details else "")
 
 
 def _judged_by(about: About) -> str:

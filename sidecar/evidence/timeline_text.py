@@ -58,7 +58,8 @@ def _row(row: Row, time: str, width: int, style: Style) -> Iterator[str]:
         effect, about = row.about["effect"], row.about
         target = f"{about['resource']['type']}:{about['resource']['id']}"
         shadow = "" if about["enforced"] else "  (not enforced: shadow)"
-        wanted = f"{about['action']} {target}{shadow}  (entry {row.seq})"
+        via = f" via {about['door']['kind']}" if about["door"] else ""
+        wanted = f"{about['action']} {target}{via}{shadow}  (entry {row.seq})"
         first, *others = list(_wrapped(f"{time}  {_MARKS[effect]}  {wanted}", width, " " * 14))
         yield first.replace(_MARKS[effect], style(_MARKS[effect], effect), 1)
         yield from others

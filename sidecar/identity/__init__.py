@@ -5,8 +5,9 @@ network and no clock: certificates come in verified, the time is an argument.
 """
 
 from sidecar.identity.certificates import PRIVATE, Bundles, Verified, verify_chain
+from sidecar.identity.gateways import Voucher
 from sidecar.identity.nonces import Nonces
-from sidecar.identity.proving import AGENTS, ANYBODY, REPORTERS, WHYS, Claim, Proved, Prover, Shown, Terms
+from sidecar.identity.proving import AGENTS, ANYBODY, REPORTERS, WHYS, Claim, Proved, Prover, Shown, Terms, owner_of
 from sidecar.identity.registry_file import RegistryFile
 from sidecar.identity.spiffe_id import SpiffeId
 from sidecar.identity.transport import Certificate, Transport
@@ -29,5 +30,7 @@ __all__ = [
     "Terms",
     "Transport",
     "Verified",
+    "Voucher",
+    "owner_of",
     "verify_chain",
 ]

@@ -2,6 +2,7 @@
 
     statement ─► this message, chain, epoch? ─► key in the registry, valid? ─► window, nonce ─► signature ─┐
     certificate (verified) ─► SPIFFE id or key in the registry, valid? ──────────────────────┴► one principal
+    voucher ─► its gateway in the registry, and proved? ─► the principal that it names
 
 Whoever is proved must then be the one the message names, active, and of a kind that may ask this. What is refused
 before that is CallerUnproved, after it NotPermitted, with the id that was proved. ``why`` is one of :data:`WHYS`.
@@ -19,11 +20,14 @@ from sidecar.chain.registry import Principal, Registry
 from sidecar.chain.signing import PublicKey
 from sidecar.chain.statement import Statement, key_id
 from sidecar.errors import CallerUnproved, Malformed, NotPermitted, OtherEpoch, SignatureInvalid
+from sidecar.identity import gateways
+from sidecar.identity.gateways import Voucher
 from sidecar.identity.nonces import Nonces
 from sidecar.identity.transport import Certificate, Transport
 
 SIGNATURE: Final = "signature"
 MTLS: Final = "mtls"
+GATEWAY: Final = "gateway"
 WHYS: Final = frozenset(
     {
         *("unproved", "no signature", "no certificate", "statement", "epoch", "window", "replayed", "too many"),
@@ -39,6 +43,7 @@ WHYS: Final = frozenset(
             "delegation",
             "approval",
             "handshake",
+            "gateway",
         ),
     }
 )
@@ -68,11 +73,15 @@ class Terms:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What comes with a message: what the transport knows, and what was signed; empty where nothing was."""
+    """What comes with a message: what the transport knows, and what was signed; empty where nothing was.
+
+    ``voucher``: what a gateway says of the sender, of whom there is nothing else then; the transport is the gateway's.
+    """
 
     transport: Transport
     statement: bytes = field(default=b"", repr=False)
     signature: bytes = field(default=b"", repr=False)
+    voucher: Voucher | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +109,7 @@ class Proved:
     key: str = ""
     certificate: Certificate | None = field(default=None, repr=False)
     kinds: frozenset[str] = AGENTS
+    voucher: Voucher | None = None
 
     def member(self) -> dict[str, Any]:
         """The principal as payloads have it (LEDGER.md, "Principal")."""
@@ -122,6 +132,10 @@ class Prover:
         """
         now = self._wall_ns()
         at = policy_time(now)
+        if shown.voucher is not None:
+            shower = shown.transport.certificate  # the gateway
+            named = Proved(claim.named, GATEWAY, certificate=shower, kinds=claim.kinds, voucher=shown.voucher)
+            return _vouched(named, registry, at)
         key = self._signer(claim, shown, registry, now, at) if shown.statement or shown.signature else None
         certificate = shown.transport.certificate
         holder = None if certificate is None else _holder(certificate, registry, at)
@@ -141,6 +155,8 @@ class Prover:
     def again(self, proved: Proved, registry: Registry | None) -> Proved:
         """A caller proved before, by a registry that came into force meanwhile. Raises as :meth:`prove`."""
         at = policy_time(self._wall_ns())
+        if proved.voucher is not None:
+            return _vouched(proved, registry, at)
         if proved.key:
             _key(registry, proved.id, proved.key, at)
         if proved.certificate is not None and _holder(proved.certificate, registry, at) != proved.id:
@@ -197,12 +213,8 @@ def _key(registry: Registry | None, by: str, key: str, at: str) -> PublicKey:
 
 def _holder(certificate: Certificate, registry: Registry | None, at: str) -> str:
     """Whose certificate it is: by its SPIFFE id, or, where it has none, by its key."""
-    name, owners = certificate.spiffe_id, {} if registry is None else registry.spiffe_owners
-    if name:
-        owner = owners.get(name)
-        if owner is None or registry is None or not registry.principals[owner].spiffe_ids[name].holds(at):
-            raise CallerUnproved("certificate: its SPIFFE id is not in the registry, or not valid now", "certificate")
-        return owner
+    if certificate.spiffe_id:
+        return owner_of(certificate.spiffe_id, registry, at)
     from_key = None if registry is None else _owner_of_key(certificate.spki, registry, at)
     if from_key is None:
         raise CallerUnproved("certificate: its key is not in the registry, or is not valid now", "certificate")
@@ -213,6 +225,32 @@ def _owner_of_key(spki: bytes, registry: Registry, at: str) -> str | None:
     name = key_id(spki)
     owner = registry.key_owners.get(name)
     return owner if owner is not None and registry.principals[owner].keys[name].valid(at) else None
+
+
+def _vouched(named: Proved, registry: Registry | None, at: str) -> Proved:
+    """Whom a gateway names, if it is one and they are registered. Raises CallerUnproved, NotPermitted."""
+    voucher = named.voucher
+    assert voucher is not None
+    gateway = None if registry is None else registry.principals.get(voucher.gateway)
+    if registry is None or gateway is None or (gateway.kind, gateway.status) != ("executor", "active"):
+        raise CallerUnproved(f"gateway: {voucher.gateway} is not an active executor in the registry", "gateway")
+    if voucher.proof == gateways.MTLS:
+        shown = named.certificate
+        if shown is None or _holder(shown, registry, at) != voucher.gateway:
+            raise CallerUnproved(f"gateway: the certificate is not one of {voucher.gateway}", "gateway")
+    if named.id not in registry.principals:
+        raise CallerUnproved("agent: whom the gateway names is not in the registry", "unknown")
+    if voucher.spiffe_id and owner_of(voucher.spiffe_id, registry, at) != named.id:
+        raise CallerUnproved("agent: the SPIFFE id that the gateway saw is not one of its own", "certificate")
+    return _admitted(replace(named, evidence=voucher.members()), registry)
+
+
+def owner_of(spiffe_id: str, registry: Registry | None, at: str) -> str:
+    """Whose SPIFFE id it is, valid at ``at``. Raises CallerUnproved."""
+    owner = None if registry is None else registry.spiffe_owners.get(spiffe_id)
+    if owner is None or registry is None or not registry.principals[owner].spiffe_ids[spiffe_id].holds(at):
+        raise CallerUnproved("certificate: its SPIFFE id is not in the registry, or not valid now", "certificate")
+    return owner
 
 
 def _evidence(shown: Shown, registry: Registry | None, key: tuple[str, str] | None) -> dict[str, str]:

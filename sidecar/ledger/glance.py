@@ -37,7 +37,7 @@ class Glance:
     leaf: bytes
 
 
-def glance(directory: Path, segment: int | None = None, seq: int | None = None) -> Glance:
+def glance_at(directory: Path, segment: int | None = None, seq: int | None = None) -> Glance:
     """Look. Raises LedgerUnknown: no ledger there; Malformed: it is damaged."""
     refuse_absent(directory)
     numbers = [str(-1 if each is None else each) for each in (segment, seq)]

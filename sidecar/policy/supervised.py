@@ -148,6 +148,8 @@ class SupervisedOpa:
             began = self._monotonic()
             trouble = await self._one_run()
             self._tried.set()
+            if self._closed:  # what went wrong while it was being ended
+                return
             failures = 1 if self._monotonic() - began >= self._pace.longest_delay else failures + 1
             delay = self._pace.delay(failures, self._chance())
             log.error("OPA %s; starting it again in %.2f s", trouble, delay)

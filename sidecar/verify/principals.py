@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sidecar.chain import registry
 from sidecar.chain.entry import EntryType
-from sidecar.chain.registry import Registry
+from sidecar.chain.registry import Principal, Registry
 from sidecar.chain.statement import key_id
 from sidecar.errors import Malformed
 from sidecar.verify.coverage import Coverage
@@ -19,7 +19,8 @@ from sidecar.verify.trust import Trust
 
 KINDS: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REGISTRY})
 _REGISTERED: Final = "registered"  # named by somebody else: nothing of it is proved
-_WORTH: Final = {"asserted": "asserted", "mtls": "authenticated_in_transit"}
+_WITH_SPIFFE: Final = frozenset({"mtls", "signature+mtls", "gateway"})
+_WORTH: Final = {"asserted": "asserted", "mtls": "authenticated_in_transit", "gateway": "vouched"}
 
 
 class Principals:
@@ -32,7 +33,7 @@ class Principals:
         self._unknown = 0
         self._blind = False
         self.decisions = dict.fromkeys(
-            ("non_repudiable", "signed", "authenticated_in_transit", "unopened", "asserted"), 0
+            ("non_repudiable", "signed", "authenticated_in_transit", "vouched", "unopened", "asserted"), 0
         )
 
     def entry(self, kind: EntryType, value: Mapping[str, Any], segment: int, seq: int) -> None:
@@ -40,7 +41,7 @@ class Principals:
         if kind is EntryType.REGISTRY:
             self._put_in_force(value, segment, seq)
             return
-        fault = self._decision(value) if kind is EntryType.DECISION else self._speaker(speaker(kind, value), None)
+        fault = self._decision(value) if kind is EntryType.DECISION else self._reporter(speaker(kind, value))
         if fault:
             self._findings.add(Verdict.TAMPERED, segment, seq, fault)
 
@@ -91,8 +92,14 @@ class Principals:
         if named is None:
             if value["executor"] is not None:
                 return "it names an executor, and no registry that knows it"
-            return "it names no registry by which its agent was proved" if "statement" in agent else None
+            proved = agent["proof"] == "gateway" or "statement" in agent
+            return "it names no registry by which its agent was proved" if proved else None
         return self._speaker(agent, named["digest"]) or self._executor(value["executor"], named["digest"])
+
+    def _reporter(self, by: Mapping[str, Any]) -> str | None:
+        if by["proof"] == "gateway" and by["gateway"] != by["id"]:
+            return f"{by['gateway']} reported in the name of {by['id']}"
+        return self._speaker(by, None)
 
     def _executor(self, executor: Mapping[str, Any] | None, digest: str) -> str | None:
         return None if executor is None else self._speaker({**executor, "proof": _REGISTERED}, digest)
@@ -127,12 +134,17 @@ def _fault(by: Mapping[str, Any], read: Registry) -> str | None:
         return f"{by['id']} is not in the registry in force"
     if list(principal.roles) != by["roles"] or dict(principal.attributes) != by["attributes"]:
         return f"roles or attributes of {by['id']} are not those of the registry in force"
-    if by["proof"] == _REGISTERED and (principal.kind, principal.status) != ("executor", "active"):
-        return f"{by['id']} is no active executor in the registry in force"
+    acting = by["id"] if by["proof"] == _REGISTERED else by["gateway"] if by["proof"] == "gateway" else None
+    if acting is not None and not _is_executor(read.principals.get(acting)):
+        return f"{acting} is no active executor in the registry in force"
     if by["proof"].startswith("signature"):
         key = principal.keys.get(key_id(base64.b64decode(by["key"])))
         if key is None or key.revoked:
             return f"the key is not one of {by['id']} in the registry in force"
-    if by["proof"].endswith("mtls") and by["spiffe_id"] and by["spiffe_id"] not in principal.spiffe_ids:
+    if by["proof"] in _WITH_SPIFFE and by["spiffe_id"] and by["spiffe_id"] not in principal.spiffe_ids:
         return f"the SPIFFE id is not one of {by['id']} in the registry in force"
     return None
+
+
+def _is_executor(principal: Principal | None) -> bool:
+    return principal is not None and (principal.kind, principal.status) == ("executor", "active")

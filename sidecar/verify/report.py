@@ -101,8 +101,8 @@ class Report:
     """The judgement on one stream. ``findings_total`` counts also those beyond the ones kept.
 
     ``decisions``: how many are ``non_repudiable`` (signed by a key that the trust file pins), ``signed`` (by one that
-    the ledger's own registry names), ``authenticated_in_transit``, ``unopened`` (signed, but whether over this request
-    only an opening of its personal fields tells), ``asserted``.
+    the ledger's own registry names), ``authenticated_in_transit``, ``vouched`` (named by a gateway), ``unopened``
+    (signed, but whether over this request only an opening of its personal fields tells), ``asserted``.
     """
 
     verdict: Verdict

@@ -13,7 +13,7 @@ from typing import Any
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.api import Health, Metrics, Server, ServerTls, Services, Transports
+from sidecar.api import NAMES, Health, Metrics, Server, ServerTls, Services, Transports
 from sidecar.chain.seeds import Custody
 from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Registered, Settings, new_decision_id
@@ -114,7 +114,8 @@ async def running(
         health = Health()
         health.found("")
     server = Server(
-        Services(path, ledger, metrics, transports),
+        Services(path, ledger, metrics, transports).handlers(),
+        NAMES,
         "127.0.0.1:0" if tls else f"unix:{tmp_path}/s.sock",
         health,
         max_request_bytes=max_bytes,

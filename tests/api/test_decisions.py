@@ -191,6 +191,7 @@ def test_an_outcome_for_a_deny_is_refused(tmp_path: Path) -> None:
     asyncio.run(main())
 
 
+NO_DOORS = (b"null", b'"mcp"', b"{}", b'{"kind":1}', b'{"kind":"Envoy"}', b'{"kind":"envoy\\n"}', b'{"kind":""}')
 SECRET = "s3cr3t-value"  # what a refused request carries must not be found anywhere
 
 
@@ -204,6 +205,9 @@ SECRET = "s3cr3t-value"  # what a refused request carries must not be found anyw
         (request(arguments=b'{"' + SECRET.encode() + b'": "\xff"}'), "arguments"),
         (request(arguments=b'{"a":' + b"[" * 64 + b"]" * 64 + b"}"), "arguments"),
         (request(context=b"7"), "context"),
+        (request(context=b'{"door":{"kind":"envoy"}}'), "context.door"),
+        (request(context=b'{"d\\u006for":{"kind":"authzen","x":"' + SECRET.encode() + b'"}}'), "context.door"),
+        *((request(context=b'{"door":' + door + b"}"), "context.door") for door in NO_DOORS),
         (request(purpose=SECRET * 200), "purpose"),
         (request(arguments=b'{"blob": "' + b"x" * (1024 * 1024) + b'"}'), "request"),
     ],

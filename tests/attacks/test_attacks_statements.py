@@ -259,6 +259,7 @@ def test_what_decisions_are_worth(evidence: Evidence, non_repudiable: int) -> No
         "non_repudiable": non_repudiable,
         "signed": 3 - non_repudiable,
         "authenticated_in_transit": 1,
+        "vouched": 0,
         "unopened": 0,
         "asserted": 1,
     }

@@ -113,7 +113,7 @@ def test_a_guard_goes_on_in_the_next_epoch_and_a_rotation_overlaps(tmp_path: Pat
         guard.close()
         assert server.stop() == 0
     assert verified(ledger, auditor) == {
-        "non_repudiable": 0, "signed": 5, "authenticated_in_transit": 0, "unopened": 0, "asserted": 0,
+        "non_repudiable": 0, "signed": 5, "authenticated_in_transit": 0, "vouched": 0, "unopened": 0, "asserted": 0,
     }  # fmt: skip
 
 

@@ -18,19 +18,21 @@ from sidecar.chain.head import Head
 from sidecar.chain.stream import Kind
 from sidecar.verify import Evidence, verify_stream
 from tests.attacks.test_attacks_approvals import story as approvals
-from tests.scribe import SOAK, Record, Scribe, signed_story, story, stream
+from tests.scribe import SOAK, Record, Scribe, signed_story, story, stream, vouched_story
 from tests.second import first_bad, second
 
 CASES = 6_000 if SOAK else 200
-WORLDS = (story(), signed_story(), approvals())
+WORLDS = (story(), signed_story(), approvals(), vouched_story())
 TEXTS = (
     "", "x", "-", "0", "01", "-1", "+1", "99999999999999999999", "00" * 32, "AB" * 32, "ab" * 31, "AAAA", "AAA", "AB==",
     "2026-01-01T00:00:01.000000000Z", "2026-02-30T00:00:01.000000000Z", "2026-01-01T00:00:60.000000000Z",
     "0000-01-01T00:00:00.000000000Z", "2026-01-01T00:00:01Z", "019aaf3c-0000-7000-8000-00000000ffff",
     "00000000-0000-0000-0000-000000000000", "policy", "ALLOW", "DENY", "activated", "refused", "{}", "[]",
     '{"a":1,"a":2}', "x" * 300, "é" * 1_024, "é" * 1_025, "*", " a", "opa", "file", "mtls", "asserted", "signature",
+    "gateway", "socket", "payments-gateway", "billing-agent",
 )  # fmt: skip
 VALUES = (*TEXTS, None, True, 1, 0, -1, 1.5, 2**60, [], {}, ["x"], [1], [[]], [{}], {"a": 1}, [""])
+NAMES = ("extra", "extra", "spiffe_id", "personal", "sealed", "proof", "key", "type", "accepted_loss")
 Path = tuple[str | int, ...]
 
 
@@ -53,7 +55,7 @@ def changed(rng: random.Random, value: dict[str, Any]) -> dict[str, Any]:
     if kind < 0.15:
         del place[last]
     elif kind < 0.3 and isinstance(place, dict):
-        place["extra"] = 1
+        place[rng.choice(NAMES)] = rng.choice(VALUES)
     else:
         place[last] = rng.choice(VALUES)
     return value

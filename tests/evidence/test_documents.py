@@ -350,7 +350,8 @@ def with_secrets() -> Scribe:
     s.open()
     s.policy()
     value = s.decision_value("ALLOW")
-    value["request"] |= {"arguments": f'{{"card":"{SECRET}"}}', "context": f'{{"c":"{SECRET}"}}', "purpose": SECRET}
+    value["request"] |= {"arguments": f'{{"card":"{SECRET}"}}', "purpose": SECRET}
+    value["request"]["context"] = f'{{"c":"{SECRET}","door":{{"kind":"mcp","tool":"{SECRET}"}}}}'
     value["request"]["alternatives"] = [
         {"action": "a", "resource": {"type": "t", "id": "i"}, "arguments": f'{{"card":"{SECRET}"}}'}
     ]

@@ -19,10 +19,10 @@ from sidecar.chain.limits import MAX_DEPTH, MAX_PAYLOAD, MAX_RECORD
 from sidecar.chain.stream import Kind, record, records
 from sidecar.errors import Malformed
 from tests.fuzz.examples import fuzz, hostile
-from tests.scribe import story
+from tests.scribe import story, vouched_story
 
 STORY = story()
-BODIES = [r.body for r in STORY.records if r.kind is Kind.ENTRY]
+BODIES = [r.body for s in (STORY, vouched_story()) for r in s.records if r.kind is Kind.ENTRY]
 BY_TYPE: dict[EntryType, list[bytes]] = {}
 for _body in BODIES:
     _stored = StoredEntry.parse(_body)

@@ -30,7 +30,19 @@ from sidecar.chain.request import Option, Request
 from sidecar.chain.seal import seal_hash
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.chain.stream import MAGIC, Kind
-from tests.scribe import START, Record, Scribe, flip, public, secret, signed_story, signing_key, story, stream
+from tests.scribe import (
+    START,
+    Record,
+    Scribe,
+    flip,
+    public,
+    secret,
+    signed_story,
+    signing_key,
+    story,
+    stream,
+    vouched_story,
+)
 from tests.vectors import discreet, signing
 
 FOLDER = Path(__file__).parent / "ledger"
@@ -287,6 +299,10 @@ def good(s: Scribe) -> list[Stream]:
         ("good", s.stream(), whole),
         ("signed", signed.stream(), expect(signed, "UNANCHORED", NOWHERE, why=why)),
     ]
+    vouched = vouched_story()
+    vouched.head()
+    why = "an agent whom a gateway named, and what the gateway reported"
+    found.append(("vouched", vouched.stream(), expect(vouched, "UNANCHORED", NOWHERE, why=why)))
     gone = pruned()
     why = "the payloads of two segments are pruned with the authority's note; PRUNED with a receipt of a pinned log"
     found.append(("pruned", gone.stream(), expect(gone, "UNANCHORED", NOWHERE, why=why)))
