@@ -8,13 +8,14 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sidecar.api import answers
 from sidecar.chain.payload import policy_time
 from sidecar.doctor.finding import Finding, careful, ok, skipped, unexamined, wrong
 from sidecar.doctor.patient import Patient
 from sidecar.errors import EngineError, PolicySourceError, UsageError
 from sidecar.identity import RegistryFile
 from sidecar.parts import check_provable, policy_age, source_of, terms_of
-from sidecar.policy import Candidate, OpaEngine, Refused, examine, find_opa, room_in, served
+from sidecar.policy import Candidate, OpaEngine, Refused, examine, find_opa, room_in, sockets_in
 
 
 def check_opa(patient: Patient) -> Iterator[Finding]:
@@ -37,7 +38,8 @@ def _kept(directory: Path) -> Finding:
     if not os.access(room, os.R_OK | os.X_OK):
         mend = "start the sidecar, which makes it, or examine it as a user of the sidecar's group"
         return careful("opa", f"{room} is not there, or not for this user", mend)
-    wanted, answering = served(directory)
+    sockets = sockets_in(directory)
+    wanted, answering = len(sockets), sum(map(answers, sockets))
     if answering < wanted:
         mend = f"see that `sidecar opa --room {directory}` runs as a user of the sidecar's group, and its log"
         return wrong("opa", f"{answering} of {wanted} OPAs that the sidecar asks for in {room} answer", mend)

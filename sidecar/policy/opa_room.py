@@ -21,7 +21,6 @@ import logging
 import os
 import re
 import secrets
-import socket
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -47,21 +46,10 @@ def room_in(directory: Path) -> Path:
     return directory / _ROOM
 
 
-def served(directory: Path) -> tuple[int, int]:
-    """How many OPAs the sidecar asks for now, and how many of them take a connection. (0, 0) for who may not enter."""
+def sockets_in(directory: Path) -> list[Path]:
+    """Where the OPAs listen that the sidecar asks for now, or should; none for who may not enter the room."""
     room = room_in(directory)
-    wanted = _names(room)
-    return len(wanted), sum(_listens(room / f"{name}.sock") for name in wanted)
-
-
-def _listens(path: Path) -> bool:
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1.0)
-        try:
-            probe.connect(str(path))
-        except OSError:
-            return False
-    return True
+    return [room / f"{name}.sock" for name in sorted(_names(room))]
 
 
 class OpaRoom:
@@ -201,13 +189,13 @@ class Keeper:
 
     async def _run(self, name: str) -> None:
         """Start an OPA and stay to its end; a task that is cancelled ends it."""
-        listening, rule = self._room / f"{name}.sock", f"/{name.partition('.')[0]}/allow"
+        socket, rule = self._room / f"{name}.sock", f"/{name.partition('.')[0]}/allow"
         try:
-            process = spawn(self._program, self._room, f"{name}.tar.gz", listening, rule, mode="660")
+            process = spawn(self._program, self._room, f"{name}.tar.gz", socket, rule, mode="660")
         except OSError as error:
             log.error("OPA could not be started (%s)", error.strerror)
             return self._mark(name, _NOT_STARTED)
-        running = OpaProcess(process.pid, f"unix:{listening}", listening)
+        running = OpaProcess(process.pid, f"unix:{socket}", socket)
         running.ended = asyncio.create_task(heard_out(process, running))
         log.info("OPA %s is started, pid %d", self._program.version, process.pid)
         try:

@@ -174,13 +174,16 @@ def test_production_runs_on_a_bucket_and_a_database_and_lets_in_by_certificate(t
         )
         at = kubelet.here("/etc/collector/collector.toml")
         variables = one(documents, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["env"]
-        with running(kubelet, documents) as (address, _, log_key):
+        with running(kubelet, documents) as (address, url, log_key):
             theirs = authority.issue("spiffe://example.org/ns/agents/sa/sidecar", purposes=[CLIENT])
             for name, data in (("tls.crt", theirs.chain), ("tls.key", theirs.key_pem), ("ca.crt", authority.pem)):
                 (tmp_path / name).write_bytes(data)
             made(tmp_path)
+            port = address.rpartition(":")[2]
+            at_port = ["--address", f"localhost:{port}", "--tls-ca-file", tmp_path / "ca.crt"]
+            assert sidecar("collector", "check", url, *at_port).returncode == 0  # though it shows no certificate itself
             settings = {
-                "SIDECAR_COLLECTOR_ADDRESS": f"localhost:{address.rpartition(':')[2]}",
+                "SIDECAR_COLLECTOR_ADDRESS": f"localhost:{port}",
                 "SIDECAR_COLLECTOR_LOG_KEY": log_key,
                 "SIDECAR_COLLECTOR_TLS_CA_FILE": str(tmp_path / "ca.crt"),
                 "SIDECAR_COLLECTOR_TLS_CERT_FILE": str(tmp_path / "tls.crt"),
