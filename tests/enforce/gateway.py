@@ -98,6 +98,11 @@ class Gateway:
                 found += part
             return found
 
+    def questions(self) -> int:
+        """How many calls Envoy sent to the sidecar."""
+        told = self.admin("/stats?filter=cluster.sidecar.upstream_rq_total")
+        return int(told.rpartition(b"upstream_rq_total: ")[2].split()[0])
+
     def entries(self) -> list[tuple[Header, dict[str, Any]]]:
         """What the ledger holds now."""
         with ledger_stream(self.ledger) as read:
@@ -198,6 +203,13 @@ def shipped(name: str = "envoy.yaml") -> dict[str, Any]:
     return read
 
 
+def filters(configuration: dict[str, Any]) -> list[dict[str, Any]]:
+    """The HTTP filters, the question first."""
+    (manager,) = configuration["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    found: list[dict[str, Any]] = manager["typed_config"]["http_filters"]
+    return found
+
+
 def placed(
     configuration: dict[str, Any], place: Path, port: int, behind: int, http2: int, door: int = 0
 ) -> dict[str, Any]:
@@ -235,10 +247,14 @@ APART = (
 
 @contextlib.contextmanager
 def gateway(
-    place: Path, change: Callable[[dict[str, Any]], object] = lambda _: None, *, apart: Authority | None = None
+    place: Path,
+    change: Callable[[dict[str, Any]], object] = lambda _: None,
+    *,
+    apart: Authority | None = None,
+    patient: bool = True,
 ) -> Iterator[Gateway]:
     """A gateway that runs. ``change``: to the shipped configuration, for what is no test of it; ``apart``: in a pod of
-    its own, where this CA issues certificates to all sides."""
+    its own, where this CA issues certificates to all sides; ``patient``: on a machine that is busy, both wait."""
     authority, door = Authority("services"), free_port()
     (place / "ca.pem").write_bytes(authority.pem)
     (place / "registry.json").write_bytes(registry_text(*PEOPLE))
@@ -249,8 +265,8 @@ def gateway(
         (place / "a.pem").write_bytes(apart.pem)
     (place / "sidecar.toml").write_text(
         f'data_dir = "{ledger}"\nlisten = "unix:{place}/s.sock"\nregistry = "{place}/registry.json"\nengine = "opa"\n'
-        f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = 1.0\n[doors.envoy]\ngateway = "{GATEWAY}"\n'
-        + (IN_POD if apart is None else APART).format(place=place, door=door)
+        f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = {20.0 if patient else 1.0}\n'
+        f'[doors.envoy]\ngateway = "{GATEWAY}"\n' + (IN_POD if apart is None else APART).format(place=place, door=door)
     )
     with upstream(authority, place) as service, grpc_upstream(authority, service.acts) as http2:
         it = Gateway(place, ledger, free_port(), service)
@@ -259,6 +275,8 @@ def gateway(
             it.start_sidecar()
             name = "envoy.yaml" if apart is None else "gateway.yaml"
             configuration = placed(shipped(name), place, it.port, service.port, http2, door)
+            if patient:
+                filters(configuration)[0]["typed_config"]["grpc_service"]["timeout"] = "30s"
             change(configuration)
             it.start_envoy(configuration)
             yield it

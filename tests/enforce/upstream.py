@@ -158,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("upgrade", "websocket")
         self.send_header("connection", "upgrade")
         self.end_headers()
+        self.wfile.flush()
         while part := self.connection.recv(4_096):
             self.connection.sendall(part)
         self.close_connection = True
