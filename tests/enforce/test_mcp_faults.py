@@ -221,6 +221,25 @@ def test_a_second_answer_goes_nowhere_and_on_record(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_a_second_answer_while_the_first_is_looked_at(tmp_path: Path) -> None:
+    wanted = {"resultType": "input_required", "inputRequests": {"r": {"method": "roots/list"}}}
+
+    async def story(g: Gate) -> None:
+        def act(message: dict[str, Any]) -> Any:
+            return [answer(message, wanted), answer(message, {"content": []}), answer(message, wanted)]
+
+        async with between(g, ServerSide(act)) as (client, _):
+            client.call(1)
+            assert (await client.answer(1))["result"] == wanted
+            client.ask(2, "ping")
+            await client.answer(2)
+            assert len([m for m in client.read() if m["id"] == 1]) == 1
+        assert [each["action"] for each in g.outcomes()].count("mcp.tool.call") == 1
+        assert g.said().count("answers twice") >= 2
+
+    run(tmp_path, story)
+
+
 def test_after_a_cancellation(tmp_path: Path) -> None:
     """Before it is passed on it never is; after that the record says whether the server answered."""
     held: list[dict[str, Any]] = []
