@@ -414,6 +414,37 @@ def test_a_tool_that_changes_while_its_call_waits(tmp_path: Path) -> None:
     run(tmp_path, story, call="REQUIRE_APPROVAL")
 
 
+@pytest.mark.parametrize("wait", [0.0, 60.0])
+def test_an_approval_is_for_one_call(wait: float, tmp_path: Path) -> None:
+    """Two calls that say the same, side by side, and one approval: one deed."""
+
+    async def story(g: Gate) -> None:
+        def waiting() -> list[str]:
+            return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
+
+        async with between(g, wait=wait) as (client, server):
+            client.call(1)
+            await _until(lambda: len(waiting()) == 1)
+            if not wait:
+                await client.answer(1)
+                await g.speak(waiting()[0], "approve")
+                client.call(3)  # takes up what was approved
+            client.call(2)
+            await _until(lambda: len(waiting()) == 2)
+            if wait:
+                await g.speak(waiting()[0], "approve")
+            await server.until(lambda got: len(server.calls) == 1)
+            if not wait:
+                assert "needs an approval" in text(await client.answer(2))
+            await g.speak(waiting()[1], "reject")
+            if wait:
+                assert "was rejected" in text(await client.answer(2))
+        assert len(server.calls) == 1
+        assert [each["end"] for each in g.outcomes()] == ["answered"]
+
+    run(tmp_path, story, call="REQUIRE_APPROVAL")
+
+
 def test_an_answer_before_the_question_was_handed_on_is_none(tmp_path: Path) -> None:
     decided: list[bool] = []
 
