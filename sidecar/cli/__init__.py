@@ -40,10 +40,28 @@ def _serve() -> click.Command:
     return serve
 
 
+def _opa() -> click.Command:
+    from sidecar.cli.opa import opa
+
+    return opa
+
+
 def _decide() -> click.Command:
     from sidecar.cli.ask import decide
 
     return decide
+
+
+def _doctor() -> click.Command:
+    from sidecar.cli.doctor import doctor
+
+    return doctor
+
+
+def _health() -> click.Command:
+    from sidecar.cli.health import health
+
+    return health
 
 
 def _outcome() -> click.Command:
@@ -136,6 +154,12 @@ def _evidence() -> click.Command:
     return evidence
 
 
+def _mcp() -> click.Command:
+    from sidecar.cli.mcp import mcp
+
+    return mcp
+
+
 def _bench() -> click.Command:
     from sidecar.cli.bench import bench
 
@@ -146,7 +170,10 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "init": _init,
     "serve": _serve,
+    "opa": _opa,
     "decide": _decide,
+    "doctor": _doctor,
+    "health": _health,
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,
@@ -161,6 +188,7 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "evidence": _evidence,
     "prune": _prune,
     "subjects": _subjects,
+    "mcp": _mcp,
     "bench": _bench,
     "collector": _collector,
 }

@@ -16,6 +16,7 @@ from sidecar.cli import (
     bench_collector,
     bench_engines,
     bench_ledger,
+    bench_mcp,
     bench_policy,
     bench_signed,
     bench_start,
@@ -27,11 +28,11 @@ from sidecar.cli.bench_programs import machine
 from sidecar.cli.bench_work import Work, prepare
 from sidecar.policy import OpaProgram, find_opa
 
-PARTS: Final = ("disk", "engines", "sizes", "signed", "tls", "verify", "collector", "start", "memory", "policy")
+PARTS: Final = ("disk", "engines", "sizes", "signed", "tls", "verify", "collector", "start", "memory", "policy", "mcp")
 _NEEDS: Final[Mapping[str, Sequence[str]]] = {
     "disk": (), "engines": ("opa", "h2load"), "sizes": ("opa", "h2load"), "verify": ("opa", "openssl"),
     "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",), "policy": ("opa", "h2load", "git"),
-    "signed": ("opa",), "collector": ("opa", "openssl"),
+    "signed": ("opa",), "collector": ("opa", "openssl"), "mcp": ("opa",),
 }  # fmt: skip
 _NO_OPA: Final = OpaProgram("", "")  # no part that is run needs one
 _ROUNDS: Final = 7
@@ -160,7 +161,11 @@ def _policy(findings: Findings, run: Run) -> None:
     bench_policy.measure_diff(findings, run.work, run.place / "diff", entries, run.rounds, run.opa)
 
 
+def _mcp(findings: Findings, run: Run) -> None:
+    bench_mcp.measure_mcp(findings, run.place / "mcp", run.rounds, run.seconds)
+
+
 _MEASURE: Final[Mapping[str, Callable[[Findings, Run], None]]] = {
     "disk": _disk, "engines": _engines, "sizes": _sizes, "verify": _verify, "start": _start, "memory": _memory,
-    "signed": _signed, "tls": _tls, "collector": _collector, "policy": _policy,
+    "signed": _signed, "tls": _tls, "collector": _collector, "policy": _policy, "mcp": _mcp,
 }  # fmt: skip

@@ -11,7 +11,8 @@ from sidecar.client.wire import About
 from sidecar.errors import UsageError
 
 Resource = tuple[str, str]
-Arguments = Mapping[str, Any]
+Arguments = Mapping[str, Any] | bytes
+"""By name; or a JSON object in UTF-8, which is sent as it is, for whoever hands the very same bytes on."""
 
 
 @dataclass(frozen=True, slots=True)
