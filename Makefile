@@ -6,13 +6,13 @@ BIN := $(VENV)/bin
 OPA_VERSION := v1.22.2
 PROTOS := $(wildcard proto/sidecar/v1/*.proto proto/sidecar/enforce/envoy/v3/*.proto)
 
-.PHONY: demo test check soak lock stubs opa spire clean
+.PHONY: demo test check soak lock stubs opa spire helm clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
-test: $(VENV)/.installed opa spire check
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile
+test: $(VENV)/.installed opa spire helm check
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .
@@ -36,16 +36,23 @@ opa: $(VENV)/.installed
 
 # SPIRE's server and agent, built with Go once a machine; without Go the tests that need them say "skipped".
 spire: $(VENV)/.installed
-	@$(BIN)/python tests/find_spire.py --into $(BIN)
+	@$(BIN)/python tests/find_built.py --into $(BIN) spire
+
+# Helm, likewise.
+helm: $(VENV)/.installed
+	@$(BIN)/python tests/find_built.py --into $(BIN) helm
 
 stubs: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=. \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=. $(PROTOS)
 
+# What is developed and tested with; what the image holds, in the same versions; what the image is made with.
+LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 lock:
-	$(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --extra dev \
-	  --no-emit-index-url --no-header pyproject.toml -o requirements.lock
+	$(LOCK) --extra dev pyproject.toml -o requirements.lock
+	$(LOCK) --extra git --extra spiffe --extra collector --extra otel -c requirements.lock pyproject.toml -o requirements-image.lock
+	$(LOCK) --group image -c requirements.lock -o requirements-build.lock
 
 clean:
 	rm -rf $(VENV) build *.egg-info .mypy_cache .ruff_cache .pytest_cache

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
 import functools
-import json
 import logging
+import os
 import signal
 import time
 from collections.abc import Callable
@@ -18,9 +17,10 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from sidecar import __version__
 from sidecar.anchor import Chaser, Door
-from sidecar.anchoring import Anchors, ask_first, timestamp_roots, witness_keys
-from sidecar.api import ServerTls, Transports, half
+from sidecar.anchoring import Anchors, ask_first
+from sidecar.api import Health, ServerTls, Transports, half
 from sidecar.chain import note
 from sidecar.client import FileSource, WorkloadSource
 from sidecar.collector import FleetLog, published
@@ -31,13 +31,16 @@ from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
 from sidecar.collector.pruning import kept_longer
+from sidecar.collector.readiness import Readiness, follow
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
-from sidecar.collector.watch import METRICS_TYPE, find_silent, metrics
-from sidecar.config import host_and_port, in_range, is_loopback, load_settings, read_file, write_secret
+from sidecar.collector.store_format import of_this_format
+from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
+from sidecar.config import host_and_port, in_range, is_loopback, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
-from sidecar.web import Found, browsed
+from sidecar.settings import load_settings
+from sidecar.web import TEXT, Found, browsed
 
 log = logging.getLogger("sidecar.collector")
 
@@ -143,13 +146,13 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
 def open_storage(config: Collecting, *, alone: bool = False) -> Storage:
     """Where objects come to rest. ``alone``: no other process writes there. Raises UsageError, StorageError."""
     if config.storage == "files":
-        return FileStorage(Path(config.data_dir) / "store", alone=alone)
+        return of_this_format(FileStorage(Path(config.data_dir) / "store", alone=alone), mark=alone)
     try:
         from sidecar.collector.storage.s3 import Bucket, S3Storage
     except ImportError:
         raise UsageError("storage s3 needs the extra s3: pip install 'decision-sidecar[s3]'") from None
     where = Bucket(config.s3_bucket, config.s3_endpoint or None, config.s3_region or None, config.s3_prefix)
-    return S3Storage(where)
+    return of_this_format(S3Storage(where), mark=alone)
 
 
 def open_index(config: Collecting) -> SqlIndex:
@@ -173,36 +176,6 @@ def verifier_key(config: Collecting) -> str:
     return str(note.VerifierKey(config.name, log_key(config).public_key().public_bytes_raw()))
 
 
-def trust(config: Collecting, storage: Storage) -> bytes:
-    """What an auditor needs (proto/LOG.md, "Trust file"): chains, log, witnesses, roots."""
-    runs = Runs(storage)
-    chains, custodians = [], set()
-    for chain_id in sorted(runs.chains()):
-        chain = runs.chain(chain_id)
-        assert chain is not None
-        chains.append({"chain": chain_id.hex(), "identity": chain.identity.hex()})
-        spkis = (base64.b64decode(each["spki"]) for each in json.loads(chain.genesis)["custodians"])
-        custodians |= {_fingerprint(spki) for spki in spkis}
-    lines = [f"log {verifier_key(config)}"]
-    names = [f"w{number}" for number, _ in enumerate(config.witnesses, 1)]
-    lines += [f"witness {name} {key} {url}" for name, (key, url) in zip(names, witness_keys(config), strict=True)]
-    lines += [f"group witnesses all {' '.join(names)}", "quorum witnesses"] if names else ["quorum none"]
-    value = {
-        "format": "sidecar/v1/trust",
-        "chains": chains,
-        "policy": "".join(f"{line}\n" for line in lines),
-        "tsa_roots": [base64.b64encode(root).decode() for root in timestamp_roots(config)],
-        "custodians": sorted(custodians),
-    }
-    return json.dumps(value, indent=2).encode() + b"\n"
-
-
-def _fingerprint(spki: bytes) -> str:
-    from hashlib import sha256
-
-    return sha256(spki).hexdigest()
-
-
 # --- running
 
 
@@ -212,6 +185,9 @@ class Collector:
     def __init__(self, config: Collecting) -> None:
         self._config = config
         self._stop = asyncio.Event()
+        self._health = Health()
+        self._parts: _Parts | None = None
+        self._tls: ServerTls | None = None
         self.address = self.url = ""
         self.failure: SidecarError | None = None
 
@@ -223,9 +199,13 @@ class Collector:
         """Serve until stopped. Raises SidecarError."""
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
+            host, port = host_and_port("web", self._config.web)
+            self.url = await stack.enter_async_context(browsed(self._look, host, port, "the log", _BROWSERS))
+            self._health.starts("index, objects and log are being opened")
             parts = await asyncio.to_thread(self._build, loop, stack)
             stack.callback(parts.close)
-            tls = await asyncio.to_thread(_tls, self._config)
+            self._parts = parts
+            self._tls = tls = await asyncio.to_thread(_tls, self._config)
             if tls is not None:
                 stack.callback(tls.close)
             transports = Transports(tls.bundles) if tls is not None else None
@@ -234,16 +214,35 @@ class Collector:
                 self._config.listen,
                 tls.credentials if tls is not None else None,
             )
-            host, port = host_and_port("web", self._config.web)
-            self.url = await stack.enter_async_context(browsed(parts.look, host, port, "the log", _BROWSERS))
             self.address = await server.start()
             stack.push_async_callback(server.stop)
             opening = asyncio.create_task(asyncio.to_thread(parts.open_all))
             started(self)
-            await self._watch(parts)
+            looking = asyncio.create_task(follow(parts.readiness, self._health.found))
+            try:
+                await self._watch(parts)
+            finally:
+                looking.cancel()
+            self._health.found("it stops")
             await opening
         if self.failure is not None:
             raise self.failure
+
+    async def _look(self, path: str) -> Found | None:
+        """What is shown over HTTP: health, and once there is something of it the log and its metrics."""
+        told = self._health.page(path)
+        if told is not None:
+            return Found(told[1], TEXT, told[0])
+        if self._parts is None:
+            return None
+        return self._metrics(self._parts) if path == "/metrics" else await self._parts.look(path)
+
+    def _metrics(self, parts: _Parts) -> Found:
+        disk = os.statvfs(self._config.data_dir)
+        end = None if self._tls is None else self._tls.not_after()
+        around = Around(__version__, not self._health.cause, disk.f_bavail * disk.f_frsize, end)
+        page = metrics(parts.ingest, parts.sequencer, parts.alarms, parts.chasers, around, time.time_ns())
+        return Found(page, METRICS_TYPE)
 
     async def _watch(self, parts: _Parts) -> None:
         silence = int(self._config.silence_seconds * 1e9)
@@ -296,7 +295,8 @@ class Collector:
         rules = Rules(config.enrol_spiffe, config.dev)
         runs = Runs(storage, kept, lambda chain: kept_longer(chain, int(time.time()), kept()))
         ingest = Ingest(runs, index, sequencer, alarms, rules, config.name, key, time.time_ns)
-        return _Parts(storage, sequencer, proofs, alarms, ingest, anchors[0].all)
+        readiness = Readiness(index, storage, sequencer)
+        return _Parts(storage, sequencer, proofs, alarms, ingest, anchors[0].all, readiness)
 
 
 @dataclass(frozen=True, slots=True)
@@ -307,15 +307,14 @@ class _Parts:
     alarms: Alarms
     ingest: Ingest
     chasers: list[Chaser[Any]]
+    readiness: Readiness
 
     async def look(self, path: str) -> Found | None:
-        """What is shown over HTTP: the log as tlog-tiles says, and /metrics."""
-        if path == "/metrics":
-            now = time.time_ns()
-            return metrics(self.ingest, self.sequencer, self.alarms, self.chasers, now), METRICS_TYPE
+        """What is shown of the log over HTTP, as tlog-tiles says."""
         signed = self.sequencer.fleet.signed
         with contextlib.suppress(StorageError):
-            return await asyncio.to_thread(published, self.storage, signed, path.removeprefix("/"))
+            found = await asyncio.to_thread(published, self.storage, signed, path.removeprefix("/"))
+            return None if found is None else Found(*found)
         return None
 
     def open_all(self) -> None:
@@ -324,6 +323,7 @@ class _Parts:
             self.ingest.open_all()
         except SidecarError as error:
             log.error("cannot look at every chain: %s", error)
+        self.readiness.opened = True
 
     def close(self) -> None:
         """Log what waits, then let go."""

@@ -12,19 +12,16 @@ import ipaddress
 import json
 import os
 import re
-import tomllib
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from sidecar.chain.retention import PROFILES
 from sidecar.errors import UsageError
+from sidecar.settings import Source, load_settings
 
 MIB = 1024 * 1024
-Settings = TypeVar("Settings")
-
-_FLAGS = {"policy_source_path": "--policy"}
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
 
 
@@ -44,6 +41,7 @@ class Config:
     engine: str = "wasm"
     entrypoint: str = "agents/decision"
     opa: str = ""  # address of a running OPA; empty: the sidecar starts one with the policy (engine opa)
+    opa_room: str = ""  # directory in which `sidecar opa` runs OPA, as another user; empty: the sidecar does
     evaluate_timeout: float = 1.0
     max_request_bytes: int = MIB
     idempotency_seconds: int = 86_400  # how long a key is remembered
@@ -58,6 +56,7 @@ class Config:
     retention: str = "default"  # or eu-ai-act, hipaa, sec-17a-4: before its period nothing may be pruned
     metrics: str = ""  # host:port to serve /metrics on; empty: nowhere
     log_level: str = "info"
+    otel_endpoint: str = ""  # http(s)://host:port of an OTLP receiver over gRPC; empty: nothing is traced
     enforcement: str = "enforce"  # or "shadow": answers say `enforced: false`, and guards set to it may go on
     tls_cert_file: str = ""  # PEM, the sidecar's own first; with it listen is host:port under TLS
     tls_key_file: str = ""
@@ -116,7 +115,7 @@ class Config:
     collector_unshipped: str = "warn"  # or "deny": every decision, beyond these bounds
     collector_unconfirmed_start: bool = False  # whether to start with the collector out of reach; OPEN records it
     collector_accept_loss_file: str = ""  # the authority's note by which it starts behind what was acknowledged
-    collector_linger: float = 5.0  # seconds at the end for the last seal's receipt
+    collector_linger: float = 5.0  # seconds at most, at the end, for the rest of the ledger and its last receipts
 
     def __post_init__(self) -> None:
         if not self.data_dir:
@@ -161,6 +160,11 @@ class Config:
             raise UsageError("personal.copy_file is set, and nothing is personal; set personal.subject")
         if self.metrics:
             host_and_port("metrics", self.metrics)
+        if self.otel_endpoint:
+            scheme, _, where = self.otel_endpoint.partition("://")
+            if scheme not in ("http", "https"):
+                raise UsageError("otel.endpoint is not http://host:port or https://host:port; OTLP is spoken over gRPC")
+            host_and_port("otel.endpoint", where)
         if not self.listen:
             object.__setattr__(self, "listen", f"unix:{Path(self.data_dir).absolute()}/sidecar.sock")
         if not re.fullmatch("0?[0-7]{3}", self.socket_mode):
@@ -217,6 +221,8 @@ class Config:
             raise UsageError("policy.source.path and policy.source.git.url are both set; leave one of the two out")
         if self.opa and self.engine != "opa":
             raise UsageError("opa names a running OPA, but the engine is wasm; set engine to opa, or leave opa out")
+        if self.opa_room and (self.opa or self.engine != "opa"):
+            raise UsageError("opa_room is for an OPA that `sidecar opa` runs; set engine to opa, and leave opa out")
         if self.opa and (self.policy_source_path or self.policy_source_git_url):
             raise UsageError("policy: the running OPA named by opa holds the policy; leave one of the two out")
         of_git = [f for f in fields(self) if f.name.startswith("policy_source_git_")]
@@ -241,14 +247,6 @@ class Config:
         return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).digest()
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
-    """Where a value came from: ``default``, the file's path, the variable's name, or the flag."""
-
-    value: Any
-    origin: str
-
-
 def load(
     file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> tuple[Config, dict[str, Source]]:
@@ -258,23 +256,6 @@ def load(
         UsageError: a file that cannot be read, an unknown name, a value of the wrong form or out of range.
     """
     return load_settings(Config, "SIDECAR_", file, environment, flags)
-
-
-def load_settings(
-    kind: type[Settings], prefix: str, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
-) -> tuple[Settings, dict[str, Source]]:
-    """As :func:`load`, of any dataclass whose fields have defaults; ``prefix``: of its variables."""
-    defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
-    sources = {name: Source(default, "default") for name, default in defaults.items()}
-    for name, value in (_read(file, defaults.keys()) if file else {}).items():
-        sources[name] = Source(_typed(name, value, f"{file}", type(defaults[name])), str(file))
-    for variable, text in environment.items():
-        name = variable.removeprefix(prefix).lower()
-        if variable.startswith(prefix) and name in sources:
-            sources[name] = Source(_from_text(text, variable, type(defaults[name])), variable)
-    for name, value in flags.items():
-        sources[name] = Source(value, _FLAGS.get(name, "--" + name.replace("_", "-")))
-    return kind(**{name: source.value for name, source in sources.items()}), sources
 
 
 def host_and_port(name: str, text: str) -> tuple[str, int]:
@@ -320,59 +301,6 @@ def write_secret(path: Path, data: bytes) -> None:
         os.fsync(parent)  # a key that a power cut takes away cannot be had again
     finally:
         os.close(parent)
-
-
-def _read(file: Path, known: Collection[str]) -> dict[str, Any]:
-    try:
-        values = tomllib.loads(file.read_text())
-    except OSError as error:
-        raise UsageError(f"cannot read the configuration {file}: {error.strerror}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"the configuration {file} is not TOML: {error}") from None
-    values = _flat(values)
-    for name in values:
-        if name not in known:
-            raise UsageError(
-                f"the configuration {file} has an unknown name {name!r}; known are {', '.join(sorted(known))}"
-            )
-    return values
-
-
-def _flat(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
-    """The settings of a file, a table's name before the names in it."""
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat.update(_flat(value, f"{before}{name}_") if isinstance(value, dict) else {before + name: value})
-    return flat
-
-
-def _typed(name: str, value: Any, origin: str, wanted: type) -> Any:
-    if wanted is tuple and isinstance(value, list) and all(isinstance(v, str) for v in value):
-        return tuple(value)
-    if wanted is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
-    if type(value) is not wanted:
-        raise UsageError(f"{origin}: {name} must be {_described(wanted)}")
-    return value
-
-
-def _from_text(text: str, origin: str, wanted: type) -> Any:
-    if wanted is tuple:
-        return tuple(part for part in text.split(",") if part)
-    if wanted is bool:
-        if text.lower() not in ("true", "false", "1", "0"):
-            raise UsageError(f"{origin}: must be true or false")
-        return text.lower() in ("true", "1")
-    try:
-        return wanted(text)
-    except ValueError:
-        raise UsageError(f"{origin}: must be {_described(wanted)}") from None
-
-
-def _described(kind: type) -> str:
-    return {str: "a string", bool: "true or false", int: "a whole number", float: "a number"}.get(
-        kind, "a list of strings"
-    )
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

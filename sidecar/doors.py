@@ -12,10 +12,10 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Final
 
-from sidecar.api import DecisionLog, Server, Transports, peer_of
+from sidecar.api import DecisionLog, Health, Server, Transports, peer_of
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath
-from sidecar.enforce import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
+from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
 from sidecar.errors import UsageError
 from sidecar.ledger import Ledger
 from sidecar.parts import tls_of
@@ -52,7 +52,7 @@ def envoy_of(config: Config) -> EnvoySettings | None:
 
 @contextlib.asynccontextmanager
 async def envoy_listening(
-    config: Config, settings: EnvoySettings, path: DecisionPath, ledger: Ledger, told: DecisionLog
+    config: Config, settings: EnvoySettings, path: DecisionPath, ledger: Ledger, told: DecisionLog, health: Health
 ) -> AsyncIterator[Server]:
     """The door for Envoy, on a listener of its own. Raises UsageError where it cannot be had."""
 
@@ -65,6 +65,7 @@ async def envoy_listening(
         EnvoyDoor(path, ledger, settings, transports.of, peer_of, told).handlers(),
         (AUTHORIZATION, ACCESS_LOG),
         _address(config),
+        health,
         max_request_bytes=config.max_request_bytes,
         socket_mode=int(config.doors_envoy_socket_mode, 8),
         credentials=tls.credentials if tls else None,

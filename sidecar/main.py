@@ -6,27 +6,35 @@ import asyncio
 import contextlib
 import gc
 import logging
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
 from sidecar import __version__, erasing
-from sidecar.api import NAMES, DecisionLog, FailedHandshakes, Metrics, Server, Services, Transports, scraped
-from sidecar.chain.acts import AcceptLoss
-from sidecar.chain.seeds import Custodian, Custody, SealedShare
-from sidecar.config import MIB, Config, host_and_port, read_file, write_secret
-from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
+from sidecar.api import (
+    NAMES,
+    DecisionLog,
+    FailedHandshakes,
+    Health,
+    Metrics,
+    Server,
+    ServerTls,
+    Services,
+    Transports,
+    scraped,
+)
+from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.doors import envoy_listening, envoy_of
+from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
-from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create, has_ledger
-from sidecar.parts import Policies, check_provable, in_force_of, registry_follower, server_tls
+from sidecar.founding import found_ledger, options_of, wrap_seed
+from sidecar.ledger import Ledger, SystemClock, has_ledger
+from sidecar.parts import Policies, check_provable, in_force_of, opa_room_of, registry_follower, server_tls
 from sidecar.policy import Switch
+from sidecar.readiness import Readiness
 from sidecar.shipping import Shipping
+from sidecar.telemetry import Telemetry
 
 log = logging.getLogger("sidecar")
 
@@ -34,96 +42,6 @@ Overhear = Callable[[Callable[[bytes], None]], None]
 
 READY_EVERY = 1.0  # seconds between two looks at engine and ledger
 STOP_GRACE = 5.0  # seconds for calls under way when asked to stop
-
-
-def wrap_seed(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> list[SealedShare]:
-    """A fresh epoch's seed, sealed for the chain's custodians."""
-    return seal_shares(custody, chain_id, epoch, seed, os.urandom)
-
-
-@dataclass(frozen=True, slots=True)
-class Founded:
-    """A new ledger: its chain id, and the custodian key that was made for want of one."""
-
-    chain_id: bytes
-    made_key: Path | None
-
-
-def options_of(config: Config) -> Options:
-    """The ledger's settings in a configuration."""
-    return Options(
-        segment_entries=config.segment_entries,
-        segment_ns=int(config.segment_seconds * 1e9),
-        max_bytes=config.ledger_max_mib * MIB,
-        remember_ns=config.idempotency_seconds * 1_000_000_000,
-        software=f"decision-sidecar {__version__}",
-        development=config.dev,
-        config=config.digest(),
-        keep=Keep(int(config.ledger_keep_seconds * 1e9), config.ledger_keep_mib * MIB),
-    )
-
-
-def found_ledger(config: Config) -> Founded:
-    """Make a new ledger for the configured custodians, or, where none is named, for a key made beside it.
-
-    Raises:
-        UsageError: a key file that is not one, or a directory that cannot be used.
-    """
-    directory = Path(config.data_dir)
-    custodians, made = _custodians(config), None
-    if not custodians:
-        made = directory.with_name(directory.name + ".custodian.pem")
-        private, public = generate_custodian("x25519")
-        write_secret(made, private)
-        custodians = (load_custodian(public, "made-by-init"),)
-    authority = load_authority(read_file(Path(config.authority), "authority key")) if config.authority else None
-    try:
-        chain_id = create(
-            directory,
-            identity=Ed25519PrivateKey.generate(),
-            custody=Custody(config.custody_mode, custodians),
-            authority=authority,
-            log=None,
-            retention=config.retention,
-            wrap=wrap_seed,
-            options=options_of(config),
-            clock=SystemClock(),
-        )
-    except BaseException:
-        if made is not None:
-            made.unlink(missing_ok=True)
-        raise
-    return Founded(chain_id, made)
-
-
-class _Looked(Exception):
-    """The ledger was looked at, and nothing more is wanted of it."""
-
-
-def what_was_lost(config: Config, reason: str) -> AcceptLoss:
-    """What the authority would have to accept for the configured ledger to go on; nothing is changed.
-
-    Raises:
-        UsageError: nothing was lost, or the collector cannot be asked. LedgerError: the ledger cannot be read.
-    """
-    shipping = Shipping(config)
-    found: list[AcceptLoss] = []
-
-    def look(left: Left) -> bool:
-        found.append(shipping.lost(left, reason))
-        raise _Looked
-
-    with contextlib.suppress(_Looked):
-        Ledger.open(
-            Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
-            on_failure=lambda _: None, confirm=look,
-        )  # fmt: skip
-    return found[0]
-
-
-def _custodians(config: Config) -> tuple[Custodian, ...]:
-    paths = [Path(p) for p in config.custodians]
-    return tuple(load_custodian(read_file(p, "custodian key"), p.stem) for p in paths)
 
 
 def settle_memory() -> None:
@@ -136,6 +54,10 @@ def settle_memory() -> None:
     gc.set_threshold(10_000, 20, 50)
 
 
+class _Stopped(Exception):
+    """The end was asked for before the sidecar had begun."""
+
+
 class Sidecar:
     """A running sidecar. ``address`` is where it listens; ``failure`` why it had to stop, if it had to."""
 
@@ -145,7 +67,8 @@ class Sidecar:
         self._stop = asyncio.Event()
         self.address = ""
         self.failure: LedgerError | None = None
-        self._metrics = Metrics(__version__)
+        self._metrics, self._health = Metrics(__version__), Health()
+        self._metrics.watch_ready(lambda: not self._health.cause)
         self._log = DecisionLog(self._metrics)
         self._erasing: erasing.Erasing | None = None
         self._envoy = envoy_of(config)
@@ -160,31 +83,47 @@ class Sidecar:
         Raises:
             SidecarError: it could not start, or the ledger failed.
         """
+        with contextlib.suppress(Stopped):
+            await self._serve(started)
+        if self.failure is not None:
+            raise self.failure
+
+    async def _serve(self, started: Callable[[str], None]) -> None:
         async with contextlib.AsyncExitStack() as stack:
+            tracing = await self._trace(stack)
+            await self._show_metrics(stack)
+            self._health.starts("the ledger is being opened")
             shipping = await asyncio.to_thread(Shipping, self._config)
             ledger = await asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
             stack.callback(ledger.close)
             self._erasing = await asyncio.to_thread(erasing.of, self._config, ledger)
             self._ship(stack, ledger, shipping)
+            room = opa_room_of(self._config)
+            if room is not None:
+                stack.callback(room.close)
             switch = Switch(self._config.engine, self._config.entrypoint)
             stack.push_async_callback(switch.close)
             self._metrics.attach(ledger, switch)
-            await self._show_metrics(stack)
+            self._health.starts("registry and policy are being read")
             in_force = in_force_of(self._config, switch, ledger, shipping.check)
             await self._know_principals(stack, in_force)
-            following = await Policies(self._config, switch, in_force, ledger, self._metrics).begin()
+            policies = Policies(self._config, switch, in_force, ledger, self._metrics, room)
+            following = await unless(self._stop, policies.begin())
             if following is not None:
-                stack.push_async_callback(_ended, following)
-            path = DecisionPath(switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log)
+                stack.push_async_callback(ended, following)
+            path = DecisionPath(
+                switch, in_force, ledger, self._settings(), new_id=new_decision_id, observer=self._log, tracing=tracing
+            )
             self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
-            servers = [await stack.enter_async_context(self._listening(path, ledger))]
+            self._health.starts("its certificate is waited for")
+            server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing))
+            servers = [server]
             if self._envoy is not None:
-                door = envoy_listening(self._config, self._envoy, path, ledger, self._log)
+                door = envoy_listening(self._config, self._envoy, path, ledger, self._log, self._health)
                 servers.append(await stack.enter_async_context(door))
-            await self._watch(servers, switch, in_force, ledger, path, started)
-        if self.failure is not None:
-            raise self.failure
+            readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
+            await self._watch(servers, readiness, path, started)
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
         loop = asyncio.get_running_loop()
@@ -196,6 +135,17 @@ class Sidecar:
         stack.callback(lambda: shipping.end(ledger, failed=self.failure is not None))
         if shipping.watched:
             self._metrics.watch_shipping(shipping)
+        if self._config.collector_tls_cert_file:
+            self._metrics.watch_link(lambda: shipping.certificate_end)
+
+    async def _trace(self, stack: contextlib.AsyncExitStack) -> Telemetry | None:
+        if not self._config.otel_endpoint:
+            return None
+        telemetry = await asyncio.to_thread(Telemetry, self._config.otel_endpoint)
+        stack.push_async_callback(asyncio.to_thread, telemetry.close)
+        self._log.trace_id = telemetry.trace_id
+        self._metrics.watch_spans(telemetry.spans)
+        return telemetry
 
     def _open_ledger(self, loop: asyncio.AbstractEventLoop, shipping: Shipping) -> Ledger:
         def on_failure(error: LedgerError) -> None:
@@ -214,14 +164,16 @@ class Sidecar:
     async def _show_metrics(self, stack: contextlib.AsyncExitStack) -> None:
         if self._config.metrics:
             host, port = host_and_port("metrics", self._config.metrics)
-            log.info("metrics are on %s", await stack.enter_async_context(scraped(self._metrics.page, host, port)))
+            listening = scraped(self._metrics.page, self._health, host, port)
+            log.info("metrics are on %s", await stack.enter_async_context(listening))
 
     async def _know_principals(self, stack: contextlib.AsyncExitStack, in_force: InForce) -> None:
         """Before any policy decides: who may ask at all, where a file says it."""
         follower = registry_follower(self._config, in_force, self._metrics)
         if follower is not None:
             await follower.first()
-            stack.push_async_callback(_ended, asyncio.create_task(follower.follow()))
+            self._metrics.watch_registry(lambda: follower.broken)
+            stack.push_async_callback(ended, asyncio.create_task(follower.follow()))
 
     def _failed(self, error: LedgerError) -> None:
         log.critical("the ledger failed, no more answers: %s", error)
@@ -241,16 +193,19 @@ class Sidecar:
         )
 
     @contextlib.asynccontextmanager
-    async def _listening(self, path: DecisionPath, ledger: Ledger) -> AsyncIterator[Server]:
+    async def _listening(
+        self, path: DecisionPath, ledger: Ledger, tracing: Telemetry | None
+    ) -> AsyncIterator[tuple[Server, ServerTls | None]]:
         failed = FailedHandshakes(path, self._metrics.handshake_failed)
         if self._overhear is not None:
             self._overhear(failed.told)
         # The SPIFFE agent may take its time.
         tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
         server = Server(
-            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None).handlers(),
+            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing).handlers(),
             NAMES,
             self._config.listen,
+            self._health,
             max_request_bytes=self._config.max_request_bytes,
             socket_mode=int(self._config.socket_mode, 8),
             credentials=tls.credentials if tls else None,
@@ -258,7 +213,7 @@ class Sidecar:
         try:
             self.address = await server.start()
             try:
-                yield server
+                yield server, tls
             finally:
                 path.approvals.end_watches()
                 await server.stop(STOP_GRACE)
@@ -270,23 +225,21 @@ class Sidecar:
     async def _watch(
         self,
         servers: Sequence[Server],
-        switch: Switch,
-        in_force: InForce,
-        ledger: Ledger,
+        readiness: Readiness,
         path: DecisionPath,
         started: Callable[[str], None],
     ) -> None:
-        told = False
+        told, in_force = False, readiness.in_force
         while not self._stop.is_set():
-            trouble = await _trouble(switch, in_force, ledger)
+            trouble = await readiness.look()
+            news = self._health.found(trouble)
             for server in servers:
-                await server.set_ready(trouble is None)
-            self._metrics.set_ready(trouble is None)
+                await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
-            if trouble is not None:
+            if news:
                 log.warning("not ready: %s", trouble)
-            elif not told:
+            if not trouble and not told:
                 told = True
                 settle_memory()
                 started(self.address)
@@ -297,7 +250,9 @@ class Sidecar:
                 await path.record_remainder()
             await self._erase(path)
             self._log.settle()
-        self._metrics.set_ready(False)
+        self._health.found("it stops")
+        for server in servers:
+            await server.show_health()
 
     async def _erase(self, path: DecisionPath) -> None:
         """What was left to be erased is; what failed is tried again."""
@@ -315,49 +270,6 @@ class Sidecar:
         with contextlib.suppress(SidecarError):
             await path.record_remainder(everything=True)
         self._log.settle(everything=True)
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
-
-
-async def _trouble(switch: Switch, in_force: InForce, ledger: Ledger) -> SidecarError | None:
-    """Why no decision can be made now, or None. What a running OPA reports is on record before it decides."""
-    try:
-        await switch.ready()
-        await in_force.observe(switch.version)
-        in_force.check_fresh()
-        ledger.check_writable()
-    except SidecarError as error:
-        return error
-    return None
-
-
-def erase_now(config: Config) -> None:
-    """Open a ledger that no sidecar has open, do what was left to be erased, ship and close it: an epoch of its own.
-
-    Raises:
-        LedgerBusy: a sidecar has it open. SidecarError: it cannot be opened, or not all was done.
-    """
-    shipping, failures = Shipping(config), list[LedgerError]()
-    ledger = Ledger.open(
-        Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),
-        on_failure=failures.append, confirm=shipping.confirm,
-    )  # fmt: skip
-    try:
-        shipping.begin(ledger, failures.append)
-        try:
-            done = erasing.of(config, ledger)
-            if done is not None:
-                done.pick_up()
-        finally:
-            shipping.end(ledger, failed=bool(failures))
-    finally:
-        ledger.close()
-    if failures:
-        raise failures[0]
 
 
 def serve(config: Config, *, init: bool, started: Callable[[str], None], overhear: Overhear | None = None) -> None:

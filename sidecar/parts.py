@@ -16,7 +16,7 @@ from typing import Any
 
 from sidecar.api import Metrics, ServerTls, half
 from sidecar.chain.registry import parse as parse_registry
-from sidecar.client import FileSource, WorkloadSource
+from sidecar.client import FileSource, WorkloadSource, trace_parent
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
 from sidecar.errors import EngineError, Gone, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
@@ -34,6 +34,7 @@ from sidecar.policy import (
     GitSettings,
     GitSource,
     OpaEngine,
+    OpaRoom,
     PathSource,
     Source,
     SupervisedOpa,
@@ -68,11 +69,22 @@ def registry_follower(config: Config, in_force: InForce, metrics: Metrics) -> Re
     return RegistryFollower(RegistryFile(Path(config.registry)), in_force, metrics) if config.registry else None
 
 
-def build_engine(config: Config, bundle: BuiltPolicy) -> Engine:
+def opa_room_of(config: Config) -> OpaRoom | None:
+    """Where OPA runs as another user, if it does. Raises UsageError."""
+    return OpaRoom(Path(config.opa_room)) if config.opa_room else None
+
+
+def build_engine(config: Config, bundle: BuiltPolicy, room: OpaRoom | None) -> Engine:
     """An engine that decides by ``bundle``; takes a few tenths of a second. Raises UsageError or PolicyLoadError."""
     if config.engine == "opa":
-        return SupervisedOpa(find_opa(), bundle, config.entrypoint)
+        start, trace_parent = room.started if room else None, under(config)
+        return SupervisedOpa(find_opa(), bundle, config.entrypoint, start=start, trace_parent=trace_parent)
     return WasmEngine(bundle.packed, config.entrypoint)
+
+
+def under(config: Config) -> Callable[[], str]:
+    """What says under which span OPA is asked."""
+    return trace_parent if config.otel_endpoint else lambda: ""
 
 
 def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callable[[], None]) -> InForce:
@@ -80,14 +92,14 @@ def in_force_of(config: Config, switch: Switch, ledger: Ledger, further: Callabl
     observing = Origin("opa", config.opa) if config.opa else None
     staleness = Staleness(config.policy_max_staleness, config.policy_stale == "deny")
     mark = Path(config.data_dir, _SYNCED)
-    age, on_sync = _age(mark), lambda: _touch(mark)
+    age, on_sync = policy_age(config), lambda: _touch(mark)
     return InForce(switch, ledger, staleness, observing=observing, age=age, on_sync=on_sync, further=further)
 
 
-def _age(mark: Path) -> float:
+def policy_age(config: Config) -> float:
     """Seconds since the source was last asked with success, as the mark that earlier runs left tells it; 0 without."""
     try:
-        return max(0.0, time.time() - mark.stat().st_mtime)
+        return max(0.0, time.time() - Path(config.data_dir, _SYNCED).stat().st_mtime)
     except OSError:
         return 0.0
 
@@ -139,6 +151,7 @@ class Policies:
     in_force: InForce
     ledger: Ledger
     metrics: Metrics
+    room: OpaRoom | None
 
     async def begin(self) -> asyncio.Task[None] | None:
         """Put a policy in force: a running OPA's, the starter, the last one in force here, or what the source has.
@@ -150,9 +163,10 @@ class Policies:
             SidecarError: there is no policy to begin with.
         """
         if self.config.opa:
-            self.switch.put(OpaEngine(self.config.opa, self.config.entrypoint))
+            config = self.config
+            self.switch.put(OpaEngine(config.opa, config.entrypoint, trace_parent=under(config)))
             return None
-        source = _source(self.config)
+        source = source_of(self.config)
         if source is None:
             await self._start_with_starter()
             return None
@@ -179,12 +193,12 @@ class Policies:
             return False
         origin = Origin.of(last)
         key = "" if origin.signer is None else origin.signer["key"]
-        cause = _terms(self.config).objection(key, origin.gate, origin.impure_builtins)
+        cause = terms_of(self.config).objection(key, origin.gate, origin.impure_builtins)
         try:
             if cause:
                 raise PolicyLoadError(cause)
             packed = self.ledger.attachment(bytes.fromhex(last["bundle_digest"]))
-            engine = await asyncio.to_thread(build_engine, self.config, BuiltPolicy.of(packed))
+            engine = await asyncio.to_thread(build_engine, self.config, BuiltPolicy.of(packed), self.room)
             registry = self._last_registry(kind, source.place)
             await self.in_force.put_in_force(engine, packed, origin, registry=registry, resumed=True)
         except (PolicyLoadError, EngineError, NotFound, LedgerDamaged) as error:
@@ -228,13 +242,13 @@ class Policies:
             raise PolicyLoadError(f"policy {self.config.policy_source_path} is refused: {follower.cause}")
 
     def _follower(self, kind: str, source: Source) -> Follower:
-        config, program, terms = self.config, find_opa(), _terms(self.config)
+        config, program, terms = self.config, find_opa(), terms_of(self.config)
 
         async def examined(candidate: Candidate) -> Examined:
             return await examine(program, candidate, terms)
 
         def built(bundle: BuiltPolicy) -> Engine:
-            return build_engine(config, bundle)
+            return build_engine(config, bundle, self.room)
 
         period = Period(config.policy_source_period)
         last = self._last(kind, source.place)
@@ -245,10 +259,10 @@ class Policies:
         )  # fmt: skip
 
 
-def _source(config: Config) -> tuple[str, Source] | None:
-    """The configured source and its kind."""
+def source_of(config: Config, cache: Path | None = None) -> tuple[str, Source] | None:
+    """The configured source and its kind. ``cache``: where git's is kept, in place of the ledger's directory."""
     if config.policy_source_git_url:
-        return "git", GitSource(_git(config), Path(config.data_dir, _GIT_CACHE), leave_free=_LEAVE_FREE)
+        return "git", GitSource(_git(config), cache or Path(config.data_dir, _GIT_CACHE), leave_free=_LEAVE_FREE)
     if config.policy_source_path:
         path = Path(config.policy_source_path)
         if not path.exists():
@@ -263,7 +277,8 @@ def _git(config: Config) -> GitSettings:
     return GitSettings(**{name: getattr(config, before + name) for name in names})
 
 
-def _terms(config: Config) -> Terms:
+def terms_of(config: Config) -> Terms:
+    """What a policy must pass."""
     signers = None
     if config.policy_trust_allowed_signers:
         raw = read_file(Path(config.policy_trust_allowed_signers), "policy.trust.allowed_signers")

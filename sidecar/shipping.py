@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Callable
 from pathlib import Path
 
 import grpc
+from cryptography import x509
 
 from sidecar.chain import note
+from sidecar.chain.ack import Ack
 from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.authority_note import Grant
 from sidecar.client import Source, Tls, TlsFiles, TlsSpiffe, open_source
 from sidecar.config import MIB, Config, read_file
 from sidecar.errors import LedgerError, Malformed, UsageError
 from sidecar.ledger import Ledger, Left
-from sidecar.ship import Backlog, Bounds, Confirmation, GrpcLink, Receipts, Shipper
+from sidecar.ship import Backlog, Bounds, Confirmation, GrpcLink, Receipts, Shipper, acknowledged
 
 log = logging.getLogger("sidecar.ship")
 
@@ -110,8 +113,19 @@ class Shipping:
         if self._shipper is not None:
             self._shipper.close()
         ledger.end()
-        if self._shipper is not None and not failed and not self._shipper.finish(self._config.collector_linger):
-            log.warning("not all receipts of the ledger's end were had in time; the next start asks for them")
+        if self._shipper is not None and not failed:
+            linger = self._config.collector_linger
+            self._link.expire(linger)  # one call to a collector that is slow could take longer than all there is
+            if not self._shipper.finish(linger):
+                log.warning("not all receipts of the ledger's end were had in time; the next start asks for them")
+        self.let_go()
+
+    def acknowledged(self, chain_id: bytes) -> Ack:
+        """What the collector holds of a chain, signed by its log. Raises CollectorUnavailable, CollectorRefused."""
+        return acknowledged(self._link.where(chain_id), chain_id, self._key)
+
+    def let_go(self) -> None:
+        """Close what was opened."""
         if self._config.collector_address:
             self._link.close()
         if self._source is not None:
@@ -123,6 +137,15 @@ class Shipping:
     def watched(self) -> bool:
         """Whether there is anything to show."""
         return self._shipper is not None
+
+    @property
+    def certificate_end(self) -> float:
+        """When the certificate ends that the collector is shown from a file, seconds since 1970; nan: it is none."""
+        try:
+            pem = Path(self._config.collector_tls_cert_file).read_bytes()
+            return x509.load_pem_x509_certificate(pem).not_valid_after_utc.timestamp()
+        except (OSError, ValueError):
+            return math.nan
 
     @property
     def _at_work(self) -> tuple[Shipper, Backlog]:

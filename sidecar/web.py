@@ -9,18 +9,29 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Final, NamedTuple
 
 from sidecar.errors import UsageError
 
 MAX_HEAD: Final = 8 * 1024  # bytes of request line and headers
 PATIENCE: Final = 5.0  # seconds from connecting to the last byte taken
 
-_REASONS: Final = {200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed"}
+_REASONS: Final = {
+    200: "OK", 400: "Bad Request", 404: "Not Found", 405: "Method Not Allowed", 503: "Service Unavailable",
+}  # fmt: skip
+TEXT: Final = "text/plain; charset=utf-8"
 
-Found = tuple[bytes, str]
+
+class Found(NamedTuple):
+    """What is at a path; ``status`` 200 or 503."""
+
+    body: bytes
+    content_type: str
+    status: int = 200
+
+
 Look = Callable[[str], Awaitable[Found | None]]
-"""Body and content type of what is at a path, without its query; None: nothing is."""
+"""What is at a path, without its query; None: nothing is."""
 
 
 @contextlib.asynccontextmanager
@@ -92,12 +103,12 @@ class _Calls:
         found = await self._look(target.partition(b"?")[0].decode("ascii", "replace"))
         if found is None:
             return _response(404)
-        return _response(200, *found) if method == b"GET" else _response(405)
+        return _response(found.status, found.body, found.content_type) if method == b"GET" else _response(405)
 
 
 def _response(status: int, body: bytes = b"", content_type: str = "") -> bytes:
     lines = [f"HTTP/1.1 {status} {_REASONS[status]}", "Connection: close", f"Content-Length: {len(body)}"]
-    if status == 200:
+    if content_type:
         lines += [f"Content-Type: {content_type}", "Cache-Control: no-store"]
     if status == 405:
         lines.append("Allow: GET")

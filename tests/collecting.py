@@ -5,12 +5,11 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from tests.program import BIN, START_SECONDS, environment, sidecar
+from tests.program import BIN, START_SECONDS, Process, sidecar, start
 
 QUICK = {"COLLECTOR_ROLL_CALL_SECONDS": "0.2"}
 
@@ -18,7 +17,7 @@ QUICK = {"COLLECTOR_ROLL_CALL_SECONDS": "0.2"}
 class Collecting:
     """A collector that runs. ``address``: for sidecars; ``url``: of its log; ``key``: the log's verifier key."""
 
-    def __init__(self, process: subprocess.Popen[str], address: str, url: str, key: str, place: Path) -> None:
+    def __init__(self, process: Process, address: str, url: str, key: str, place: Path) -> None:
         self.process, self.address, self.url, self.key, self.place = process, address, url, key, place
 
     def settings(self, *more: str) -> str:
@@ -67,9 +66,7 @@ def collecting(
     command += flags or ("--dev",)
     with (
         place.with_suffix(".log").open("a") as said,
-        subprocess.Popen(
-            list(map(str, command)), stderr=subprocess.PIPE, text=True, env=environment(**{**QUICK, **more})
-        ) as process,
+        start(command, **{**QUICK, **more}) as process,
     ):
         try:
             assert process.stderr is not None
@@ -78,7 +75,7 @@ def collecting(
             process.kill()
 
 
-def _ready(process: subprocess.Popen[str], place: Path, said: Any) -> Collecting:
+def _ready(process: Process, place: Path, said: Any) -> Collecting:
     import threading
 
     assert process.stderr is not None

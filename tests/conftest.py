@@ -3,8 +3,29 @@
 from __future__ import annotations
 
 import os
+from pathlib import Path
 
 import pytest
+
+# Begun before all others (`make test`), so that no worker ends alone.
+LONGEST = (
+    "test_readme.py",
+    "collector/test_partitions.py",
+    "collector/test_kills.py",
+    "ledger/test_kill.py",
+    "faults/test_signals.py",
+    "faults/test_policy_disk.py",
+    "page/test_page.py",
+    "cli/test_bench.py",
+    "collector/test_serving.py",
+    "cli/test_demo.py",
+    "collector/test_shipping.py",
+    "page/test_judgement.py",
+    "policy/test_gate.py",
+    "cli/test_policy_in_force.py",
+    "attacks/test_attack_01_flip.py",
+    "policy/test_git_source.py",
+)
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -12,6 +33,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    here = Path(__file__).parent
+    places = {here / name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path, len(LONGEST)))
     if os.environ.get("SIDECAR_SOAK") == "1":
         return
     soaks = [item for item in items if item.get_closest_marker("soak")]

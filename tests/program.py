@@ -5,13 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from sidecar.client import AgentKey, Guard
+from tests import forking
 
 BIN = Path(sys.executable).parent
 START_SECONDS = 60.0
@@ -25,15 +27,35 @@ def environment(**more: str) -> dict[str, str]:
 
 def sidecar(*arguments: str | Path, **more: str) -> subprocess.CompletedProcess[str]:
     """One command, run to its end."""
-    command = [BIN / "sidecar", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, env=environment(**more), timeout=120)
+    words, env = [str(BIN / "sidecar"), *map(str, arguments)], environment(**more)
+    if _for_a_start(more):
+        return subprocess.run(words, capture_output=True, text=True, env=env, timeout=120)
+    return forking.run(words, env, 120)
+
+
+def _for_a_start(settings: Iterable[str]) -> bool:
+    """Whether any is read when a process starts or imports gRPC, which is too late for a forked one."""
+    return any(name.startswith(("PYTHON", "LD_", "LC_", "LANG", "TZ", "GRPC_", "SIDECAR_TLS_")) for name in settings)
+
+
+Process = subprocess.Popen[str] | forking.Forked
+
+
+def start(command: Sequence[str | Path], **more: str) -> Process:
+    """A program whose standard error can be read: forked where it is `sidecar` itself (see `tests.forking`)."""
+    words, env = list(map(str, command)), environment(**more)
+    namespace = words[3] if words[:3] == ["ip", "netns", "exec"] else ""
+    ours = words[4 if namespace else 0 :]
+    if ours[0] == str(BIN / "sidecar") and not _for_a_start(more):
+        return forking.Forked(ours, env, stderr=subprocess.PIPE, namespace=namespace)
+    return subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env=env)
 
 
 class Serving:
     """A sidecar that serves. ``said`` is what it wrote to stderr up to being ready."""
 
-    def __init__(self, process: subprocess.Popen[str], socket: Path, said: list[str]) -> None:
-        self.process, self.socket, self.said = process, socket, said
+    def __init__(self, process: Process, listener: Path, said: list[str]) -> None:
+        self.process, self.socket, self.said = process, listener, said
 
     @property
     def address(self) -> str:
@@ -59,10 +81,10 @@ def serving(
     **more: str,
 ) -> Iterator[Serving]:
     """A sidecar on a socket beside its ledger; killed at the end if it still runs. ``within``: `Host.within`."""
-    socket = ledger.with_name(ledger.name + ".sock")
-    where = ["--data-dir", str(ledger), "--listen", f"unix:{socket}", *(["--dev"] if dev else [])]
+    listener = ledger.with_name(ledger.name + ".sock")
+    where = ["--data-dir", str(ledger), "--listen", f"unix:{listener}", *(["--dev"] if dev else [])]
     command = [*within, *map(str, program), "serve", *where, *map(str, flags)]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
+    with start(command, **more) as process:
         try:
             assert process.stderr is not None
             said = []
@@ -72,26 +94,32 @@ def serving(
                     break
             else:
                 raise AssertionError(f"the sidecar did not start: {said}")
-            yield Serving(process, socket, said)
+            yield Serving(process, listener, said)
         finally:
             process.kill()
+
+
+def listens(path: Path) -> bool:
+    """Whether a program takes connections there: the file is made by bind(), a moment before listen()."""
+    with socket.socket(socket.AF_UNIX) as caller:
+        return caller.connect_ex(str(path)) == 0
 
 
 @contextlib.contextmanager
 def serving_unready(ledger: Path, *flags: str | Path, **more: str) -> Iterator[Serving]:
     """A sidecar that answers, though it may have no policy to decide by, and so never says that it is ready."""
-    socket = ledger.with_name("unready.sock")
-    where = ["--data-dir", ledger, "--listen", f"unix:{socket}", "--dev", *flags]
+    listener = ledger.with_name("unready.sock")
+    where = ["--data-dir", ledger, "--listen", f"unix:{listener}", "--dev", *flags]
     command = [str(BIN / "sidecar"), "serve", *map(str, where)]
-    with subprocess.Popen(command, stderr=subprocess.DEVNULL, text=True, env=environment(**more)) as process:
+    with forking.Forked(command, environment(**more), stderr=subprocess.DEVNULL) as process:
         try:
-            while not socket.exists():
+            while not listens(listener):
                 assert process.poll() is None, "the sidecar did not start"
                 time.sleep(0.02)
-            yield Serving(process, socket, [])
+            yield Serving(process, listener, [])
         finally:
             process.kill()
-            socket.unlink(missing_ok=True)
+            listener.unlink(missing_ok=True)
 
 
 def made(place: Path) -> tuple[Path, Path]:

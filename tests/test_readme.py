@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import re
 import signal
 import socket
@@ -14,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.needs import needs_program
+from tests.program import environment
 
 README = (Path(__file__).parent.parent / "README.md").read_text()
 PATH, EXECUTORS, COLLECTOR, EVIDENCE = (
@@ -22,7 +22,7 @@ PATH, EXECUTORS, COLLECTOR, EVIDENCE = (
 )
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
-ENVIRONMENT = {**os.environ, "PATH": f"{BIN}{os.pathsep}{os.environ['PATH']}"}
+ENVIRONMENT = environment()
 
 
 @contextmanager
@@ -104,7 +104,15 @@ def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
         serve.write_text(f"{exports}\nexec {serving.removesuffix(' &')}\n")
         with in_background(f"bash {serve}", tmp_path):
             said = shell(check, tmp_path)
-    for each in ("ALLOW", "log key sidecar.dev/log+", "1 chains", "UNANCHORED", "all that is held is as it was taken"):
+    for each in (
+        "ALLOW",
+        "log key sidecar.dev/log+",
+        "1 chains",
+        "UNANCHORED",
+        "all that is held is as it was taken",
+        "\nready\n",
+        "lies at",
+    ):
         assert each in said, said
 
 

@@ -6,6 +6,7 @@ decided in `decide`. Our errors become statuses in one place. No label and no li
 
 from sidecar.api.decision_log import DecisionLog
 from sidecar.api.handshakes import FailedHandshakes
+from sidecar.api.health import Health
 from sidecar.api.metrics import Metrics
 from sidecar.api.scraping import scraped
 from sidecar.api.server import Server
@@ -17,6 +18,7 @@ __all__ = [
     "NAMES",
     "DecisionLog",
     "FailedHandshakes",
+    "Health",
     "Metrics",
     "Server",
     "ServerTls",

@@ -30,28 +30,36 @@ class _Kind:
 
 
 class DecisionLog:
-    """An `Observer` that writes lines and tells ``then`` the same. ``now``: a monotonic clock in seconds."""
+    """An `Observer` that writes lines and tells ``then`` the same. ``now``: a monotonic clock in seconds.
 
-    def __init__(self, then: Observer, now: Callable[[], float] = time.monotonic) -> None:
-        self._then = then
-        self._now = now
+    ``trace_id``: of what is under way, "" where nothing is traced.
+    """
+
+    def __init__(
+        self,
+        then: Observer,
+        now: Callable[[], float] = time.monotonic,
+        trace_id: Callable[[], str] = lambda: "",
+    ) -> None:
+        self._then, self._now, self.trace_id = then, now, trace_id
         self._kinds: dict[tuple[str, str, str], _Kind] = {}
 
     def decided(self, answer: Answer, took: Stages) -> None:
         """As `Observer.decided`."""
         self._then.decided(answer, took)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("decided", extra=_members(**_about(answer), duration_ms=round(took.total * 1000, 3)))
+            log.debug("decided", extra=_members(**self._about(answer), duration_ms=round(took.total * 1000, 3)))
         failed = next((j for j in (answer.judged, *answer.alternatives) if j.cause != "policy"), None)
         if failed is not None:
             about = {"decision_id": answer.decision_id, "seq": answer.recorded.seq, "cause": failed.cause}
+            about |= self._traced()
             self._trouble("denied for want of a policy decision", failed.cause, "", about)
 
     def repeated(self, answer: Answer) -> None:
         """As `Observer.repeated`."""
         self._then.repeated(answer)
         if log.isEnabledFor(logging.DEBUG):
-            log.debug("answered again", extra=_members(**_about(answer)))
+            log.debug("answered again", extra=_members(**self._about(answer)))
 
     def refused(self, code: str, field: str, why: str = "") -> None:
         """As `Observer.refused`."""
@@ -83,6 +91,19 @@ class DecisionLog:
             if kind.count and (everything or self._now() - kind.written >= EVERY):
                 self._write(message, kind)
 
+    def _about(self, answer: Answer) -> dict[str, Any]:
+        return {
+            "decision_id": answer.decision_id,
+            "seq": answer.recorded.seq,
+            "effect": answer.judged.verdict.effect,
+            "cause": answer.judged.cause,
+            **self._traced(),
+        }
+
+    def _traced(self) -> dict[str, Any]:
+        trace = self.trace_id()
+        return {"trace_id": trace} if trace else {}
+
     def _trouble(self, message: str, word: str, more: str, about: dict[str, Any]) -> None:
         kind = self._kinds.setdefault((message, word, more), _Kind(self._now() - EVERY))
         kind.count += 1
@@ -93,15 +114,6 @@ class DecisionLog:
     def _write(self, message: str, kind: _Kind) -> None:
         log.warning(message, extra=_members(**kind.last, count=kind.count))
         kind.written, kind.count = self._now(), 0
-
-
-def _about(answer: Answer) -> dict[str, Any]:
-    return {
-        "decision_id": answer.decision_id,
-        "seq": answer.recorded.seq,
-        "effect": answer.judged.verdict.effect,
-        "cause": answer.judged.cause,
-    }
 
 
 def _members(**members: Any) -> dict[str, Any]:

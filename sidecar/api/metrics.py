@@ -1,14 +1,14 @@
 """What is counted, in Prometheus' terms (its "Metric and label naming" and "Instrumentation" pages).
 
-Every label is from a fixed set, so that no caller can make series: a value outside becomes `other`. README.md,
-"Watching it", says what each metric means.
+Every label is from a fixed set, so that no caller can make series: a value outside becomes `other`. docs/METRICS.md
+says what each metric means.
 """
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 import grpc
@@ -17,6 +17,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from sidecar.api.handshakes import WHYS as HANDSHAKE_WHYS
+from sidecar.api.unanchored import Unanchored
 from sidecar.chain.head import EFFECTS
 from sidecar.chain.payload import CAUSES
 from sidecar.decide import APPROVAL_CAUSES, OUTCOME_WHYS, Answer, Stages
@@ -176,6 +177,11 @@ class Metrics:
         told = "When the sidecar's certificate ends, since 1970."
         Gauge("sidecar_tls_certificate_end_seconds", told, registry=self._registry).set_function(not_after)
 
+    def watch_link(self, not_after: Callable[[], float]) -> None:
+        """From now on a scrape shows when the certificate ends that the collector is shown."""
+        told = "When the certificate for the collector ends, since 1970."
+        Gauge("sidecar_collector_certificate_end_seconds", told, registry=self._registry).set_function(not_after)
+
     def tls_handshake(self) -> None:
         """A client began one. On any thread."""
         self._handshakes.inc()
@@ -201,9 +207,18 @@ class Metrics:
         told = "Decisions that wait for approvals."
         Gauge("sidecar_approvals_waiting", told, registry=self._registry).set_function(waiting)
 
-    def set_ready(self, ready: bool) -> None:
-        """Whether decisions can be made now."""
-        self._ready.set(ready)
+    def watch_spans(self, spans: Mapping[str, int]) -> None:
+        """From now on a scrape shows what became of spans."""
+        self._registry.register(_Spans(spans))
+
+    def watch_registry(self, broken: Callable[[], bool]) -> None:
+        """From now on a scrape shows whether the registry's file can be used."""
+        told = "1 while the registry's file cannot be used."
+        Gauge("sidecar_registry_broken", told, registry=self._registry).set_function(lambda: float(broken()))
+
+    def watch_ready(self, ready: Callable[[], bool]) -> None:
+        """From now on a scrape shows whether decisions can be made."""
+        self._ready.set_function(lambda: float(ready()))
 
     def committed(self, entries: int, seconds: float) -> None:
         """A commit is durable; of 0 entries: a seal alone. On any thread."""
@@ -249,6 +264,24 @@ class Metrics:
         self._errors.labels(_of(METHODS, method), _of(CODES, code)).inc()
 
 
+class _Spans:
+    """Counters that somebody else keeps."""
+
+    def __init__(self, spans: Mapping[str, int]) -> None:
+        self._spans = spans
+
+    def describe(self) -> list[Metric]:
+        """Nothing."""
+        return []
+
+    def collect(self) -> Iterator[Metric]:
+        """As prometheus_client's `Collector.collect`."""
+        family = CounterMetricFamily("sidecar_spans", "Spans, by what became of them.", labels=["what"])
+        for what, number in self._spans.items():
+            family.add_metric([what], number)
+        yield family
+
+
 class _Looked:
     """What is looked at when scraped. A ledger that cannot be looked at is left out of the page."""
 
@@ -256,7 +289,7 @@ class _Looked:
         self, software: str, ledger: Ledger, engine: Engine, wall_ns: Callable[[], int], anchored: Callable[[], int]
     ) -> None:
         self._software, self._ledger, self._engine, self._wall_ns = software, ledger, engine, wall_ns
-        self._anchored = anchored
+        self._anchored, self._blind = anchored, Unanchored(ledger.decisions)
 
     def describe(self) -> list[Metric]:
         """Nothing: registering must not look."""
@@ -280,7 +313,9 @@ class _Looked:
 
     def _usage(self) -> list[Metric]:
         usage = self._ledger.usage()
-        unanchored = max(0, usage.entries - self._anchored())
+        anchored = self._anchored()
+        unanchored = max(0, usage.entries - anchored)
+        blind = self._blind.look(anchored, usage.entries)
         return [
             GaugeMetricFamily("sidecar_queue_depth", "Entries waiting to be written.", usage.queue_depth),
             GaugeMetricFamily("sidecar_ledger_used_bytes", "Size of the ledger.", usage.bytes_used),
@@ -289,6 +324,7 @@ class _Looked:
             GaugeMetricFamily("sidecar_ledger_disk_free_bytes", "Free on its disk.", usage.bytes_free_on_disk),
             CounterMetricFamily("sidecar_ledger_entries", "Entries in the chain.", usage.entries),
             GaugeMetricFamily("sidecar_unanchored_entries", "Entries no outsider vouches for.", unanchored),
+            GaugeMetricFamily("sidecar_unanchored_decisions", "Decisions no outsider vouches for.", blind),
         ]
 
     def _age(self) -> list[Metric]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import logging
 import os
 import socket
 from collections.abc import Sequence
@@ -10,11 +12,15 @@ from pathlib import Path
 
 import grpc
 import grpc.aio
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from sidecar.api.health import Health, HealthService
 from sidecar.errors import UsageError
 
+log = logging.getLogger("sidecar")
+
+_CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
@@ -22,7 +28,7 @@ class Server:
     """One listening server, of the services ``names``. ``address``: ``unix:/path`` or ``host:port``; ``socket_mode`` as
     for chmod.
 
-    ``credentials`` are for TLS on a port; without them the port is plain.
+    ``told``: whether the sidecar is ready. ``credentials`` are for TLS on a port; without them the port is plain.
     """
 
     def __init__(
@@ -30,6 +36,7 @@ class Server:
         handlers: Sequence[grpc.GenericRpcHandler],
         names: Sequence[str],
         address: str,
+        told: Health,
         *,
         max_request_bytes: int,
         socket_mode: int,
@@ -45,9 +52,8 @@ class Server:
                 ("grpc.max_concurrent_streams", 1024),
             ],
         )
-        self._health = health.aio.HealthServicer()
+        self._health = HealthService(told, tuple(names))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        self._names = tuple(names)
         reflection.enable_server_reflection((*names, health.SERVICE_NAME, reflection.SERVICE_NAME), self._server)
         self._server.add_generic_rpc_handlers(tuple(handlers))
 
@@ -69,7 +75,7 @@ class Server:
             ) from error
         finally:
             os.umask(mask)
-        await self.set_ready(False)  # until somebody has looked
+        await self.show_health()
         await self._server.start()
         if unix is None:
             return f"{self._address.rpartition(':')[0]}:{port}"
@@ -81,16 +87,17 @@ class Server:
             return self._server.add_insecure_port(self._address)
         return self._server.add_secure_port(self._address, self._credentials)
 
-    async def set_ready(self, ready: bool) -> None:
-        """What the health service answers, for the whole server and for each service."""
-        state = health_pb2.HealthCheckResponse.SERVING if ready else health_pb2.HealthCheckResponse.NOT_SERVING
-        for name in ("", *self._names):
-            await self._health.set(name, state)
+    async def show_health(self) -> None:
+        """Tell those who watch its health what was found."""
+        await self._health.show()
 
     async def stop(self, grace: float) -> None:
         """Take no more calls, let those under way finish within ``grace`` seconds, and leave no socket behind."""
-        await self._health.enter_graceful_shutdown()
-        await self._server.stop(grace)
+        try:
+            async with asyncio.timeout(grace + _CANCELLING):
+                await self._server.stop(grace)
+        except TimeoutError:
+            log.error("gRPC does not end its calls; the sidecar ends without it")
         unix = _unix_path(self._address)
         if unix is not None:
             with contextlib.suppress(OSError):  # on a disk that failed it stays, and the next start takes it away

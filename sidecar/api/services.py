@@ -14,8 +14,19 @@ from sidecar.api import messages, wire
 from sidecar.api.approvals import APPROVALS, ApprovalMethods
 from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
-from sidecar.api.transports import Context, Transports, peer_of
-from sidecar.decide import Answer, DecisionPath, Observer, Refusal, Unobserved, check_size, named_in, outcome_why
+from sidecar.api.transports import Context, Transports, peer_of, trace_parent_of
+from sidecar.decide import (
+    Answer,
+    DecisionPath,
+    Observer,
+    Refusal,
+    Tracing,
+    Unobserved,
+    Untraced,
+    check_size,
+    named_in,
+    outcome_why,
+)
 from sidecar.errors import CallerUnproved, NotPermitted, OtherEpoch, RequestError, SidecarError
 from sidecar.ledger import Entry, Ledger
 from sidecar.v1 import decision_pb2 as pb
@@ -45,12 +56,15 @@ class Services:
         ledger: Ledger,
         observer: Observer | None = None,
         transports: Transports | None = None,
+        tracing: Tracing | None = None,
     ) -> None:
         self._path = path
         self._transports = transports or Transports()
         self._approvals = ApprovalMethods(path.approvals, self._transports)
         self._ledger = ledger
         self._observer: Observer = observer or Unobserved()
+        self._tracing: Tracing = tracing or Untraced()
+        self._chain = ledger.position().chain_id.hex()
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server registers: raw bytes in, messages out."""
@@ -144,11 +158,18 @@ class Services:
         return error
 
     async def _decide(self, raw: bytes, context: Context) -> pb.DecideResponse:
-        return messages.answer_message(await self._made(wire.parse(pb.DecideRequest, raw), context))
+        return messages.answer_message(await self._made("Decide", wire.parse(pb.DecideRequest, raw), context))
 
-    async def _made(self, asked: pb.DecideRequest, context: Context) -> Answer:
-        request, with_it = messages.request_of(asked), self._transports.shown(context, asked.signature)
-        return await self._path.decide(request, with_it, context.time_remaining())
+    async def _made(self, name: str, asked: pb.DecideRequest, context: Context) -> Answer:
+        with self._tracing.question(name, (asked.trace_parent, trace_parent_of(context))) as span:
+            try:
+                request, with_it = messages.request_of(asked), self._transports.shown(context, asked.signature)
+                answer = await self._path.decide(request, with_it, context.time_remaining())
+            except SidecarError as error:
+                span.failed(code_of(error).name)
+                raise
+            span.decided(answer, self._chain)
+            return answer
 
     async def _batch(self, raw: bytes, context: Context) -> pb.DecideBatchResponse:
         requests = wire.parse(pb.DecideBatchRequest, raw).requests
@@ -189,16 +210,17 @@ class Services:
         """One of several: its decision, or why there is none. ``size``: of its own message, bytes."""
         try:
             check_size(size, self._path.limits)
-            return pb.Answer(decision=messages.answer_message(await self._made(request, context)))
+            return pb.Answer(decision=messages.answer_message(await self._made(name, request, context)))
         except Exception as error:
             code, said = await self._no_answer(name, error, self._recorded, context)
             return pb.Answer(refusal=pb.Refusal(code=code.value[0], message=said))
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
         report = wire.parse(pb.ReportOutcomeRequest, raw)
-        recorded = await self._path.report(
-            messages.outcome_of(report), self._transports.shown(context, report.signature)
-        )
+        with self._tracing.question("ReportOutcome", (trace_parent_of(context),)):
+            recorded = await self._path.report(
+                messages.outcome_of(report), self._transports.shown(context, report.signature)
+            )
         return pb.ReportOutcomeResponse(seq=recorded.seq, receipt=recorded.receipt)
 
     async def _head(self, raw: bytes, context: Context) -> pb.HeadResponse:

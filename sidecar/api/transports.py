@@ -69,3 +69,8 @@ def peer_of(context: Any) -> str:
     if peer.startswith(("ipv4:", "ipv6:")):
         peer = peer.rpartition(":")[0]
     return peer[:256] or "unknown"
+
+
+def trace_parent_of(context: Any) -> str:
+    """The W3C `traceparent` that came with the call, as it came; "" without one."""
+    return next((str(value) for key, value in context.invocation_metadata() or () if key == "traceparent"), "")

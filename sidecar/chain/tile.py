@@ -91,6 +91,15 @@ def width_at(level: int, number: int, size: int) -> int:
     return max(0, min(WIDTH, (size >> (_HEIGHT * level)) - number * WIDTH))
 
 
+def filled_by(number: int) -> list[Tile]:
+    """The bundle and the tiles that are full once the tile ``number`` of level 0 is, the lowest first."""
+    full, level = [Tile(None, number)], 0
+    while (number + 1) % WIDTH**level == 0 and level <= MOST_LEVEL:
+        full.append(Tile(level, (number + 1) // WIDTH**level - 1))
+        level += 1
+    return full
+
+
 def split_hashes(data: bytes, width: int) -> list[bytes]:
     """The hashes of a tile.
 

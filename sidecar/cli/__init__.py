@@ -40,10 +40,28 @@ def _serve() -> click.Command:
     return serve
 
 
+def _opa() -> click.Command:
+    from sidecar.cli.opa import opa
+
+    return opa
+
+
 def _decide() -> click.Command:
     from sidecar.cli.ask import decide
 
     return decide
+
+
+def _doctor() -> click.Command:
+    from sidecar.cli.doctor import doctor
+
+    return doctor
+
+
+def _health() -> click.Command:
+    from sidecar.cli.health import health
+
+    return health
 
 
 def _outcome() -> click.Command:
@@ -152,7 +170,10 @@ COMMANDS: Final[dict[str, Callable[[], click.Command]]] = {
     "demo": _demo,
     "init": _init,
     "serve": _serve,
+    "opa": _opa,
     "decide": _decide,
+    "doctor": _doctor,
+    "health": _health,
     "outcome": _outcome,
     "verify": _verify,
     "show": _show,

@@ -22,10 +22,10 @@ from sidecar.cli.bench_programs import LEDGER_MIB, serving
 from sidecar.cli.bench_work import AGENT, Work, ask_once
 from sidecar.config import Config
 from sidecar.decide import new_decision_id
+from sidecar.founding import options_of, wrap_seed
 from sidecar.ledger import Draft, Ledger, Recorded, SystemClock, ledger_stream
 from sidecar.ledger.batch import Batch
 from sidecar.ledger.store import LmdbStore
-from sidecar.main import options_of, wrap_seed
 
 COMMIT: Final = "one durable commit of a 2 KB record (LMDB)"
 _BLOCK: Final = 4096

@@ -17,6 +17,7 @@ from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.serve import start_log
 from sidecar.collecting import (
+    PREFIX,
     Collecting,
     Collector,
     collect,
@@ -24,13 +25,14 @@ from sidecar.collecting import (
     log_key,
     open_index,
     open_storage,
-    trust,
     verifier_key,
 )
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
 from sidecar.config import write_secret
 from sidecar.errors import UsageError
+from sidecar.settings import load_settings, refuse_unknown
+from sidecar.trust_file import trust
 
 _DAY = 86_400
 
@@ -62,14 +64,23 @@ def collector() -> None:
 @settings
 @click.option("--listen", metavar="ADDR", help="host:port for sidecars. Default: 127.0.0.1:7473.")
 @click.option("--web", metavar="ADDR", help="host:port for the log and /metrics. Default: 127.0.0.1:7474.")
-def serve(file: Path | None, **flags: Any) -> None:
+@click.option("--print-config", is_flag=True, help="Print each setting and where it came from, then exit.")
+def serve(file: Path | None, print_config: bool, **flags: Any) -> None:
     """Take what sidecars ship until SIGTERM or SIGINT.
+
+    Settings come from the file, then COLLECTOR_... in the environment, then flags.
 
     \b
     Example:
       sidecar collector serve --data-dir ./collector --dev
     """
+    if print_config:
+        given = {name: value for name, value in flags.items() if value not in (None, False)}
+        for name, source in load_settings(Collecting, PREFIX, file, os.environ, given)[1].items():
+            click.echo(f"{name} = {source.value!r}  # {source.origin}")
+        return
     config = _load(file, **flags)
+    refuse_unknown(Collecting, PREFIX, os.environ)
     start_log(config.log_level)
 
     def started(running: Collector) -> None:
@@ -154,13 +165,16 @@ def write_trust(file: Path | None, out: Path | None, **flags: Any) -> None:
 @collector.command()
 @settings
 @click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long it is good.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="New file to write the token to.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="New file for the token; - prints it.")
 def register(file: Path | None, days: int, out: Path, **flags: Any) -> None:
     """Make a one-time token that lets one new chain in."""
     config = load_present(file, **flags)
     token = secrets.token_urlsafe(32).encode()
     Runs(open_storage(config)).register(token, int(time.time()) + days * _DAY)
-    write_secret(out, token + b"\n")
+    if str(out) == "-":  # of a container that one cannot copy files out of
+        click.echo(token, nl=True)
+    else:
+        write_secret(out, token + b"\n")
 
 
 @collector.command("reindex")
@@ -215,9 +229,10 @@ def _present(config: Collecting) -> None:
 
 
 def _more() -> None:
+    from sidecar.cli.collector_check import check
     from sidecar.cli.collector_prune import certificate, hold, prune
 
-    for command in (certificate, hold, prune):
+    for command in (certificate, check, hold, prune):
         collector.add_command(command)
 
 

@@ -10,7 +10,7 @@ from sidecar.chain.retention import PROFILES
 from sidecar.chain.strictjson import dumps
 from sidecar.config import load
 from sidecar.errors import UsageError
-from sidecar.main import found_ledger
+from sidecar.founding import found_ledger
 
 
 @click.command()

@@ -10,14 +10,16 @@ import click
 
 from sidecar.cli.authority import words
 from sidecar.config import load, write_secret
-from sidecar.main import what_was_lost
+from sidecar.founding import what_was_lost
 
 
 @click.command()
 @click.option("--config", "file", type=click.Path(path_type=Path, exists=True), help="The sidecar's TOML file.")
 @click.option("--data-dir", help="The ledger's directory.")
 @click.option("--reason", required=True, help="Why entries were lost.")
-@click.option("--request", required=True, type=click.Path(path_type=Path), help="New file for the request.")
+@click.option(
+    "--request", required=True, type=click.Path(path_type=Path), help="New file for the request; - prints it."
+)
 def loss(file: Path | None, data_dir: str | None, reason: str, request: Path) -> None:
     """Write a request to accept that entries are lost which the collector holds and this ledger does not.
 
@@ -32,6 +34,9 @@ def loss(file: Path | None, data_dir: str | None, reason: str, request: Path) ->
     flags: dict[str, Any] = {"data_dir": data_dir} if data_dir else {}
     config, _ = load(file, os.environ, flags)
     act = what_was_lost(config, reason)
-    write_secret(request, act.encode())
-    click.echo("\n".join(words(act)))
-    click.echo(str(request))
+    click.echo("\n".join(words(act)), err=True)
+    if str(request) == "-":  # of a container that one cannot copy files out of
+        click.echo(act.encode(), nl=False)
+    else:
+        write_secret(request, act.encode())
+        click.echo(str(request))

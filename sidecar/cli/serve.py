@@ -17,6 +17,7 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli.standard_error import Overheard, overheard
 from sidecar.errors import UsageError
 from sidecar.ledger import has_ledger
+from sidecar.settings import refuse_unknown
 
 
 @click.command()
@@ -52,6 +53,7 @@ def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> No
         for name, source in sources.items():
             click.echo(f"{name} = {source.value!r}  # {source.origin}")
         return
+    refuse_unknown(configuration.Config, "SIDECAR_", os.environ)
     if init and not config.dev and not config.custodians and not has_ledger(Path(config.data_dir)):
         raise UsageError("--init needs custodians in the configuration (or --dev, which makes a key beside the ledger)")
     with overheard() if config.tls_cert_file or config.spiffe_socket else contextlib.nullcontext() as heard:

@@ -25,8 +25,8 @@ from sidecar.cli.words import plain
 from sidecar.config import Config, read_file, write_secret
 from sidecar.custody import SubjectKeys, load_authority_private, open_copy, openings_of, wrap_copy
 from sidecar.errors import LedgerBusy, Malformed, NotFound, NotPermitted, UsageError
+from sidecar.founding import erase_now
 from sidecar.ledger import ledger_stream
-from sidecar.main import erase_now
 
 _PAUSE = 0.1  # seconds between two looks whether a running sidecar has done it
 

@@ -35,6 +35,7 @@ from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, NotApp
 from sidecar.client.signing import AgentKey, Signer
 from sidecar.client.stream import DecisionStream
 from sidecar.client.tls import Tls, TlsFiles, TlsSpiffe, open_source
+from sidecar.client.tracing import trace_parent
 from sidecar.client.wire import Ask
 from sidecar.client.workload import WorkloadSource
 
@@ -85,6 +86,7 @@ __all__ = [
     "load_delegation",
     "open_source",
     "pem_of",
+    "trace_parent",
 ]
 
 

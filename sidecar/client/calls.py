@@ -19,6 +19,7 @@ from sidecar.client.refusals import NoDecision
 from sidecar.client.retry import Patience, Tries
 from sidecar.client.signing import HEAD, Signed, Signing
 from sidecar.client.tls import Tls
+from sidecar.client.tracing import trace_metadata
 from sidecar.client.waiting import Wait
 from sidecar.client.wire import Asked
 from sidecar.errors import SidecarError, UsageError
@@ -129,7 +130,7 @@ class Calls:
                         signing.sign(request)
                         raw = request.SerializeToString()
                     call = _method(line, method)
-                    answer = call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                    answer = call(raw, timeout=tries.seconds, wait_for_ready=tries.waits, metadata=trace_metadata())
                     if renewed or not _any_outdated(answer, signing):
                         return answer
                     renewed, pause = True, 0.0
@@ -259,7 +260,9 @@ class AsyncCalls:
                     if signing is not None:
                         raw = await self._signed(line, request, tries.seconds, waits=tries.waits)
                     call = _method(line, method)
-                    answer = await call(raw, timeout=tries.seconds, wait_for_ready=tries.waits)
+                    answer = await call(
+                        raw, timeout=tries.seconds, wait_for_ready=tries.waits, metadata=trace_metadata()
+                    )
                     if renewed or not _any_outdated(answer, signing):
                         return answer
                     renewed, pause = True, 0.0

@@ -11,6 +11,7 @@ from uuid import uuid4
 from sidecar.chain.request import Given, Option, Request
 from sidecar.client.decision import Alternative
 from sidecar.client.refusals import one_line
+from sidecar.client.tracing import trace_parent
 from sidecar.errors import RequestError
 from sidecar.v1 import decision_pb2 as pb
 
@@ -21,8 +22,9 @@ class About(TypedDict, total=False):
     """What a question may carry besides action, resource and arguments.
 
     ``context``: what the policy may look at besides. ``purpose``: why the agent wants it, up to 1,024 characters.
-    ``alternatives``: up to 8 other actions to judge. ``trace_parent``: W3C Trace Context `traceparent`. ``executor``:
-    the registered executor that will carry it out; an ALLOW then has a permit for it, and it reports the outcome.
+    ``alternatives``: up to 8 other actions to judge. ``trace_parent``: W3C Trace Context `traceparent`; that of
+    OpenTelemetry's current span unless given. ``executor``: the registered executor that will carry it out; an ALLOW
+    then has a permit for it, and it reports the outcome.
 
     ``idempotency_key``: 1 to 128 characters, to get the decision made before, also after the agent itself was
     restarted. It stands for the same request byte for byte, so a question with the caller's own key carries no last
@@ -131,7 +133,7 @@ def asked(agent: str, last_receipt: bytes, ask: Ask) -> Asked:
             purpose=ask.purpose,
             alternatives=[_alternative(f"alternatives[{i}]", a) for i, a in enumerate(ask.alternatives)],
             idempotency_key=own_key or uuid4().hex,
-            trace_parent=ask.trace_parent,
+            trace_parent=ask.trace_parent or ("" if own_key else trace_parent()),
             delegations=[pb.Delegation(text=d.text, key=d.key, signature=d.signature) for d in ask.delegations],
             approval_of=ask.approval_of,
             last_receipt=b"" if own_key else last_receipt,

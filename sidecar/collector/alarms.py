@@ -41,6 +41,8 @@ class Alarms:
     ) -> None:
         self._index, self._origin, self._key, self._webhook, self._now = index, origin, key, webhook, now
         self.raised: Counter[str] = Counter()
+        self.kept = Counter(alarm.kind for alarm in index.alarms())
+        """In the index, of earlier runs too."""
         self._wake = threading.Condition()
         self._waiting: deque[bytes] = deque(maxlen=_WAITING)
         self._ended = False
@@ -55,6 +57,7 @@ class Alarms:
         log.error("ALARM %s: chain %s: %s; evidence: %s", kind, chain_id.hex(), detail, evidence or "none")
         try:
             self._index.raise_alarm(alarm)
+            self.kept[kind] += 1
         except StorageError as error:
             log.error("the alarm could not be kept: %s", error)
         if self._webhook is not None:

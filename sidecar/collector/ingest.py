@@ -31,6 +31,7 @@ from sidecar.collector.held import Held, Taking
 from sidecar.collector.index import Index
 from sidecar.collector.runs import Chain, Run, Runs, place_of, same_form
 from sidecar.collector.sequencer import Sequencer
+from sidecar.collector.unanchored import Unanchored
 from sidecar.errors import CollectorRefused, Malformed, Oversize, SignatureInvalid, StorageError
 
 _ALARMING = ("FORK", "ROLLBACK")
@@ -66,6 +67,7 @@ class Book:
     chain: Chain
     held: Held
     heard: int
+    unanchored: Unanchored
     silent: bool = False
     contradictions: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
@@ -197,6 +199,7 @@ class Ingest:
         book.held, book.heard, book.silent = after, self._now(), False
         self.entries += taking.entries
         self.bytes += len(run.parcel)
+        book.unanchored.took(after, taking.notes, book.heard)
         self._sequencer.submit(taking.notes)
         self._sequencer.standings.raise_to(after.standing(None, None))
 
@@ -217,6 +220,7 @@ class Ingest:
             self._books.pop(chain.chain_id, None)
             raise StorageError("another collector on this store went on with this chain; ask again")
         book.held, book.heard, book.silent = replace(kept, run=held.run + 1), self._now(), False
+        book.unanchored = Unanchored(kept, (), book.heard)
         sealed = (kept.segment - 1, kept.seal) if kept.segment else (None, None)
         self._sequencer.standings.put(kept.standing(*sealed))
         detail = f"entries {act.kept.seq} to {act.lost.seq - 1} were lost; the authority accepted it: {act.reason}"
@@ -311,16 +315,16 @@ class Ingest:
             raise CollectorRefused("UNKNOWN_CHAIN", "this chain is not enrolled here")
         newest = self._runs.newest(chain)
         held = Held(chain.chain_id, chain.identity)
-        run = self._runs.read(chain, newest) if newest >= 0 else None
+        run, pending = self._runs.read(chain, newest) if newest >= 0 else None, list[bytes]()
         if run is not None:
             taking = Taking(run.before, stored=True)
             held = replace(taking.take(self._runs.records(run)), run=newest + 1)
             self._sequencer.standings.raise_to(held.standing(None, None), lowered=bool(held.cuts))
-            self._log_again(chain, newest)
-        return Book(chain, held, self._now())
+            pending = self._log_again(chain, newest)
+        return Book(chain, held, self._now(), Unanchored(held, pending, held.wall))
 
-    def _log_again(self, chain: Chain, newest: int) -> None:
-        """Submit notes of the last runs, back to where they are in the log."""
+    def _log_again(self, chain: Chain, newest: int) -> list[bytes]:
+        """Submit notes of the last runs, back to where they are in the log; gives them."""
         pending: list[bytes] = []
         for number in range(newest, -1, -1):
             run = self._runs.read(chain, number)
@@ -333,6 +337,7 @@ class Ingest:
             if notes and not missing:
                 break
         self._sequencer.submit(pending)
+        return pending
 
     def _answer(self, held: Held) -> Where:
         seq, last = (held.seq - 1, held.leaf) if held.seq else (None, None)

@@ -14,6 +14,7 @@ One thread at a time may call `append`; reading is free to all. Two logs on one 
 from __future__ import annotations
 
 import contextlib
+import logging
 import threading
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
@@ -37,6 +38,8 @@ from sidecar.collector.objects import PREFIX, Tiles
 from sidecar.collector.storage import Storage
 from sidecar.collector.storage.port import create_same
 from sidecar.errors import LogRefused, Malformed, ProofRejected, SignatureInvalid, StorageError
+
+_log = logging.getLogger("sidecar.collector")
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +138,11 @@ class FleetLog:
             return []
         which = Tile(None, number, width)
         data = self._storage.read(PREFIX + which.path(), objects.BUNDLE_BYTES)
+        if data is None:  # an older checkpoint with newer tiles, as a backup has them: the part was filled, and removed
+            data = self._storage.read(PREFIX + Tile(None, number).path(), objects.BUNDLE_BYTES)
         entries = []
         with contextlib.suppress(Malformed):
-            entries = tile.split_entries(data or b"")
+            entries = tile.split_entries(data or b"")[:width]
         if [merkle.leaf_hash(each) for each in entries] != self._tiles.at(self.tip.size)(0, number):
             raise StorageError(f"{which.path()} is missing or damaged")
         return entries
@@ -240,6 +245,21 @@ class FleetLog:
         self._number, self._tail = held.number, tail
         self.tip, self.signed = self._own(signed, "the new checkpoint"), signed
         self._register(held, signed)
+        self._tidy(held.size)
+
+    def _tidy(self, before: int) -> None:
+        """Remove the parts of tiles that were filled since the log had ``before`` entries.
+
+        A bundle of entries is stored up to 255 times over, a little longer each time. Who misses a part takes the full
+        one (C2SP tlog-tiles).
+        """
+        for number in range(before // tile.WIDTH, self.tip.size // tile.WIDTH):
+            for full in tile.filled_by(number):
+                try:
+                    for name in list(self._storage.names(f"{PREFIX}{full.path()}.p/")):
+                        self._storage.remove(name)
+                except StorageError as error:  # they do no harm but for their room
+                    _log.warning("parts of %s stay: %s", full.path(), error)
 
     def _write(self, entries: list[bytes]) -> list[bytes]:
         """Tiles and bundles that these entries make; the entries of the bundle that is not full then."""

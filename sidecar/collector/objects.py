@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from sidecar.chain import batch, note, tile
 from sidecar.chain.batch import Batch
+from sidecar.chain.merkle import HASH_BYTES
 from sidecar.chain.note import VerifierKey
 from sidecar.chain.tile import Tile
 from sidecar.collector.storage import Storage
@@ -107,6 +108,9 @@ class Tiles:
 
     def _stored(self, which: Tile) -> list[bytes]:
         data = self._storage.read(PREFIX + which.path(), _TILE_BYTES)
+        if data is None and which.width < tile.WIDTH:  # since then it was filled, and its parts were removed
+            full = self._storage.read(PREFIX + Tile(which.level, which.number).path(), _TILE_BYTES)
+            data = None if full is None else full[: which.width * HASH_BYTES]
         if data is None:
             raise StorageError(f"{which.path()} is missing: the log cannot be read")
         try:

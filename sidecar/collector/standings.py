@@ -70,6 +70,12 @@ class Standings:
                 old = self._known.get(new.chain_id)
                 self._known[new.chain_id] = new if old is None else joined(old, new)
 
+    def sealed(self, chain_id: bytes) -> int | None:
+        """The last segment of a chain whose seal is known to be in the log."""
+        with self._lock:
+            known = self._known.get(chain_id)
+        return None if known is None else known.sealed
+
     def all(self) -> list[Standing]:
         """Every chain's line, in rising order of id."""
         with self._lock:  # before the lines are read, which only rise

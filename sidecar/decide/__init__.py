@@ -19,6 +19,7 @@ from sidecar.decide.outcomes import WHYS as OUTCOME_WHYS
 from sidecar.decide.outcomes import why as outcome_why
 from sidecar.decide.path import DecisionPath, Settings
 from sidecar.decide.registered import Registered
+from sidecar.decide.tracing import Span, Tracing, Untraced
 
 __all__ = [
     "APPROVAL_CAUSES",
@@ -40,11 +41,14 @@ __all__ = [
     "Registered",
     "RegistryFollower",
     "Settings",
+    "Span",
     "Stages",
     "Staleness",
     "State",
     "Terms",
+    "Tracing",
     "Unobserved",
+    "Untraced",
     "check_size",
     "named_in",
     "new_decision_id",

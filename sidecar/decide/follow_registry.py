@@ -43,6 +43,11 @@ class RegistryFollower:
         self._file, self._in_force, self._counted, self._sleep = file, in_force, counted, sleep
         self._told = ""
 
+    @property
+    def broken(self) -> bool:
+        """Whether the file cannot be read, or holds no registry: the one before is in force."""
+        return bool(self._told)
+
     async def first(self) -> None:
         """Put what is there in force. Raises UsageError: there is nothing, or it is no registry."""
         try:

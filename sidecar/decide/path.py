@@ -32,6 +32,7 @@ from sidecar.decide.outcomes import REFUSED, Outcomes, id_in
 from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
+from sidecar.decide.tracing import Tracing, Untraced
 from sidecar.errors import EngineError, SidecarError
 from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms, owner_of
 from sidecar.ledger import Draft, Ledger, Recorded
@@ -83,6 +84,7 @@ class DecisionPath:
         *,
         new_id: Callable[[], str],
         observer: Observer | None = None,
+        tracing: Tracing | None = None,
         wall_ns: Callable[[], int] = time.time_ns,
         monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
@@ -92,6 +94,7 @@ class DecisionPath:
         self._settings = settings
         self._new_id = new_id
         self._observer: Observer = observer or Unobserved()
+        self._tracing: Tracing = tracing or Untraced()
         self._wall_ns = wall_ns
         at = ledger.position()
         self._prover = Prover(settings.proof, at.chain_id, at.epoch, wall_ns)
@@ -119,7 +122,9 @@ class DecisionPath:
         read = ask.check_request(request)
         ask.check_door(read.context, served=shown.voucher is not None)
         digest = request.digest()
-        caller = self._caller(Claim("request", request.agent, digest), shown)  # before the answer to its key is sought
+        with self._tracing.step("authenticate"):
+            # Before the answer to its key is sought.
+            caller = self._caller(Claim("request", request.agent, digest), shown)
         try:
             return await self._asked(request, read, digest, caller, remaining, arrived)
         except SidecarError as error:
@@ -181,7 +186,8 @@ class DecisionPath:
         arrived: int,
     ) -> Answer:
         started = time.monotonic_ns()
-        asking, judged, others = await self._judge_all(asking, pending, request, read, at, budget)
+        with self._tracing.step("evaluate"):
+            asking, judged, others = await self._judge_all(asking, pending, request, read, at, budget)
         took = time.monotonic_ns() - started
         decision_id = self._new_id()
         enforced, caller = self._settings.enforced, asking.caller
@@ -201,7 +207,8 @@ class DecisionPath:
             repeat_key=key,
         )
         handed_over = time.monotonic_ns()
-        recorded = await self._ledger.record(draft)
+        with self._tracing.step("commit"):
+            recorded = await self._ledger.record(draft)
         self.approvals.recorded(recorded.seq, payload, pending)
         self._receipts.give(recorded.receipt)
         permit = self._ledger.permit(recorded.seq, payload)

@@ -2,28 +2,36 @@
 
 Rules: nothing is answered before it is durable; a commit that failed is never tried again; what is stored is never
 repaired. The room knows nothing of policies, takes clock and entropy as arguments, and imports `lmdb` in `store` alone.
+
+Its names are imported when one is used: each reading of a ledger starts a process that needs a tenth of the room.
 """
 
-from sidecar.ledger.clock import Clock, Moment, SystemClock
-from sidecar.ledger.draft import Draft, Recorded
-from sidecar.ledger.epoch import WrapSeed
-from sidecar.ledger.founding import create
-from sidecar.ledger.given import Entry, Proof, Usage
-from sidecar.ledger.ledger import Ledger
-from sidecar.ledger.look import has_ledger
-from sidecar.ledger.options import Options
-from sidecar.ledger.pruning import Cut, carry_out
-from sidecar.ledger.reader import first_kept, ledger_stream
-from sidecar.ledger.sealing import Sealing, unopened
-from sidecar.ledger.shipping import Left
-from sidecar.ledger.trimming import Keep
-from sidecar.ledger.writer import Position
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sidecar.ledger.clock import Clock, Moment, SystemClock, kernel_clock_error_ms
+    from sidecar.ledger.directory import load_identity
+    from sidecar.ledger.draft import Draft, Recorded
+    from sidecar.ledger.epoch import WrapSeed
+    from sidecar.ledger.founding import create
+    from sidecar.ledger.given import Entry, Proof, Usage
+    from sidecar.ledger.glance import Glance, glance_at
+    from sidecar.ledger.ledger import Ledger
+    from sidecar.ledger.look import has_ledger
+    from sidecar.ledger.options import Options
+    from sidecar.ledger.pruning import Cut, carry_out
+    from sidecar.ledger.reader import first_kept, ledger_stream
+    from sidecar.ledger.sealing import Sealing, unopened
+    from sidecar.ledger.shipping import Left
+    from sidecar.ledger.trimming import Keep
+    from sidecar.ledger.writer import Position
 
 __all__ = [
     "Clock",
     "Cut",
     "Draft",
     "Entry",
+    "Glance",
     "Keep",
     "Ledger",
     "Left",
@@ -39,7 +47,39 @@ __all__ = [
     "carry_out",
     "create",
     "first_kept",
+    "glance_at",
     "has_ledger",
+    "kernel_clock_error_ms",
     "ledger_stream",
+    "load_identity",
     "unopened",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from sidecar.ledger import (
+        clock,
+        directory,
+        draft,
+        epoch,
+        founding,
+        given,
+        glance,
+        ledger,
+        look,
+        options,
+        pruning,
+        reader,
+        sealing,
+        shipping,
+        trimming,
+        writer,
+    )  # fmt: skip
+
+    files = (
+        clock, directory, draft, epoch, founding, given, glance, ledger, look, options, pruning, reader, sealing,
+        shipping, trimming, writer,
+    )  # fmt: skip
+    return next(vars(file)[name] for file in files if name in vars(file))

@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any, BinaryIO, Final
 
 from sidecar.chain import note
-from sidecar.chain import payload as payloads
 from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.seal import Seal
@@ -162,6 +161,8 @@ def _registries(txn: Any, entries: Any, before: int) -> list[bytes]:
         while more and seq_of(bytes(cursor.key())) < before:
             body = bytes(cursor.value())
             if body[_TYPE_AT] == EntryType.REGISTRY:
+                from sidecar.chain import payload as payloads  # a quarter of a start, for the few that need it
+
                 value = payloads.parse(EntryType.REGISTRY, _payload(body))
                 found = [*found[-1:], value["registry"].encode()] if value["registry"] else found
             more = cursor.next()

@@ -47,6 +47,7 @@ from sidecar.ledger.trimming import Trimmer
 from sidecar.ledger.writer import OnCommit, Position, Writer
 
 OpenStore = Callable[[Path, int], Store]
+_STALLED_NS = 5_000_000_000  # a commit that takes longer is no commit
 
 
 class Ledger:
@@ -335,6 +336,10 @@ class Ledger:
             at.segment, self._writer.depth,
         )  # fmt: skip
 
+    def decisions(self, first: int, after: int) -> int:
+        """DECISION entries from ``first`` up to ``after``; a microsecond an entry. Raises LedgerError."""
+        return self._store.count(EntryType.DECISION, first, after)
+
     def began(self, seq: int = 0) -> int:
         """The wall clock of an entry, of the chain's first unless told, ns since 1970. Raises as :meth:`entry`."""
         return self._tagged(seq)[0].wall_ns
@@ -352,6 +357,10 @@ class Ledger:
         """
         if self._writer.failure is not None:
             raise again(self._writer.failure)
+        if (stalled := self._writer.stalled_ns) > _STALLED_NS:
+            raise LedgerError(
+                f"the disk has not taken an entry for {stalled // 10**9} s; see to it, decisions wait for it"
+            )
         if self._room.left() < 0:
             raise self._room.refusal()
 

@@ -8,13 +8,14 @@ from typing import Any, Final
 
 from sidecar.chain.limits import FORMAT
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown
-from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_of
+from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_key, seq_of
 from sidecar.ledger.port import Kept
 
 FILE: Final = "ledger.mdb"
 FORMAT_KEY: Final = b"format"
 KEPT_KEY: Final = b"kept"
 _COPIED_AT_ONCE: Final = 8 << 20
+_TYPE_AT: Final = 8  # of an entry's header
 
 
 def kept_of(txn: Any) -> Kept | None:
@@ -39,6 +40,15 @@ def epoch_before(txn: Any, notes: Any, segment: int) -> int | None:
                 return at
             found = cursor.prev()
     return None
+
+
+def counted(cursor: Any, kind: int, first: int, after: int) -> int:
+    """Entries of a type from ``first`` up to ``after``; the cursor gives buffers."""
+    number, last, found = 0, seq_key(after), cursor.set_range(seq_key(first))
+    while found and bytes(cursor.key()) < last:
+        number += cursor.value()[_TYPE_AT] == kind
+        found = cursor.next()
+    return number
 
 
 def has_ledger(directory: Path) -> bool:
@@ -66,7 +76,10 @@ def check_format(environment: Any) -> None:
         raise LedgerUnknown("the file ledger.mdb holds no ledger; name another directory, or make one: sidecar init")
     if found != FORMAT.encode():
         other = LedgerOtherVersion if found.startswith(FORMAT.rstrip("1").encode()) else LedgerUnknown
-        raise other(f"the ledger is of another version than {FORMAT}; use the program that wrote it")
+        raise other(
+            f"the ledger is of another version than {FORMAT}; use the program that wrote it, or a newer one: it was "
+            "not touched"
+        )
 
 
 def is_own_file(path: Path) -> bool:

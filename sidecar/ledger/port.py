@@ -35,6 +35,10 @@ class Store(Protocol):
         """Up to ``count`` entries from ``first`` on, without a gap, from one snapshot."""
         ...
 
+    def count(self, kind: int, first: int, after: int) -> int:
+        """Entries of this type from ``first`` up to ``after``, by the byte that says it."""
+        ...
+
     def last_seq(self) -> int | None:
         """The greatest number of an entry."""
         ...

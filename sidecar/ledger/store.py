@@ -23,6 +23,7 @@ from sidecar.ledger.look import (
     KEPT_KEY,
     check_format,
     copy_all,
+    counted,
     epoch_before,
     is_own_file,
     kept_of,
@@ -34,16 +35,8 @@ _GONE_KEY: Final = b"gone"
 _LATE: Final = 16  # commits that a reader of our own may be behind
 _FIXED_PAGES: Final = 8  # metas, the database of databases, the list of free pages
 _DATABASES: Final = (
-    b"entries",
-    b"notes",
-    b"index",
-    b"requests",
-    b"attachments",
-    b"attached",
-    b"about",
-    b"waiting",
-    b"authority",
-)
+    b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about", b"waiting", b"authority",
+)  # fmt: skip
 _TYPE_AT: Final = 8  # of an entry's header
 _FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 
@@ -139,6 +132,11 @@ class LmdbStore:
                     return
                 yield cursor.value()
                 found = cursor.next()
+
+    def count(self, kind: int, first: int, after: int) -> int:
+        """As :meth:`Store.count`."""
+        with _translated(), self._env.begin(buffers=True) as txn, txn.cursor(self._entries) as cursor:
+            return counted(cursor, kind, first, after)
 
     def last_seq(self) -> int | None:
         """As :meth:`Store.last_seq`."""

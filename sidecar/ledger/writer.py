@@ -61,6 +61,7 @@ class Writer:
         self._due = clock.now().mono_ns + options.segment_ns
         self._failure: LedgerError | None = None
         self._held: Sequence[Item] = ()  # taken, not yet answered
+        self._committing: int | None = None  # since when the store is at a commit, by the boot-time clock
         self.position = position
         self._thread = threading.Thread(target=self._run, name="ledger-writer", daemon=True)
 
@@ -68,6 +69,12 @@ class Writer:
     def depth(self) -> int:
         """How many entries wait."""
         return self._inbox.depth
+
+    @property
+    def stalled_ns(self) -> int:
+        """For how long the store has been at a commit; 0: it is at none."""
+        since = self._committing
+        return 0 if since is None else self._clock.now().mono_ns - since
 
     @property
     def failure(self) -> LedgerError | None:
@@ -205,8 +212,9 @@ class Writer:
             self._opened()
 
     def _commit(self, batch: Batch, entries: int) -> None:
-        began = self._clock.now().mono_ns
+        self._committing = began = self._clock.now().mono_ns
         self._store.commit(batch)
+        self._committing = None
         self._on_commit(entries, (self._clock.now().mono_ns - began) / 1e9)
 
     def _opened(self) -> None:

@@ -1,12 +1,12 @@
 """The policy room: asks a policy, and judges whether what came back is a decision.
 
 Owns the engine port (`Engine`), the engine for a running OPA (`OpaEngine`), the one that starts an OPA and keeps it
-running (`SupervisedOpa`), the embedded one for bundles compiled to Wasm (`WasmEngine`), the reading of bundles, and
-the verdict. Also the gate that a policy directory must pass before it is used (`check_policy`), and the
-re-running of inputs (`rerun`). Rules: an engine raises `EngineError` and nothing
+running (`SupervisedOpa`), here or in another container (`OpaRoom`, `Keeper`), the embedded one for bundles compiled to
+Wasm (`WasmEngine`), the reading of bundles, and the verdict. Also the gate that a policy directory must pass before it
+is used (`check_policy`), and the re-running of inputs (`rerun`). Rules: an engine raises `EngineError` and nothing
 else; whatever is not plainly a decision raises and never becomes ALLOW; the policy sees only the input document, no
-clock and no network. This room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`,
-built by `rego/build.py`; `STARTER_SOURCE` is its sources, packed.
+clock and no network. This room knows nothing of the ledger. `STARTER_BUNDLE` is the starter policy of `rego/`, built
+by `rego/build.py`; `STARTER_SOURCE` is its sources, packed.
 """
 
 from pathlib import Path
@@ -25,6 +25,7 @@ from .git_source import GitSettings, GitSource
 from .opa import OpaEngine
 from .opa_bounded import Bounds
 from .opa_program import BuiltPolicy, OpaProgram, find_opa
+from .opa_room import Keeper, OpaRoom
 from .opa_steps import Coverage
 from .path_source import PathSource
 from .rerun import Rerun, rerun
@@ -64,9 +65,11 @@ __all__ = [
     "GateStep",
     "GitSettings",
     "GitSource",
+    "Keeper",
     "Obligation",
     "OpaEngine",
     "OpaProgram",
+    "OpaRoom",
     "Pace",
     "PathSource",
     "Policy",

@@ -12,7 +12,10 @@ from __future__ import annotations
 import base64
 import json
 import tempfile
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Final
 
@@ -25,9 +28,10 @@ from sidecar.errors import PolicyLoadError, UsageError
 from .bundle import _parse_object, pack, unpack
 from .findings import Finding, Refused, refused
 from .gate_input import SIGNATURES, is_signature
-from .opa_bounded import Bounds, run_opa
+from .opa_bounded import Bounds, Said, run_opa
 from .opa_program import OpaProgram
 
+_Run = Callable[[list[str]], Said]
 _CURVES: Final = {"ES256": "secp256r1", "ES384": "secp384r1", "ES512": "secp521r1"}
 _RSA: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512")
 _HMAC: Final = {"HS256": 32, "HS384": 48, "HS512": 64}
@@ -103,8 +107,10 @@ class BundleKey:
         return key.public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
 
 
-def verify_bundle(program: OpaProgram, packed: bytes, key: BundleKey, bounds: Bounds) -> None:
-    """Verify the signature of a bundle file.
+def verify_bundle(
+    program: OpaProgram, packed: bytes, key: BundleKey, bounds: Bounds, broken_off: threading.Event | None = None
+) -> None:
+    """Verify the signature of a bundle file. ``broken_off``: as `run_opa`'s.
 
     Raises `Refused` when it is not signed with ``key``, or not all of it; `PolicyLoadError` when it is not a bundle;
     `UsageError` when the key cannot be read or used.
@@ -121,7 +127,8 @@ def verify_bundle(program: OpaProgram, packed: bytes, key: BundleKey, bounds: Bo
     _judge_files(claims.get("files"), set(members))
     members[SIGNATURES] = json.dumps({"signatures": [token]}).encode()
     with tempfile.TemporaryDirectory(prefix="sidecar-signature-") as place:
-        _ask_opa(program, Path(place), _packed(members), (key, secret), bounds)
+        runs = partial(run_opa, program, place=Path(place), bounds=bounds, broken_off=broken_off)
+        _ask_opa(runs, Path(place), _packed(members), (key, secret))
 
 
 def _one_token(members: dict[str, bytes]) -> str:
@@ -203,16 +210,16 @@ def _packed(members: dict[str, bytes]) -> bytes:
         raise refused("holds a path that is too long; shorten it") from None
 
 
-def _ask_opa(program: OpaProgram, place: Path, packed: bytes, given: tuple[BundleKey, bytes], bounds: Bounds) -> None:
+def _ask_opa(run: _Run, place: Path, packed: bytes, given: tuple[BundleKey, bytes]) -> None:
     key, secret = given
     (place / _SIGNED).write_bytes(packed)
     (place / _KEY).write_bytes(secret)  # never an argument: those are for everybody to read
     (place / _KEY).chmod(0o400)
-    (place / "capabilities.json").write_text(_offline(program, place, bounds))
+    (place / "capabilities.json").write_text(_offline(run))
     flags = ["--verification-key", _KEY, "--verification-key-id", key.keyid, "--signing-alg", key.algorithm]
     scope = ["--scope", key.scope] if key.scope else []
     offline = ["--capabilities", "capabilities.json", "--output", "verified.tar.gz"]
-    said = run_opa(program, ["build", "--bundle", _SIGNED, *flags, *scope, *offline], place, bounds)
+    said = run(["build", "--bundle", _SIGNED, *flags, *scope, *offline])
     if said.status != 0:
         why = (
             (said.err or said.out.decode(errors="replace")).strip().removeprefix("error: ").removeprefix("load error: ")
@@ -220,9 +227,9 @@ def _ask_opa(program: OpaProgram, place: Path, packed: bytes, given: tuple[Bundl
         raise refused(f"opa does not take the signed bundle: {why.removeprefix(f'bundle {_SIGNED}: ')}", SIGNATURES)
 
 
-def _offline(program: OpaProgram, place: Path, bounds: Bounds) -> str:
+def _offline(run: _Run) -> str:
     """All that this opa can do but reach out, which it would for a schema that a policy names."""
-    said = run_opa(program, ["capabilities", "--current"], place, bounds)
+    said = run(["capabilities", "--current"])
     try:
         return json.dumps({**json.loads(said.out), "allow_net": []})
     except (ValueError, TypeError):

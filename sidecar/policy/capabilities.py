@@ -8,6 +8,7 @@ its metadata are fetched from wherever it says, while it is being checked.
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,12 +31,18 @@ class Capabilities:
     impure: frozenset[str]
 
 
-def pure_capabilities(program: OpaProgram, allowed: Iterable[str], place: Path, bounds: Bounds) -> Capabilities:
-    """The pure capabilities, and the built-ins ``allowed`` besides.
+def pure_capabilities(
+    program: OpaProgram,
+    allowed: Iterable[str],
+    place: Path,
+    bounds: Bounds,
+    broken_off: threading.Event | None = None,
+) -> Capabilities:
+    """The pure capabilities, and the built-ins ``allowed`` besides. ``broken_off``: as `run_opa`'s.
 
     Raises `UsageError` for a built-in that is allowed but is none, or is pure and needs no leave.
     """
-    said = run_opa(program, ["capabilities", "--current"], place, bounds)
+    said = run_opa(program, ["capabilities", "--current"], place, bounds, broken_off)
     try:
         every: dict[str, Any] = json.loads(said.out)
         impure = frozenset(b["name"] for b in every["builtins"] if b.get("nondeterministic"))

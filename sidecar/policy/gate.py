@@ -17,11 +17,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import tempfile
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, TypeVar
 
 from sidecar.chain.registry import Registry
 from sidecar.chain.registry import parse as parse_registry
@@ -55,6 +56,7 @@ _PROBES: Final[dict[str, dict[str, Any]]] = {
 
 
 Told = Callable[[Step], object]
+_T = TypeVar("_T")
 
 
 async def check_policy(
@@ -143,7 +145,8 @@ class _Gate:
     ) -> None:
         self._program, self._given, self._settings, self._place = program, given, settings, place
         self._stack = stack
-        self._opa = OpaSteps(program, place, settings.bounds)
+        self._broken_off = threading.Event()
+        self._opa = OpaSteps(program, place, settings.bounds, self._broken_off)
         self._input = Input({})
         self._capabilities: Capabilities | None = None
         self._coverage: Coverage | None = None
@@ -208,9 +211,24 @@ class _Gate:
     def _files(self) -> dict[str, bytes]:
         return self._input.files
 
+    async def _aside(self, work: Callable[..., _T], *arguments: Any, **named: Any) -> _T:
+        """``work`` on another thread. Cancelled, it is broken off and has ended before anything else is done: the
+        scratch directory is taken away next, and must not be written to while it is."""
+        at_work = asyncio.ensure_future(asyncio.to_thread(work, *arguments, **named))
+        try:
+            return await asyncio.shield(at_work)
+        except asyncio.CancelledError:
+            self._broken_off.set()
+            while not at_work.done():
+                with contextlib.suppress(asyncio.CancelledError):  # a second time: it ends in a moment
+                    await asyncio.wait({at_work})
+            if not at_work.cancelled():
+                at_work.exception()  # which nobody asks for any more
+            raise
+
     async def _read(self) -> str:
-        self._input = await asyncio.to_thread(self._given.read)
-        await asyncio.to_thread(self._write_out)
+        self._input = await self._aside(self._given.read)
+        await self._aside(self._write_out)
         return f"{len(self._files)} files, {sum(map(len, self._files.values())):,} bytes"
 
     def _write_out(self) -> None:
@@ -223,7 +241,9 @@ class _Gate:
             to.parent.mkdir(parents=True, exist_ok=True)
             to.write_bytes(content)
         settings = self._settings
-        self._capabilities = pure_capabilities(self._program, settings.allow_builtins, self._place, settings.bounds)
+        self._capabilities = pure_capabilities(
+            self._program, settings.allow_builtins, self._place, settings.bounds, self._broken_off
+        )
         (self._place / CAPABILITIES).write_text(self._capabilities.text)
 
     @property
@@ -234,7 +254,7 @@ class _Gate:
         if REGISTRY not in self._files:
             raise refused("is missing; list who may ask in it, or set registry to a file elsewhere", REGISTRY)
         try:
-            self._registry = await asyncio.to_thread(parse_registry, self._files[REGISTRY])
+            self._registry = await self._aside(parse_registry, self._files[REGISTRY])
         except Malformed as error:
             raise refused(str(error), REGISTRY) from None
         return f"{len(self._registry.principals)} principals"
@@ -244,24 +264,24 @@ class _Gate:
         assert packed is not None
         if key is None:
             return "not checked: no key was given" if self._input.signed else "not signed"
-        await asyncio.to_thread(verify_bundle, self._program, packed, key, self._settings.bounds)
+        await self._aside(verify_bundle, self._program, packed, key, self._settings.bounds, self._broken_off)
         return signed_with(key)
 
     async def _check(self) -> str:
         if not self._input.has_rego:
             return "holds no Rego"
         if self._input.compiled:
-            await asyncio.to_thread(self._opa.check, strict=False)
+            await self._aside(self._opa.check, strict=False)
             return "only for built-ins: it is compiled"
-        await asyncio.to_thread(self._opa.check)
+        await self._aside(self._opa.check)
         return "strict, without built-ins that are not pure" if not self._settings.allow_builtins else "strict"
 
     async def _test(self) -> str:
-        return await asyncio.to_thread(self._opa.test)
+        return await self._aside(self._opa.test)
 
     async def _cover(self) -> str:
         """One run where all is well; who failed is asked in a second one."""
-        self._coverage = coverage = await asyncio.to_thread(self._opa.cover)
+        self._coverage = coverage = await self._aside(self._opa.cover)
         if coverage is None:
             await self._test()
             raise refused("opa test failed once and passed when run again; a test must not depend on time or load")
@@ -277,14 +297,14 @@ class _Gate:
         if given is not None and self._input.compiled:
             return "was compiled before; the wasm engine supplies no built-in that is not pure"
         if given is None or wasm:
-            self._built = await asyncio.to_thread(self._opa.build, self._settings.revision)
+            self._built = await self._aside(self._opa.build, self._settings.revision)
             return await self._purity(self._built, self._built.packed)
         self._built = BuiltPolicy.of(given)
         return "as given: " + await self._purity(self._built, pack(self._files))
 
     async def _purity(self, built: BuiltPolicy, readable: bytes) -> str:
         """Note which built-ins that are not pure are used; ``readable`` is the bundle as `opa inspect` may see it."""
-        used = await asyncio.to_thread(self._opa.used_builtins, readable)
+        used = await self._aside(self._opa.used_builtins, readable)
         assert self._capabilities is not None
         self._impure = tuple(sorted(used & self._capabilities.impure))
         note = _described(built)
@@ -295,7 +315,7 @@ class _Gate:
         if self._given.bundle is not None and self._input.compiled:
             built = BuiltPolicy.of(self._given.bundle)
         else:
-            built = await asyncio.to_thread(self._opa.build, self._settings.revision, wasm=self._settings.entrypoint)
+            built = await self._aside(self._opa.build, self._settings.revision, wasm=self._settings.entrypoint)
         try:
             self._engine = await self._stack.enter_async_context(wasm_on_trial(built.packed, self._settings.entrypoint))
         except PolicyLoadError as error:

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
@@ -31,16 +31,23 @@ _HEALTH: Final = "/health?bundles=true"
 _HOST: Final = re.compile(r"[A-Za-z0-9._~%:-]+")
 _MAX_ERROR_BYTES: Final = 64 << 10
 
+TraceParent = Callable[[], str]
+
 
 class OpaEngine:
     """Asks a running OPA. Built anywhere; the first question binds it to the running event loop."""
 
-    def __init__(self, address: str, entrypoint: str, *, token: str = "") -> None:
+    def __init__(
+        self, address: str, entrypoint: str, *, token: str = "", trace_parent: TraceParent = lambda: ""
+    ) -> None:
         """``address`` is ``http://host:port`` or ``unix:/path``; ``token`` is sent as a bearer token if not empty.
+
+        ``trace_parent``: the W3C `traceparent` that a question is asked under, or "".
 
         Raises `UsageError` for an address or an entry point that is none.
         """
         check_entrypoint(entrypoint)
+        self._trace_parent = trace_parent
         place = _place_of(address)
         self._connections = Connections(place, _limit)
         fields = _fields(place, token)
@@ -83,7 +90,9 @@ class OpaEngine:
 
     async def _query(self, document: dict[str, Any]) -> object:
         body = encode_input({"input": document})
-        response = await self._connections.ask(b"%b%d\r\n\r\n%b" % (self._question, len(body), body))
+        under = self._trace_parent().encode()
+        traced = b"\r\ntraceparent: " + under if under else b""
+        response = await self._connections.ask(b"%b%d%b\r\n\r\n%b" % (self._question, len(body), traced, body))
         _check_status(response)
         return decode_answer(response.body)
 

@@ -6,12 +6,15 @@ network of its own accord: what could reach out is taken away by the capabilitie
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -39,6 +42,7 @@ except OSError:
 os.umask(0o077)
 os.execve(sys.argv[5], sys.argv[5:], {"HOME": os.getcwd(), "TMPDIR": os.getcwd()})
 """
+_LOOK: Final = 0.1  # seconds between two looks whether it was broken off
 _TOO_LARGE: Final = re.compile(r"^(error: )?write \S+: file too large$|^SIGXFSZ", re.MULTILINE)
 _OUT_OF_MEMORY: Final = ("out of memory", "cannot allocate memory", "failed to reserve", "failed to allocate")
 
@@ -68,10 +72,12 @@ class Said:
     err: str
 
 
-def run_opa(program: OpaProgram, arguments: list[str], place: Path, bounds: Bounds) -> Said:
-    """Run ``opa arguments`` in the directory ``place``, to its end.
+def run_opa(
+    program: OpaProgram, arguments: list[str], place: Path, bounds: Bounds, broken_off: threading.Event | None = None
+) -> Said:
+    """Run ``opa arguments`` in the directory ``place``, to its end, or until ``broken_off`` is set.
 
-    Raises `Refused` when it went beyond its bounds; its whole process group is then dead.
+    Raises `Refused` when it was broken off or went beyond its bounds; its whole process group is then dead.
     """
     limits = [os.getpid(), bounds.memory_bytes, int(2 * bounds.seconds) + 1, bounds.output_bytes]
     start = [sys.executable, "-I", "-S", "-c", _BECOME, *map(str, limits), program.path, *arguments]
@@ -80,9 +86,7 @@ def run_opa(program: OpaProgram, arguments: list[str], place: Path, bounds: Boun
             start, stdin=subprocess.DEVNULL, stdout=out, stderr=err, cwd=place, env={}, start_new_session=True
         )
         try:
-            status = process.wait(bounds.seconds)
-        except subprocess.TimeoutExpired:
-            raise refused(f"opa {arguments[0]} did not finish in {bounds.seconds:g} s; simplify the policy") from None
+            status = _status(process, arguments[0], bounds, broken_off)
         finally:
             if process.returncode is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -93,6 +97,16 @@ def run_opa(program: OpaProgram, arguments: list[str], place: Path, bounds: Boun
     if trouble := _beyond(said, bounds):
         raise refused(f"opa {arguments[0]} {trouble}; simplify the policy")
     return said
+
+
+def _status(process: subprocess.Popen[bytes], name: str, bounds: Bounds, broken_off: threading.Event | None) -> int:
+    end = time.monotonic() + bounds.seconds
+    while (left := end - time.monotonic()) > 0:
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            return process.wait(min(left, _LOOK))
+        if broken_off is not None and broken_off.is_set():
+            raise refused(f"opa {name} was broken off")
+    raise refused(f"opa {name} did not finish in {bounds.seconds:g} s; simplify the policy")
 
 
 def _beyond(said: Said, bounds: Bounds) -> str:

@@ -50,8 +50,7 @@ except OSError as error:
 """
 # At level error OPA logs neither requests nor what `print` in a policy says: both could quote an input.
 _FLAGS: Final = (
-    *("run", "--server", "--bundle", "bundle.tar.gz", "--skip-version-check"),
-    *("--log-level", "error", "--log-format", "json", "--unix-socket-perm", "600"),
+    *("run", "--server", "--skip-version-check", "--log-level", "error", "--log-format", "json"),
     *("--authentication", "token", "--authorization", "basic"),
 )
 _PLACE: Final = "sidecar-opa-"
@@ -65,12 +64,27 @@ _MOST_CHARACTERS: Final = 512
 
 @dataclass(slots=True)
 class OpaProcess:
-    """A running OPA. ``ended`` gives its exit status; ``loaded`` says that it has read its bundle and serves it."""
+    """A running OPA. ``ended`` gives its exit status; ``loaded`` says that it has read its bundle and serves it.
+
+    ``pid`` is 0 for one that somebody else started (`opa_room`); ``socket``, where it is given, is the file that is
+    there once it serves.
+    """
 
     pid: int
     address: str
+    socket: Path | None = None
     ended: asyncio.Task[int] = field(init=False)
     loaded: bool = False
+
+    @property
+    def told(self) -> str:
+        """Which it is, for the log."""
+        return f"pid {self.pid}" if self.pid else self.address
+
+    @property
+    def may_be_asked(self) -> bool:
+        """Whether what it says may quote a question."""
+        return self.loaded or (self.socket is not None and self.socket.exists())
 
 
 @contextlib.asynccontextmanager
@@ -82,9 +96,9 @@ async def opa_process(program: OpaProgram, guarded: Guarded) -> AsyncIterator[Op
     with _private_place() as place:
         (place / "bundle.tar.gz").write_bytes(guarded.bundle)
         socket = place / "opa.sock"
-        process = _spawn(program, place, socket, guarded)
+        process = spawn(program, place, "bundle.tar.gz", socket, guarded.rule, mode="600")
         running = OpaProcess(process.pid, f"unix:{socket}")
-        running.ended = asyncio.create_task(_heard_out(process, running))
+        running.ended = asyncio.create_task(heard_out(process, running))
         try:
             yield running
         finally:
@@ -119,10 +133,16 @@ def _remove_left_places() -> None:
                     shutil.rmtree(place)
 
 
-def _spawn(program: OpaProgram, place: Path, socket: Path, guarded: Guarded) -> subprocess.Popen[bytes]:
-    """Not by the event loop: uvloop forks with gRPC's fork handlers, `subprocess` does without a fork's copy."""
-    flags = [*_FLAGS, "--addr", f"unix://{socket}", "--set", f"default_authorization_decision={guarded.rule}"]
-    gogc = _SMALL_GOGC if len(guarded.bundle) <= _SMALL else 100
+def spawn(
+    program: OpaProgram, place: Path, bundle: str, socket: Path, rule: str, *, mode: str
+) -> subprocess.Popen[bytes]:
+    """Start OPA in ``place``, with the guarded ``bundle`` that lies there, on a socket with that octal mode.
+
+    Not by the event loop: uvloop forks with gRPC's fork handlers, `subprocess` does without a fork's copy.
+    """
+    flags = [*_FLAGS, "--bundle", bundle, "--addr", f"unix://{socket}", "--unix-socket-perm", mode]
+    flags += ["--set", f"default_authorization_decision={rule}"]
+    gogc = _SMALL_GOGC if (place / bundle).stat().st_size <= _SMALL else 100
     return subprocess.Popen(
         [sys.executable, "-I", "-S", "-c", _BECOME, str(os.getpid()), str(gogc), program.path, *flags],
         stdin=subprocess.DEVNULL,
@@ -134,7 +154,7 @@ def _spawn(program: OpaProgram, place: Path, socket: Path, guarded: Guarded) -> 
     )
 
 
-async def _heard_out(process: subprocess.Popen[bytes], running: OpaProcess) -> int:
+async def heard_out(process: subprocess.Popen[bytes], running: OpaProcess) -> int:
     """Log what OPA says until it ends, and reap it. Returns its exit status, negative for a signal."""
     reader = asyncio.StreamReader()
     loop = asyncio.get_running_loop()
@@ -156,7 +176,7 @@ async def _forward(reader: asyncio.StreamReader, running: OpaProcess) -> None:
             continue
         if not line:
             return
-        said = _said(line.decode(errors="replace"), loading=not running.loaded)
+        said = _said(line.decode(errors="replace"), loading=not running.may_be_asked)
         if said is not None and logged < _MOST_LINES:
             logged += 1
             log.log(said[0], "opa[%d]: %s", running.pid, said[1])

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -51,10 +52,15 @@ class Coverage:
 
 
 class OpaSteps:
-    """The runs of ``program`` over the policy in ``place``, each within ``bounds``. All raise `Refused`."""
+    """The runs of ``program`` over the policy in ``place``, each within ``bounds``. All raise `Refused`.
 
-    def __init__(self, program: OpaProgram, place: Path, bounds: Bounds) -> None:
-        self._program, self._place, self._bounds = program, place, bounds
+    ``broken_off``: once it is set, a run ends at once.
+    """
+
+    def __init__(
+        self, program: OpaProgram, place: Path, bounds: Bounds, broken_off: threading.Event | None = None
+    ) -> None:
+        self._program, self._place, self._bounds, self._broken_off = program, place, bounds, broken_off
 
     def check(self, *, strict: bool = True) -> None:
         """Parse and compile. What `opa build -t wasm` leaves over is never strict: it imports what is gone."""
@@ -110,7 +116,7 @@ class OpaSteps:
             raise Refused(*_errors(said, "opa inspect did not say which built-ins the policy uses")) from None
 
     def _run(self, *arguments: str) -> Said:
-        return run_opa(self._program, list(arguments), self._place / POLICY, self._bounds)
+        return run_opa(self._program, list(arguments), self._place / POLICY, self._bounds, self._broken_off)
 
 
 def _errors(said: Said, otherwise: str) -> list[Finding]:

@@ -1,4 +1,4 @@
-"""An engine that starts an OPA of its own and keeps it running.
+"""An engine that starts an OPA of its own, or has it started elsewhere (`opa_room`), and keeps it running.
 
     start ─► answers its health question? ─► serves ─► ended, or silent for `hung_after` ─► kill, wait, start again
 
@@ -16,14 +16,16 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
 
 from sidecar.errors import EngineError, EngineUnavailable, SidecarError
 
 from .engine import READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
-from .opa import OpaEngine
-from .opa_guard import guard_bundle
+from .opa import OpaEngine, TraceParent
+from .opa_guard import Guarded, guard_bundle
 from .opa_process import OpaProcess, opa_process
 from .opa_program import BuiltPolicy, OpaProgram
 
@@ -31,6 +33,7 @@ log = logging.getLogger("sidecar.opa")
 
 _LOOK_EVERY: Final = 0.02  # seconds, while OPA starts
 _CHANCE: Final = random.SystemRandom()
+Start = Callable[[Guarded], AbstractAsyncContextManager[OpaProcess]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,16 +75,22 @@ class SupervisedOpa:
         policy: BuiltPolicy,
         entrypoint: str,
         *,
+        start: Start | None = None,
         pace: Pace | None = None,
         sleep: Callable[[float], Awaitable[object]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,
         chance: Callable[[], float] = _CHANCE.random,
+        trace_parent: TraceParent = lambda: "",
     ) -> None:
-        """Raises `UsageError` for an entry point that is none."""
+        """``start``: runs an OPA with a guarded bundle; without it, this process does. ``trace_parent``: as
+        `OpaEngine`'s. Raises `UsageError` for an entry point that is none.
+        """
         check_entrypoint(entrypoint)
+        self._start = start or partial(opa_process, program)
         self._guarded = guard_bundle(policy.packed, entrypoint)
         self._program = program
         self._pace = pace or Pace()
+        self._trace_parent = trace_parent
         self._sleep, self._monotonic, self._chance = sleep, monotonic, chance
         self._version = PolicyVersion("opa", program.version, entrypoint, self._guarded.revision, policy.digest)
         self._task: asyncio.Task[None] | None = None
@@ -139,6 +148,8 @@ class SupervisedOpa:
             began = self._monotonic()
             trouble = await self._one_run()
             self._tried.set()
+            if self._closed:  # what went wrong while it was being ended
+                return
             failures = 1 if self._monotonic() - began >= self._pace.longest_delay else failures + 1
             delay = self._pace.delay(failures, self._chance())
             log.error("OPA %s; starting it again in %.2f s", trouble, delay)
@@ -148,8 +159,9 @@ class SupervisedOpa:
         """Start OPA and stay with it to its end. Returns what ended it, in words for the log."""
         try:
             async with contextlib.AsyncExitStack() as stack:
-                process = await stack.enter_async_context(opa_process(self._program, self._guarded))
-                engine = OpaEngine(process.address, self._version.entrypoint, token=self._guarded.token)
+                process = await stack.enter_async_context(self._start(self._guarded))
+                token, under = self._guarded.token, self._trace_parent
+                engine = OpaEngine(process.address, self._version.entrypoint, token=token, trace_parent=under)
                 stack.push_async_callback(engine.close)
                 return await self._stay(engine, process)
         except (OSError, SidecarError) as error:
@@ -163,7 +175,7 @@ class SupervisedOpa:
         process.loaded = True
         self._serving = engine, process
         self._tried.set()
-        log.info("OPA %s serves the policy, pid %d", self._program.version, process.pid)
+        log.info("OPA %s serves the policy, %s", self._program.version, process.told)
         try:
             await self._until_silent(process)
         finally:

@@ -38,6 +38,7 @@ from sidecar.errors import (
 from .bundle import Bundle, open_bundle
 from .document import check_result, decode_answer, encode_input
 from .engine import READY_PROBE, READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
+from .machine_code import MACHINE_CODE
 from .wasm_batches import Batches
 from .wasm_instance import Instance, Program
 
@@ -57,7 +58,7 @@ class WasmEngine:
     """Evaluates one entry point of one bundle on a few threads of its own."""
 
     def __init__(self, bundle_bytes: bytes, entrypoint: str, *, memory_limit: int = 64 << 20, workers: int = 2) -> None:
-        """Open, compile and try the bundle; takes a few tenths of a second.
+        """Open, compile and try the bundle; takes a few tenths of a second, unless it was compiled here just before.
 
         ``memory_limit`` is in bytes for each of ``workers`` instances, 4 MiB to 1 GiB; ``workers`` is 1 to 32.
         Raises `UsageError` for those, `PolicyLoadError` when the bundle cannot be used.
@@ -249,7 +250,7 @@ def _compile(bundle: Bundle, memory_limit: int) -> Program:
     config.wasm_memory64 = False
     engine = wasmtime.Engine(config)
     try:
-        module = wasmtime.Module(engine, bundle.wasm)
+        module = MACHINE_CODE.module(engine, bundle.wasm)
     except wasmtime.WasmtimeError:
         raise PolicyLoadError("the policy bundle's policy.wasm is not a valid Wasm module") from None
     return Program(engine, module, bundle.data, len(bundle.wasm), memory_limit)

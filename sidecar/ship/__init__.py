@@ -7,8 +7,18 @@ believed before it is checked against the log's pinned key; gRPC is in `grpc` al
 from sidecar.ship.backlog import Backlog, Bounds
 from sidecar.ship.grpc import GrpcLink
 from sidecar.ship.link import Link
-from sidecar.ship.receipts import Receipts
+from sidecar.ship.receipts import Receipts, anchored_in
 from sidecar.ship.shipper import Shipper
-from sidecar.ship.start import Confirmation
+from sidecar.ship.start import Confirmation, acknowledged
 
-__all__ = ["Backlog", "Bounds", "Confirmation", "GrpcLink", "Link", "Receipts", "Shipper"]
+__all__ = [
+    "Backlog",
+    "Bounds",
+    "Confirmation",
+    "GrpcLink",
+    "Link",
+    "Receipts",
+    "Shipper",
+    "acknowledged",
+    "anchored_in",
+]

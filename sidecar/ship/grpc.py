@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -45,32 +46,46 @@ class GrpcLink:
             self._options.append(("grpc.ssl_target_name_override", server_name))
         self._made_of: grpc.ChannelCredentials | None = None
         self._channel: grpc.Channel | None = None
+        self._expires: float | None = None
 
     def enrol(self, genesis: bytes, token: bytes, signature: bytes) -> None:
         """As `Link.enrol`."""
         request = pb.EnrolRequest(genesis=genesis, token=token, signature=signature)
-        self._ask(lambda stub: stub.Enrol(request, timeout=self._seconds))
+        self._ask(lambda stub: stub.Enrol(request, timeout=self._left()))
 
     def where(self, chain_id: bytes) -> Where:
         """As `Link.where`."""
-        return _where(self._ask(lambda stub: stub.Where(pb.WhereRequest(chain_id=chain_id), timeout=self._seconds)))
+        return _where(self._ask(lambda stub: stub.Where(pb.WhereRequest(chain_id=chain_id), timeout=self._left())))
 
     def ship(self, chain_id: bytes, parcel: bytes, signature: bytes) -> Where:
         """As `Link.ship`."""
         request = pb.ShipRequest(chain_id=chain_id, parcel=parcel, signature=signature)
-        return _where(self._ask(lambda stub: stub.Ship(request, timeout=self._seconds), passing=pb.REFUSED_GAP))
+        return _where(self._ask(lambda stub: stub.Ship(request, timeout=self._left()), passing=pb.REFUSED_GAP))
 
     def receipts(self, chain_id: bytes, entries: list[bytes], since: int) -> Proved:
         """As `Link.receipts`."""
         request = pb.ReceiptsRequest(chain_id=chain_id, entries=entries, since=since)
-        found = self._ask(lambda stub: stub.Receipts(request, timeout=self._seconds))
+        found = self._ask(lambda stub: stub.Receipts(request, timeout=self._left()))
         return Proved(tuple(found.proofs), found.roll_call, found.consistency, tuple(found.timestamps))
+
+    def expire(self, seconds: float) -> None:
+        """After so many seconds no call goes on, nor is one begun: who asked is about to end."""
+        self._expires = time.monotonic() + seconds
 
     def close(self) -> None:
         """As `Link.close`."""
         channel, self._channel = self._channel, None
         if channel is not None:
             channel.close()
+
+    def _left(self) -> float:
+        """Seconds for a call that begins now."""
+        if self._expires is None:
+            return self._seconds
+        left = self._expires - time.monotonic()
+        if left <= 0:
+            raise CollectorUnavailable("there was no more time to ask the collector")
+        return min(self._seconds, left)
 
     def _stub(self) -> Any:
         credentials = self._credentials()

@@ -1,16 +1,19 @@
 """The log's receipts beside the ledger, in ``receipts/`` (proto/SHIPPING.md, "Answers").
 
-Names tell what is there: nothing is read again. What the collector sends is proved before it is stored.
+Names tell what is there; only the newest checkpoint is read again. What the collector sends is proved before it is
+stored, also that its log extends the one that is held: else it forked, or was restored from an old copy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from hashlib import sha256
 from pathlib import Path
 
 from sidecar.chain import checkpoint, merkle
+from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.consistency import Consistency
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.logged import Logged, parse_entry
@@ -26,6 +29,16 @@ _PROOF = re.compile(r"(?P<what>(?:seal|epoch)-[0-9]+)-(?P<size>[0-9]+)\.tlog-pro
 _JOINED = re.compile(r"(?P<size>[0-9]+)\.tlog-consistency")
 
 
+def anchored_in(directory: Path) -> int | None:
+    """The highest segment of the ledger in a directory whose seal has a receipt, by the names of its files."""
+    try:
+        names = [path.name for path in (directory / "receipts").iterdir()]
+    except OSError:
+        return None
+    found = (match["what"] for name in names if (match := _PROOF.fullmatch(name)))
+    return max((int(what.removeprefix("seal-")) for what in found if what.startswith("seal-")), default=None)
+
+
 class Receipts:
     """``key`` is the log's, pinned. Raises LedgerError where the directory cannot be used."""
 
@@ -33,6 +46,7 @@ class Receipts:
         self._directory, self._key = directory / "receipts", key
         self.since = 0
         """The size of the newest tree whose checkpoint is held; 0: none."""
+        self._root = merkle.EMPTY_ROOT
         self.rolled: Standing | None = None
         """The chain's line in the last roll-call that was stored in this run."""
         self.anchored: int | None = None
@@ -42,8 +56,25 @@ class Receipts:
             self._directory.mkdir(mode=0o700, exist_ok=True)
             for path in self._directory.iterdir():
                 self._know(path.name)
+            self._find_newest()
         except OSError as error:
             raise LedgerError(f"cannot use {self._directory}: {error.strerror}") from None
+
+    def _find_newest(self) -> None:
+        """The newest tree whose checkpoint can be read."""
+        held: dict[int, list[Path]] = {}
+        for path in self._directory.iterdir():
+            if found := _PROOF.fullmatch(path.name) or _JOINED.fullmatch(path.name):
+                held.setdefault(int(found["size"]), []).append(path)
+        for size in sorted(held, reverse=True):
+            for path in held[size]:
+                with contextlib.suppress(Malformed, SignatureInvalid):
+                    data = path.read_bytes()
+                    joined = path.name.endswith(".tlog-consistency")
+                    signed = Consistency.parse(data).checkpoint if joined else TlogProof.parse(data).checkpoint
+                    at = checkpoint.verify(signed, self._key)[0]
+                    self.since, self._root = at.size, at.root
+                    return
 
     def missing(self, entries: list[bytes]) -> list[bytes]:
         """Those of the entries that no receipt is held of."""
@@ -85,14 +116,14 @@ class Receipts:
             return
         try:
             read = [self._proof(chain_id, each) for each in given]
-            sizes = {size for _, size in read}
-            if len(sizes) != 1:
+            trees = {(at.size, at.root) for _, at in read}
+            if len(trees) != 1:
                 raise Malformed("proofs under several checkpoints")
-            (size,) = sizes
+            ((size, root),) = trees
             if size < self.since:
                 return
-            if self.since and size > self.since:
-                self._joins(proved.consistency, size)
+            if self.since:
+                self._joins(proved.consistency, size, root)
             stamps = [each for each in proved.timestamps if Timestamp.parse(each)]
         except (Malformed, ProofRejected, SignatureInvalid) as error:
             raise CollectorRefused("MALFORMED", f"what it sends as receipts proves nothing: {error}") from None
@@ -105,9 +136,9 @@ class Receipts:
             self.rolled = answer.standing if answer else None
         for stamp in stamps:
             self._write(f"{size}-{sha256(stamp).hexdigest()[:8]}.timestamp", stamp)
-        self.since = size
+        self.since, self._root = size, root
 
-    def _proof(self, chain_id: bytes, data: bytes) -> tuple[str, int]:
+    def _proof(self, chain_id: bytes, data: bytes) -> tuple[str, Checkpoint]:
         proof = TlogProof.parse(data)
         logged = Logged.parse(proof.extra or b"")
         at = checkpoint.verify(proof.checkpoint, self._key)[0]
@@ -116,12 +147,23 @@ class Receipts:
             logged.answer.verify(logged.entry)
         if logged.chain_id != chain_id:
             raise Malformed("a receipt of another chain")
-        return _name(logged.text), at.size
+        return _name(logged.text), at
 
-    def _joins(self, data: bytes, size: int) -> None:
-        joined = Consistency.parse(data)
-        if joined.old != self.since or checkpoint.verify(joined.checkpoint, self._key)[0].size != size:
-            raise Malformed("a consistency file of other trees")
+    def _joins(self, data: bytes, size: int, root: bytes) -> None:
+        proof: tuple[bytes, ...] = ()
+        if size > self.since:
+            joined = Consistency.parse(data)
+            at = checkpoint.verify(joined.checkpoint, self._key)[0]
+            if joined.old != self.since or (at.size, at.root) != (size, root):
+                raise Malformed("a consistency file of other trees")
+            proof = joined.proof
+        try:
+            merkle.verify_consistency(self.since, size, self._root, root, proof)
+        except ProofRejected:
+            raise ProofRejected(
+                f"its log of {size} entries does not extend that of {self.since} which it showed before: it forked, or "
+                "was restored from an old copy"
+            ) from None
 
     def _write(self, name: str, data: bytes) -> None:
         beside, place = self._directory / f".{name}.new", self._directory / name
@@ -148,7 +190,6 @@ class Receipts:
         self._have.add(what)
         if what.startswith("seal-"):
             self.anchored = max(self.anchored or 0, int(what.removeprefix("seal-")))
-        self.since = max(self.since, int(found["size"]))
 
 
 def _name(text: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 import grpc.aio
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar.api import NAMES, Metrics, Server, ServerTls, Services, Transports
+from sidecar.api import NAMES, Health, Metrics, Server, ServerTls, Services, Transports
 from sidecar.chain.seeds import Custody
 from sidecar.custody import generate_custodian, load_custodian, load_private, open_seed, seal_shares
 from sidecar.decide import DecisionPath, InForce, Limits, Registered, Settings, new_decision_id
@@ -69,6 +69,7 @@ class Running:
     directory: Path
     address: str
     in_force: InForce
+    server: Server
 
 
 @contextlib.asynccontextmanager
@@ -85,6 +86,7 @@ async def running(
     transports: Transports | None = None,
     wall_ns: Callable[[], int] = time.time_ns,
     registry: Registered | None = None,
+    health: Health | None = None,
     **settings: Any,
 ) -> AsyncIterator[Running]:
     """A running server, counted by ``metrics`` if given; the ledger is closed in order at the end.
@@ -108,16 +110,20 @@ async def running(
     path = DecisionPath(engine, in_force, ledger, terms, new_id=new_decision_id, observer=metrics, wall_ns=wall_ns)
     if metrics is not None:
         metrics.attach(ledger, engine)
+    if health is None:
+        health = Health()
+        health.found("")
     server = Server(
         Services(path, ledger, metrics, transports).handlers(),
         NAMES,
         "127.0.0.1:0" if tls else f"unix:{tmp_path}/s.sock",
+        health,
         max_request_bytes=max_bytes,
         socket_mode=0o600,
         credentials=tls.credentials if tls else None,
     )
     address = await server.start()
-    await server.set_ready(True)
+    await server.show_health()
     try:
         async with grpc.aio.insecure_channel(address) as channel:
             yield Running(
@@ -129,6 +135,7 @@ async def running(
                 directory,
                 address,
                 in_force,
+                server,
             )
     finally:
         await server.stop(1.0)

@@ -375,14 +375,17 @@ class Still:
         return 0
 
 
-def test_the_readme_says_what_each_metric_means(tmp_path: Path) -> None:
+def test_the_page_of_metrics_says_what_each_means(tmp_path: Path) -> None:
     metrics = Metrics("test")
-    readme = (Path(__file__).parent.parent.parent / "README.md").read_text()
-    said = re.findall(r"^\| `(sidecar_\w+)", readme, re.MULTILINE)
+    page = (Path(__file__).parent.parent.parent / "docs" / "METRICS.md").read_text()
+    said = re.findall(r"^\| `(sidecar_\w+)", page, re.MULTILINE)
 
     async def main() -> None:
         metrics.watch_policy(lambda: 0.0, lambda: False)
         metrics.watch_tls(lambda: 0.0)
+        metrics.watch_registry(lambda: False)
+        metrics.watch_link(lambda: 0.0)
+        metrics.watch_spans({"made": 0})
         metrics.watch_approvals(lambda: 0)
         metrics.watch_shipping(Still())
         async with running(tmp_path, metrics=metrics):

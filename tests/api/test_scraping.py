@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from sidecar.api import Metrics, scraped
+from sidecar.api import Health, Metrics, scraped
 from sidecar.api.scraping import MAX_AT_ONCE, MAX_HEAD
 from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
@@ -22,7 +22,7 @@ GOOD = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 @contextlib.asynccontextmanager
 async def listening(page: bytes = b"sidecar_ready 1.0\n") -> AsyncIterator[int]:
-    async with scraped(lambda: page, "127.0.0.1", 0) as url:
+    async with scraped(lambda: page, Health(), "127.0.0.1", 0) as url:
         assert url.startswith("http://127.0.0.1:") and url.endswith("/metrics")
         yield int(url.split(":")[2].split("/")[0])
 
@@ -87,7 +87,7 @@ def test_a_hundred_odd_requests_do_no_harm(tmp_path: Path) -> None:
     async def main() -> None:
         async with (
             running(tmp_path, metrics=metrics) as run,
-            scraped(metrics.page, "127.0.0.1", 0) as url,
+            scraped(metrics.page, Health(), "127.0.0.1", 0) as url,
         ):
             port = int(url.split(":")[2].split("/")[0])
             for number in range(100):
@@ -133,7 +133,7 @@ def test_a_port_that_is_taken_is_said_in_one_line() -> None:
     async def main() -> None:
         async with listening() as port:
             with pytest.raises(UsageError, match="cannot serve metrics on 127"):
-                async with scraped(lambda: b"", "127.0.0.1", port):
+                async with scraped(lambda: b"", Health(), "127.0.0.1", port):
                     pass
 
     asyncio.run(main())

@@ -57,6 +57,19 @@ def test_no_path(path: str) -> None:
         Tile.parse(path)
 
 
+@pytest.mark.parametrize(
+    ("number", "paths"),
+    [
+        (0, ["tile/entries/000", "tile/0/000"]),
+        (255, ["tile/entries/255", "tile/0/255", "tile/1/000"]),
+        (511, ["tile/entries/511", "tile/0/511", "tile/1/001"]),
+        (65_535, ["tile/entries/x065/535", "tile/0/x065/535", "tile/1/255", "tile/2/000"]),
+    ],
+)
+def test_what_is_full_once_a_tile_of_hashes_is(number: int, paths: list[str]) -> None:
+    assert [each.path() for each in tile.filled_by(number)] == paths
+
+
 def test_the_example_of_the_format() -> None:
     """A tree of 70,000 entries: 273 full tiles and one of 112 at level 0; 1 and 17; 0 and 1."""
     made = dict(Edge(0, nothing).grow(LEAVES))

@@ -25,7 +25,8 @@ from sidecar.v1 import decision_pb2_grpc as grpc_stubs
 from tests.api.pages import Series, series
 from tests.program import Serving, made, serving, sidecar
 
-SECRET = "s3cr3t"  # stands in every field a caller can write
+SECRET = "s3cr3t"  # stands in every field and header a caller can write
+HEADERS = (("traceparent", SECRET), ("authorization", f"Bearer {SECRET}"), (SECRET, SECRET), ("x-bin", SECRET.encode()))
 
 
 class FakeOpa(socketserver.ThreadingMixIn, socketserver.UnixStreamServer):
@@ -245,7 +246,7 @@ def _everything_that_can_be_asked(channel: grpc.Channel) -> list[str]:
     decisions = grpc_stubs.DecisionServiceStub(channel)
     ids = []
     for mode in ("allow", "deny", "error", "misshaped", "undefined", "array", "garbage"):
-        answer = decisions.Decide(asked(mode, idempotency_key=f"{mode}-{SECRET}"), timeout=60)
+        answer = decisions.Decide(asked(mode, idempotency_key=f"{mode}-{SECRET}"), timeout=60, metadata=HEADERS)
         assert (answer.effect == pb.EFFECT_ALLOW) == (mode == "allow")
         ids.append(answer.decision_id)
     report = pb.ReportOutcomeRequest(
@@ -254,13 +255,13 @@ def _everything_that_can_be_asked(channel: grpc.Channel) -> list[str]:
         status=pb.OUTCOME_STATUS_EXECUTED,
         response=f'"{SECRET}"'.encode(),
     )
-    decisions.ReportOutcome(report, timeout=60)
+    decisions.ReportOutcome(report, timeout=60, metadata=HEADERS)
     raw = channel.unary_unary("/sidecar.v1.DecisionService/Decide")
     for message in malformed():
         with pytest.raises(grpc.RpcError):
-            raw(message, timeout=60)
+            raw(message, timeout=60, metadata=HEADERS)
     with pytest.raises(grpc.RpcError):
         decisions.ReportOutcome(pb.ReportOutcomeRequest(agent=SECRET, decision_id=SECRET), timeout=60)
     with pytest.raises(grpc.RpcError):
-        channel.unary_unary(f"/sidecar.v1.DecisionService/{SECRET}")(b"", timeout=60)
+        channel.unary_unary(f"/sidecar.v1.DecisionService/{SECRET}")(b"", timeout=60, metadata=HEADERS)
     return ids

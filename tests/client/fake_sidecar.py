@@ -169,7 +169,7 @@ class _Channel:
 
     def unary_unary(self, path, response_deserializer):
         method = self._channel.unary_unary(path, response_deserializer=response_deserializer)
-        return lambda raw, *, timeout, wait_for_ready: method(raw, timeout=timeout)
+        return lambda raw, *, timeout, wait_for_ready, metadata=None: method(raw, timeout=timeout, metadata=metadata)
 
 
 def scripted_channel(sidecar: FakeSidecar) -> grpc.Channel:

@@ -133,6 +133,42 @@ def test_retention_is_asked_for_all_but_what_can_be_made_again(index: SqlIndex) 
     }
 
 
+def test_parts_of_a_filled_tile_are_removed_and_older_trees_are_still_proved(index: SqlIndex) -> None:
+    """Without that a log that grows by single entries would take a hundred times what is in it."""
+    storage = MemoryStorage()
+    log = FleetLog(storage, index, ORIGIN, KEY)
+    sizes = []
+    for first in range(0, 520, 40):
+        log.append(notes(40, first))
+        sizes.append(log.tip.size)
+    parts = {name for name in storage.objects if ".p/" in name}
+    assert parts == {
+        *("log/tile/0/002.p/8", "log/tile/entries/002.p/8"),
+        *(f"log/tile/1/000.p/{filled}" for filled in (1, 2)),
+    }
+    again = FleetLog(storage, index, ORIGIN, KEY)  # nothing of it in memory
+    for size in sizes[:-1]:
+        joined = Consistency.parse(again.consistency(size, again.signed))
+        newest = checkpoint.verify(again.signed, log.key)[0]
+        older = checkpoint.verify(storage.objects[f"log/checkpoint/{sizes.index(size):03}"], log.key)[0]
+        merkle.verify_consistency(size, newest.size, older.root, newest.root, joined.proof)
+        # Who began to read while the log grew still finds the tree of then.
+        read = objects.Tiles(storage).at(size)
+        assert merkle.Tree(size, tile.peaks(size, read)).root() == older.root
+
+
+def test_parts_that_cannot_be_removed_stop_nothing(index: SqlIndex) -> None:
+    class Keeping(MemoryStorage):
+        def remove(self, name: str) -> None:
+            raise StorageError("kept")
+
+    storage = Keeping()
+    log = FleetLog(storage, index, ORIGIN, KEY)
+    log.append(notes(200))
+    log.append(notes(200, 200))
+    assert log.tip.size == 400 and "log/tile/entries/000.p/200" in storage.objects
+
+
 # --- failing
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
+import subprocess
 from pathlib import Path
 
 from sidecar.chain.acts import AcceptLoss, Position, Prune
@@ -12,8 +15,10 @@ from tests.collecting import collecting, status
 from tests.collector.test_ingest import Sender
 from tests.collector.test_retention import chain, founded, signed
 from tests.collector.test_shipping import decide, refuses, verdict
-from tests.program import serving, sidecar
+from tests.program import BIN, serving, sidecar
 from tests.scribe import Record, Scribe, secret, signing_key
+
+RECOVER = Path(__file__).parents[2] / "docs/RECOVER.md"
 
 
 def test_an_accepted_loss_from_refusal_to_verdict(tmp_path: Path) -> None:
@@ -33,12 +38,16 @@ def test_an_accepted_loss_from_refusal_to_verdict(tmp_path: Path) -> None:
         (tmp_path / "old").rename(ledger)
         code, said = refuses(ledger, config)
         assert code == 1 and "sidecar loss" in said
-        asked = sidecar("loss", "--config", config, "--data-dir", ledger, "--reason", "disk", "--request", request)
+        asked = sidecar("loss", "--config", config, "--data-dir", ledger, "--reason", "disk", "--request", "-")
         assert asked.returncode == 0, asked.stderr
+        # As docs/RECOVER.md does with the log of a pod, which has both streams.
+        (line,) = [each for each in (asked.stderr + asked.stdout).splitlines() if each.startswith("{")]
+        request.write_text(line + "\n")
         act = json.loads(request.read_bytes())
         assert act["format"] == "sidecar/v1/accept-loss" and act["kept"]["seq"] < act["lost"]["seq"]
-        sign = sidecar("authority", "sign", request, "--key", tmp_path / "authority.pem", "--out", note, "--yes")
-        assert sign.returncode == 0, sign.stderr
+        (sign,) = re.findall(r"^sidecar (authority sign .*)$", RECOVER.read_text(), re.MULTILINE)
+        done = subprocess.run([BIN / "sidecar", *shlex.split(sign)], cwd=tmp_path, capture_output=True, text=True)
+        assert done.returncode == 0, done.stderr
         config.write_text("segment_entries = 3\n" + collector.settings(f'accept_loss_file = "{note}"'))
         for number in range(2):  # the note stays configured, and says nothing any more
             with serving(ledger, "--config", config) as server:

@@ -36,6 +36,7 @@ def shipped(metrics: str) -> bool:
     assert float(rows["sidecar_ship_refused"]) == 0 and float(rows["sidecar_unshipped_exceeded"]) == 0
     if float(rows["sidecar_unshipped_entries"]) or float(rows["sidecar_unanchored_entries"]) > 2:
         return False
+    assert float(rows["sidecar_unanchored_decisions"]) <= float(rows["sidecar_unanchored_entries"])
     assert float(rows["sidecar_shipped_bytes"]) > 0
     assert float(rows["sidecar_acknowledged_entries"]) == float(rows["sidecar_ledger_entries_total"])
     return float(rows["sidecar_unreceipted_age_seconds"]) == 0

@@ -104,10 +104,12 @@ class Clocked:
         self.sequencer = Sequencer(
             self.log, self.storage, self.index, roll_seconds=roll_seconds, now=lambda: NOW, on_refused=lambda _: None
         )
-        alarms = Alarms(self.index, make_shipping.ORIGIN, LOG, None, lambda: NOW)
+        self.alarms = Alarms(self.index, make_shipping.ORIGIN, LOG, None, lambda: NOW)
         runs = Runs(self.storage)
         runs.register(TOKEN, NOW // 10**9 + 1)
-        self.ingest = Ingest(runs, self.index, self.sequencer, alarms, Rules(), make_shipping.ORIGIN, LOG, lambda: NOW)
+        self.ingest = Ingest(
+            runs, self.index, self.sequencer, self.alarms, Rules(), make_shipping.ORIGIN, LOG, lambda: NOW
+        )
 
     def close(self) -> None:
         self.sequencer.close()

@@ -18,7 +18,7 @@ from typing import Any
 import grpc
 
 from sidecar.chain.request import Option, Request
-from sidecar.enforce import AUTHORIZATION
+from sidecar.enforce.envoy import AUTHORIZATION
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc as stubs
 from tests.enforce.gateway import AGENT, Gateway, gateway

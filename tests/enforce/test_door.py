@@ -16,8 +16,8 @@ import grpc.aio
 import pytest
 from cryptography.hazmat.primitives.serialization import Encoding
 
-from sidecar.api import Metrics, Server, ServerTls, Transports, peer_of
-from sidecar.enforce import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
+from sidecar.api import Health, Metrics, Server, ServerTls, Transports, peer_of
+from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
 from sidecar.enforce.envoy.v3 import access_log_pb2 as logs
 from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
 from sidecar.errors import EngineUnavailable, UsageError
@@ -76,7 +76,7 @@ async def asking(
         door = EnvoyDoor(run.path, run.ledger, settings, transports.of, peer_of, metrics)
         where = "127.0.0.1:0" if tls else f"unix:{place}/door.sock"
         server = Server(
-            door.handlers(), (AUTHORIZATION, ACCESS_LOG), where,
+            door.handlers(), (AUTHORIZATION, ACCESS_LOG), where, Health(),
             max_request_bytes=1 << 20, socket_mode=0o600, credentials=tls.credentials if tls else None,
         )  # fmt: skip
         address = await server.start()

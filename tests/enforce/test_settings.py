@@ -9,7 +9,7 @@ import pytest
 
 from sidecar.config import Config
 from sidecar.doors import envoy_of
-from sidecar.enforce import EnvoySettings
+from sidecar.enforce.envoy import EnvoySettings
 from sidecar.errors import UsageError
 from tests.program import made, sidecar
 

@@ -281,6 +281,23 @@ def test_usage_tells_how_far_it_is(world: World) -> None:
     ledger.close()
 
 
+def test_a_disk_that_takes_nothing_is_not_writable(world: World) -> None:
+    """It hangs: nothing has failed, and nothing will be answered."""
+    ledger, store = world.open_counted()
+    store.gate.clear()
+    waits = ledger.append(decision(1))
+    assert store.arrived.acquire(timeout=PATIENCE)
+    world.clock.move(5 * 10**9)
+    ledger.check_writable()
+    world.clock.move(2 * 10**9)
+    with pytest.raises(LedgerError, match="has not taken an entry for 7 s"):
+        ledger.check_writable()
+    store.gate.set()
+    waits.result(PATIENCE)
+    ledger.check_writable()
+    ledger.close()
+
+
 def _first_key(world: World) -> bytes:
     """The signing key of segment 1, from its epoch note."""
     from sidecar.chain.epoch import EpochNote

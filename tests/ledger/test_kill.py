@@ -6,9 +6,11 @@ would grow the file past a limit: it is cut short there, and nothing is written 
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -16,14 +18,23 @@ import pytest
 from tests.ledger.worlds import PATIENCE, World, refused
 
 VICTIM = """
-import dataclasses, os, resource, signal, sys
+import dataclasses, json, os, resource, signal, sys
 from pathlib import Path
 from sidecar.chain.seeds import Custodian, Custody
 from sidecar.errors import LedgerError
 from sidecar.ledger.batch import Batch
 from tests.ledger.worlds import SECOND, StoreAround, World, decision
 
-directory, where, nth = Path(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+for line in sys.stdin:  # each victim is forked from here, where all is imported
+    directory, where, nth, told = json.loads(line)
+    pid = os.fork()
+    if pid == 0:
+        break
+    print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), flush=True)
+else:
+    sys.exit()
+directory = Path(directory)
+os.dup2(os.open(told, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 1)
 
 class Deadly(StoreAround):
     commits = 0
@@ -61,17 +72,30 @@ POINTS = [
 ]
 
 
-def killed(directory: Path, where: str, nth: int) -> tuple[list[bytes], int]:
-    """The receipts that were given out before the kill."""
-    done = subprocess.run(
-        [sys.executable, "-c", VICTIM, str(directory), where, str(nth)],
-        capture_output=True, text=True, timeout=PATIENCE, cwd=Path(__file__).parents[2],
-    )  # fmt: skip
-    return [bytes.fromhex(line) for line in done.stdout.split("\n")[:-1]], done.returncode
+Killed = Callable[[Path, str, int], tuple[list[bytes], int]]
+
+
+@pytest.fixture(scope="module")
+def killed() -> Iterator[Killed]:
+    """Gives the receipts that were given out before the kill, and how the victim ended."""
+    command = [sys.executable, "-c", VICTIM]
+    with subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parents[2]
+    ) as victims:
+        assert victims.stdin is not None and victims.stdout is not None
+
+        def kill(directory: Path, where: str, nth: int) -> tuple[list[bytes], int]:
+            told = directory.with_name("told")
+            victims.stdin.write(json.dumps([str(directory), where, nth, str(told)]) + "\n")
+            victims.stdin.flush()
+            code = int(victims.stdout.readline())
+            return [bytes.fromhex(line) for line in told.read_text().split("\n")[:-1]], code
+
+        yield kill
 
 
 @pytest.mark.parametrize(("where", "nth"), POINTS)
-def test_every_answered_decision_survives(world: World, where: str, nth: int) -> None:
+def test_every_answered_decision_survives(killed: Killed, world: World, where: str, nth: int) -> None:
     receipts, code = killed(world.directory, where, nth)
     assert code == -signal.SIGKILL
     world.assert_verifies(receipts)  # as the kill left it
@@ -81,7 +105,7 @@ def test_every_answered_decision_survives(world: World, where: str, nth: int) ->
     world.assert_verifies(receipts)
 
 
-def test_kill_upon_kill(world: World) -> None:
+def test_kill_upon_kill(killed: Killed, world: World) -> None:
     receipts: list[bytes] = []
     for where, nth in (("after", 0), ("before", 0), ("within", 9), ("after", 5), ("before", 2)):
         more, code = killed(world.directory, where, nth)

@@ -1,6 +1,6 @@
 """The port to storage: four methods. Objects are created once, read and listed; nothing changes one.
 
-What is removed is what an authority allowed to be pruned, and was replaced before.
+What is removed is what an authority allowed to be pruned, and was replaced before; and parts of a tile that was filled.
 """
 
 from __future__ import annotations

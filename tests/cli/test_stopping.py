@@ -1,0 +1,128 @@
+"""SIGTERM while a policy goes through the gate, at the start and behind a sidecar that serves: the sidecar ends in
+order and at once, and leaves nothing behind.
+
+`opa` is a program that, asked to check a policy, says so and goes on making files in the gate's scratch directory until
+it is killed: whoever takes that directory away meanwhile fails.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import stat
+from pathlib import Path
+
+import pytest
+
+from sidecar.ending import ended
+from sidecar.policy import check_policy, find_opa
+from tests.cli.test_policy_in_force import write
+from tests.collector.test_shipping import until
+from tests.needs import needs_program
+from tests.program import BIN, Process, made, serving, sidecar, start
+
+BUSY = """#!/bin/sh
+test "$1" = check || exec {opa} "$@"
+echo at work > {mark}
+make() {{ n=0; while :; do n=$((n + 1)); : > "$HOME/$1-$n"; done; }}
+make a & make b & make c & make d
+"""
+
+
+class Busy:
+    """Where the `opa` that never ends is. ``mark`` is there once it is at work."""
+
+    def __init__(self, place: Path) -> None:
+        self.scratch, self.mark, self.program = place / "scratch", place / "mark", place / "bin" / "opa"
+        self.scratch.mkdir()
+        self.program.parent.mkdir()
+        self.program.write_text(BUSY.format(opa=needs_program("opa"), mark=self.mark))
+        self.program.chmod(self.program.stat().st_mode | stat.S_IXUSR)
+        self.path = f"{self.program.parent}{os.pathsep}{os.environ['PATH']}"
+
+    @property
+    def settings(self) -> dict[str, str]:
+        return {"PATH": self.path, "TMPDIR": str(self.scratch)}
+
+    def stop(self, process: Process) -> int:
+        """SIGTERM, once it is at work; its exit code."""
+        until(self.mark.exists)
+        process.send_signal(signal.SIGTERM)
+        return process.wait(60.0)
+
+    def left(self) -> list[Path]:
+        return list(self.scratch.glob("sidecar-gate-*"))
+
+
+@pytest.fixture
+def busy(tmp_path: Path) -> Busy:
+    return Busy(tmp_path)
+
+
+def test_a_start_is_broken_off_at_the_gate(busy: Busy, tmp_path: Path) -> None:
+    ledger, key = made(tmp_path)
+    where = ("--data-dir", ledger, "--listen", f"unix:{tmp_path}/s.sock", "--dev")
+    command = [BIN / "sidecar", "serve", *where, "--policy", write(tmp_path / "policy")]
+    with start(command, **busy.settings) as process:
+        try:
+            assert busy.stop(process) == 0
+            assert process.stderr is not None
+            assert "is ready" not in process.stderr.read()
+        finally:
+            process.kill()
+    assert busy.left() == []
+    assert sidecar("verify", ledger, "--custodian-key", key).stdout.startswith("UNANCHORED\n")
+    last = sidecar("show", ledger, "--json").stdout.splitlines()[-1]
+    assert '"CLOSE"' in last, last
+
+
+def test_a_look_at_the_source_is_broken_off_behind_a_sidecar_that_serves(busy: Busy, tmp_path: Path) -> None:
+    ledger, _ = made(tmp_path)
+    policy = write(tmp_path / "policy")
+    with serving(ledger, "--policy", policy) as server:
+        assert server.stop() == 0
+    with serving(ledger, "--policy", policy, **busy.settings) as server:  # resumed, and looked at again at once
+        assert busy.stop(server.process) == 0
+    assert busy.left() == []
+
+
+def test_a_gate_that_is_cancelled_has_ended(busy: Busy, tmp_path: Path) -> None:
+    policy = write(tmp_path / "policy")
+
+    async def cancelled() -> None:
+        gate = asyncio.create_task(check_policy(find_opa(str(busy.program)), policy))
+        await asyncio.to_thread(until, busy.mark.exists)
+        gate.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await gate
+
+    asyncio.run(cancelled())
+
+
+def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() -> None:
+    """As one that follows a source does, which takes every fault for one of its looks."""
+
+    async def looks_until_the_end() -> int:
+        begun, looks = asyncio.Event(), 0
+
+        async def follow() -> None:
+            nonlocal looks
+            while True:
+                looks += 1
+                begun.set()
+                with contextlib.suppress(OSError):
+                    try:
+                        await asyncio.Event().wait()
+                    finally:
+                        if looks == 1:
+                            raise OSError
+
+        task = asyncio.create_task(follow())
+        await begun.wait()
+        await ended(task)
+        assert task.cancelled()
+        return looks
+
+    assert asyncio.run(looks_until_the_end()) == 2
