@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sidecar.chain.note import VerifierKey
 from tests.authorities import CLIENT, SERVER, Authority
 from tests.collector.stores import ACCESS, SECRET, bucket, moto
+from tests.collector.test_shipping import until
 from tests.program import BIN, START_SECONDS, environment, made, serving, sidecar
 from tests.scribe import public, signing_key
 from tests.servers.running import postgres
@@ -66,6 +67,7 @@ def running(kubelet: Kubelet, documents: list[dict[str, Any]]) -> Iterator[tuple
             ready = next(line for line in process.stderr if "is ready" in line)
             key = next(line for line in process.stderr if line.startswith("log key ")).split()[2]
             words = ready.split()
+            until(lambda: sidecar("health", "--server", words[-1]).returncode == 0)  # as a kubelet's probe waits
             yield words[5].rstrip(","), words[-1], key
             process.send_signal(signal.SIGTERM)
             process.stderr.read()

@@ -129,6 +129,7 @@ def test_a_collector_is_brought_back_whole(tmp_path: Path) -> None:
         fleet.configure(collector)
         with serving(fleet.ledger, "--config", fleet.config) as server:
             fleet.decided(server, 5)
+            until(lambda: (collector.place / "store/objects/log/checkpoint").is_dir())
             for step in STEPS:
                 copy(step, tmp_path)
             fleet.decided(server, 5)
