@@ -11,6 +11,7 @@ from sidecar.config import MIB
 from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
 from sidecar.doctor.patient import Agent, Patient
 from sidecar.ledger import Options
+from sidecar.policy import room_in
 from sidecar.probe import ask
 
 _PROBE_SECONDS = 5.0
@@ -84,6 +85,10 @@ def check_separation(patient: Patient) -> Iterator[Finding]:
         found = True
         mend = "let OPA listen on a unix socket that the agent cannot reach"
         yield careful("separation", f"whoever is on this host's network can ask and change OPA at {config.opa}", mend)
+    if config.opa_room and agent.can(room_in(Path(config.opa_room)), 1):
+        found = True
+        mend = "take the agent out of the group that sidecar and OPA share"
+        yield wrong("separation", f"{_who(agent)} can enter OPA's room, {room_in(Path(config.opa_room))}", mend)
     if not found:
         yield ok("separation", f"{_who(agent)} reaches neither ledger, keys, policy nor OPA")
 
