@@ -76,6 +76,14 @@ class Config:
     doors_envoy_tls_key_file: str = ""
     doors_envoy_tls_client_ca_file: str = ""  # roots of Envoy's certificate
     doors_envoy_spiffe_socket: str = ""  # the Workload API, in place of the three files
+    doors_authzen_gateway: str = ""  # the registered executor that the PEP is; empty: there is no door for AuthZEN
+    doors_authzen_listen: str = ""  # a listener of its own; empty: unix:<data_dir>/authzen.sock. A port takes mTLS
+    doors_authzen_socket_mode: str = "0660"  # whoever may open the socket is the gateway
+    doors_authzen_agent: str = ""  # the one agent that the PEP asks for; empty: AuthZEN's subject is the agent
+    doors_authzen_url: str = ""  # https://host[:port] as PEPs write it; empty: no metadata is told
+    doors_authzen_tls_cert_file: str = ""  # PEM; for a port, with the two below
+    doors_authzen_tls_key_file: str = ""
+    doors_authzen_tls_client_ca_file: str = ""  # roots of the PEP's certificate
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
     policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD

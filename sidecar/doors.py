@@ -5,16 +5,20 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import os
 import re
+import socket
 import stat
-from collections.abc import AsyncIterator
-from dataclasses import fields
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
-from sidecar.api import DecisionLog, Health, Server, Transports, peer_of
+from sidecar.api import DecisionLog, Health, Server, Transports, claim, peer_of
+from sidecar.client import FileSource
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath
+from sidecar.enforce.authzen import AuthZenDoor, AuthZenSettings
 from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
 from sidecar.errors import UsageError
 from sidecar.ledger import Ledger
@@ -23,7 +27,94 @@ from sidecar.parts import tls_of
 log = logging.getLogger("sidecar.doors")
 
 STOP_GRACE: Final = 5.0  # seconds for calls under way
-_PREFIX: Final = "doors_envoy_"
+
+
+@dataclass(frozen=True, slots=True)
+class _Listener:
+    """Where a door listens, as ``[doors.NAME]`` says it. ``who``: who comes through it, for messages."""
+
+    config: Config
+    name: str
+    who: str
+
+    def of(self, setting: str) -> Any:
+        """A setting; "" where this door has none of the name."""
+        return getattr(self.config, f"doors_{self.name}_{setting}", "")
+
+    @property
+    def address(self) -> str:
+        return self.of("listen") or f"unix:{Path(self.config.data_dir).absolute()}/{self.name}.sock"
+
+    @property
+    def unix(self) -> bool:
+        return self.address.startswith("unix:")
+
+    @property
+    def path(self) -> Path:
+        return Path(self.address.removeprefix("unix:"))
+
+    @property
+    def proof(self) -> str:
+        return "socket" if self.unix else "mtls"
+
+    @property
+    def files(self) -> tuple[str, str, str]:
+        return self.of("tls_cert_file"), self.of("tls_key_file"), self.of("tls_client_ca_file")
+
+    def set_up(self) -> bool:
+        """Whether there is such a door. Raises UsageError for a setting without effect, or one that lets others in."""
+        if not self.of("gateway"):
+            self._check_idle()
+            return False
+        self._check_files()
+        if self.unix:
+            self._check_socket()
+        else:
+            host_and_port(f"doors.{self.name}.listen", self.of("listen"))
+        return True
+
+    def _check_idle(self) -> None:
+        ours = [field for field in fields(self.config) if field.name.startswith(f"doors_{self.name}_")]
+        idle = [field.name for field in ours if getattr(self.config, field.name) != field.default]
+        if idle:
+            gateway = f"doors.{self.name}.gateway"
+            raise UsageError(f"{idle[0]} is set, but {gateway} is not: name the executor that {self.who} is")
+
+    def _check_files(self) -> None:
+        files, workload, door = self.files, bool(self.of("spiffe_socket")), f"doors.{self.name}"
+        if self.unix and (any(files) or workload):
+            raise UsageError(f"{door}: TLS is for listen on host:port, not on a unix socket; leave one of the two out")
+        if not self.unix and (any(files) != all(files) or any(files) == workload):
+            spiffe = f"{door}.spiffe_socket, or " if self.name == "envoy" else ""
+            raise UsageError(
+                f"{door}.listen is a port: set {spiffe}{door}.tls_cert_file, tls_key_file and tls_client_ca_file, so "
+                f"that nobody else is taken for {self.who}"
+            )
+
+    def _check_socket(self) -> None:
+        if not re.fullmatch("0?[0-7][0-7]0", self.of("socket_mode")):
+            raise UsageError(
+                f"doors.{self.name}.socket_mode must shut others out, as 0660 does: whoever opens the socket is "
+                f"{self.who}"
+            )
+        directory = self.path.parent
+        try:
+            mode = directory.stat().st_mode
+        except OSError:
+            return  # which the server says better
+        if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
+            raise UsageError(
+                f"doors.{self.name}.listen: anybody can write to {directory} and answer {self.who} in the sidecar's "
+                "place"
+            )
+
+
+def _envoy(config: Config) -> _Listener:
+    return _Listener(config, "envoy", "Envoy")
+
+
+def _authzen(config: Config) -> _Listener:
+    return _Listener(config, "authzen", "the PEP")
 
 
 def envoy_of(config: Config) -> EnvoySettings | None:
@@ -32,21 +123,33 @@ def envoy_of(config: Config) -> EnvoySettings | None:
     Raises:
         UsageError: a setting without effect, or one by which somebody else could be taken for Envoy, or for us.
     """
-    if not config.doors_envoy_gateway:
-        _check_idle(config)
+    listener = _envoy(config)
+    if not listener.set_up():
         return None
-    unix = _address(config).startswith("unix:")
-    _check_files(config, unix=unix)
-    if unix:
-        _check_socket(config)
-    else:
-        host_and_port("doors.envoy.listen", config.doors_envoy_listen)
     return EnvoySettings(
         config.doors_envoy_gateway,
-        "socket" if unix else "mtls",
+        listener.proof,
         config.doors_envoy_agent,
         config.doors_envoy_headers,
         config.doors_envoy_body_bytes,
+    )
+
+
+def authzen_of(config: Config) -> AuthZenSettings | None:
+    """How the door for AuthZEN is set up, if there is one. Raises UsageError as `envoy_of`, or without aiohttp."""
+    listener = _authzen(config)
+    if not listener.set_up():
+        return None
+    try:
+        import sidecar.enforce.authzen.http  # noqa: F401  # before anything is made
+    except ImportError:
+        raise UsageError("doors.authzen needs the extra authzen: pip install 'decision-sidecar[authzen]'") from None
+    return AuthZenSettings(
+        config.doors_authzen_gateway,
+        listener.proof,
+        config.doors_authzen_agent,
+        config.doors_authzen_url,
+        config.max_request_bytes,
     )
 
 
@@ -55,17 +158,15 @@ async def envoy_listening(
     config: Config, settings: EnvoySettings, path: DecisionPath, ledger: Ledger, told: DecisionLog, health: Health
 ) -> AsyncIterator[Server]:
     """The door for Envoy, on a listener of its own. Raises UsageError where it cannot be had."""
-
-    def trouble(cause: str) -> None:
-        log.error("doors.envoy: %s", cause)
-
-    _make_directory(config)
-    tls = await asyncio.to_thread(tls_of, config.doors_envoy_spiffe_socket, _files(config), trouble, lambda: None)
+    listener = _envoy(config)
+    workload, files = config.doors_envoy_spiffe_socket, listener.files
+    _make_directory(listener)
+    tls = await asyncio.to_thread(tls_of, workload, files, _trouble(listener), lambda: None)
     transports = Transports(tls.bundles) if tls else Transports()
     server = Server(
         EnvoyDoor(path, ledger, settings, transports.of, peer_of, told).handlers(),
         (AUTHORIZATION, ACCESS_LOG),
-        _address(config),
+        listener.address,
         health,
         max_request_bytes=config.max_request_bytes,
         socket_mode=int(config.doors_envoy_socket_mode, 8),
@@ -82,49 +183,67 @@ async def envoy_listening(
             tls.close()
 
 
-def _address(config: Config) -> str:
-    return config.doors_envoy_listen or f"unix:{Path(config.data_dir).absolute()}/envoy.sock"
+@contextlib.asynccontextmanager
+async def authzen_listening(
+    config: Config, settings: AuthZenSettings, path: DecisionPath, told: DecisionLog
+) -> AsyncIterator[None]:
+    """The door for AuthZEN, on a listener of its own. Raises UsageError where it cannot be had."""
+    from sidecar.enforce.authzen.http import served
+    from sidecar.enforce.authzen.tls import http_half, listening
 
-
-def _make_directory(config: Config) -> None:
-    """The one that the socket is to be in, where it is not there. Others may write a pod's volume, and not this."""
-    if _address(config).startswith("unix:"):
-        with contextlib.suppress(OSError):  # which the server says better
-            Path(_address(config).removeprefix("unix:")).parent.mkdir(0o750)
-
-
-def _files(config: Config) -> tuple[str, str, str]:
-    return config.doors_envoy_tls_cert_file, config.doors_envoy_tls_key_file, config.doors_envoy_tls_client_ca_file
-
-
-def _check_idle(config: Config) -> None:
-    idle = [f.name for f in fields(config) if f.name.startswith(_PREFIX) and getattr(config, f.name) != f.default]
-    if idle:
-        raise UsageError(f"{idle[0]} is set, but doors.envoy.gateway is not: name the executor that Envoy is")
-
-
-def _check_files(config: Config, *, unix: bool) -> None:
-    files, workload = _files(config), bool(config.doors_envoy_spiffe_socket)
-    if unix and (any(files) or workload):
-        raise UsageError("doors.envoy: TLS is for listen on host:port, not on a unix socket; leave one of the two out")
-    if not unix and (any(files) != all(files) or any(files) == workload):
-        raise UsageError(
-            "doors.envoy.listen is a port: set doors.envoy.spiffe_socket, or doors.envoy.tls_cert_file, tls_key_file "
-            "and tls_client_ca_file, so that nobody else is taken for Envoy"
-        )
-
-
-def _check_socket(config: Config) -> None:
-    if not re.fullmatch("0?[0-7][0-7]0", config.doors_envoy_socket_mode):
-        raise UsageError(
-            "doors.envoy.socket_mode must shut others out, as 0660 does: whoever opens the socket is Envoy"
-        )
-    directory = Path(_address(config).removeprefix("unix:")).parent
+    listener = _authzen(config)
+    source = None if listener.unix else FileSource(listener.files, http_half, _trouble(listener))
+    transports = Transports() if source is None else Transports(lambda: source.current().bundles)
+    door = AuthZenDoor(path, settings, transports.of, peer_of, told)
+    bound = _bound(listener)
     try:
-        mode = directory.stat().st_mode
-    except OSError:
-        return  # which the server says better
-    if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-        raise UsageError(
-            f"doors.envoy.listen: anybody can write to {directory} and answer Envoy in the sidecar's place"
-        )
+        async with served(door, bound, None if source is None else listening(source)):
+            at = listener.address if listener.unix else f"port {bound.getsockname()[1]}"
+            log.info("AuthZEN is answered on %s", at)
+            yield
+    finally:
+        bound.close()
+        if listener.unix:
+            listener.path.unlink(missing_ok=True)
+
+
+def _make_directory(listener: _Listener) -> None:
+    """The one that the socket is to be in, where it is not there. Others may write a pod's volume, and not this."""
+    if listener.unix:
+        with contextlib.suppress(OSError):  # which the server says better
+            listener.path.parent.mkdir(0o750)
+
+
+def _bound(listener: _Listener) -> socket.socket:
+    """Raises UsageError where the address cannot be had."""
+    if listener.unix:
+        _make_directory(listener)
+        claim(listener.path)
+        return _bound_unix(listener)
+    host, port = host_and_port(f"doors.{listener.name}.listen", listener.address)
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=128)
+    except OSError as error:
+        raise UsageError(f"cannot listen on {listener.address}: {error.strerror or 'no such address'}") from None
+
+
+def _bound_unix(listener: _Listener) -> socket.socket:
+    bound = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)  # until its mode is set, the socket is the owner's alone
+    try:
+        bound.bind(str(listener.path))
+    except OSError as error:
+        bound.close()
+        raise UsageError(f"cannot listen on {listener.address}: {error.strerror or error}") from None
+    finally:
+        os.umask(mask)
+    listener.path.chmod(int(listener.of("socket_mode"), 8))
+    return bound
+
+
+def _trouble(listener: _Listener) -> Callable[[str], None]:
+    def said(cause: str) -> None:
+        log.error("doors.%s: %s", listener.name, cause)
+
+    return said

@@ -25,7 +25,7 @@ from sidecar.api import (
 )
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
-from sidecar.doors import envoy_listening, envoy_of
+from sidecar.doors import authzen_listening, authzen_of, envoy_listening, envoy_of
 from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.founding import found_ledger, options_of, wrap_seed
@@ -71,7 +71,7 @@ class Sidecar:
         self._metrics.watch_ready(lambda: not self._health.cause)
         self._log = DecisionLog(self._metrics)
         self._erasing: erasing.Erasing | None = None
-        self._envoy = envoy_of(config)
+        self._envoy, self._authzen = envoy_of(config), authzen_of(config)
 
     def stop(self) -> None:
         """Ask for an orderly end: drain, CLOSE, seal."""
@@ -122,6 +122,8 @@ class Sidecar:
             if self._envoy is not None:
                 door = envoy_listening(self._config, self._envoy, path, ledger, self._log, self._health)
                 servers.append(await stack.enter_async_context(door))
+            if self._authzen is not None:
+                await stack.enter_async_context(authzen_listening(self._config, self._authzen, path, self._log))
             readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
             await self._watch(servers, readiness, path, started)
 
@@ -282,6 +284,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None], overhea
 
     check_provable(config)
     envoy_of(config)
+    authzen_of(config)
     erasing.pointers_of(config)  # before anything is made
     if init and not has_ledger(Path(config.data_dir)):
         made = found_ledger(config).made_key

@@ -86,6 +86,7 @@ CONFINED = {
     "psycopg": "sidecar/collector/index/postgres.py",
     "rfc3161_client": "sidecar/anchor/authority.py",
     "h11": "sidecar/enforce/mcp/http.py",
+    "aiohttp": "sidecar/enforce/authzen/http.py",
 }
 BANNED_IMPORTS = {
     "chain": {

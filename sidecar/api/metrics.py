@@ -32,6 +32,7 @@ METHODS: Final = frozenset(
         *("Decide", "DecideBatch", "DecideStream", "ReportOutcome", "Head", "GetEntry", "Prove"),
         *("ListApprovals", "Approve", "WatchApproval"),
         *("Check", "StreamAccessLogs"),
+        *("Evaluation", "Evaluations", "AuthZen"),
     }
 )
 APPROVALS: Final = APPROVAL_CAUSES | {"approve", "reject", "allowed"}

@@ -65,7 +65,7 @@ class Server:
         """
         unix = _unix_path(self._address)
         if unix is not None:
-            _claim(unix)
+            claim(unix)
         mask = os.umask(0o177)  # until its mode is set, the socket is the owner's alone
         try:
             port = self._add_port()
@@ -108,20 +108,21 @@ def _unix_path(address: str) -> Path | None:
     return Path(address.removeprefix("unix:")) if address.startswith("unix:") else None
 
 
-def _claim(path: Path) -> None:
-    """Take away a dead socket; refuse to take one that somebody answers on."""
+def claim(path: Path) -> None:
+    """Take away a dead socket. Raises UsageError where somebody answers, or something else is in the way."""
     if not path.parent.is_dir():
         raise UsageError(f"cannot listen on unix:{path}: its directory does not exist")
     if not path.is_socket():
         if path.exists():
             raise UsageError(f"cannot listen on unix:{path}: a file that is not a socket is in the way")
         return
-    if _answers(path):
+    if answers(path):
         raise UsageError(f"cannot listen on unix:{path}: another process listens there")
     path.unlink()
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
+    """Whether somebody takes connections on a unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:

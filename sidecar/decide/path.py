@@ -244,6 +244,11 @@ class DecisionPath:
         """The agent whom a gateway names, if it may ask at all. Raises CallerUnproved, NotPermitted."""
         return self._caller(Claim("request", agent, b""), shown).agent
 
+    def gateway(self, shown: Shown) -> str:
+        """The gateway itself, as it would report. Raises CallerUnproved, NotPermitted."""
+        assert shown.voucher is not None
+        return self._caller(Claim("outcome", shown.voucher.gateway, b"", REPORTERS), shown).agent
+
     def holder(self, spiffe_id: str) -> str:
         """The principal whose SPIFFE id a gateway saw, by the registry in force. Raises CallerUnproved."""
         registry = self._in_force.registry

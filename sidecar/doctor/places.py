@@ -11,6 +11,7 @@ from sidecar.config import MIB
 from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
 from sidecar.doctor.patient import Agent, Patient
 from sidecar.ledger import Options
+from sidecar.policy import room_in
 from sidecar.probe import ask
 
 _PROBE_SECONDS = 5.0
@@ -89,6 +90,10 @@ def check_separation(patient: Patient) -> Iterator[Finding]:
         found = True
         mend = f"move it to a directory that only Envoy enters, or chmod o-rw {door}"
         yield wrong("separation", f"{_who(agent)} can ask in Envoy's place at {door}", mend)
+    if config.opa_room and agent.can(room_in(Path(config.opa_room)), 1):
+        found = True
+        mend = "take the agent out of the group that sidecar and OPA share"
+        yield wrong("separation", f"{_who(agent)} can enter OPA's room, {room_in(Path(config.opa_room))}", mend)
     if not found:
         yield ok("separation", f"{_who(agent)} reaches neither ledger, keys, policy nor OPA")
 

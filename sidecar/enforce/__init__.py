@@ -1,4 +1,4 @@
-"""The doors (`proto/DOORS.md`): what the sidecar serves to gateways (`envoy`), what runs on the agent's side (`mcp`).
+"""The doors (`proto/DOORS.md`): served to gateways by the sidecar (`envoy`, `authzen`), or on the agent's side (`mcp`).
 
 Rules: a door reads what comes, asks the one path or its client, and writes the answer down as it is wanted there. It
 holds no rule of its own but those of reading, lets pass only what an ALLOW was given for, and whatever it cannot read

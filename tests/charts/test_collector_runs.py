@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sidecar.chain.note import VerifierKey
 from tests.authorities import CLIENT, SERVER, Authority
 from tests.collector.stores import ACCESS, SECRET, bucket, moto
+from tests.collector.test_shipping import until
 from tests.program import BIN, START_SECONDS, environment, made, serving, sidecar
 from tests.scribe import public, signing_key
 from tests.servers.running import postgres
@@ -66,6 +67,7 @@ def running(kubelet: Kubelet, documents: list[dict[str, Any]]) -> Iterator[tuple
             ready = next(line for line in process.stderr if "is ready" in line)
             key = next(line for line in process.stderr if line.startswith("log key ")).split()[2]
             words = ready.split()
+            until(lambda: sidecar("health", "--server", words[-1]).returncode == 0)  # as a kubelet's probe waits
             yield words[5].rstrip(","), words[-1], key
             process.send_signal(signal.SIGTERM)
             process.stderr.read()
@@ -174,13 +176,16 @@ def test_production_runs_on_a_bucket_and_a_database_and_lets_in_by_certificate(t
         )
         at = kubelet.here("/etc/collector/collector.toml")
         variables = one(documents, "StatefulSet")["spec"]["template"]["spec"]["containers"][0]["env"]
-        with running(kubelet, documents) as (address, _, log_key):
+        with running(kubelet, documents) as (address, url, log_key):
             theirs = authority.issue("spiffe://example.org/ns/agents/sa/sidecar", purposes=[CLIENT])
             for name, data in (("tls.crt", theirs.chain), ("tls.key", theirs.key_pem), ("ca.crt", authority.pem)):
                 (tmp_path / name).write_bytes(data)
             made(tmp_path)
+            port = address.rpartition(":")[2]
+            at_port = ["--address", f"localhost:{port}", "--tls-ca-file", tmp_path / "ca.crt"]
+            assert sidecar("collector", "check", url, *at_port).returncode == 0  # though it shows no certificate itself
             settings = {
-                "SIDECAR_COLLECTOR_ADDRESS": f"localhost:{address.rpartition(':')[2]}",
+                "SIDECAR_COLLECTOR_ADDRESS": f"localhost:{port}",
                 "SIDECAR_COLLECTOR_LOG_KEY": log_key,
                 "SIDECAR_COLLECTOR_TLS_CA_FILE": str(tmp_path / "ca.crt"),
                 "SIDECAR_COLLECTOR_TLS_CERT_FILE": str(tmp_path / "tls.crt"),

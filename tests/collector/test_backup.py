@@ -129,6 +129,7 @@ def test_a_collector_is_brought_back_whole(tmp_path: Path) -> None:
         fleet.configure(collector)
         with serving(fleet.ledger, "--config", fleet.config) as server:
             fleet.decided(server, 5)
+            until(lambda: (collector.place / "store/objects/log/checkpoint").is_dir())
             for step in STEPS:
                 copy(step, tmp_path)
             fleet.decided(server, 5)
@@ -143,6 +144,7 @@ def test_a_collector_is_brought_back_whole(tmp_path: Path) -> None:
         assert collector.status()["alarms"] == []
 
 
+@pytest.mark.soak  # in make test: test_receipts_kept
 def test_what_an_old_copy_says_no_sidecar_takes(tmp_path: Path) -> None:
     """Without a witness it starts; but the sidecar holds a newer checkpoint, and takes no receipt of this log again."""
     fleet = Fleet(tmp_path)

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import yaml
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
@@ -58,14 +58,86 @@ class Answered:
 
 
 @dataclass(slots=True)
-class Gateway:
-    """All of it. ``processes``: by name, ``sidecar``, ``opa``, ``envoy``."""
+class Parts:
+    """The programs of one place. ``processes``: by name, ``sidecar``, ``opa``, ``envoy``."""
 
     place: Path
     ledger: Path
+    policy: ClassVar[Path] = POLICY
+    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
+
+    def entries(self) -> list[tuple[Header, dict[str, Any]]]:
+        """What the ledger holds now."""
+        with ledger_stream(self.ledger) as read:
+            return [entry(body) for kind, body in records(read) if kind is Kind.ENTRY]
+
+    def of(self, kind: str) -> list[dict[str, Any]]:
+        return [payload for _, payload in self.entries() if payload["type"] == kind]
+
+    def until(self, look: Callable[[], Any]) -> Any:
+        """What ``look`` finds, once it finds something."""
+        end = time.monotonic() + _PATIENCE
+        while time.monotonic() < end:
+            if found := look():
+                return found
+            time.sleep(0.05)
+        raise AssertionError("it did not come about")
+
+    def start_sidecar(self) -> None:
+        """And wait until it is ready."""
+        command, log = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")], "sidecar.log"
+        with (self.place / log).open("wb") as out:
+            process = subprocess.Popen(command, stderr=out, stdout=out, stdin=subprocess.DEVNULL, env=environment())
+        self.processes["sidecar"] = process
+        self.until(lambda: b"is ready" in (self.place / log).read_bytes() or self._ended("sidecar"))
+
+    def start_opa(self) -> None:
+        opa, bundle, path = needs_program("opa"), self.place / "bundle.tar.gz", self.place / "opa.sock"
+        if not bundle.exists():
+            build = [opa, "build", "--revision", "r1", "-o", str(bundle), str(self.policy)]
+            subprocess.run(build, check=True, timeout=_PATIENCE)
+        path.unlink(missing_ok=True)
+        command = [opa, "run", "--server", "--disable-telemetry", "--log-level", "error", "--bundle", str(bundle)]
+        command += ["--addr", f"unix://{path}"]
+        with (self.place / "opa.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
+        self.processes["opa"] = process
+        self.until(lambda: _answers(path))
+
+    def _ended(self, name: str) -> None:
+        if self.processes[name].poll() is not None:
+            raise AssertionError((self.place / f"{name}.log").read_text())
+
+    def signal(self, name: str, number: int) -> None:
+        self.processes[name].send_signal(number)
+
+    def kill(self, name: str) -> None:
+        self.processes[name].kill()
+        self.processes[name].wait(_PATIENCE)
+
+    @contextlib.contextmanager
+    def stopped(self, name: str) -> Iterator[None]:
+        """The process does nothing meanwhile, and its sockets stay open."""
+        self.signal(name, signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self.signal(name, signal.SIGCONT)
+
+    def end(self) -> None:
+        for process in self.processes.values():
+            if process.poll() is None:
+                process.send_signal(signal.SIGCONT)
+                process.kill()
+                process.wait(_PATIENCE)
+
+
+@dataclass(slots=True)
+class Gateway(Parts):
+    """All of it."""
+
     port: int
     service: Upstream
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict)
 
     def ask(
         self, method: str, path: str, body: bytes | None = None, headers: Mapping[str, str] = {}, timeout: float = 30.0
@@ -103,49 +175,9 @@ class Gateway:
         told = self.admin("/stats?filter=cluster.sidecar.upstream_rq_total")
         return int(told.rpartition(b"upstream_rq_total: ")[2].split()[0])
 
-    def entries(self) -> list[tuple[Header, dict[str, Any]]]:
-        """What the ledger holds now."""
-        with ledger_stream(self.ledger) as read:
-            return [entry(body) for kind, body in records(read) if kind is Kind.ENTRY]
-
-    def of(self, kind: str) -> list[dict[str, Any]]:
-        return [payload for _, payload in self.entries() if payload["type"] == kind]
-
     def outcome(self, decision_id: str) -> dict[str, Any]:
         """The outcome of a decision, once Envoy has told it."""
         return self.until(lambda: next((o for o in self.of("OUTCOME") if o["decision_id"] == decision_id), None))
-
-    def until(self, look: Callable[[], Any]) -> Any:
-        """What ``look`` finds, once it finds something."""
-        end = time.monotonic() + _PATIENCE
-        while time.monotonic() < end:
-            if found := look():
-                return found
-            time.sleep(0.05)
-        raise AssertionError("it did not come about")
-
-    # --- its parts
-
-    def start_sidecar(self) -> None:
-        """And wait until it is ready."""
-        command, log = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")], "sidecar.log"
-        with (self.place / log).open("wb") as out:
-            process = subprocess.Popen(command, stderr=out, stdout=out, stdin=subprocess.DEVNULL, env=environment())
-        self.processes["sidecar"] = process
-        self.until(lambda: b"is ready" in (self.place / log).read_bytes() or self._ended("sidecar"))
-
-    def start_opa(self) -> None:
-        opa, bundle, path = needs_program("opa"), self.place / "bundle.tar.gz", self.place / "opa.sock"
-        if not bundle.exists():
-            build = [opa, "build", "--revision", "r1", "-o", str(bundle), str(POLICY)]
-            subprocess.run(build, check=True, timeout=_PATIENCE)
-        path.unlink(missing_ok=True)
-        command = [opa, "run", "--server", "--log-level", "error", "--disable-telemetry", "--bundle", str(bundle)]
-        command += ["--addr", f"unix://{path}"]
-        with (self.place / "opa.log").open("wb") as log:
-            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
-        self.processes["opa"] = process
-        self.until(lambda: _answers(path))
 
     def start_envoy(self, configuration: Mapping[str, Any]) -> None:
         file = self.place / "envoy.yaml"
@@ -154,33 +186,6 @@ class Gateway:
         with (self.place / "envoy.log").open("wb") as log:
             self.processes["envoy"] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.until(lambda: _answers(("127.0.0.1", self.port)) or self._ended("envoy"))
-
-    def _ended(self, name: str) -> None:
-        if self.processes[name].poll() is not None:
-            raise AssertionError((self.place / f"{name}.log").read_text())
-
-    def signal(self, name: str, number: int) -> None:
-        self.processes[name].send_signal(number)
-
-    def kill(self, name: str) -> None:
-        self.processes[name].kill()
-        self.processes[name].wait(_PATIENCE)
-
-    @contextlib.contextmanager
-    def stopped(self, name: str) -> Iterator[None]:
-        """The process does nothing meanwhile, and its sockets stay open."""
-        self.signal(name, signal.SIGSTOP)
-        try:
-            yield
-        finally:
-            self.signal(name, signal.SIGCONT)
-
-    def end(self) -> None:
-        for process in self.processes.values():
-            if process.poll() is None:
-                process.send_signal(signal.SIGCONT)
-                process.kill()
-                process.wait(_PATIENCE)
 
 
 def _answers(address: Any) -> bool:

@@ -253,6 +253,7 @@ def test_a_websocket(it: Gateway) -> None:
         assert connection.recv(4_096).startswith(b"HTTP/1.1 101")
         connection.sendall(b"hello")
         assert connection.recv(4_096) == b"hello"
+    assert json.loads(last(it)["request"]["context"])["door"]["upgrade"] == "websocket"
     assert it.outcome(last(it)["decision_id"])["downstream_status"].startswith(("101", "unknown 101"))
 
 

@@ -87,6 +87,7 @@ SMUGGLED = b"GET /closed HTTP/1.1\r\nhost: api.example.com\r\n\r\n"
         PAY + b"transfer-encoding : chunked\r\n\r\n0\r\n\r\n" + SMUGGLED,
         PAY + b"content-type: text/plain\r\ncontent-length: 13\r\n\r\n" + b'{"amount": 1}',
         PAY + b"content-encoding: gzip\r\ncontent-length: 13\r\n\r\n" + b'{"amount": 1}',
+        get(b"/open/tunnel", b"connection: upgrade\r\nupgrade: websocket\r\n").replace(b"connection: close\r\n", b""),
         b"CONNECT api.example.com:443 HTTP/1.1\r\nhost: api.example.com:443\r\n\r\n",
         b"get /open/a HTTP/1.1\r\n" + HOST + b"\r\n",
         b"GET /open/a HTTP/1.1\r\nhost: user@api.example.com\r\nconnection: close\r\n\r\n",
@@ -108,3 +109,25 @@ def test_what_follows_a_request_is_judged_by_itself(it: Gateway) -> None:
     answer = it.raw(sent)
     assert answer.count(b"HTTP/1.1 200") == 1 and answer.count(b"HTTP/1.1 403") == 1
     assert it.service.paths()[before:] == ["/pay"]
+
+
+def test_what_an_agent_says_to_envoy_itself_is_not_heard(it: Gateway) -> None:
+    """Retries that it asks for, the timeout, an upgrade that Envoy would hand on to be made behind its back."""
+    before = len(it.service.acts)
+    to_envoy = b"x-envoy-retry-on: 5xx\r\nx-envoy-max-retries: 5\r\nx-envoy-original-path: /closed\r\n"
+    assert it.raw(get(b"/open/fails", to_envoy)).startswith(b"HTTP/1.1 500")
+    assert it.service.paths()[before:] == ["/open/fails"]
+    assert not {name for name in it.service.acts[-1].headers if name.startswith(("x-envoy-retry", "x-envoy-original"))}
+    h2c = b"upgrade: h2c\r\nhttp2-settings: AAMAAABkAAQAAP__\r\n"
+    it.raw(get(b"/open/a", h2c).replace(b"connection: close", b"connection: close, upgrade, http2-settings"))
+    assert not any("upgrade" in act.headers for act in it.service.acts)
+
+
+def test_a_content_type_that_chooses_a_route_without_bodies(it: Gateway) -> None:
+    """The policy sees that nothing of the body was judged."""
+    before = len(it.service.acts)
+    it.raw(PAY.replace(b"application/json", b"application/grpc") + b'content-length: 13\r\n\r\n{"amount": 1}')
+    assert len(it.service.acts) == before
+    decision = it.of("DECISION")[-1]
+    asked = json.loads(decision["request"]["arguments"])
+    assert (decision["effect"], asked["path"], asked["body_complete"]) == ("DENY", "/pay", False)

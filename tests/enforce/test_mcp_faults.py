@@ -221,6 +221,25 @@ def test_a_second_answer_goes_nowhere_and_on_record(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_a_second_answer_while_the_first_is_looked_at(tmp_path: Path) -> None:
+    wanted = {"resultType": "input_required", "inputRequests": {"r": {"method": "roots/list"}}}
+
+    async def story(g: Gate) -> None:
+        def act(message: dict[str, Any]) -> Any:
+            return [answer(message, wanted), answer(message, {"content": []}), answer(message, wanted)]
+
+        async with between(g, ServerSide(act)) as (client, _):
+            client.call(1)
+            assert (await client.answer(1))["result"] == wanted
+            client.ask(2, "ping")
+            await client.answer(2)
+            assert len([m for m in client.read() if m["id"] == 1]) == 1
+        assert [each["action"] for each in g.outcomes()].count("mcp.tool.call") == 1
+        assert g.said().count("answers twice") >= 2
+
+    run(tmp_path, story)
+
+
 def test_after_a_cancellation(tmp_path: Path) -> None:
     """Before it is passed on it never is; after that the record says whether the server answered."""
     held: list[dict[str, Any]] = []
@@ -391,6 +410,37 @@ def test_a_tool_that_changes_while_its_call_waits(tmp_path: Path) -> None:
             assert "has changed this tool's description" in text(await client.answer(1))
             assert server.calls == []
         assert [(each["status"], each["pin"]) for each in g.outcomes()] == [("blocked", "changed")]
+
+    run(tmp_path, story, call="REQUIRE_APPROVAL")
+
+
+@pytest.mark.parametrize("wait", [0.0, 60.0])
+def test_an_approval_is_for_one_call(wait: float, tmp_path: Path) -> None:
+    """Two calls that say the same, side by side, and one approval: one deed."""
+
+    async def story(g: Gate) -> None:
+        def waiting() -> list[str]:
+            return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
+
+        async with between(g, wait=wait) as (client, server):
+            client.call(1)
+            await _until(lambda: len(waiting()) == 1)
+            if not wait:
+                await client.answer(1)
+                await g.speak(waiting()[0], "approve")
+                client.call(3)  # takes up what was approved
+            client.call(2)
+            await _until(lambda: len(waiting()) == 2)
+            if wait:
+                await g.speak(waiting()[0], "approve")
+            await server.until(lambda got: len(server.calls) == 1)
+            if not wait:
+                assert "needs an approval" in text(await client.answer(2))
+            await g.speak(waiting()[1], "reject")
+            if wait:
+                assert "was rejected" in text(await client.answer(2))
+        assert len(server.calls) == 1
+        assert [each["end"] for each in g.outcomes()] == ["answered"]
 
     run(tmp_path, story, call="REQUIRE_APPROVAL")
 

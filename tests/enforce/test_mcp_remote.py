@@ -126,6 +126,27 @@ def test_an_answer_that_is_none_fails_its_call_alone(answer: bytes, end: str) ->
     asyncio.run(story())
 
 
+def test_many_answers_at_once_have_a_bound_together() -> None:
+    async def story() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(JSON + b"x" * 1_900)
+                await reader.read()
+
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+            server = RemoteServer(place(url, None), [], 2_000, lambda _: None, lambda _: None)
+            for number in range(5):
+                await server.send(read(CALL.raw.replace(b'"id":7', b'"id":%d' % number), strict=True))
+            message = await anext(server.messages())
+            assert isinstance(message, Failed) and message.end == "too large"
+            await server.end()
+
+    asyncio.run(story())
+
+
 @pytest.mark.parametrize("known", [True, False])
 def test_the_server_is_known_by_its_certificate(known: bool, tmp_path: Path) -> None:
     authority, other = Authority("one"), Authority("other")

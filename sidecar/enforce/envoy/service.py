@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from sidecar.chain.digests import Outcome, arguments_digest
 from sidecar.chain.strictjson import parse_object
-from sidecar.decide import Answer, DecisionPath, Observer, Refusal, Unobserved, check_size, outcome_why
+from sidecar.decide import Answer, DecisionPath, Observer, Unobserved, check_size, outcome_why
 from sidecar.enforce.envoy import answers
 from sidecar.enforce.envoy.asked import CUT, request_of
 from sidecar.enforce.envoy.callers import named
@@ -25,31 +25,13 @@ from sidecar.enforce.envoy.ended import Ended, ended
 from sidecar.enforce.envoy.settings import EnvoySettings
 from sidecar.enforce.envoy.v3 import access_log_pb2 as logs
 from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
-from sidecar.errors import (
-    CallerUnproved,
-    NotFound,
-    NotPermitted,
-    RequestError,
-    SidecarError,
-    TooMany,
-    WrongState,
-)
+from sidecar.enforce.refused import FAILED, fault_of, refusal_of
+from sidecar.errors import RequestError, SidecarError
 from sidecar.identity import Shown, Transport, Voucher
 from sidecar.ledger import Ledger
 
 AUTHORIZATION: Final = "envoy.service.auth.v3.Authorization"
 ACCESS_LOG: Final = "envoy.service.accesslog.v3.AccessLogService"
-FAILED: Final = "the sidecar failed; there is no permission"
-
-_REFUSALS: Final[tuple[tuple[type[SidecarError], str, int], ...]] = (
-    (RequestError, "INVALID_ARGUMENT", 400),
-    (CallerUnproved, "UNAUTHENTICATED", 403),
-    (NotPermitted, "PERMISSION_DENIED", 403),
-    (NotFound, "NOT_FOUND", 403),
-    (WrongState, "FAILED_PRECONDITION", 403),
-    (TooMany, "RESOURCE_EXHAUSTED", 429),
-)
-"""The caller's faults: a gRPC status name for entries, an HTTP status for Envoy's client."""
 
 Context = grpc.aio.ServicerContext[bytes, Message]
 
@@ -127,23 +109,18 @@ class EnvoyDoor:
     async def _refused(self, error: Exception, context: Context) -> pb.CheckResponse:
         """A response in place of the action, whatever went wrong."""
         try:
-            for kind, code, status in _REFUSALS:
-                if isinstance(error, kind):
-                    await self._recorded(error, code, "Check", context)
-                    self._observer.unanswered("Check", code)
-                    cut = isinstance(error, RequestError) and error.field == CUT
-                    return answers.refused(413 if cut else status, "refused", str(error))
+            theirs = fault_of(error)
+            if theirs is not None and isinstance(error, SidecarError):
+                code, status = theirs
+                await self._path.refuse(self._peer(context), refusal_of(error, code, "Check"))
+                self._observer.unanswered("Check", code)
+                cut = isinstance(error, RequestError) and error.field == CUT
+                return answers.refused(413 if cut else status, "refused", str(error))
         except Exception as worse:
             error = worse
         fault = "" if isinstance(error, SidecarError) else type(error).__name__
         self._observer.unanswered("Check", grpc.StatusCode.UNAVAILABLE.name, fault)
         return answers.refused(answers.UNDECIDED, "undecided", str(error) if not fault else FAILED)
-
-    async def _recorded(self, error: SidecarError, code: str, call: str, context: Context) -> None:
-        field, cause = (error.field, error.cause) if isinstance(error, RequestError) else ("", str(error))
-        why = error.why if isinstance(error, CallerUnproved | NotPermitted) else ""
-        about = Refusal(code, field, cause, error.principal, why, error.decision_id, call)
-        await self._path.refuse(self._peer(context), about)
 
     # --- after
 
@@ -195,13 +172,13 @@ class EnvoyDoor:
         )
 
     async def _outcome_refused(self, error: SidecarError, context: Context) -> None:
-        code = next((code for kind, code, _ in _REFUSALS if isinstance(error, kind)), "")
+        code, _ = fault_of(error) or ("", 0)
         self._observer.unanswered("StreamAccessLogs", code or grpc.StatusCode.UNAVAILABLE.name)
         if not code:
             return  # the ledger's: the outcome is missing, and shows as that
         self._observer.outcome_refused(outcome_why(error))
         try:
-            await self._recorded(error, code, "ReportOutcome", context)
+            await self._path.refuse(self._peer(context), refusal_of(error, code, "ReportOutcome"))
         except SidecarError:
             self._observer.unanswered("StreamAccessLogs", grpc.StatusCode.UNAVAILABLE.name)
 

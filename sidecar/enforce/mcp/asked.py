@@ -46,6 +46,7 @@ class Under:
     rule: Rule
     decision: Decision | None = None
     passed: bool = False
+    answered: bool = False
     cancelled: bool = False
     unanswered: bool = False
     timer: asyncio.TimerHandle | None = None
@@ -131,6 +132,10 @@ class Requests:
         if under is None or not under.passed:
             self._unasked(frame)
             return None
+        if under.answered:  # that answer is still being looked at
+            self._say(f"{self._name} answers twice; the second answer is dropped")
+            return None
+        under.answered = True
         if under.cancelled:
             await self.finish(under, frame, None)
         elif self._inputs.asks(frame):
@@ -142,7 +147,9 @@ class Requests:
         return None
 
     async def finish(self, under: Under, frame: Frame, message: bytes | None) -> None:
-        """It is answered with ``message``."""
+        """It is answered with ``message``, unless it was given up meanwhile."""
+        if self._under.get(_key(under)) is not under:
+            return
         await self._close(under, message)
         if under.decision is not None:
             end = "answered after it was cancelled" if under.cancelled else "answered"
@@ -155,6 +162,8 @@ class Requests:
         refused = await self._inputs.decide(frame)
         if refused is None:
             await self.finish(under, frame, frame.raw)
+            return
+        if self._under.get(_key(under)) is not under:
             return
         await self._close(under, verdicts.refusal(under.frame, self._name, refused))
         if under.decision is not None:

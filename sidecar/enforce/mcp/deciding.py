@@ -79,7 +79,10 @@ class Deciding:
         self.changed: Callable[[], object] = lambda: None
 
     async def permit(self, asking: Asking, tell: Tell | None = None) -> Decision:
-        """The ALLOW, for exactly this. Raises SidecarError where there is none, and says why."""
+        """The ALLOW, for exactly this. Raises SidecarError where there is none, and says why.
+
+        What waits for an approval is taken by one call at a time: an approval is for one.
+        """
         key = asking.key(self._server)
         before = self._waiting.pop(key, None)
         try:
@@ -87,12 +90,19 @@ class Deciding:
                 return await self._again(before, tell)
             return self._seen(await self._asked(asking))
         except ApprovalRequired as required:
-            self._seen(required.decision)
-            return await self._approved(key, required.decision, tell)
+            waits = self._seen(required.decision)
+            if not self._wait:
+                self._keep(key, waits)
+                raise
+        except NoDecision:
+            if before is not None:
+                self._keep(key, before)
+            raise
         except NotApproved as refused:
             if refused.state == "pending":
                 self._keep(key, refused.decision)
             raise
+        return await self._approved(key, waits, tell)
 
     async def _asked(self, asking: Asking) -> Decision:
         self._asked_at = asyncio.get_running_loop().time()
@@ -122,13 +132,13 @@ class Deciding:
             )
         )
 
-    async def _approved(self, key: bytes, decision: Decision, tell: Tell | None) -> Decision:
-        self._keep(key, decision)
-        if not self._wait:
-            raise ApprovalRequired(decision)
-        allowed = self._seen(await self._waited(decision, self._wait, tell))
-        self._waiting.pop(key, None)
-        return allowed
+    async def _approved(self, key: bytes, waits: Decision, tell: Tell | None) -> Decision:
+        try:
+            return self._seen(await self._waited(waits, self._wait, tell))
+        except (NoDecision, NotApproved) as refused:
+            if isinstance(refused, NoDecision) or refused.state == "pending":
+                self._keep(key, waits)
+            raise
 
     async def _waited(self, decision: Decision, seconds: float, tell: Tell | None) -> Decision:
         telling = asyncio.create_task(_telling(tell, decision)) if tell is not None and self._wait else None

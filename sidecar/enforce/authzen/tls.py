@@ -1,0 +1,78 @@
+"""The door's half of TLS: what it shows, and whose certificates PEPs must show; of files that may change."""
+
+from __future__ import annotations
+
+import os
+import ssl
+from dataclasses import dataclass
+from typing import Any, Final
+
+from sidecar.client import Material, Source, pem_of
+from sidecar.errors import UsageError
+from sidecar.identity import Bundles
+
+_DER: Final = 2  # _ssl.ENCODING_DER
+
+
+@dataclass(frozen=True, slots=True)
+class HttpHalf:
+    """Made of one material."""
+
+    context: ssl.SSLContext
+    bundles: Bundles
+
+
+def http_half(material: Material) -> HttpHalf:
+    """TLS 1.2 and 1.3 with client certificates, without resumption: each connection shows its whole chain.
+
+    Raises:
+        UsageError: there is no certificate, key or root.
+    """
+    roots = tuple(der for ders in material.roots.values() for der in ders)
+    if not material.chain or not material.key or not roots:
+        raise UsageError("doors.authzen: certificate, key and the roots of PEPs' certificates are needed")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.options |= ssl.OP_NO_TICKET
+    context.num_tickets = 0
+    context.set_alpn_protocols(["http/1.1"])
+    try:
+        _load(context, material)
+        context.load_verify_locations(cadata=pem_of(roots).decode())
+    except ssl.SSLError as error:
+        raise UsageError(f"doors.authzen: OpenSSL does not take the certificates ({error.reason})") from None
+    return HttpHalf(context, Bundles(material.roots))
+
+
+def listening(source: Source[HttpHalf]) -> ssl.SSLContext:
+    """What a listener is given: each handshake is made with the newest."""
+
+    def newest(connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = source.current().context
+
+    first = source.current().context
+    first.sni_callback = newest  # called for peers that name no server, too
+    return first
+
+
+def shown(connection: Any) -> tuple[bytes, bytes]:
+    """The peer's leaf, and the certificates it sent, in PEM; empty without any. ``connection``: an SSLObject."""
+    leaf = connection.getpeercert(binary_form=True)
+    if not leaf:
+        return b"", b""
+    public = getattr(connection, "get_unverified_chain", None)  # since Python 3.13
+    if public is not None:
+        return pem_of((leaf,)), pem_of(tuple(public()))
+    sent = connection._sslobj.get_unverified_chain() or ()
+    return pem_of((leaf,)), pem_of(tuple(each.public_bytes(_DER) for each in sent))
+
+
+def _load(context: ssl.SSLContext, material: Material) -> None:
+    """The key comes from memory: files may have changed since they were read, and were held against each other."""
+    descriptor = os.memfd_create("key")
+    try:
+        for part in (material.key, b"\n", material.chain):
+            os.write(descriptor, part)
+        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
+    finally:
+        os.close(descriptor)
