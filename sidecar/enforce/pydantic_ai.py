@@ -1,0 +1,83 @@
+"""The door of PydanticAI: a capability that stands between an agent and all its tools.
+
+    agent = Agent(model, tools=[…], capabilities=[GuardedTools(AsyncGuard("unix:…", agent="billing-agent", key=key))])
+
+It wraps the toolset, within every hook of other capabilities, so nothing changes the arguments after they were judged.
+MCP servers' tools that run here are among them. Tools that run at a model's vendor ("native") pass no door: give an
+agent none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import KW_ONLY, dataclass, field
+from typing import Any
+
+from pydantic_ai import RunContext, ToolFailed
+from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
+from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
+from pydantic_core import PydanticSerializationError, ValidationError, to_json
+
+from sidecar.client import AsyncGuard
+from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, itself
+from sidecar.errors import RequestError, SidecarError
+
+KIND = "pydantic-ai"
+
+
+@dataclass
+class GuardedTools(AbstractCapability[Any]):
+    """A capability for `Agent(capabilities=[…])`: a tool runs only on ALLOW; else the model is told why, in its result.
+
+    ``action`` and ``resource``: what a call is called; ``wait``: seconds to wait where an approval is required, 0: the
+    model is told how to have it, and makes the same call again.
+    """
+
+    guard: AsyncGuard = field(repr=False)
+    _: KW_ONLY
+    action: Action = TOOL_CALL
+    resource: Resource = itself
+    wait: float = 0.0
+
+    def __post_init__(self) -> None:
+        self._tools = Tools(KIND, Naming(self.action, self.resource, self.wait))
+
+    def get_ordering(self) -> CapabilityOrdering:
+        """Within all others."""
+        return CapabilityOrdering(position="innermost")
+
+    def get_wrapper_toolset(self, toolset: AbstractToolset[Any]) -> AbstractToolset[Any]:
+        """The agent's tools, guarded."""
+        return _Guarded(toolset, self.guard, self._tools)
+
+
+@dataclass
+class _Guarded(WrapperToolset[Any]):
+    guard: AsyncGuard
+    tools: Tools
+
+    async def call_tool(
+        self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
+    ) -> Any:
+        try:
+            text, arguments = _judged(tool_args, ctx, tool)
+            decision = await self.tools.decide_async(self.guard, self.tools.question(name, text))
+        except SidecarError as why:
+            raise ToolFailed(self.tools.refusal(name, why)) from why
+        async with self.guard.acting(decision):
+            return await self.wrapped.call_tool(name, arguments, ctx, tool)
+
+
+def _judged(given: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]) -> tuple[bytes, dict[str, Any]]:
+    """The arguments as JSON, and read from that: what is judged is what the tool gets.
+
+    RequestError for those that do not come back the same.
+    """
+    try:
+        text = to_json(given)
+        arguments: dict[str, Any] = tool.args_validator.validate_json(text, context=ctx.validation_context)
+        same = to_json(arguments) == text
+    except (PydanticSerializationError, ValidationError) as error:
+        raise RequestError("arguments", f"cannot be judged: {type(error).__name__}") from None
+    if not same:
+        raise RequestError("arguments", "cannot be judged: read back from JSON they are others")
+    return text, arguments
