@@ -15,11 +15,11 @@ from typing import Any
 from pydantic_ai import RunContext, ToolFailed
 from pydantic_ai.capabilities import AbstractCapability, CapabilityOrdering
 from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
-from pydantic_core import PydanticSerializationError, ValidationError, to_json
 
 from sidecar.client import AsyncGuard
+from sidecar.enforce.judged import judged
 from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, itself
-from sidecar.errors import RequestError, SidecarError
+from sidecar.errors import SidecarError
 
 KIND = "pydantic-ai"
 
@@ -59,25 +59,10 @@ class _Guarded(WrapperToolset[Any]):
         self, name: str, tool_args: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]
     ) -> Any:
         try:
-            text, arguments = _judged(tool_args, ctx, tool)
+            validation = tool.args_validator
+            text, arguments = judged(tool_args, lambda t: validation.validate_json(t, context=ctx.validation_context))
             decision = await self.tools.decide_async(self.guard, self.tools.question(name, text))
         except SidecarError as why:
             raise ToolFailed(self.tools.refusal(name, why)) from why
         async with self.guard.acting(decision):
             return await self.wrapped.call_tool(name, arguments, ctx, tool)
-
-
-def _judged(given: dict[str, Any], ctx: RunContext[Any], tool: ToolsetTool[Any]) -> tuple[bytes, dict[str, Any]]:
-    """The arguments as JSON, and read from that: what is judged is what the tool gets.
-
-    RequestError for those that do not come back the same.
-    """
-    try:
-        text = to_json(given)
-        arguments: dict[str, Any] = tool.args_validator.validate_json(text, context=ctx.validation_context)
-        same = to_json(arguments) == text
-    except (PydanticSerializationError, ValidationError) as error:
-        raise RequestError("arguments", f"cannot be judged: {type(error).__name__}") from None
-    if not same:
-        raise RequestError("arguments", "cannot be judged: read back from JSON they are others")
-    return text, arguments
