@@ -4,7 +4,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 OPA_VERSION := v1.22.2
-PROTOS := $(wildcard proto/sidecar/v1/*.proto proto/sidecar/enforce/envoy/v3/*.proto)
+PROTOS := $(wildcard proto/sidecar/v1/*.proto)
+FOREIGN := $(wildcard proto/sidecar/enforce/envoy/v3/*.proto)  # messages alone: their services are served by name
 
 .PHONY: demo test check soak lock stubs opa spire helm clean
 
@@ -46,6 +47,8 @@ stubs: $(VENV)/.installed
 	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. --grpc_python_out=. \
 	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=. \
 	  --plugin=protoc-gen-mypy_grpc=$(BIN)/protoc-gen-mypy_grpc --mypy_grpc_out=. $(PROTOS)
+	$(BIN)/python -m grpc_tools.protoc -Iproto --python_out=. \
+	  --plugin=protoc-gen-mypy=$(BIN)/protoc-gen-mypy --mypy_out=. $(FOREIGN)
 
 # What is developed and tested with; what the image holds, in the same versions; what the image is made with.
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header

@@ -31,11 +31,11 @@ from sidecar.collector.index.sql import SqlIndex
 from sidecar.collector.ingest import Ingest, Rules
 from sidecar.collector.proofs import Proofs
 from sidecar.collector.pruning import kept_longer
-from sidecar.collector.readiness import Readiness
+from sidecar.collector.readiness import Readiness, follow
 from sidecar.collector.runs import Runs
 from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import FileStorage, Storage
-from sidecar.collector.store_format import check_format, mark_format
+from sidecar.collector.store_format import of_this_format
 from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
 from sidecar.config import host_and_port, in_range, is_loopback, read_file, write_secret
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
@@ -144,23 +144,15 @@ def log_key(config: Collecting) -> Ed25519PrivateKey:
 
 
 def open_storage(config: Collecting, *, alone: bool = False) -> Storage:
-    """Where objects come to rest, if they are of this version. ``alone``: no other process writes there, and a new
-    store is marked as of this version. Raises UsageError, StorageError.
-    """
-    storage = _storage(config, alone)
-    (mark_format if alone else check_format)(storage)
-    return storage
-
-
-def _storage(config: Collecting, alone: bool) -> Storage:
+    """Where objects come to rest. ``alone``: no other process writes there. Raises UsageError, StorageError."""
     if config.storage == "files":
-        return FileStorage(Path(config.data_dir) / "store", alone=alone)
+        return of_this_format(FileStorage(Path(config.data_dir) / "store", alone=alone), mark=alone)
     try:
         from sidecar.collector.storage.s3 import Bucket, S3Storage
     except ImportError:
         raise UsageError("storage s3 needs the extra s3: pip install 'decision-sidecar[s3]'") from None
     where = Bucket(config.s3_bucket, config.s3_endpoint or None, config.s3_region or None, config.s3_prefix)
-    return S3Storage(where)
+    return of_this_format(S3Storage(where), mark=alone)
 
 
 def open_index(config: Collecting) -> SqlIndex:
@@ -226,7 +218,12 @@ class Collector:
             stack.push_async_callback(server.stop)
             opening = asyncio.create_task(asyncio.to_thread(parts.open_all))
             started(self)
-            await self._watch(parts)
+            looking = asyncio.create_task(follow(parts.readiness, self._health.found))
+            try:
+                await self._watch(parts)
+            finally:
+                looking.cancel()
+            self._health.found("it stops")
             await opening
         if self.failure is not None:
             raise self.failure
@@ -250,15 +247,10 @@ class Collector:
     async def _watch(self, parts: _Parts) -> None:
         silence = int(self._config.silence_seconds * 1e9)
         while not self._stop.is_set():
-            cause = await asyncio.to_thread(parts.readiness.look)
-            if cause:
-                log.warning("not ready: %s", cause)
-            self._health.found(cause)
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(min(_TICK, self._config.silence_seconds)):
                     await self._stop.wait()
             await asyncio.to_thread(find_silent, parts.ingest, parts.alarms, time.time_ns(), silence)
-        self._health.found("it stops")
 
     def _failed(self, loop: asyncio.AbstractEventLoop, error: LogRefused) -> None:
         self.failure = error

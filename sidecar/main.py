@@ -232,14 +232,14 @@ class Sidecar:
         told, in_force = False, readiness.in_force
         while not self._stop.is_set():
             trouble = await readiness.look()
-            self._health.found(trouble)
+            news = self._health.found(trouble)
             for server in servers:
                 await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
-            if trouble:
+            if news:
                 log.warning("not ready: %s", trouble)
-            elif not told:
+            if not trouble and not told:
                 told = True
                 settle_memory()
                 started(self.address)

@@ -51,10 +51,10 @@ def ask(address: str, *, live: bool, timeout: float) -> Word:
 
 
 def _place(address: str) -> str | tuple[str, int]:
-    if address.startswith("unix:/"):
+    if address.startswith("unix:") and address != "unix:":
         return address.removeprefix("unix:")
     host, _, port = address.rpartition(":")
-    if not port.isdecimal() or int(port) > 65535 or address.startswith("unix:"):
+    if not port.isdecimal() or int(port) > 65535:
         raise UsageError(f"{address!r} is not unix:/path, host:port or http://host:port")
     return host.strip("[]") or "127.0.0.1", int(port)
 

@@ -19,7 +19,10 @@ LOOK_WITHIN: Final = 10.0  # seconds
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """What is looked at. ``not_after``: when the certificate that is shown ends, seconds since 1970; None: none is."""
+    """What is looked at, in at most ``within`` seconds.
+
+    ``not_after``: when the certificate that is shown ends, seconds since 1970; None: none is.
+    """
 
     config: Config
     switch: Switch
@@ -27,11 +30,12 @@ class Readiness:
     ledger: Ledger
     not_after: Callable[[], float] | None
     wall: Callable[[], float] = time.time
+    within: float = LOOK_WITHIN
 
     async def look(self) -> str:
         """Why no decision can be made now, or "". What a running OPA reports is on record before it decides."""
         try:
-            async with asyncio.timeout(LOOK_WITHIN):
+            async with asyncio.timeout(self.within):
                 await self.switch.ready()
                 await self.in_force.observe(self.switch.version)
             self.in_force.check_fresh()
@@ -39,7 +43,7 @@ class Readiness:
         except SidecarError as error:
             return str(error)
         except TimeoutError:
-            return f"policy engine and ledger took longer than {LOOK_WITHIN:.0f} s; see to the disk"
+            return f"policy engine and ledger took longer than {self.within:g} s; see to the disk"
         return self._no_identity()
 
     def _no_identity(self) -> str:

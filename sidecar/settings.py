@@ -1,4 +1,4 @@
-"""Reading settings: file < environment < flag, each with where it came from. Belongs to `config.py`: see there."""
+"""Reading settings: file < environment < flag, for any dataclass whose fields have defaults; each value's origin."""
 
 from __future__ import annotations
 
@@ -29,12 +29,7 @@ class Source:
 def load_settings(
     kind: type[Settings], prefix: str, file: Path | None, environment: Mapping[str, str], flags: Mapping[str, Any]
 ) -> tuple[Settings, dict[str, Source]]:
-    """The settings of a dataclass whose fields have defaults, and where each came from. ``prefix``: of its variables;
-    ``flags``: what was given, by setting's name.
-
-    Raises:
-        UsageError: a file that cannot be read, an unknown name, a value of the wrong form or out of range.
-    """
+    """As `config.load`, of any dataclass whose fields have defaults; ``prefix``: of its variables."""
     defaults = {f.name: f.default for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
     sources = {name: Source(default, "default") for name, default in defaults.items()}
     for name, value in (_read(file, defaults.keys()) if file else {}).items():

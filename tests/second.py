@@ -13,6 +13,7 @@ from typing import Any
 
 from sidecar.chain.cosignature import COSIGNATURE
 from sidecar.chain.note import VerifierKey
+from sidecar.chain.stream import Kind
 from sidecar.verify import Evidence, Report, Trust
 from sidecar.verify.policy import Policy
 
@@ -60,26 +61,28 @@ def first_bad(report: Report) -> Told:
 def second(data: bytes, evidence: Evidence) -> tuple[Told, Any]:
     """Verdict and first bad place, as the second verifier has it, and its report."""
     report = VERIFY.Report()
-    disclosure = evidence.disclosure
-    disclosed = None
-    if disclosure is not None:
-        rows = [
+    disclosed = []
+    if evidence.disclosure is not None and evidence.disclosure.chain_id in data:
+        disclosed = [
             {"segment": n, "mac_key": keys.mac_key.hex(), "tag_key": keys.tag_key.hex()}
-            for n, keys in disclosure.segments.items()
+            for n, keys in evidence.disclosure.segments.items()
         ]
-        disclosed = {"chain": disclosure.chain_id.hex(), "segments": rows}
     trust = None if evidence.trust is None else trust_file(evidence.trust)
     held = (list(evidence.receipts), [*evidence.logged, *evidence.consistency, *evidence.timestamps])
-    openings = None if evidence.openings is None else VERIFY.read_openings(evidence.openings.encode())
-    VERIFY.judge_stream(BytesIO(data), report, trust, disclosed, *held, openings=openings)
-    bad = report.first
+    openings = {} if evidence.openings is None else VERIFY.read_openings(evidence.openings.encode())
+    VERIFY.judge_stream(BytesIO(data).read, report, trust, disclosed, *held, openings)
+    bad = next((found for found in report.findings() if found[0] > VERIFY.UNANCHORED), None)
     verdict = VERIFY.VERDICTS[report.worst]
     return ((verdict, None, None) if bad is None else (verdict, bad[2], bad[3])), report
 
 
-def comparable(evidence: Evidence) -> bool:
-    """A custodian's key and the signature of a timestamp are not for the second verifier."""
-    return evidence.open_seed is None and not evidence.timestamps
+def comparable(data: bytes, evidence: Evidence) -> bool:
+    """The second verifier is for whole ledgers and bundles: not for segment files, nor for a ledger that keeps its end.
+
+    Nor is it for a custodian's key and the signature of a timestamp.
+    """
+    starts_with_context = data[8:9] in (bytes((Kind.GENESIS,)), b"")
+    return not starts_with_context and evidence.open_seed is None and not evidence.timestamps
 
 
 def assert_agree(data: bytes, evidence: Evidence, report: Report) -> None:

@@ -84,15 +84,21 @@ def listed_files() -> list[Path]:
     return [REPOSITORY / name for name in names if name and (REPOSITORY / name).is_file()]
 
 
-@pytest.mark.parametrize("place", ["sidecar/v1", "sidecar/enforce/envoy/v3"])
-def test_the_stubs_are_those_of_the_protocol(tmp_path, place):
+MESSAGES = ("python", "mypy")
+
+
+@pytest.mark.parametrize(
+    ("place", "kinds"),
+    [("sidecar/v1", (*MESSAGES, "grpc_python", "mypy_grpc")), ("sidecar/enforce/envoy/v3", MESSAGES)],
+)
+def test_the_stubs_are_those_of_the_protocol(tmp_path, place, kinds):
     beside = Path(sys.executable).parent
     protos = sorted((REPOSITORY / "proto" / place).glob("*.proto"))
     assert protos
     subprocess.run(
         [
             *(sys.executable, "-m", "grpc_tools.protoc", f"-I{REPOSITORY / 'proto'}"),
-            *(f"--{kind}_out={tmp_path}" for kind in ("python", "grpc_python", "mypy", "mypy_grpc")),
+            *(f"--{kind}_out={tmp_path}" for kind in kinds),
             *(f"--plugin={name}={beside / name}" for name in ("protoc-gen-mypy", "protoc-gen-mypy_grpc")),
             *map(str, protos),
         ],

@@ -104,7 +104,15 @@ def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
         serve.write_text(f"{exports}\nexec {serving.removesuffix(' &')}\n")
         with in_background(f"bash {serve}", tmp_path):
             said = shell(check, tmp_path)
-    for each in ("ALLOW", "log key sidecar.dev/log+", "1 chains", "UNANCHORED", "all that is held is as it was taken"):
+    for each in (
+        "ALLOW",
+        "log key sidecar.dev/log+",
+        "1 chains",
+        "UNANCHORED",
+        "all that is held is as it was taken",
+        "\nready\n",
+        "lies at",
+    ):
         assert each in said, said
 
 

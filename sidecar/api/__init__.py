@@ -9,7 +9,7 @@ from sidecar.api.handshakes import FailedHandshakes
 from sidecar.api.health import Health
 from sidecar.api.metrics import Metrics
 from sidecar.api.scraping import scraped
-from sidecar.api.server import Server
+from sidecar.api.server import Server, answers
 from sidecar.api.services import NAMES, Services
 from sidecar.api.tls import ServerTls, half
 from sidecar.api.transports import Transports, peer_of
@@ -24,6 +24,7 @@ __all__ = [
     "ServerTls",
     "Services",
     "Transports",
+    "answers",
     "half",
     "peer_of",
     "scraped",

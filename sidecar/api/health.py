@@ -13,6 +13,7 @@ LIVENESS: Final = "liveness"
 READINESS: Final = "readiness"
 HEALTHZ, READYZ = "/healthz", "/readyz"
 FORGOTTEN: Final = 15.0  # seconds without a look
+SAY_AGAIN: Final = 60.0  # seconds
 _CAUSE_FIELD: Final = 1000
 _LONGEST: Final = 512  # bytes of a cause
 
@@ -23,15 +24,21 @@ class Health:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._looked: float | None = None
-        self._found = "it starts"
+        self._found, self._said = "it starts", 0.0
 
     def starts(self, what: str) -> None:
         """``what`` is being done, however long it takes, before anybody can look."""
         self._looked, self._found = None, f"it starts: {what}"
 
-    def found(self, cause: str) -> None:
-        """Somebody looked: ``cause`` why no decision can be made, "" where one can."""
-        self._looked, self._found = self._now(), cause
+    def found(self, cause: str) -> bool:
+        """Somebody looked: ``cause`` why no decision can be made, "" where one can. Whether that is to be logged: it is
+        new, or was said a while ago.
+        """
+        now = self._now()
+        news = bool(cause) and (cause != self._found or now - self._said >= SAY_AGAIN)
+        self._looked, self._found = now, cause
+        self._said = now if news else self._said
+        return news
 
     @property
     def cause(self) -> str:

@@ -31,6 +31,7 @@ METHODS: Final = frozenset(
     {
         *("Decide", "DecideBatch", "DecideStream", "ReportOutcome", "Head", "GetEntry", "Prove"),
         *("ListApprovals", "Approve", "WatchApproval"),
+        *("Check", "StreamAccessLogs"),
     }
 )
 APPROVALS: Final = APPROVAL_CAUSES | {"approve", "reject", "allowed"}

@@ -116,12 +116,13 @@ def _claim(path: Path) -> None:
         if path.exists():
             raise UsageError(f"cannot listen on unix:{path}: a file that is not a socket is in the way")
         return
-    if _answers(path):
+    if answers(path):
         raise UsageError(f"cannot listen on unix:{path}: another process listens there")
     path.unlink()
 
 
-def _answers(path: Path) -> bool:
+def answers(path: Path) -> bool:
+    """Whether somebody takes connections on a unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1.0)
         try:

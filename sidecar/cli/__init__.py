@@ -6,6 +6,7 @@ Rules: commands parse, call and print; what they do is in the rooms below.
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import traceback
 from collections.abc import Callable
@@ -213,6 +214,7 @@ def cli() -> None:
 
 def main() -> None:
     """The program `sidecar`."""
+    _end_when_asked()
     _hold_standard_streams()
     os.environ.setdefault(
         "GRPC_VERBOSITY", "NONE"
@@ -248,6 +250,13 @@ def _origin(error: Exception) -> str:
     """What was raised where, without its message, which may quote content."""
     last = traceback.extract_tb(error.__traceback__)[-1]
     return f"{type(error).__name__} in {Path(last.filename).name}, line {last.lineno}"
+
+
+def _end_when_asked() -> None:
+    """On SIGTERM, as by default: the first process of a container is spared that by the kernel, and would be killed
+    when the grace is over. What serves sets its own way of ending."""
+    if os.getpid() == 1:
+        signal.signal(signal.SIGTERM, lambda *_: os._exit(128 + signal.SIGTERM))
 
 
 def _hold_standard_streams() -> None:

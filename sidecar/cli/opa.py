@@ -15,14 +15,7 @@ from sidecar.policy import Keeper, find_opa
 
 @click.command()
 @click.option("--room", required=True, type=click.Path(path_type=Path), help="The directory shared with the sidecar.")
-@click.option(
-    "--log-level",
-    type=click.Choice(["debug", "info", "warning", "error"]),
-    default="info",
-    show_default=True,
-    help="What is said on stderr, one JSON object a line.",
-)
-def opa(room: Path, log_level: str) -> None:
+def opa(room: Path) -> None:
     """Run an OPA for each policy of a sidecar, until SIGTERM or SIGINT, for a sidecar with opa_room set.
 
     OPA then runs as another user, in a container of its own. The two users share a group, which no agent has.
@@ -33,7 +26,7 @@ def opa(room: Path, log_level: str) -> None:
     """
     if not room.is_dir():
         raise UsageError(f"--room {room} is not a directory; name the one that the sidecar has as opa_room")
-    start_log(log_level)
+    start_log("info")
     asyncio.run(_kept(Keeper(find_opa(), room.absolute())))
 
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Container, Mapping, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -40,6 +41,8 @@ from sidecar.collector.storage.port import create_same
 from sidecar.errors import LogRefused, Malformed, ProofRejected, SignatureInvalid, StorageError
 
 _log = logging.getLogger("sidecar.collector")
+
+_AT_ONCE = 4  # parts removed each time that the log grows, which makes two or three
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +76,7 @@ class FleetLog:
         keep_until: Callable[[], int | None] = lambda: None,
     ) -> None:
         self._storage, self._index, self._key, self._keep_until = storage, index, key, keep_until
+        self._spare: deque[str] = deque()  # parts of full tiles, to be removed
         self.key = VerifierKey(origin, key.public_key().public_bytes_raw())
         self._tiles = Tiles(storage)
         self._lock = threading.Lock()
@@ -248,18 +252,19 @@ class FleetLog:
         self._tidy(held.size)
 
     def _tidy(self, before: int) -> None:
-        """Remove the parts of tiles that were filled since the log had ``before`` entries.
+        """Remove some of the parts of tiles that were filled, by now or since the log had ``before`` entries.
 
         A bundle of entries is stored up to 255 times over, a little longer each time. Who misses a part takes the full
-        one (C2SP tlog-tiles).
+        one (C2SP tlog-tiles). A few at a time: in S3 each costs two requests, and the log waits for them.
         """
-        for number in range(before // tile.WIDTH, self.tip.size // tile.WIDTH):
-            for full in tile.filled_by(number):
-                try:
-                    for name in list(self._storage.names(f"{PREFIX}{full.path()}.p/")):
-                        self._storage.remove(name)
-                except StorageError as error:  # they do no harm but for their room
-                    _log.warning("parts of %s stay: %s", full.path(), error)
+        try:
+            for number in range(before // tile.WIDTH, self.tip.size // tile.WIDTH):
+                for full in tile.filled_by(number):
+                    self._spare += self._storage.names(f"{PREFIX}{full.path()}.p/")
+            for name in [self._spare.popleft() for _ in range(min(_AT_ONCE, len(self._spare)))]:
+                self._storage.remove(name)
+        except StorageError as error:  # they do no harm but for their room
+            _log.warning("parts of the log's tiles could not be removed: %s", error)
 
     def _write(self, entries: list[bytes]) -> list[bytes]:
         """Tiles and bundles that these entries make; the entries of the bundle that is not full then."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import time
 from collections.abc import Callable
 from typing import Final
@@ -12,6 +14,9 @@ from sidecar.collector.sequencer import Sequencer
 from sidecar.collector.storage import Storage
 from sidecar.errors import StorageError
 
+log = logging.getLogger("sidecar.collector")
+
+EVERY: Final = 1.0  # seconds
 OBJECTS_EVERY: Final = 10.0  # seconds: in S3 each look is a request
 
 
@@ -48,3 +53,13 @@ class Readiness:
         except StorageError as error:
             return f"objects: {error}"
         return ""
+
+
+async def follow(readiness: Readiness, found: Callable[[str], bool]) -> None:
+    """Look until cancelled; ``found`` is told each cause, and says whether to log it. It holds up nothing else: storage
+    may hang, and then nobody is told anything."""
+    while True:
+        cause = await asyncio.to_thread(readiness.look)
+        if found(cause):
+            log.warning("not ready: %s", cause)
+        await asyncio.sleep(EVERY)

@@ -14,11 +14,11 @@ _TEXT: Final = f"{FORMAT}\n".encode()
 _LIMIT: Final = 1_024
 
 
-def check_format(storage: Storage) -> None:
-    """Refuse objects of another version. A store that says nothing holds nothing yet.
+def of_this_format(storage: Storage, *, mark: bool) -> Storage:
+    """The store, if its objects are of this version. ``mark``: say so in one that says nothing yet, since it is new.
 
     Raises:
-        UsageError: as said; nothing was changed. StorageError: it cannot be read.
+        UsageError: they are of another; nothing was changed. StorageError: it cannot be read or written.
     """
     try:
         found = storage.read(_NAME, _LIMIT)
@@ -29,9 +29,6 @@ def check_format(storage: Storage) -> None:
             f"the collector's objects are of another version than {FORMAT}; use the program that wrote them, or a "
             "newer one: they were not touched"
         )
-
-
-def mark_format(storage: Storage) -> None:
-    """Check the version, and say it where nobody has yet. Raises as `check_format`."""
-    check_format(storage)
-    create_same(storage, _NAME, _TEXT)
+    if mark and found is None:
+        create_same(storage, _NAME, _TEXT)
+    return storage

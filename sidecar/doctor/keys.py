@@ -20,6 +20,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
+from sidecar.api import half
+from sidecar.client import WorkloadSource
 from sidecar.config import read_file
 from sidecar.custody import load_custodian
 from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
@@ -29,6 +31,7 @@ from sidecar.ledger import load_identity
 
 _SHORT_RSA: Final = 3072
 _SOON: Final = 14 * 86_400  # seconds before a certificate's end
+_SVID_SECONDS: Final = 10.0
 _FILES: Final = 1_000  # looked at in one directory
 _LARGEST: Final = 64 << 10
 
@@ -110,7 +113,9 @@ def check_certificates(patient: Patient) -> Iterator[Finding]:
         ("collector.tls_ca_file", config.collector_tls_ca_file),
     ]  # fmt: skip
     named = [(name, Path(path)) for name, path in files if path]
-    if not named:
+    if config.spiffe_socket:
+        yield _svid(config.spiffe_socket, patient.now)
+    elif not named:
         yield skipped("certificates", "there are none in files")
     for name, path in named:
         yield _certificate(name, path, patient.now)
@@ -131,6 +136,18 @@ def _certificate(name: str, path: Path, now: float) -> Finding:
         at = datetime.fromtimestamp(now, UTC)
         return careful("certificates", f"{name}: {path} ends on {day}, in {(first - at).days} days", "renew it")
     return ok("certificates", f"{name}: {path}, to {day}")
+
+
+def _svid(socket: str, now: float) -> Finding:
+    """Raises UsageError: the agent gives none."""
+    source = WorkloadSource(socket, half(mutual=True), within=_SVID_SECONDS)
+    try:
+        end = source.current().not_after
+    finally:
+        source.close()
+    if end.timestamp() <= now:
+        return wrong("certificates", f"the SVID from {socket} ended at {end:%H:%M}", "see to the SPIFFE agent")
+    return ok("certificates", f"an SVID from {socket}, to {end:%Y-%m-%d %H:%M}")
 
 
 def _spki(public: Any) -> bytes:

@@ -11,6 +11,7 @@ from sidecar.config import MIB
 from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
 from sidecar.doctor.patient import Agent, Patient
 from sidecar.ledger import Options
+from sidecar.policy import room_in
 from sidecar.probe import ask
 
 _PROBE_SECONDS = 5.0
@@ -20,12 +21,13 @@ _LOW = 0.1  # of the ledger's greatest size
 def check_running(patient: Patient) -> Iterator[Finding]:
     """Whether a sidecar answers, and is ready."""
     config = patient.config
-    if config.tls:
-        yield skipped("running", "it listens with TLS; ask /readyz on its listener for metrics")
+    if config.tls and not config.metrics:
+        yield skipped("running", "it listens with TLS; set metrics, to be asked there")
         return
-    word = ask(config.listen, live=False, timeout=_PROBE_SECONDS)
+    at = f"http://{config.metrics}" if config.tls else config.listen
+    word = ask(at, live=False, timeout=_PROBE_SECONDS)
     if word.well:
-        yield ok("running", f"ready on {config.listen}")
+        yield ok("running", f"ready, says {at}")
     elif word.cause.startswith("nobody answers"):
         yield skipped("running", word.cause)
     else:
@@ -83,6 +85,10 @@ def check_separation(patient: Patient) -> Iterator[Finding]:
         found = True
         mend = "let OPA listen on a unix socket that the agent cannot reach"
         yield careful("separation", f"whoever is on this host's network can ask and change OPA at {config.opa}", mend)
+    if config.opa_room and agent.can(room_in(Path(config.opa_room)), 1):
+        found = True
+        mend = "take the agent out of the group that sidecar and OPA share"
+        yield wrong("separation", f"{_who(agent)} can enter OPA's room, {room_in(Path(config.opa_room))}", mend)
     if not found:
         yield ok("separation", f"{_who(agent)} reaches neither ledger, keys, policy nor OPA")
 
@@ -91,7 +97,8 @@ def _secret(patient: Patient) -> Iterator[tuple[str, Path]]:
     config = patient.config
     yield "the ledger's directory", patient.directory
     named = [
-        ("the data subjects' keys", config.personal_keys_dir), ("the TLS key", config.tls_key_file),
+        ("the data subjects' keys", config.personal_keys_dir), ("their copy", config.personal_copy_file),
+        ("the TLS key", config.tls_key_file),
         ("the key for the collector", config.collector_tls_key_file), ("the token", config.collector_token_file),
         ("the token for git", config.policy_source_git_token_file),
         ("the password for git", config.policy_source_git_password_file),

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
+from sidecar.api import answers
 from sidecar.chain.payload import policy_time
 from sidecar.doctor.finding import Finding, careful, ok, skipped, unexamined, wrong
 from sidecar.doctor.patient import Patient
 from sidecar.errors import EngineError, PolicySourceError, UsageError
 from sidecar.identity import RegistryFile
 from sidecar.parts import check_provable, policy_age, source_of, terms_of
-from sidecar.policy import Candidate, OpaEngine, Refused, examine, find_opa
+from sidecar.policy import Candidate, OpaEngine, Refused, examine, find_opa, room_in, sockets_in
 
 
 def check_opa(patient: Patient) -> Iterator[Finding]:
@@ -24,8 +26,24 @@ def check_opa(patient: Patient) -> Iterator[Finding]:
     elif config.engine == "opa" or config.policy_source_path or config.policy_source_git_url:
         program = find_opa()
         yield ok("opa", f"{program.path} is OPA {program.version}")
+        if config.opa_room:
+            yield _kept(Path(config.opa_room))
     else:
         yield skipped("opa", "the starter policy needs none")
+
+
+def _kept(directory: Path) -> Finding:
+    """Whether `sidecar opa` runs what a running sidecar asks for."""
+    room = room_in(directory)
+    if not os.access(room, os.R_OK | os.X_OK):
+        mend = "start the sidecar, which makes it, or examine it as a user of the sidecar's group"
+        return careful("opa", f"{room} is not there, or not for this user", mend)
+    sockets = sockets_in(directory)
+    wanted, answering = len(sockets), sum(map(answers, sockets))
+    if answering < wanted:
+        mend = f"see that `sidecar opa --room {directory}` runs as a user of the sidecar's group, and its log"
+        return wrong("opa", f"{answering} of {wanted} OPAs that the sidecar asks for in {room} answer", mend)
+    return ok("opa", f"{answering} OPA answers in {room}" if wanted else f"no sidecar asks for an OPA in {room} now")
 
 
 async def _reached(address: str, entrypoint: str) -> Finding:

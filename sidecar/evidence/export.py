@@ -16,7 +16,7 @@ from typing import BinaryIO, Final
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import MAGIC, Kind, reader, record
 from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
-from sidecar.errors import Malformed, UsageError
+from sidecar.errors import UsageError
 from sidecar.evidence.certificate import ExporterKey
 from sidecar.evidence.documents import DOCUMENTS
 from sidecar.evidence.facts import Facts
@@ -27,7 +27,6 @@ from sidecar.evidence.stream import Writer
 from sidecar.evidence.survey import Survey
 from sidecar.evidence.zipped import Zipped
 from sidecar.verify import MAX_OPENINGS, ChainOpenings, Disclosure, Evidence, Openings, Worker, parse_disclosure
-from sidecar.verify.archived import wasm_of
 from sidecar.verify.bundle import StampCheck, verify_bundle
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
@@ -232,12 +231,6 @@ class _Making:
             return
         self._policies.add(digest)
         self._zipped.add(f"data/policies/{digest}.tar.gz", body)
-        try:
-            wasm = wasm_of(body)
-        except Malformed:
-            return
-        if wasm is not None:
-            self._zipped.add(f"data/policies/{digest}.wasm", wasm)
 
     def _disclose(self, place: str, source: Source, writer: Writer, found: Needed) -> None:
         """Keys of those segments only that are under a receipt: whoever holds a key can make tags for its segment."""

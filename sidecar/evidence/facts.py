@@ -36,6 +36,7 @@ class Facts:
     first_sealed: int | None = None
     latest: deque[str] = field(default_factory=lambda: deque(maxlen=8))
     asserted: int = 0
+    vouched: int = 0
     sealed_fields: int = 0
     tagless: int = 0
     withheld_registries: int = 0
@@ -54,8 +55,10 @@ class Facts:
             self._allows[place] = 0
         if payload is not None and isinstance(said := payload.get("personal"), dict):
             self.sealed_fields += len(said.get("fields", ()))
-        if kind == EntryType.DECISION and payload is not None and _asserted(payload):
-            self.asserted += 1
+        if kind == EntryType.DECISION and payload is not None:
+            proof = _proof(payload)
+            self.asserted += proof == "asserted"
+            self.vouched += proof == "gateway"
 
     def seal(self, seal: Seal, text: str) -> None:
         """The open segment's seal, and its text."""
@@ -89,6 +92,7 @@ class Facts:
             "after": self._after(end, through),
             "missing_outcome": self._outcomes(),
             "asserted": f"{self.asserted} decisions are of agents whose names nobody proved" if self.asserted else "",
+            "vouched": f"{self.vouched} decisions are of agents whom a gateway named" if self.vouched else "",
             "withheld": self._withheld(agents),
         }
         for kind, text in said.items():
@@ -125,9 +129,9 @@ class Facts:
         )
 
 
-def _asserted(payload: Mapping[str, Any]) -> bool:
+def _proof(payload: Mapping[str, Any]) -> object:
     agent = payload.get("agent")
-    return isinstance(agent, dict) and agent.get("proof") == "asserted"
+    return agent.get("proof") if isinstance(agent, dict) else None
 
 
 def _list(numbers: list[int]) -> str:

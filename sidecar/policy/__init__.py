@@ -25,7 +25,7 @@ from .git_source import GitSettings, GitSource
 from .opa import OpaEngine
 from .opa_bounded import Bounds
 from .opa_program import BuiltPolicy, OpaProgram, find_opa
-from .opa_room import Keeper, OpaRoom
+from .opa_room import Keeper, OpaRoom, room_in, sockets_in
 from .opa_steps import Coverage
 from .path_source import PathSource
 from .rerun import Rerun, rerun
@@ -102,6 +102,8 @@ __all__ = [
     "read_policy",
     "refusal",
     "rerun",
+    "room_in",
+    "sockets_in",
     "try_policy",
     "verify_bundle",
 ]

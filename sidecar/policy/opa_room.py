@@ -41,12 +41,23 @@ _NOT_STARTED: Final = 127
 _ENDED: Final = re.compile(r"-?[0-9]{1,3}")
 
 
+def room_in(directory: Path) -> Path:
+    """The room below the directory that both sides name."""
+    return directory / _ROOM
+
+
+def sockets_in(directory: Path) -> list[Path]:
+    """Where the OPAs listen that the sidecar asks for now, or should; none for who may not enter the room."""
+    room = room_in(directory)
+    return [room / f"{name}.sock" for name in sorted(_names(room))]
+
+
 class OpaRoom:
     """The sidecar's side: the room is made, or taken over from an earlier run, and emptied. One sidecar has it."""
 
     def __init__(self, directory: Path) -> None:
         """Raises `UsageError` where ``directory`` cannot be used."""
-        self._room = directory / _ROOM
+        self._room = room_in(directory)
         try:
             self._descriptor = _taken(self._room)
         except OSError as error:
@@ -138,7 +149,7 @@ class Keeper:
     """The other side: one OPA for each bundle in the room."""
 
     def __init__(self, program: OpaProgram, directory: Path) -> None:
-        self._program, self._room = program, directory / _ROOM
+        self._program, self._room = program, room_in(directory)
         self._kept: dict[str, asyncio.Task[None]] = {}
 
     async def keep(self, stop: asyncio.Event) -> None:

@@ -18,12 +18,11 @@ REMEMBERED: Final = 100_000
 
 
 class Attachments:
-    """The attachments of the stream, and those of them that no entry has named yet."""
+    """The attachments of the stream."""
 
     def __init__(self, findings: Findings, coverage: Coverage) -> None:
         self._findings, self._coverage = findings, coverage
         self._read: set[str] = set()
-        self.unnamed: set[str] = set()  # attachments that no entry has named yet
         self._last = ""
         self._over = False
 
@@ -40,7 +39,6 @@ class Attachments:
             raise Malformed("an attachment that is too large, or one too many")
         self._last = digest
         self._read.add(digest)
-        self.unnamed.add(digest)
 
     @property
     def begun(self) -> bool:
@@ -52,21 +50,10 @@ class Attachments:
         self._over = True
 
     def named(self, kind: EntryType, value: Mapping[str, Any], segment: int, seq: int) -> None:
-        """A POLICY or DECISION entry names its bundle."""
+        """A POLICY entry may name its bundle."""
         due = attachment_of(kind, value)
         if due and due not in self._read:
             if not self._coverage.single:
                 self._findings.add(Verdict.INCOMPLETE, segment, seq, "the bundle that it names is not here")
             else:
                 self._coverage.leave(f"bundle of entry {seq}: it is not here")
-        if self.unnamed:
-            policy = value["policy"] if kind is EntryType.DECISION else value
-            self.unnamed.discard(policy["bundle_digest"])
-
-    def finish(self) -> None:
-        """The stream has ended. A segment file may hold what was in force before it and decided nothing in it."""
-        for digest in sorted(self.unnamed):
-            if not self._coverage.whole or self._coverage.bare:
-                self._coverage.leave(f"attachment {digest}: no entry that is here names it")
-                continue
-            self._findings.add(Verdict.INCOMPLETE, None, None, f"the entry that names attachment {digest} is missing")

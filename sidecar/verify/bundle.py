@@ -84,7 +84,6 @@ class _Judge:
             if of_chain is not None and of_chain.stream is not None:
                 self._chain(case, claim, evidence, files, of_chain)
         self._strangers(evidence, case)
-        files.policies()
         files.read_rest()
         self._left += files.unjudged()
 

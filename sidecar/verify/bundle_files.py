@@ -8,12 +8,10 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from hashlib import sha256
 from typing import Final
 
 from sidecar.errors import Malformed
 from sidecar.verify import bag
-from sidecar.verify.archived import MAX_TAR, wasm_of
 from sidecar.verify.bundle_report import Collected
 from sidecar.verify.case import Case
 from sidecar.verify.container import STORED, Content, Source, directory
@@ -26,12 +24,11 @@ STREAM: Final = "stream.sdcseg"
 _CHAINS = re.compile(
     r"data/chains/(?P<chain>[0-9a-f]{64})/(?:(?P<file>stream\.sdcseg|disclosure\.json)|(?P<kind>receipts|callers)/[^/]+)"
 )
-_POLICY = re.compile(r"data/policies/(?P<digest>[0-9a-f]{64})\.(?P<kind>tar\.gz|wasm)")
 _LARGE: Final = 16 * 1024 * 1024
 LIMITS: Final = {
     CASE: _LARGE, bag.MANIFEST: _LARGE, bag.TAGS: _LARGE, OPENINGS: _LARGE, TRUST: 1024 * 1024,
     bag.BAGIT: 65_536, bag.INFO: 65_536, "receipts": 131_072, "callers": 131_072,
-    "disclosure.json": 64 * 1024 * 1024, "tar.gz": 8 * 1024 * 1024, "wasm": MAX_TAR,
+    "disclosure.json": 64 * 1024 * 1024,
 }  # fmt: skip
 _MOST_RECEIPTS: Final = 4_096
 _JUDGED: Final = (CASE, TRUST, OPENINGS)
@@ -112,11 +109,9 @@ class Files:
         """The files by name and limit."""
         claimed = {claim.chain_id for claim in case.claims}
         for name, member in self.members.items():
-            policy, placed = _POLICY.fullmatch(name), _CHAINS.fullmatch(name)
+            placed = _CHAINS.fullmatch(name)
             limit = LIMITS.get(name)
-            if policy is not None:
-                limit = LIMITS[policy["kind"]]
-            elif placed is not None:
+            if placed is not None:
                 limit = LIMITS.get(placed["kind"] or placed["file"])
             elif name.startswith("data/chains/"):
                 self._found.say(None, Verdict.MALFORMED, f"bundle: {name} is nothing that may be there")
@@ -146,31 +141,6 @@ class Files:
         else:
             (files.receipts if placed["kind"] == "receipts" else files.callers).append(name)
 
-    def policies(self) -> None:
-        """Archived policies against their digests."""
-        packed: dict[str, bytes] = {}
-        for name in sorted(self.members):
-            found = _POLICY.fullmatch(name)
-            if found is None or self.members[name].size > LIMITS[found["kind"]]:
-                continue
-            data = self.small(name, LIMITS[found["kind"]])
-            if data is not None and found["kind"] == "tar.gz":
-                packed = {found["digest"]: data}
-                self._named(name, found["digest"], data)
-            elif data is not None:
-                self._wasm(name, packed.get(found["digest"]), data)
-
-    def _named(self, name: str, digest: str, data: bytes) -> None:
-        if sha256(data).hexdigest() != digest:
-            self._found.say(None, Verdict.MALFORMED, f"{name}: its content has another digest")
-
-    def _wasm(self, name: str, packed: bytes | None, data: bytes) -> None:
-        try:
-            if packed is None or wasm_of(packed) != data:
-                raise Malformed("it is not the policy.wasm of the bundle beside it")
-        except Malformed as error:
-            self._found.say(None, Verdict.MALFORMED, f"{name}: {error}")
-
     def small(self, name: str, limit: int) -> bytes | None:
         """A content that is read whole; None: it is not there, is over its limit or not as the directory says."""
         member = self.members.get(name)
@@ -199,9 +169,7 @@ class Files:
     def unjudged(self) -> list[str]:
         """What is not checked, in words."""
         others = [n for n in self.members if n.startswith(bag.PAYLOAD) and n not in _JUDGED]
-        others = sorted(
-            n.removeprefix(bag.PAYLOAD) for n in others if not _CHAINS.fullmatch(n) and not _POLICY.fullmatch(n)
-        )
+        others = sorted(n.removeprefix(bag.PAYLOAD) for n in others if not _CHAINS.fullmatch(n))
         if not others:
             return []
         more = f" and {len(others) - 20} more" if len(others) > 20 else ""

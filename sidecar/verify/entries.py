@@ -217,7 +217,7 @@ class Entries:
             s.approvals.entry(kind, value, s.segment, s.seq)
         if kind is EntryType.TOMBSTONE:
             s.personal.tombstone(value, s.segment, s.seq)
-        if kind is _POLICY or (kind is _DECISION and s.attachments.unnamed):
+        if kind is _POLICY:
             s.attachments.named(kind, value, s.segment, s.seq)
         return value
 

@@ -158,8 +158,6 @@ class _Judge:
         self._entries.finish()
         self._epochs.finish()
         self._segments.finish()
-        if not s.coverage.broken:
-            s.attachments.finish()
         s.principals.finish()
         s.approvals.finish()
         s.outcomes.finish()

@@ -13,7 +13,6 @@ from sidecar.errors import Malformed, SignatureInvalid
 from sidecar.verify.authority import Authority
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.report import Findings, Verdict
-from sidecar.verify.signed import signer
 
 Decided = tuple[str, str, str]
 """A decision's id, effect and request digest (hex), as its payload gives them."""
@@ -33,6 +32,16 @@ class _Receipt:
         return self.head.segment, self.head.seq
 
 
+def _read(data: bytes) -> Head:
+    """A head with one signature line, by what its text says the name of its segment's key. Raises `Malformed`."""
+    parsed = note.parse(data)
+    head = Head.parse(parsed.text)
+    due = lines.segment_name(head.chain_id, head.segment), 64
+    if [(each.name, len(each.signature)) for each in parsed.signatures] != [due]:
+        raise Malformed("it is not signed under the name of its segment's key, and by that alone")
+    return head
+
+
 class Receipts:
     """All receipts given. ``due`` holds those of the segment being read whose signature is good, by seq."""
 
@@ -44,20 +53,11 @@ class Receipts:
         self.due: dict[int, list[_Receipt]] = {}
         for number, data in enumerate(given, 1):
             try:
-                head = Head.parse(note.parse(data).text)
+                receipt = _Receipt(number, data, _read(data))
             except Malformed as error:
                 findings.add(Verdict.MALFORMED, None, None, f"receipt {number}: {error}")
                 continue
-            receipt = _Receipt(number, data, head)
-            try:
-                named = signer(data)[1]
-            except Malformed as error:
-                self._say(Verdict.MALFORMED, receipt, str(error))
-                continue
-            if named != lines.segment_name(head.chain_id, head.segment):
-                self._say(Verdict.MALFORMED, receipt, "it is not signed under the name of its segment's key")
-                continue
-            self._waiting.setdefault(head.segment, []).append(receipt)
+            self._waiting.setdefault(receipt.head.segment, []).append(receipt)
 
     def _say(self, verdict: Verdict, receipt: _Receipt, reason: str) -> None:
         self._findings.add(verdict, *receipt.place, f"receipt {receipt.number}: {reason}")
@@ -84,8 +84,6 @@ class Receipts:
     def _signed(self, receipt: _Receipt, key: bytes) -> bool:
         try:
             note.verify_single(receipt.data, lines.segment_name(receipt.head.chain_id, receipt.head.segment), key)
-        except Malformed as error:
-            self._say(Verdict.MALFORMED, receipt, str(error))
         except SignatureInvalid:
             if self._authority.lost(receipt.head.segment):
                 self._coverage.leave(

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from socketserver import BaseRequestHandler, ThreadingUnixStreamServer
+from typing import Any
 
 import grpc.aio
 import pytest
@@ -17,8 +18,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sidecar.api import Health, scraped
 from sidecar.api.health import FORGOTTEN
+from sidecar.config import Config
 from sidecar.errors import UsageError
 from sidecar.probe import Word, ask
+from sidecar.readiness import Readiness
 from tests.api.running import running
 
 SERVING, NOT_SERVING = 1, 2
@@ -87,6 +90,56 @@ def test_a_look_that_is_long_ago_counts_no_more() -> None:
     assert health.page("/healthz") == (200, b"live\n")
     health.found("")
     assert health.page("/readyz") == (200, b"ready\n")
+
+
+def test_a_cause_is_logged_when_it_is_new_and_once_a_minute() -> None:
+    now = [100.0]
+    health = Health(lambda: now[0])
+    said = []
+    for second, cause in enumerate(["", "a", "a", "b", "b", "", "b", *["b"] * 61]):
+        now[0] = 100.0 + second
+        if health.found(cause):
+            said.append((second, cause))
+    assert said == [(1, "a"), (3, "b"), (6, "b"), (66, "b")]
+
+
+class Hung:
+    """A policy engine that never says whether it is ready."""
+
+    async def ready(self) -> None:
+        await asyncio.Event().wait()
+
+
+class Well:
+    """Engine, policies and ledger of which all is well; no registry is in force."""
+
+    version, registry = None, None
+
+    async def ready(self) -> None: ...
+
+    async def observe(self, _: object) -> None: ...
+
+    def check_fresh(self) -> None: ...
+
+    def check_writable(self) -> None: ...
+
+
+@pytest.mark.parametrize(
+    ("settings", "more", "cause"),
+    [
+        ({"dev": True}, {}, ""),
+        ({"dev": True}, {"switch": Hung(), "within": 0.05}, "took longer than 0.05 s"),
+        ({}, {}, "no registry is in force"),
+        ({"dev": True, "registry": "r.json"}, {}, "no registry is in force"),
+        ({"dev": True}, {"not_after": lambda: 100.0, "wall": lambda: 99.0}, ""),
+        ({"dev": True}, {"not_after": lambda: 100.0, "wall": lambda: 100.0}, "certificate has ended"),
+    ],
+)
+def test_what_else_makes_it_unready(settings: dict[str, Any], more: dict[str, Any], cause: str) -> None:
+    well: Any = Well()
+    given = {"switch": well, "in_force": well, "ledger": well, "not_after": None, **more}
+    said = asyncio.run(Readiness(Config(data_dir="d", **settings), **given).look())
+    assert cause in said and bool(cause) == bool(said)
 
 
 def test_the_listener_for_metrics_says_it_too() -> None:
@@ -176,7 +229,7 @@ def test_who_is_silent_or_absent_is_told_in_time(tmp_path: Path) -> None:
     assert gone == Word(False, f"nobody answers on unix:{tmp_path}/none: No such file or directory")
 
 
-@pytest.mark.parametrize("address", ["", "x", "host", "host:x", "host:65536", "unix:relative", "http://host", ":"])
+@pytest.mark.parametrize("address", ["", "x", "host", "host:x", "host:65536", "unix:", "http://host", ":"])
 def test_an_address_that_is_none_is_refused(address: str) -> None:
     with pytest.raises(UsageError, match="is not unix:/path"):
         ask(address, live=False, timeout=1.0)

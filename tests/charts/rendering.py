@@ -76,8 +76,13 @@ def of_kind(install: str, *kinds: str) -> list[Manifest]:
 
 
 def pods_of(install: str) -> Iterator[tuple[str, Manifest]]:
+    """Every pod that would come to be of an install."""
+    return pods_in(manifests_of(install))
+
+
+def pods_in(manifests: list[Manifest]) -> Iterator[tuple[str, Manifest]]:
     """Every pod that would come to be: where it is said, and metadata and spec."""
-    for manifest in manifests_of(install):
+    for manifest in manifests:
         name = f"{manifest['kind']}/{manifest['metadata']['name']}"
         if manifest["kind"] == "Pod":
             yield name, manifest

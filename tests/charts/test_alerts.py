@@ -5,6 +5,7 @@ Real `promtool`: it evaluates the rules minute by minute over the series and say
 
 from __future__ import annotations
 
+import functools
 import json
 import re
 import subprocess
@@ -70,12 +71,11 @@ HEALTHY: Final = {
 }
 
 
-def of_sidecar(name: str, values: str, labels: str = "") -> dict[str, str]:
-    return {f"{name}{{{SIDECAR}{labels and ', ' + labels}}}": values}
+def series(where: str, name: str, values: str, labels: str = "") -> dict[str, str]:
+    return {f"{name}{{{where}{labels and ', ' + labels}}}": values}
 
 
-def of_collector(name: str, values: str, labels: str = "") -> dict[str, str]:
-    return {f"{name}{{{COLLECTOR}{labels and ', ' + labels}}}": values}
+of_sidecar, of_collector = functools.partial(series, SIDECAR), functools.partial(series, COLLECTOR)
 
 
 # What fires, exactly; the series that are otherwise than healthy; at which minute.

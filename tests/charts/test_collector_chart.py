@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import base64
-import contextlib
 import re
-import signal
-import subprocess
+import shutil
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,13 +11,14 @@ from typing import Any, Final
 
 import kubernetes_validate
 import pytest
+import yaml
 
 from sidecar.collecting import load_collecting
-from tests.program import BIN, START_SECONDS, environment, made, serving, sidecar
+from tests.program import sidecar
 
 from .collecting import COLLECTOR, INSTALLS, WITNESS, configuration, expected, file_of, manifests_of, one, rendered
 from .pod_security import violations
-from .rendering import HERE, Manifest, helm
+from .rendering import HERE, SIDECAR, Manifest, container, helm, template
 from .test_alerts import rules
 from .test_sidecar_chart import VERSIONS
 
@@ -61,8 +59,9 @@ def test_what_selects_the_collector_selects_no_test() -> None:
     manifests = manifests_of("production")
     collector, test = (pod["metadata"]["labels"] for pod in pods(manifests))
     selectors = [each["spec"]["selector"] for each in manifests if each["kind"] == "Service"]
-    selectors += [one(manifests, kind)["spec"]["selector"]["matchLabels"] for kind in ("StatefulSet", "ServiceMonitor")]
-    selectors += [one(manifests, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"]]
+    selectors += [
+        one(manifests, kind)["spec"]["selector"]["matchLabels"] for kind in ("StatefulSet", "PodDisruptionBudget")
+    ]
     selectors += [one(manifests, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"]]
     for selector in selectors:
         assert selector.items() <= collector.items()
@@ -115,6 +114,17 @@ def _strings(value: Any) -> Iterator[str]:
             yield from _strings(each)
 
 
+def test_it_says_itself_what_it_would_run_with(tmp_path: Path) -> None:
+    file = tmp_path / "collector.toml"
+    file.write_text(configuration(manifests_of("production")))
+    said = sidecar("collector", "serve", "--config", file, "--print-config", COLLECTOR_LOG_LEVEL="debug")
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert f"origin = 'log.example.org/fleet'  # {file}" in lines
+    assert "log_level = 'debug'  # COLLECTOR_LOG_LEVEL" in lines
+    assert "dev = False  # default" in lines
+
+
 def test_a_changed_configuration_starts_it_anew_and_the_same_does_not() -> None:
     def checksum(values: dict[str, Any]) -> str:
         template = one(rendered(values), "StatefulSet")["spec"]["template"]
@@ -140,6 +150,28 @@ def test_it_may_reach_what_it_is_configured_to_reach_and_no_more() -> None:
     assert ports("production") == {53, 80, 443, 5432, 7380, 9000}
 
 
+def test_what_is_scraped_is_there() -> None:
+    service, monitor = (one(manifests_of("production"), kind) for kind in ("Service", "ServiceMonitor"))
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= service["metadata"]["labels"].items()
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = monitor["spec"]["endpoints"]
+    assert (endpoint["path"], endpoint["port"]) == ("/metrics", "web")
+    assert "web" in {port["name"] for port in service["spec"]["ports"]}
+
+
+def test_a_sidecars_pods_are_scraped_where_that_is_asked_for() -> None:
+    asked = ["--set", "metrics.podMonitor.enabled=true,metrics.podMonitor.labels.release=prometheus"]
+    ran = template(SIDECAR, *asked)
+    assert ran.status == 0, ran.err
+    manifests = [each for each in yaml.safe_load_all(ran.out) if each]
+    monitor, pod = one(manifests, "PodMonitor"), one(manifests, "StatefulSet")["spec"]["template"]
+    assert monitor["spec"]["selector"]["matchLabels"].items() <= pod["metadata"]["labels"].items()
+    assert monitor["metadata"]["labels"]["release"] == "prometheus"
+    (endpoint,) = monitor["spec"]["podMetricsEndpoints"]
+    assert endpoint["port"] in {port["name"] for port in container(pod, "sidecar")["ports"]}
+    assert "PodMonitor" not in template(SIDECAR).out
+
+
 def test_the_alerts_are_those_of_the_files_without_what_is_disabled() -> None:
     groups = one(manifests_of("production"), "PrometheusRule")["spec"]["groups"]
     given = {rule["alert"]: rule for group in groups for rule in group["rules"]}
@@ -148,6 +180,32 @@ def test_the_alerts_are_those_of_the_files_without_what_is_disabled() -> None:
         if rule["alert"] in given:
             url = f"https://wiki.example.org/alarms#{rule['alert'].lower()}"
             assert given[rule["alert"]] == {**rule, "annotations": {**rule["annotations"], "runbook_url": url}}
+
+
+def test_notes_say_what_was_installed(tmp_path: Path) -> None:
+    chart = tmp_path / "collector"  # Helm shows notes only with a cluster: so they are shown in a ConfigMap
+    shutil.copytree(COLLECTOR, chart)
+    text = (chart / "templates/NOTES.txt").read_text()
+    shown = (
+        '{{- define "shown" -}}'
+        + text
+        + '{{- end }}\nkind: ConfigMap\ndata: {notes: {{ include "shown" . | toJson }}}\n'
+    )
+    (chart / "templates/shown.yaml").write_text(shown)
+
+    def notes(install: str) -> str:
+        values = HERE / "collectors" / f"{install}.yaml"
+        ran = helm("template", "fleet", chart, "-n", "audit", "--values", values, "--show-only", "templates/shown.yaml")
+        assert ran.status == 0, ran.err
+        return str(yaml.safe_load(ran.out)["data"]["notes"])
+
+    trial = notes("trial")
+    for told in ("To try only", "register --config", "Keep a copy of the log's key", "Nobody is told of a fork"):
+        assert told in trial, told
+    production = notes("production")
+    assert "helm test fleet -n audit" in production and "keeps the log log.example.org/fleet" in production
+    assert not re.search("To try only|register|Keep a copy|Nobody is told|retentionDays", production)
+    assert "storage.retentionDays is 0" in notes("bucket-by-role")
 
 
 WRONG: Final = [
@@ -179,123 +237,3 @@ WRONG: Final = [
 def test_a_wrong_value_is_named(setting: str, told: str) -> None:
     ran = helm("template", "fleet", COLLECTOR, "--set", setting)
     assert ran.status != 0 and told in ran.err, ran.err
-
-
-# --- as processes
-
-
-class Kubelet:
-    """The files of a pod under a directory, put there as the kubelet does: a link that is exchanged in one step."""
-
-    def __init__(self, root: Path) -> None:
-        self._root, self._times = root, 0
-
-    def put(self, path: str, files: dict[str, bytes]) -> None:
-        mount = self._root / path.lstrip("/")
-        mount.mkdir(parents=True, exist_ok=True)
-        self._times += 1
-        held = mount / f"..{self._times}"
-        held.mkdir()
-        for name, data in files.items():
-            (held / name).write_bytes(data)
-            if not (mount / name).is_symlink():
-                (mount / name).symlink_to(f"..data/{name}")
-        (mount / "..new").symlink_to(held.name)
-        (mount / "..new").replace(mount / "..data")
-
-    def here(self, text: str) -> str:
-        """A text with the pod's paths and ports as they are on this machine."""
-        for path in ("/etc/collector", "/var/lib/collector", "/etc/test"):
-            text = text.replace(path, f"{self._root}{path}")
-        return text.replace("0.0.0.0:7473", "127.0.0.1:0").replace("0.0.0.0:7474", "127.0.0.1:0")
-
-
-def secret(documents: list[dict[str, Any]]) -> dict[str, bytes]:
-    return {name: base64.b64decode(data) for name, data in one(documents, "Secret")["data"].items()}
-
-
-@contextlib.contextmanager
-def running(kubelet: Kubelet, documents: list[dict[str, Any]]) -> Iterator[tuple[str, str, str]]:
-    """The collector's container as a process: where sidecars find it, where its log is, and the log's key."""
-    (container,) = one(documents, "StatefulSet")["spec"]["template"]["spec"]["containers"]
-    kubelet.put("/etc/collector/tls", secret(documents))
-    Path(kubelet.here("/etc/collector/collector.toml")).write_text(kubelet.here(configuration(documents)))
-    command = [BIN / "sidecar", *map(kubelet.here, container["args"])]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment()) as process:
-        try:
-            assert process.stderr is not None
-            ready = next(line for line in process.stderr if "is ready" in line)
-            key = next(line for line in process.stderr if line.startswith("log key ")).split()[2]
-            words = ready.split()
-            yield words[5].rstrip(","), words[-1], key
-            process.send_signal(signal.SIGTERM)
-            process.stderr.read()
-            assert process.wait(START_SECONDS) == 0
-        finally:
-            process.kill()
-
-
-TRIAL: Final = {"tls": {"dnsNames": ["localhost"]}, "rollCallSeconds": 0.2}
-
-
-def test_a_trial_runs_takes_a_sidecar_in_and_renews_its_certificate(tmp_path: Path) -> None:
-    documents, kubelet = rendered(TRIAL), Kubelet(tmp_path / "pod")
-    arguments = one(documents, "Pod")["spec"]["containers"][0]["args"]
-    at = kubelet.here("/etc/collector/collector.toml")
-    with running(kubelet, documents) as (address, url, key):
-        port = address.rpartition(":")[2]
-
-        def helm_test() -> subprocess.CompletedProcess[str]:
-            asked = [
-                kubelet.here(each)
-                .replace("http://fleet-collector.audit.svc:7474", url)
-                .replace("fleet-collector.audit.svc:7473", f"localhost:{port}")
-                for each in arguments
-            ]
-            return sidecar(*asked, f"--log-key={key}")
-
-        kubelet.put("/etc/test", secret(documents))
-        passed = helm_test()
-        assert passed.returncode == 0 and passed.stdout.count("✓") == 3, passed.stdout + passed.stderr
-
-        token = sidecar(
-            "collector", "register", "--config", kubelet.here("/etc/collector/collector.toml"), "--out", "-"
-        )
-        (tmp_path / "token").write_text(token.stdout)
-        made(tmp_path)
-        settings = {
-            "SIDECAR_COLLECTOR_ADDRESS": f"localhost:{port}",
-            "SIDECAR_COLLECTOR_LOG_KEY": key,
-            "SIDECAR_COLLECTOR_TOKEN_FILE": str(tmp_path / "token"),
-            "SIDECAR_COLLECTOR_TLS_CA_FILE": kubelet.here("/etc/test/ca.crt"),
-            "SIDECAR_COLLECTOR_LINGER": "60",
-        }
-        with serving(tmp_path / "ledger", **settings) as server:
-            with server.guard() as guard:
-                guard.check("crm.read", ("customer", "acme-42"), {})
-            assert server.stop() == 0
-        assert "log fleet-collector.audit.svc/log, 0 entries" not in helm_test().stdout
-
-        # Another certificate of another CA, as when a Secret changes: used without a restart.
-        renewed = secret(rendered(TRIAL))
-        kubelet.put("/etc/collector/tls", renewed)
-        refused = helm_test()
-        assert refused.returncode == 1 and "✗ certificate" in refused.stdout
-        kubelet.put("/etc/test", renewed)
-        assert helm_test().returncode == 0
-    trust = tmp_path / "trust.json"
-    assert sidecar("collector", "trust", "--config", at, "--out", trust).returncode == 0
-    verified = sidecar("verify", tmp_path / "ledger", "--trust", trust)
-    assert verified.stdout.startswith("OK\n"), verified.stdout
-
-
-def test_helm_test_fails_of_another_log_and_of_nobody(tmp_path: Path) -> None:
-    documents, kubelet = rendered(TRIAL), Kubelet(tmp_path / "pod")
-    with running(kubelet, documents) as (_, url, key):
-        other = key.replace("fleet-collector", "other")
-        assert "✗ log" in sidecar("collector", "check", url, "--origin", "log.example.org/fleet").stdout
-        wrong = sidecar("collector", "check", url, "--log-key", other)
-        assert wrong.returncode == 2 or "✗ log" in wrong.stdout
-    gone = sidecar("collector", "check", url)
-    assert gone.returncode == 1 and "✗ ready" in gone.stdout and "Traceback" not in gone.stderr
-    assert Path(kubelet.here("/var/lib/collector/log-key.pem")).exists()

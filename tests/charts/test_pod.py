@@ -120,6 +120,19 @@ def test_the_agent_reaches_neither_opa_nor_ledger_nor_bundles(here: Site, pod: P
     assert all(line.startswith("refused") for line in said), said
 
 
+def test_opa_listens_on_no_port(pod: Pod) -> None:
+    """The containers of a pod share loopback."""
+    keeper = pod.containers["opa"].process.pid
+    started = Path(f"/proc/{keeper}/task/{keeper}/children").read_text().split()
+    programs = [each for each in started if Path(f"/proc/{each}/comm").read_text() == "opa\n"]
+    assert programs
+    held = {str(each.readlink()) for program in programs for each in Path(f"/proc/{program}/fd").iterdir()}
+    assert any(each.startswith("socket:") for each in held)
+    tables = [Path("/proc/net", name).read_text().splitlines()[1:] for name in ("tcp", "tcp6")]
+    listening = {f"socket:[{line.split()[9]}]" for table in tables for line in table if line.split()[3] == "0A"}
+    assert listening and not held & listening
+
+
 def test_the_break_in_would_come_through_where_it_can(here: Site, pod: Pod) -> None:
     """Else it would show nothing: the agent's own socket takes connections, and the room's owner gets in."""
     said = as_agent(pod, ["/run/sidecar/sidecar.sock"], whole=False)
@@ -166,6 +179,8 @@ def test_it_ends_in_order_sealed_and_shipped(here: Site, pod: Pod) -> None:
     verified = sidecar("verify", here.ledger, "--custodian-key", here.custodian, "--trust", trust)
     assert verified.stdout.startswith("UNANCHORED") or verified.stdout.startswith("OK"), verified.stdout
     assert "TAMPERED" not in verified.stdout and "INCOMPLETE" not in verified.stdout
+    (held,) = json.loads(sidecar("collector", "status", *config, "--json").stdout)["chains"]
+    assert held["seq"] == entries[-1][0].seq and held["unanchored_seconds"] is None
     looked = sidecar("collector", "verify", *config)
     assert looked.returncode == 0, looked.stdout + looked.stderr
 

@@ -11,9 +11,12 @@ import urllib.request
 from pathlib import Path
 
 from sidecar.ledger import Options
+from sidecar.probe import ask
+from tests.api.tls_files import NAME, Files, server_certificate
+from tests.authorities import HOUR, NOW, SERVER, Authority
 from tests.cli.test_agents import agents, key_of
 from tests.cli.test_observing import scrape, url
-from tests.cli.test_policy_from_git import Team, configured
+from tests.cli.test_policy_from_git import Team, configured, eventually, refusals
 from tests.collecting import collecting
 from tests.faults.mounts import tmpfs
 from tests.program import BIN, environment, made, serving, sidecar
@@ -27,11 +30,18 @@ def health(address: str, *more: str) -> tuple[int, str]:
     return done.returncode, done.stdout.strip()
 
 
+def heard(address: str) -> str:
+    """As the program would say it, without a process for it."""
+    word = ask(address, live=False, timeout=60.0)
+    return "ready" if word.well else f"not ready: {word.cause}"
+
+
 def until(address: str, pattern: str) -> None:
     """Ask until it is said so."""
     deadline = time.monotonic() + PATIENCE
-    while not re.search(pattern, said := health(address, "--timeout", "60")[1]):
+    while not re.search(pattern, said := heard(address)):
         assert time.monotonic() < deadline, said
+        time.sleep(0.02)
 
 
 def test_a_policy_that_does_not_activate_is_not_ready_until_it_does(tmp_path: Path) -> None:
@@ -48,9 +58,7 @@ def test_a_policy_that_does_not_activate_is_not_ready_until_it_does(tmp_path: Pa
             assert health(address, "--live") == (0, "live")
             unreadable = {"policy/registry.json": '{"format": "sidecar/v1/registry"}'}
             second = team.push("crm.read", "two", first, more=unreadable)
-            deadline = time.monotonic() + PATIENCE
-            while second not in (shown := sidecar("policy", "show", ledger).stdout):
-                assert time.monotonic() < deadline, shown
+            eventually(ledger, lambda history: second in dict(refusals(history)))
             code, said = health(address)
             assert code == 1 and said.startswith("not ready: no policy is in force yet")
             key_of(tmp_path, "billing")
@@ -77,7 +85,7 @@ def test_a_registry_that_breaks_while_it_serves_leaves_it_ready(tmp_path: Path) 
             deadline = time.monotonic() + PATIENCE
             while scrape(server)["sidecar_registry_broken",] != refused:
                 assert time.monotonic() < deadline
-            assert health(server.address) == (0, "ready")
+            assert heard(server.address) == "ready"
 
 
 def test_a_disk_without_room_is_not_ready_until_there_is_some() -> None:
@@ -117,6 +125,23 @@ def test_a_start_that_takes_its_time_is_live_and_says_what_it_waits_for(tmp_path
             process.kill()
 
 
+def test_an_ended_certificate_is_not_ready_until_it_is_renewed(tmp_path: Path) -> None:
+    ledger, _ = made(tmp_path)
+    ca, files = Authority("ca"), Files(tmp_path)
+    files.write(ca.issue(dns=[NAME], purposes=[SERVER], end=NOW - HOUR / 2), ca)
+    command = [BIN / "sidecar", "serve", "--data-dir", ledger, "--dev", "--listen", "127.0.0.1:0", "--metrics", ":0"]
+    more = dict(zip(("SIDECAR_TLS_CERT_FILE", "SIDECAR_TLS_KEY_FILE"), files.paths[:2], strict=True))
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment(**more)) as process:
+        try:
+            assert process.stderr is not None
+            web = next(m[0] for line in process.stderr if (m := re.search(r"http://[0-9.:]+", line)))
+            until(web, "not ready: the sidecar's certificate has ended; renew tls.cert_file")
+            files.write(server_certificate(ca), ca)
+            until(web, "^ready$")
+        finally:
+            process.kill()
+
+
 def test_a_collector_says_whether_it_takes_and_logs(tmp_path: Path) -> None:
     with collecting(tmp_path / "collector") as collector:
         web = collector.url.rstrip("/")
@@ -132,8 +157,9 @@ def test_a_collector_says_whether_it_takes_and_logs(tmp_path: Path) -> None:
         away.rename(store)
         until(web, "^ready$")
         assert index.exists()
-        with urllib.request.urlopen(f"{web}/healthz", timeout=60) as answer:
-            assert answer.read() == b"live\n"
+        with urllib.request.urlopen(f"{web}/metrics", timeout=60) as answer:
+            told = dict(row.rsplit(" ", 1) for row in answer.read().decode().splitlines() if row[0] != "#")
+        assert float(told["collector_ready"]) == 1 and float(told["collector_disk_free_bytes"]) > 1 << 20
 
 
 def test_wrong_use_is_2_and_one_line() -> None:

@@ -16,12 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import pytest
 from opentelemetry import trace
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2 as otlp
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2_grpc
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 from opentelemetry.sdk.trace import TracerProvider
 
+from sidecar.config import Config
+from sidecar.errors import UsageError
 from tests.cli.test_observing import SECRET, asked, scrape
 from tests.needs import needs_program
 from tests.program import Serving, made, serving, sidecar
@@ -218,9 +221,12 @@ def test_without_the_extra_it_is_said_in_one_line(tmp_path: Path) -> None:
     done = sidecar("serve", "--data-dir", ledger, "--dev", **more)
     assert (done.returncode, done.stderr.count("\n")) == (2, 1)
     assert "pip install 'decision-sidecar[otel]'" in done.stderr
-    for text in ("127.0.0.1:4317", "ftp://h:1", "http://h"):
-        done = sidecar("serve", "--data-dir", ledger, "--dev", SIDECAR_OTEL_ENDPOINT=text)
-        assert done.returncode == 2 and "otel.endpoint" in done.stderr
+
+
+@pytest.mark.parametrize("text", ["127.0.0.1:4317", "ftp://h:1", "http://h", "http://"])
+def test_an_endpoint_that_is_none_is_refused(text: str) -> None:
+    with pytest.raises(UsageError, match=r"otel\.endpoint"):
+        Config(data_dir="d", otel_endpoint=text)
 
 
 def test_a_span_that_is_not_recorded_has_no_parent_to_give() -> None:

@@ -40,7 +40,9 @@ def test_an_accepted_loss_from_refusal_to_verdict(tmp_path: Path) -> None:
         assert code == 1 and "sidecar loss" in said
         asked = sidecar("loss", "--config", config, "--data-dir", ledger, "--reason", "disk", "--request", "-")
         assert asked.returncode == 0, asked.stderr
-        request.write_text(asked.stdout)  # as docs/RECOVER.md does with the log of a pod
+        # As docs/RECOVER.md does with the log of a pod, which has both streams.
+        (line,) = [each for each in (asked.stderr + asked.stdout).splitlines() if each.startswith("{")]
+        request.write_text(line + "\n")
         act = json.loads(request.read_bytes())
         assert act["format"] == "sidecar/v1/accept-loss" and act["kept"]["seq"] < act["lost"]["seq"]
         (sign,) = re.findall(r"^sidecar (authority sign .*)$", RECOVER.read_text(), re.MULTILINE)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 import time
 from dataclasses import replace
@@ -16,6 +17,11 @@ from sidecar.collector.held import Held
 from sidecar.collector.index import open_sqlite
 from sidecar.collector.unanchored import Unanchored
 from sidecar.collector.watch import Around, metrics
+from sidecar.config import Config
+from sidecar.shipping import Shipping
+from tests.api.tls_files import Files
+from tests.authorities import Authority
+from tests.collector.test_log import VKEY
 from tests.collector.test_shipping_vectors import CHAIN, KEYS, LOG, NOW, STEPS, TOKEN, Clocked, load
 from tests.vectors.make_shipping import ORIGIN
 
@@ -80,6 +86,25 @@ def test_a_segment_counts_until_its_seal_is_in_the_log() -> None:
     assert blind.look(later, 2, 5 * SECOND) == (11, 3.0)  # segment 3 is sealed, and its seal not logged
     assert blind.look(later, 3, 5 * SECOND) == (6, 1.0)
     assert blind.look(replace(later, segment=5, first=41), 4, 5 * SECOND) == (0, 0.0)
+
+
+def test_when_the_certificate_for_the_collector_ends(tmp_path: Path) -> None:
+    ca, files = Authority("ca"), Files(tmp_path)
+    issued = ca.issue("spiffe://a/sidecar")
+    files.write(issued, ca)
+    cert, key, roots = files.paths
+    shipping = Shipping(
+        Config(
+            data_dir="d", collector_address="127.0.0.1:1", collector_log_key=str(VKEY), collector_tls_ca_file=roots,
+            collector_tls_cert_file=cert, collector_tls_key_file=key,
+        )
+    )  # fmt: skip
+    try:
+        assert shipping.certificate_end == issued.certificate.not_valid_after_utc.timestamp()
+        Path(cert).unlink()
+        assert math.isnan(shipping.certificate_end)
+    finally:
+        shipping.let_go()
 
 
 def test_the_page_of_metrics_says_what_each_means(tmp_path: Path) -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import re
 import sqlite3
+import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -17,7 +20,7 @@ from sidecar.collecting import load_collecting
 from sidecar.errors import UsageError
 from tests.anchor.parties import OpensslAuthority, answering, litewitness, witness_vkey
 from tests.api.tls_files import NAME, Files, server_certificate
-from tests.authorities import Authority
+from tests.authorities import HOUR, Authority
 from tests.collecting import Collecting, collecting
 from tests.collector.stores import ACCESS, SECRET, bucket, client, versitygw
 from tests.collector.test_log import KEY, ORIGIN, VKEY
@@ -141,6 +144,9 @@ def test_a_spiffe_id_enrols_and_only_it_ships(mutual: tuple[Collecting, Path], t
     for _ in range(2):
         with serving(ledger, "--config", good) as server:
             assert server.stop() == 0
+    with urllib.request.urlopen(f"{collector.url}/metrics", timeout=60) as page:
+        ends = re.search(rb"\ncollector_tls_certificate_end_seconds ([0-9.e+]+)\n", page.read())
+    assert ends is not None and 0 < float(ends[1]) - time.time() < 2 * HOUR.total_seconds()
     neighbour = shown(collector, tmp_path / "neighbour", "spiffe://a/ns/crm/sa/sidecar")
     code, said = refuses(ledger, neighbour)
     assert code == 2 and "enrolled by another certificate" in said

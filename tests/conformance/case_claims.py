@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import zlib
-from hashlib import sha256
 from typing import Any
 
 from tests.conformance.chains import (
@@ -187,6 +185,12 @@ def _() -> bytes:
     return packed({**middle(), f"{folder()}/receipts/9": b"I saw it"})
 
 
+@published("files-callers-receipt-under-another-name", "MALFORMED", HERE)
+def _() -> bytes:
+    receipt = chain().receipt(4).replace(b"/segment/", b"/segments/")
+    return packed({**middle(), f"{folder()}/callers/1.receipt": receipt})
+
+
 @published("files-receipt-over-the-limit", "MALFORMED")
 def _() -> bytes:
     return packed({**middle(), f"{folder()}/receipts/9": b"old " + b"0" * 131_072})
@@ -195,43 +199,3 @@ def _() -> bytes:
 @published("files-disclosure-that-is-none", "MALFORMED", HERE)
 def _() -> bytes:
     return packed({**middle(), f"{folder()}/disclosure.json": b"[]"})
-
-
-@published("files-policy-of-another-digest", "MALFORMED")
-def _() -> bytes:
-    return packed({**middle(), f"data/policies/{'0' * 64}.tar.gz": b"policy"})
-
-
-@published("files-wasm-without-its-bundle", "MALFORMED")
-def _() -> bytes:
-    return packed({**middle(), f"data/policies/{'0' * 64}.wasm": b"\0asm"})
-
-
-def tarred(name: bytes, content: bytes) -> bytes:
-    header = bytearray(512)
-    header[: len(name)] = name
-    header[124:136] = b"%011o\0" % len(content)
-    header[156:157] = b"0"
-    return bytes(header) + content + bytes(-len(content) % 512)
-
-
-def _archived(tar: bytes, wasm: bytes) -> bytes:
-    packer = zlib.compressobj(9, zlib.DEFLATED, 31)
-    data = packer.compress(tar + bytes(1024)) + packer.flush()
-    place = f"data/policies/{sha256(data).hexdigest()}"
-    return packed({**middle(), f"{place}.tar.gz": data, f"{place}.wasm": wasm})
-
-
-@published("files-wasm-of-its-bundle", "OK")
-def _() -> bytes:
-    return _archived(tarred(b"/data.json", b"{}") + tarred(b"/policy.wasm", b"\0asm"), b"\0asm")
-
-
-@published("files-wasm-of-another-bundle", "MALFORMED")
-def _() -> bytes:
-    return _archived(tarred(b"/policy.wasm", b"\0asm"), b"\0asm\x01")
-
-
-@published("files-two-wasms-in-a-bundle", "MALFORMED")
-def _() -> bytes:
-    return _archived(tarred(b"/policy.wasm", b"\0asm") + tarred(b"policy.wasm", b"\0asm"), b"\0asm")

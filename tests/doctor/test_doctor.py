@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import stat
 import time
@@ -33,6 +34,7 @@ from tests.cli.test_policy_from_git import Team
 from tests.cli.test_policy_in_force import write
 from tests.collecting import Collecting, collecting
 from tests.collector.test_shipping import decide, until
+from tests.faults.clocks import off_by
 from tests.faults.mounts import tmpfs
 from tests.needs import needs_program
 from tests.program import made, serving, serving_unready, sidecar
@@ -66,8 +68,8 @@ def founded(place: Path, *, public: bytes = PUBLIC, authority: bytes | None = No
 
 
 def told(check: Check, patient: Patient) -> list[tuple[str, str]]:
-    """States and what was found with its mend; a check may raise what `examine` turns into a finding."""
-    return [(each.state, f"{each.found}; {each.mend}") for each in check(patient)]
+    """States, and what was found with its mend."""
+    return [(each.state, f"{each.found}; {each.mend}") for each in examine(patient, (("this", check),))]
 
 
 def patient(directory: Path, uid: int | None = None, **settings: Any) -> Patient:
@@ -75,7 +77,7 @@ def patient(directory: Path, uid: int | None = None, **settings: Any) -> Patient
 
 
 def only(check: Check, whose: Patient, state: str, *words: str) -> None:
-    """There is just one finding that is not well, and it says so."""
+    """There is just one finding that is not well, and it says so; a check that fails to look is one."""
     found = [each for each in told(check, whose) if each[0] not in ("ok", "skipped")]
     assert [each[0] for each in found] == [state], found
     assert all(word in found[0][1] for word in words), found
@@ -149,8 +151,7 @@ def test_an_identity_key_that_others_read_or_is_another_is_wrong(tmp_path: Path)
     only(check_identity, patient(directory), "wrong", "mode 0750", "chmod 0700")
     directory.chmod(0o700)
     shutil.copy(founded(tmp_path / "b") / "identity.pem", key)
-    found = [each for each in examine(patient(directory)) if each.check == "identity"]
-    assert [each.state for each in found] == ["wrong"] and "is not the identity key of this chain" in found[0].found
+    only(check_identity, patient(directory), "wrong", "is not the identity key of this chain")
 
 
 def test_custodians_private_keys_beside_the_ledger_are_wrong(tmp_path: Path) -> None:
@@ -200,6 +201,8 @@ def test_certificates_that_ended_or_soon_end(tmp_path: Path) -> None:
     assert "holds no certificate" in told(check_certificates, whose)[0][1]
     cert.unlink()
     assert "cannot read" in told(check_certificates, whose)[0][1]
+    spiffe = patient(tmp_path, listen="127.0.0.1:0", spiffe_socket=f"{tmp_path}/none.sock", dev=True)
+    only(check_certificates, spiffe, "wrong", "no SPIFFE Workload API")
 
 
 # --- places
@@ -294,7 +297,7 @@ def test_a_disk_without_room_is_wrong() -> None:
 
 
 def test_registries_that_prove_nobody(tmp_path: Path) -> None:
-    directory, registry = founded(tmp_path), tmp_path / "registry.json"
+    directory, registry = tmp_path / "ledger", tmp_path / "registry.json"
     key_of(tmp_path, "billing")
     agents(registry, "add", "--key", tmp_path / "billing.pub.pem", "billing-agent")
     well(check_registry, patient(directory, registry=str(registry)))
@@ -306,8 +309,7 @@ def test_registries_that_prove_nobody(tmp_path: Path) -> None:
         ({"registry": "/none"}, "cannot read"),
         ({}, "not set"),
     ):
-        found = [each for each in examine(patient(directory, **settings)) if each.check == "registry"]
-        assert [each.state for each in found] == ["wrong"] and word in found[0].found, found
+        only(check_registry, patient(directory, **settings), "wrong", word)
 
 
 def test_an_opa_that_is_not_there(tmp_path: Path) -> None:
@@ -321,7 +323,8 @@ def test_an_opa_that_is_not_there(tmp_path: Path) -> None:
 
 def test_policies_that_do_not_pass_or_are_out_of_reach(tmp_path: Path) -> None:
     needs_program("opa")
-    directory, policy = founded(tmp_path), write(tmp_path / "policy")
+    directory, policy = tmp_path / "ledger", write(tmp_path / "policy")
+    directory.mkdir()
     whose = patient(directory, dev=True, policy_source_path=str(policy))
     well(check_policy, whose)
     well(check_opa, whose)
@@ -396,16 +399,8 @@ def test_a_collector_and_what_it_holds(tmp_path: Path) -> None:
             whose = shipping(collector, listen=server.address)
             until(lambda: "0 decisions are not anchored" in told(check_anchors, patient(ledger, **whose))[0][1])
             writer = (ledger / "lock").stat().st_mtime_ns
-            done = sidecar(
-                "doctor",
-                "--config",
-                config,
-                "--data-dir",
-                ledger,
-                "--json",
-                SIDECAR_LISTEN=server.address,
-                SIDECAR_DEV="1",
-            )
+            more = {"SIDECAR_LISTEN": server.address, "SIDECAR_DEV": "1"}
+            done = sidecar("doctor", "--config", config, "--data-dir", ledger, "--json", **more)
             found = json.loads(done.stdout)
             wrong = {each["check"]: each["found"] for each in found["findings"] if each["state"] == "wrong"}
             assert set(wrong) == {"custodians"}, wrong  # the test's own key, beside the ledger
@@ -413,12 +408,14 @@ def test_a_collector_and_what_it_holds(tmp_path: Path) -> None:
             held = next(each["found"] for each in found["findings"] if each["check"] == "collector")
             assert "acknowledged entry" in held
             assert (ledger / "lock").stat().st_mtime_ns == writer
+            off = sidecar("doctor", "--config", config, "--data-dir", ledger, "--json", **more, **off_by(1, tmp_path))
+            clock = [each["found"] for each in json.loads(off.stdout)["findings"] if each["check"] == "clock"]
+            assert re.search(r"this clock and the collector's are 3[56]\d\d s apart", clock[-1]), clock
             assert server.stop() == 0
         well(check_collector, patient(ledger, **shipping(collector)))
         only(check_collector, patient(tmp_path / "old", **shipping(collector)), "wrong", "an old copy", "sidecar loss")
         other = {**shipping(collector), "collector_log_key": "another.example.org+" + collector.key.partition("+")[2]}
-        found = [each for each in examine(patient(ledger, dev=True, **other)) if each.check == "collector"]
-        assert found[0].state == "wrong", found
+        assert told(check_collector, patient(ledger, **other))[0][0] == "wrong"
         (tmp_path / "auditor.pem").unlink()
         config.write_text(collector.settings('unshipped = "deny"', "max_unshipped_seconds = 60"))
         plain = sidecar("doctor", "--config", config, "--data-dir", ledger, "--agent-uid", str(AGENT), SIDECAR_DEV="1")

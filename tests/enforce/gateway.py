@@ -9,7 +9,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -17,14 +16,15 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from sidecar.chain.entry import Header
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.ledger import ledger_stream
-from tests.authorities import Authority
+from tests.authorities import CLIENT, SERVER, Authority
 from tests.enforce.finding import envoy
-from tests.enforce.upstream import HOST, Upstream, upstream
+from tests.enforce.upstream import HOST, Upstream, grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import key as key_of
 from tests.people import person, registry_text
@@ -33,10 +33,11 @@ from tests.program import BIN, environment, made
 SHIPPED = Path(__file__).resolve().parents[2] / "charts" / "envoy"
 POLICY = Path(__file__).with_name("http.rego")
 AGENT, GATEWAY, LEAD, SERVICE = "shopper", "edge", "lead", "payments-service"
+AGENT_ID, EDGE_ID = "spiffe://a/shopper", "spiffe://a/edge"
 TOKEN = "Bearer the-service's-token"
 PEOPLE = (
-    person(AGENT, "agent", "billing", attributes={"tenant": "acme"}),
-    person(GATEWAY, "executor"),
+    person(AGENT, "agent", "billing", attributes={"tenant": "acme"}, spiffe_ids=[{"id": AGENT_ID}]),
+    person(GATEWAY, "executor", spiffe_ids=[{"id": EDGE_ID}]),
     person(SERVICE, "executor"),
     person(LEAD, "approver", "lead"),
 )
@@ -79,14 +80,28 @@ class Gateway:
             connection.close()
 
     def raw(self, data: bytes) -> bytes:
-        """Bytes as an agent might send them; what comes back until the connection is closed."""
+        """Bytes as an agent might send them, which ask for the end; what comes back until the connection is closed."""
         with socket.create_connection(("127.0.0.1", self.port), 30) as connection:
             connection.sendall(data)
-            connection.shutdown(socket.SHUT_WR)
             found = b""
             while part := connection.recv(65_536):
                 found += part
             return found
+
+    def admin(self, path: str) -> bytes:
+        """What Envoy says of itself."""
+        with socket.socket(socket.AF_UNIX) as connection:
+            connection.connect(str(self.place / "admin.sock"))
+            connection.sendall(f"GET {path} HTTP/1.1\r\nhost: admin\r\nconnection: close\r\n\r\n".encode())
+            found = b""
+            while part := connection.recv(65_536):
+                found += part
+            return found
+
+    def questions(self) -> int:
+        """How many calls Envoy sent to the sidecar."""
+        told = self.admin("/stats?filter=cluster.sidecar.upstream_rq_total")
+        return int(told.rpartition(b"upstream_rq_total: ")[2].split()[0])
 
     def entries(self) -> list[tuple[Header, dict[str, Any]]]:
         """What the ledger holds now."""
@@ -113,21 +128,21 @@ class Gateway:
 
     def start_sidecar(self) -> None:
         """And wait until it is ready."""
-        command = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")]
-        process = subprocess.Popen(command, stderr=subprocess.PIPE, env=environment())
+        command, log = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")], "sidecar.log"
+        with (self.place / log).open("wb") as out:
+            process = subprocess.Popen(command, stderr=out, stdout=out, stdin=subprocess.DEVNULL, env=environment())
         self.processes["sidecar"] = process
-        said = []
-        for line in process.stderr or ():
-            said.append(line)
-            if b"is ready" in line:
-                threading.Thread(target=process.stderr.read, daemon=True).start()  # type: ignore[union-attr]
-                return
-        raise AssertionError(f"the sidecar did not start: {said}")
+        self.until(lambda: b"is ready" in (self.place / log).read_bytes() or self._ended("sidecar"))
 
     def start_opa(self) -> None:
-        command = [needs_program("opa"), "run", "--server", "--disable-telemetry", "--log-level", "error"]
-        path = self.place / "opa.sock"
-        process = subprocess.Popen([*command, "--addr", f"unix://{path}", str(POLICY)])
+        opa, bundle, path = needs_program("opa"), self.place / "bundle.tar.gz", self.place / "opa.sock"
+        if not bundle.exists():
+            build = [opa, "build", "--revision", "r1", "-o", str(bundle), str(POLICY)]
+            subprocess.run(build, check=True, timeout=_PATIENCE)
+        path.unlink(missing_ok=True)
+        command = [opa, "run", "--server", "--log-level", "error", "--bundle", str(bundle), "--addr", f"unix://{path}"]
+        with (self.place / "opa.log").open("wb") as log:
+            process = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.processes["opa"] = process
         self.until(lambda: _answers(path))
 
@@ -135,8 +150,8 @@ class Gateway:
         file = self.place / "envoy.yaml"
         file.write_text(yaml.safe_dump(configuration))
         command = [str(envoy()), "-c", str(file), "--concurrency", "1", "--disable-hot-restart", "-l", "error"]
-        log = (self.place / "envoy.log").open("wb")
-        self.processes["envoy"] = subprocess.Popen([*command], stdout=log, stderr=log)
+        with (self.place / "envoy.log").open("wb") as log:
+            self.processes["envoy"] = subprocess.Popen(command, stdout=log, stderr=log, stdin=subprocess.DEVNULL)
         self.until(lambda: _answers(("127.0.0.1", self.port)) or self._ended("envoy"))
 
     def _ended(self, name: str) -> None:
@@ -165,8 +180,6 @@ class Gateway:
                 process.send_signal(signal.SIGCONT)
                 process.kill()
                 process.wait(_PATIENCE)
-            if process.stderr:
-                process.stderr.close()
 
 
 def _answers(address: Any) -> bool:
@@ -190,7 +203,16 @@ def shipped(name: str = "envoy.yaml") -> dict[str, Any]:
     return read
 
 
-def placed(configuration: dict[str, Any], place: Path, port: int, behind: int, http2: int) -> dict[str, Any]:
+def filters(configuration: dict[str, Any]) -> list[dict[str, Any]]:
+    """The HTTP filters, the question first."""
+    (manager,) = configuration["static_resources"]["listeners"][0]["filter_chains"][0]["filters"]
+    found: list[dict[str, Any]] = manager["typed_config"]["http_filters"]
+    return found
+
+
+def placed(
+    configuration: dict[str, Any], place: Path, port: int, behind: int, http2: int, door: int = 0
+) -> dict[str, Any]:
     """The same with this machine's ports and paths, and nothing else changed."""
     text = json.dumps(configuration)
     for old, new in (
@@ -198,46 +220,79 @@ def placed(configuration: dict[str, Any], place: Path, port: int, behind: int, h
         ("/run/sidecar/envoy.sock", f"{place}/door.sock"),
         ("/etc/ssl/certs/ca-certificates.crt", f"{place}/ca.pem"),
         ("/etc/envoy/credential.yaml", str(SHIPPED / "credential.yaml")),
+        ("/etc/envoy/tls.", f"{place}/edge."),
+        ("/etc/envoy/agents-ca.crt", f"{place}/a.pem"),
+        ("/etc/envoy/sidecar-ca.crt", f"{place}/a.pem"),
     ):
         text = text.replace(old, new)
     read: dict[str, Any] = json.loads(text)
     resources = read["static_resources"]
     resources["listeners"][0]["address"]["socket_address"]["port_value"] = port
+    ports = {"upstream": behind, "upstream-http2": http2, "sidecar": door}
     for cluster in resources["clusters"]:
         for each in cluster["load_assignment"]["endpoints"][0]["lb_endpoints"]:
-            address = each["endpoint"]["address"].get("socket_address")
-            if address is not None and address["address"] == HOST:
-                address |= {"address": "127.0.0.1", "port_value": http2 if "http2" in cluster["name"] else behind}
+            if "socket_address" in each["endpoint"]["address"]:
+                each["endpoint"]["address"]["socket_address"] = {
+                    "address": "127.0.0.1", "port_value": ports[cluster["name"]]
+                }  # fmt: skip
     return read
 
 
+IN_POD = f'listen = "unix:{{place}}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n'
+APART = (
+    'listen = "127.0.0.1:{door}"\ntls_cert_file = "{place}/sidecar.crt"\ntls_key_file = "{place}/sidecar.key"\n'
+    'tls_client_ca_file = "{place}/a.pem"\n'
+)
+
+
 @contextlib.contextmanager
-def gateway(place: Path, *, door: str = "", http2: int = 1, name: str = "envoy.yaml") -> Iterator[Gateway]:
-    """A gateway that runs. ``door``: further lines of the door's table."""
-    authority = Authority("services")
+def gateway(
+    place: Path,
+    change: Callable[[dict[str, Any]], object] = lambda _: None,
+    *,
+    apart: Authority | None = None,
+    patient: bool = True,
+) -> Iterator[Gateway]:
+    """A gateway that runs. ``change``: to the shipped configuration, for what is no test of it; ``apart``: in a pod of
+    its own, where this CA issues certificates to all sides; ``patient``: on a machine that is busy, both wait."""
+    authority, door = Authority("services"), free_port()
     (place / "ca.pem").write_bytes(authority.pem)
     (place / "registry.json").write_bytes(registry_text(*PEOPLE))
     ledger, _ = made(place)
+    if apart is not None:
+        issue(place, "sidecar", apart, "spiffe://a/sidecar", dns="sidecar.internal")
+        issue(place, "edge", apart, EDGE_ID, dns="gateway.internal")
+        (place / "a.pem").write_bytes(apart.pem)
     (place / "sidecar.toml").write_text(
         f'data_dir = "{ledger}"\nlisten = "unix:{place}/s.sock"\nregistry = "{place}/registry.json"\nengine = "opa"\n'
-        f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = 1.0\n[doors.envoy]\ngateway = "{GATEWAY}"\n'
-        f'listen = "unix:{place}/door.sock"\nagent = "{AGENT}"\nheaders = ["x-hint"]\n{door}'
+        f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = {20.0 if patient else 1.0}\n'
+        f'[doors.envoy]\ngateway = "{GATEWAY}"\n' + (IN_POD if apart is None else APART).format(place=place, door=door)
     )
-    with upstream(authority, place) as service:
+    with upstream(authority, place) as service, grpc_upstream(authority, service.acts) as http2:
         it = Gateway(place, ledger, free_port(), service)
         try:
             it.start_opa()
             it.start_sidecar()
-            it.start_envoy(placed(shipped(name), place, it.port, service.port, http2))
+            name = "envoy.yaml" if apart is None else "gateway.yaml"
+            configuration = placed(shipped(name), place, it.port, service.port, http2, door)
+            if patient:
+                filters(configuration)[0]["typed_config"]["grpc_service"]["timeout"] = "30s"
+            change(configuration)
+            it.start_envoy(configuration)
             yield it
         finally:
             it.end()
 
 
+def issue(place: Path, name: str, authority: Authority, spiffe_id: str, *, dns: str = "") -> None:
+    """A certificate and its key, in ``NAME.crt`` and ``NAME.key``."""
+    shown = authority.issue(spiffe_id, dns=[dns] if dns else [], purposes=[CLIENT, SERVER])
+    (place / f"{name}.crt").write_bytes(shown.chain)
+    (place / f"{name}.key").write_bytes(shown.key_pem)
+
+
 def sign_key(place: Path, name: str) -> Path:
     """A principal's private key in a file."""
-    from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
-
     file = place / f"{name}.pem"
     if not file.exists():
         descriptor = os.open(file, os.O_WRONLY | os.O_CREAT, 0o600)

@@ -35,7 +35,10 @@ allowed if {
 	input.context.door.route == "streams"
 }
 
-allowed if input.context.door.route == "grpc"
+allowed if {
+	input.context.door.route == "grpc"
+	startswith(input.arguments.path, "/echo.Echo/")
+}
 
 allowed if {
 	input.arguments.path == "/role"

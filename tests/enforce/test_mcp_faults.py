@@ -65,6 +65,23 @@ def test_what_the_table_does_not_know_goes_nowhere(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_the_ledger_holds_the_very_bytes_that_the_server_got(tmp_path: Path) -> None:
+    arguments = b'{ "b" : 1.50,"a":[ 1e2 ,"\\u00e4\\/"],\t"c":{}}'
+    call = (
+        b'{"params": {"arguments":' + arguments + b' , "name":"write"},"id":1, "jsonrpc":"2.0","method":"tools/call"}'
+    )
+
+    async def story(g: Gate) -> None:
+        async with between(g) as (client, server):
+            client.put(call.replace(b"\t", b"\r"))
+            await client.answer(1)
+            assert server.got == [call.replace(b"\t", b" ")]
+        (decision,) = g.desk.entries("DECISION")
+        assert decision["request"]["arguments"].encode() == arguments.replace(b"\t", b" ")
+
+    run(tmp_path, story)
+
+
 @pytest.mark.parametrize(
     ("method", "params", "action", "resource"),
     [
@@ -204,16 +221,37 @@ def test_a_second_answer_goes_nowhere_and_on_record(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+def test_a_second_answer_while_the_first_is_looked_at(tmp_path: Path) -> None:
+    wanted = {"resultType": "input_required", "inputRequests": {"r": {"method": "roots/list"}}}
+
+    async def story(g: Gate) -> None:
+        def act(message: dict[str, Any]) -> Any:
+            return [answer(message, wanted), answer(message, {"content": []}), answer(message, wanted)]
+
+        async with between(g, ServerSide(act)) as (client, _):
+            client.call(1)
+            assert (await client.answer(1))["result"] == wanted
+            client.ask(2, "ping")
+            await client.answer(2)
+            assert len([m for m in client.read() if m["id"] == 1]) == 1
+        assert [each["action"] for each in g.outcomes()].count("mcp.tool.call") == 1
+        assert g.said().count("answers twice") >= 2
+
+    run(tmp_path, story)
+
+
 def test_after_a_cancellation(tmp_path: Path) -> None:
     """Before it is passed on it never is; after that the record says whether the server answered."""
     held: list[dict[str, Any]] = []
 
-    def hold(message: dict[str, Any]) -> None:
+    def hold(message: dict[str, Any]) -> Any:
         if message["method"] == "tools/call":
             held.append(message)
+        cancels = message["method"] == "notifications/cancelled"
+        return answer(held[0], {"content": []}) if cancels and message["params"]["requestId"] == held[0]["id"] else None
 
     async def story(g: Gate) -> None:
-        async with between(g, ServerSide(hold), limits=Limits(late=0.2)) as (client, server):
+        async with between(g, ServerSide(hold), limits=Limits(late=1.0)) as (client, server):
 
             def cancel(id_: int) -> None:
                 client.put({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id_}})
@@ -223,10 +261,8 @@ def test_after_a_cancellation(tmp_path: Path) -> None:
             await server.until(lambda got: len(server.calls) == 2)
             cancel(1), cancel(2), cancel(77)  # fmt: skip
             await server.until(lambda got: sum(m["method"] == "notifications/cancelled" for m in got) == 2)
-            server.put(answer(held[0], {"content": []}))
             await _until(lambda: len(g.outcomes()) == 2)
             server.put(answer(held[1], {"content": []}))
-            g.desk.engine.asked = asyncio.Event()  # type: ignore[attr-defined]
             client.call(3)
             cancel(3)
             client.ask(4, "ping")
@@ -358,6 +394,103 @@ def test_tools_that_are_not_as_they_were_pinned(tmp_path: Path) -> None:
         assert "write of files is refused" in g.said() and "id_rsa" not in g.said()
 
     run(tmp_path, story)
+
+
+def test_a_tool_that_changes_while_its_call_waits(tmp_path: Path) -> None:
+    """What was judged is not there any more once the approval comes."""
+
+    async def story(g: Gate) -> None:
+        async with between(g, wait=60.0) as (client, server):
+            client.call(1)
+            await _until(lambda: bool(g.desk.entries("DECISION")))
+            server.tools = [{**TOOL, "title": "another"}]
+            server.put({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            await client.until(lambda got: any(m.get("method") == "notifications/tools/list_changed" for m in got))
+            await g.speak(g.desk.entries("DECISION")[0]["decision_id"], "approve")
+            assert "has changed this tool's description" in text(await client.answer(1))
+            assert server.calls == []
+        assert [(each["status"], each["pin"]) for each in g.outcomes()] == [("blocked", "changed")]
+
+    run(tmp_path, story, call="REQUIRE_APPROVAL")
+
+
+@pytest.mark.parametrize("wait", [0.0, 60.0])
+def test_an_approval_is_for_one_call(wait: float, tmp_path: Path) -> None:
+    """Two calls that say the same, side by side, and one approval: one deed."""
+
+    async def story(g: Gate) -> None:
+        def waiting() -> list[str]:
+            return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
+
+        async with between(g, wait=wait) as (client, server):
+            client.call(1)
+            await _until(lambda: len(waiting()) == 1)
+            if not wait:
+                await client.answer(1)
+                await g.speak(waiting()[0], "approve")
+                client.call(3)  # takes up what was approved
+            client.call(2)
+            await _until(lambda: len(waiting()) == 2)
+            if wait:
+                await g.speak(waiting()[0], "approve")
+            await server.until(lambda got: len(server.calls) == 1)
+            if not wait:
+                assert "needs an approval" in text(await client.answer(2))
+            await g.speak(waiting()[1], "reject")
+            if wait:
+                assert "was rejected" in text(await client.answer(2))
+        assert len(server.calls) == 1
+        assert [each["end"] for each in g.outcomes()] == ["answered"]
+
+    run(tmp_path, story, call="REQUIRE_APPROVAL")
+
+
+def test_an_answer_before_the_question_was_handed_on_is_none(tmp_path: Path) -> None:
+    decided: list[bool] = []
+
+    async def story(g: Gate) -> None:
+        def slowly(document: dict[str, Any]) -> str:
+            client.put({"jsonrpc": "2.0", "id": 1, "result": {"early": True}})  # before there is a decision
+            decided.append(True)
+            return "ALLOW"
+
+        g.rules.answers["mcp.sampling"] = slowly
+        async with between(g) as (client, server):
+            server.put({"jsonrpc": "2.0", "id": 1, "method": "sampling/createMessage", "params": {}})
+            await client.until(lambda got: any(m.get("method") == "sampling/createMessage" for m in got))
+            client.put({"jsonrpc": "2.0", "id": 1, "result": {"late": True}})
+            await server.until(lambda got: any(m.get("result") == {"late": True} for m in got))
+            assert len(server.got) == 1 and decided
+
+    run(tmp_path, story)
+
+
+def test_a_result_that_the_ledger_would_not_take_is_recorded_by_its_digest(tmp_path: Path) -> None:
+    async def story(g: Gate) -> None:
+        results = [{"content": [], "n": 2**60}, {"content": [], "n": 7}]
+        server = ServerSide(lambda message: answer(message, results[message["id"]]))
+        async with between(g, server, limits=Limits(body=1000)) as (client, _):
+            for number in (0, 1):
+                client.call(number)
+                assert (await client.answer(number))["result"] == results[number]
+        large, small = g.outcomes()
+        assert "result" not in large and large["bytes"] == len('{"content": [], "n": 1152921504606846976}')
+        assert small["result"] == results[1]
+
+    run(tmp_path, story)
+
+
+def test_nobody_elicits_in_the_answer_to_a_ping(tmp_path: Path) -> None:
+    async def story(g: Gate) -> None:
+        wanted = {
+            "resultType": "input_required",
+            "inputRequests": {"e": {"method": "elicitation/create", "params": {}}},
+        }
+        async with between(g, ServerSide(lambda message: answer(message, wanted))) as (client, _):
+            client.ask(1, "ping")
+            assert (await client.answer(1))["error"]["code"] == REFUSED
+
+    run(tmp_path, story, elicit="DENY")
 
 
 def test_a_server_that_does_not_list_its_tools_gets_no_call(tmp_path: Path) -> None:

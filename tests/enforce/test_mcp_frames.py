@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+from hashlib import sha256
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +14,7 @@ from hypothesis import strategies as st
 
 from sidecar.enforce.mcp.frame import BadFrame, elements, members, read, replaced
 from sidecar.enforce.mcp.lines import Overlong
-from sidecar.enforce.mcp.pins import canonical
+from sidecar.enforce.mcp.pins import canonical, tool_digest
 from tests.enforce.sides import whole
 
 CALL = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"w","arguments": {"b":1.50, "a":"\\u00e4"}}}'
@@ -129,6 +132,55 @@ def test_a_line_beyond_the_bound_tells_which_request_it_answers(
     line = head + b"x" * 10_000 + tail
     (found,) = asyncio.run(whole(line + b"\n", 9_000, piece))
     assert found == Overlong(len(line), answers)  # type: ignore[arg-type]
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data(), st.booleans())
+def test_whatever_comes_it_is_refused_or_read_as_any_other_reader_does(data: st.DataObject, strict: bool) -> None:
+    start = bytearray(
+        data.draw(
+            st.sampled_from(
+                [CALL, CALL.replace(b"arguments", b"_meta"), b'{"jsonrpc":"2.0","id":"x","result":{"a":[1,{}]}}']
+            )
+        )
+    )
+    for at, byte in data.draw(
+        st.lists(st.tuples(st.integers(0, len(start) - 1), st.sampled_from(b'{}[]",:0a\\ \r\n\xff')), max_size=4)
+    ):
+        start[at] = byte
+    try:
+        frame = read(bytes(start), strict=strict)
+    except BadFrame:
+        return
+    plain = json.loads(frame.raw)
+    assert {name: member.value for name, member in frame.members.items()} == plain
+    assert {name: json.loads(member.text) for name, member in frame.members.items()} == plain
+    assert b"\n" not in frame.raw and b"\r" not in frame.raw and len(frame.raw) == len(start)
+
+
+def test_the_digest_in_the_specification_is_right() -> None:
+    """And what it says of it gives that digest by another JSON writer."""
+    page = (Path(__file__).parent.parent.parent / "proto" / "DOORS.md").read_text()
+    example, digest = re.findall(r"For instance\n\n    (\{.*\})\n\nhas the digest `([0-9a-f]{64})`", page)[0]
+    tool = json.loads(example)
+    assert tool_digest(tool) == digest
+    tool["inputSchema"]["maxProperties"] = 2  # ECMAScript writes 2.0 so
+    plain = json.dumps(tool, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+    assert sha256(b"sidecar/v1/mcp-tool\0" + plain).hexdigest() == digest
+
+
+def test_a_tool_that_no_file_could_hold_has_no_digest() -> None:
+    nested: object = 1
+    for _ in range(60):
+        nested = [nested]
+    assert len(tool_digest({"name": "a", "inputSchema": nested[0]})) == 64  # type: ignore[index]
+    for bad in ({"a": nested}, {"a": 2**53}, {"a": "\ud800"}, {"a": "\uffff"}, {"\ufdd0": 1}):
+        with pytest.raises(ValueError):
+            tool_digest(bad)
+    for _ in range(5_000):
+        nested = [nested]
+    with pytest.raises(ValueError):
+        tool_digest({"a": nested})
 
 
 def test_canonical_json_is_that_of_rfc_8785() -> None:

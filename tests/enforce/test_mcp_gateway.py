@@ -183,7 +183,7 @@ def test_no_sidecar_no_deed(tmp_path: Path) -> None:
 
     async def story() -> None:
         with serving(ledger, "--policy", policy) as server, (tmp_path / "log").open("w") as log:
-            parameters = command(server.address, "--timeout", "1")
+            parameters = command(server.address, "--timeout", "3")
             async with Client(stdio_client(parameters, errlog=log), mode="legacy") as client:
                 assert not (await client.call_tool("write_file", {"name": "before"})).is_error
                 assert (await client.call_tool("fail", {"name": "not allowed"})).is_error
@@ -193,7 +193,7 @@ def test_no_sidecar_no_deed(tmp_path: Path) -> None:
                         await asyncio.sleep(0.01)
                 server.process.send_signal(signal.SIGSTOP)
                 slow = await client.call_tool("write_file", {"name": "slow"})
-                assert slow.is_error and "none within 1 s" in words(slow) and "Not done" in words(slow)
+                assert slow.is_error and "none within 3 s" in words(slow) and "Not done" in words(slow)
                 deciding = asyncio.create_task(client.call_tool("write_file", {"name": "killed"}))
                 server.stop(signal.SIGKILL)
                 assert "no decision" in words(await deciding)

@@ -7,6 +7,7 @@ import contextlib
 import hashlib
 import json
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -104,6 +105,24 @@ def test_large_results_pass_and_huge_ones_are_bounded(tmp_path: Path) -> None:
             assert calls[1]["bytes"] > 600 << 20
 
     asyncio.run(story())
+
+
+def test_a_server_that_hangs(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gate(tmp_path) as g, started(g, "--call-timeout", "0.5") as made:
+            assert "none within 0.5 s" in words(await made.call(1, "hang"))
+
+    asyncio.run(story())
+
+
+def test_it_starts_without_the_rooms_of_a_sidecar() -> None:
+    """A client waits for its first listing."""
+    found = subprocess.run(
+        [sys.executable, "-c", "import sys, sidecar.cli.mcp; print(*sys.modules)"], capture_output=True, text=True
+    ).stdout.split()
+    rooms = {module.split(".")[1] for module in found if module.startswith("sidecar.")}
+    assert rooms == {"chain", "cli", "client", "enforce", "errors", "v1"}
+    assert not {"lmdb", "wasmtime", "h11", "yaml"} & set(found)
 
 
 @pytest.mark.parametrize(("name", "status"), [("crash", 3), ("leave", 4)])

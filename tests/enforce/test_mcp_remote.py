@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
@@ -20,6 +21,8 @@ from sidecar.enforce.mcp.ports import Failed
 from sidecar.enforce.mcp.remote import RemoteServer, encoded, read_fields, repeated
 from sidecar.errors import UsageError
 from tests.api.running import judged
+from tests.api.tls_files import Files, server_certificate
+from tests.authorities import Authority
 from tests.enforce.gates import OFFICIAL, gate, words
 from tests.program import environment
 
@@ -123,13 +126,66 @@ def test_an_answer_that_is_none_fails_its_call_alone(answer: bytes, end: str) ->
     asyncio.run(story())
 
 
+def test_many_answers_at_once_have_a_bound_together() -> None:
+    async def story() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.closing(writer):
+                await reader.readuntil(b"\r\n\r\n")
+                writer.write(JSON + b"x" * 1_900)
+                await reader.read()
+
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+            server = RemoteServer(place(url, None), [], 2_000, lambda _: None, lambda _: None)
+            for number in range(5):
+                await server.send(read(CALL.raw.replace(b'"id":7', b'"id":%d' % number), strict=True))
+            message = await anext(server.messages())
+            assert isinstance(message, Failed) and message.end == "too large"
+            await server.end()
+
+    asyncio.run(story())
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_the_server_is_known_by_its_certificate(known: bool, tmp_path: Path) -> None:
+    authority, other = Authority("one"), Authority("other")
+    Files(tmp_path).write(server_certificate(authority, "localhost"), authority if known else other)
+    chain, key, ca = Files(tmp_path).paths
+
+    async def story() -> None:
+        got: list[bytes] = []
+
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            got.append(await reader.readuntil(b"}}"))
+            writer.write(JSON + b'{"jsonrpc":"2.0","id":7,"result":{}}')
+            writer.close()
+
+        shows = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        shows.load_cert_chain(chain, key)
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0, ssl=shows)
+        async with listening:
+            url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/mcp"
+            fields = [("Authorization", "Bearer x")]
+            server = RemoteServer(place(url, Path(ca)), fields, 2_000, lambda _: None, lambda _: None)
+            await server.send(CALL)
+            message = await anext(server.messages())
+            await server.end()
+        if known:
+            assert message == b'{"jsonrpc":"2.0","id":7,"result":{}}'
+            assert CALL.raw in got[0] and b"POST /mcp HTTP/1.1\r\n" in got[0] and b"Bearer x" in got[0]
+        else:
+            assert isinstance(message, Failed) and "certificate" in message.what and not got
+
+    asyncio.run(story())
+
+
 def test_nobody_listens() -> None:
     async def story() -> None:
         server = RemoteServer(place("http://127.0.0.1:1/", None), [], 2_000, lambda _: None, lambda _: None)
         await server.send(CALL)
-        async for message in server.messages():
-            assert isinstance(message, Failed) and "no connection" in message.what
-            break
+        message = await anext(server.messages())
+        assert isinstance(message, Failed) and "no connection" in message.what
         await server.end()
 
     asyncio.run(story())
@@ -197,3 +253,57 @@ def test_events_in_whatever_pieces_they_come(end: bytes, piece: int) -> None:
 def test_an_event_beyond_the_bound(stream: bytes) -> None:
     with pytest.raises(EventTooLong):
         asyncio.run(_events(stream, 7, 100))
+
+
+def test_without_the_extra_it_is_said(tmp_path: Path) -> None:
+    asked = "import sys; sys.modules['h11'] = None; from sidecar.cli import main; main()"
+    arguments = ["mcp", "--pins", str(tmp_path / "p"), "--review-pins", "--upstream", "https://example.org/mcp"]
+    command = [sys.executable, "-c", asked, *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+    assert done.returncode == 2 and "pip install 'decision-sidecar[mcp]'" in done.stderr, done.stderr
+
+
+def test_a_session_of_the_older_generation() -> None:
+    """Its id and version go with every request, what the server sends by itself is heard, and it is ended."""
+    heads: list[tuple[str, set[str]]] = []
+    agreed = b'{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18"}}'
+    changed = b'{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}'
+    event = b"data: %b\n\n" % changed
+    pieces = b"".join(b"%x\r\n%b\r\n" % (len(piece), piece) for piece in (event[:9], event[9:]))
+    answers = {
+        "initialize": b"HTTP/1.1 200 OK\r\nMcp-Session-Id: s-7\r\nContent-Type: application/json\r\n"
+        b"Content-Length: %d\r\n\r\n%b" % (len(agreed), agreed),
+        "notifications/initialized": b"HTTP/1.1 202 Accepted\r\nContent-Length: 0\r\n\r\n",
+        "GET": b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces,
+        "DELETE": b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n",
+    }
+
+    async def story() -> None:
+        async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            with contextlib.suppress(asyncio.IncompleteReadError), contextlib.closing(writer):
+                while head := (await reader.readuntil(b"\r\n\r\n")).decode():
+                    method = head.split()[0]
+                    fields = {line.lower() for line in head.split("\r\n")[1:]}
+                    length = next((int(f.split(":")[1]) for f in fields if f.startswith("content-length:")), 0)
+                    body = await reader.readexactly(length)
+                    named = read(body, strict=True).method if body else method
+                    heads.append((named, fields))
+                    writer.write(answers[named])
+
+        listening = await asyncio.start_server(serve, "127.0.0.1", 0)
+        async with listening:
+            url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
+            server = RemoteServer(place(url, None), [("X-Key", "k")], 2_000, lambda _: None, lambda _: None)
+            messages = server.messages()
+            hello = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
+            await server.send(read(hello, strict=True))
+            assert await anext(messages) == agreed
+            await server.send(read(b'{"jsonrpc":"2.0","method":"notifications/initialized"}', strict=True))
+            assert await anext(messages) == changed
+            await server.end()
+
+    asyncio.run(story())
+    assert [named for named, _ in heads] == ["initialize", "notifications/initialized", "GET", "DELETE"]
+    for named, fields in heads:
+        assert "x-key: k" in fields
+        assert ({"mcp-session-id: s-7", "mcp-protocol-version: 2025-06-18"} <= fields) is (named != "initialize")

@@ -6,9 +6,12 @@ import contextlib
 import ssl
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+
+import grpc
 
 from tests.authorities import SERVER, Authority
 
@@ -42,6 +45,7 @@ def upstream(authority: Authority, place: Path) -> Iterator[Upstream]:
     """A server over TLS, for :data:`HOST`."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.daemon_threads = True
+    server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who goes away in the middle does so on purpose
     shown = authority.issue(dns=[HOST], purposes=[SERVER])
     (place / "upstream.crt").write_bytes(shown.chain)
     (place / "upstream.key").write_bytes(shown.key_pem)
@@ -60,8 +64,35 @@ def upstream(authority: Authority, place: Path) -> Iterator[Upstream]:
         server.server_close()
 
 
+@contextlib.contextmanager
+def grpc_upstream(authority: Authority, seen: list[Act]) -> Iterator[int]:
+    """A gRPC server over TLS, for :data:`HOST`: `/echo.Echo/Back` sends back what comes, until it is told to fail."""
+
+    def back(parts: Iterator[bytes], context: grpc.ServicerContext) -> Iterator[bytes]:
+        metadata = {k: str(v) for k, v in context.invocation_metadata()}
+        seen.append(Act("POST", "/echo.Echo/Back", metadata, b""))
+        for part in parts:
+            if part == b"fail":
+                context.abort(grpc.StatusCode.INTERNAL, "as it was told")
+            yield part
+
+    shown = authority.issue(dns=[HOST], purposes=[SERVER])
+    server = grpc.server(ThreadPoolExecutor(2))
+    handlers = {"Back": grpc.stream_stream_rpc_method_handler(back)}
+    server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler("echo.Echo", handlers),))
+    credentials = grpc.ssl_server_credentials([(shown.key_pem, shown.chain)])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    server.start()
+    try:
+        yield port
+    finally:
+        server.stop(None).wait()
+
+
 class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    wbufsize = 65_536  # head and body in one piece
+    disable_nagle_algorithm = True
 
     def _serve(self) -> None:
         it: Upstream = self.server.it  # type: ignore[attr-defined]
@@ -127,6 +158,7 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("upgrade", "websocket")
         self.send_header("connection", "upgrade")
         self.end_headers()
+        self.wfile.flush()
         while part := self.connection.recv(4_096):
             self.connection.sendall(part)
         self.close_connection = True

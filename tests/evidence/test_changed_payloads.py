@@ -32,6 +32,7 @@ TEXTS = (
     "gateway", "socket", "payments-gateway", "billing-agent",
 )  # fmt: skip
 VALUES = (*TEXTS, None, True, 1, 0, -1, 1.5, 2**60, [], {}, ["x"], [1], [[]], [{}], {"a": 1}, [""])
+NAMES = ("extra", "extra", "spiffe_id", "personal", "sealed", "proof", "key", "type", "accepted_loss")
 Path = tuple[str | int, ...]
 
 
@@ -54,7 +55,7 @@ def changed(rng: random.Random, value: dict[str, Any]) -> dict[str, Any]:
     if kind < 0.15:
         del place[last]
     elif kind < 0.3 and isinstance(place, dict):
-        place["extra"] = 1
+        place[rng.choice(NAMES)] = rng.choice(VALUES)
     else:
         place[last] = rng.choice(VALUES)
     return value

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from io import BytesIO
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from sidecar.chain.entry import EntryType
 from sidecar.chain.request import recorded
 from sidecar.chain.stream import records
 from sidecar.evidence import Range, text, timeline
+from tests.conformance.cases import CASES
 from tests.evidence.commands import here
 from tests.scribe import EXECUTOR, Scribe, vouched_story
 
@@ -52,3 +54,10 @@ def test_in_show(tmp_path: Path) -> None:
     whole = here("show", tmp_path / "stream.bin", "--seq", "8").stdout
     assert "asked by billing-agent with the role billing, named by the gateway payments-gateway" in whole
     assert "through the door envoy" in whole
+
+
+def test_a_bundle_says_that_nobody_signed() -> None:
+    with zipfile.ZipFile(BytesIO(CASES["good-gateway"].make())) as bundle:
+        (case,) = (name for name in bundle.namelist() if name.endswith("data/case.json"))
+        said = {each["kind"]: each["text"] for each in json.loads(bundle.read(case))["statements"]}
+    assert said["vouched"] == "3 decisions are of agents whom a gateway named"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
-import tracemalloc
 from io import BytesIO
 from zipfile import ZipFile
 
@@ -13,11 +11,9 @@ from hypothesis import strategies as st
 
 from sidecar.errors import Malformed
 from sidecar.verify import Evidence, Verdict, parse_trust, verify_bundle
-from sidecar.verify.archived import wasm_of
 from sidecar.verify.bag import read_manifest, write_manifest
 from sidecar.verify.case import parse_case
 from sidecar.verify.container import Content, directory, most_from, well_named
-from tests.conformance.case_claims import tarred
 from tests.conformance.chains import chain, trust
 from tests.conformance.mutations import mutation
 from tests.conformance.packing import bagged, deflated, items, packed, stored, unpacked, zipped
@@ -30,7 +26,6 @@ MIXED = zipped([stored(n, c) if n == stream_name() else deflated(n, c) for n, c 
 TRUST = parse_trust(trust(chain()))
 EVIDENCE = Evidence(trust=TRUST)
 CASE = middle()["data/case.json"]
-ARCHIVE = gzip.compress(tarred(b"/data.json", b"{}") + tarred(b"/policy.wasm", b"\0asm" * 100) + bytes(1024), mtime=0)
 
 
 @given(hostile([WHOLE, AGENT, MIXED]))
@@ -107,26 +102,10 @@ def test_manifests(data: bytes) -> None:
         assert write_manifest(read_manifest(data, "m")) == data
 
 
-@given(hostile([ARCHIVE]))
-@fuzz(200)
-def test_archived_policies(data: bytes) -> None:
-    with contextlib.suppress(Malformed):
-        found = wasm_of(data)
-        assert found is None or len(found) <= 1 << 20
-
-
 def test_a_bomb_is_inflated_no_further_than_it_may_be() -> None:
     members = [*items(bagged(middle())), deflated("data/zeros", bytes(1 << 20))]
     bomb = zipped([*members[:-1], members[-1].lies(size=most_from(len(members[-1].data)))])
     assert verify_bundle(Bytes(bomb), EVIDENCE).verdict is Verdict.MALFORMED
-    packed_zeros = gzip.compress(bytes(80 << 20), 9, mtime=0)
-    tracemalloc.start()
-    try:
-        with contextlib.suppress(Malformed):
-            wasm_of(packed_zeros)
-        assert tracemalloc.get_traced_memory()[1] < 200 << 20
-    finally:
-        tracemalloc.stop()
 
 
 def test_nothing_is_lost_between_packing_and_reading() -> None:

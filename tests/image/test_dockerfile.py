@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 from packaging.requirements import Requirement
 
 from tests.image.dockerfile import HOME, Instruction, dockerignore, ignored, parse
@@ -58,6 +59,8 @@ def test_no_line_is_for_one_architecture() -> None:
 def test_it_runs_as_somebody_without_rights_and_starts_the_sidecar() -> None:
     (user,) = instructions("USER")
     assert re.fullmatch(r"([1-9]\d*):\1", user.rest)
+    values = yaml.safe_load((HOME / "charts/sidecar/values.yaml").read_text())
+    assert user.rest.split(":")[0] == str(values["users"]["sidecar"])  # ssh asks the image who that is
     assert instructions("ENTRYPOINT")[0].rest == '["sidecar"]'
     assert instructions("STOPSIGNAL")[0].rest == "SIGTERM"
     assert 'CMD ["sidecar", "health"' in instructions("HEALTHCHECK")[0].rest

@@ -17,6 +17,10 @@ from pathlib import Path
 import pytest
 
 from sidecar.client import Decision, Guard
+from sidecar.config import Config
+from sidecar.doctor import Finding, Patient
+from sidecar.doctor.places import check_separation
+from sidecar.doctor.policies import check_opa
 from sidecar.errors import UsageError
 from sidecar.policy import OpaRoom
 from sidecar.policy.opa_room import _status
@@ -204,3 +208,34 @@ def test_a_mark_of_another_user_may_be_anything(opa: str, tmp_path: Path) -> Non
     mark.unlink()
     os.mkfifo(mark)  # would hold up whoever opens it to wait
     assert _status(mark) == 127
+
+
+def test_the_doctor_looks_into_the_room(place: Path) -> None:
+    """Whether what the sidecar asks for is run, and whether the agent gets in."""
+    where, room = str(place / "shared"), place / "shared" / "room"
+    known = Config(
+        data_dir=str(place / "volume" / "ledger"), engine="opa", opa_room=where, policy_source_path=str(REGO)
+    )
+
+    def told(check: Callable[[Patient], Iterator[Finding]], uid: int | None = None) -> list[tuple[str, str]]:
+        return [(each.state, each.found) for each in check(Patient(known, uid=uid))]
+
+    assert told(check_opa)[-1] == ("careful", f"{room} is not there, or not for this user")
+    with contextlib.ExitStack() as stack:
+        keeper = stack.enter_context(keeping(place))
+        ledger = place / "volume" / "ledger"
+        server = stack.enter_context(serving(ledger, *served_by(place), within=as_user(SIDECAR, SIDECAR, place)))
+        assert told(check_opa)[-1] == ("ok", f"1 OPA answers in {room}")
+        assert "can enter OPA's room" not in str(told(check_separation, AGENT))
+        room.chmod(0o771)
+        (state,) = [state for state, found in told(check_separation, AGENT) if "can enter OPA's room" in found]
+        assert state == "wrong"
+        room.chmod(0o770)
+        keeper.kill()
+        keeper.wait(60)
+        until(
+            lambda: told(check_opa)[-1] == ("wrong", f"0 of 1 OPAs that the sidecar asks for in {room} answer"),
+            said="?",
+        )
+        assert server.stop() == 0
+    assert told(check_opa)[-1] == ("ok", f"no sidecar asks for an OPA in {room} now")

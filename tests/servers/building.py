@@ -24,6 +24,11 @@ LITEWITNESS = ("tlog", "filippo.io/torchwood/cmd/litewitness")
 CLIENT = ("tlog", "./client")
 ETCD = ("kubernetes", "go.etcd.io/etcd/server/v3")
 APISERVER = ("kubernetes", "k8s.io/kubernetes/cmd/kube-apiserver")
+# Built without them, it says that it is of version 0.0.0.
+_VERSION = {"gitVersion": "v1.37.2", "gitMajor": "1", "gitMinor": "37"}
+_LINKED = {
+    APISERVER: " ".join(f"-X k8s.io/component-base/version.{name}={value}" for name, value in _VERSION.items()),
+}
 
 
 def built(which: tuple[str, str]) -> Path:
@@ -39,7 +44,8 @@ def built(which: tuple[str, str]) -> Path:
     environment = {**os.environ, "GOWORK": "off"}
     with tempfile.TemporaryDirectory(dir=KEPT) as making:
         made = Path(making) / program.name
-        command = [go, "build", "-buildvcs=false", "-trimpath", "-mod=readonly", "-o", str(made), package]
+        command = [go, "build", "-buildvcs=false", "-trimpath", "-mod=readonly", f"-ldflags={_LINKED.get(which, '')}"]
+        command += ["-o", str(made), package]
         run = subprocess.run(
             command, cwd=source, env=environment, capture_output=True, text=True, timeout=_PATIENCE_SECONDS, check=False
         )

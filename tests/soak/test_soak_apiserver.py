@@ -13,16 +13,18 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
 import pytest
 import yaml
 
-from tests.charts.golden import ALL
-from tests.charts.rendering import CONSUMER, HERE, INSTALLS, SIDECAR, consumer, manifests_of, pods_of
+from tests.charts import collecting as collectors
+from tests.charts import rendering
+from tests.charts.rendering import HERE, Manifest, pods_in
 from tests.needs import needs_program
 from tests.servers.building import APISERVER, ETCD, built
 from tests.servers.running import free_port, running
@@ -42,25 +44,69 @@ _PLURALS: Final = {
     "PodDisruptionBudget": "poddisruptionbudgets",
     "Certificate": "certificates",
     "Pod": "pods",
+    "Secret": "secrets",
+    "Ingress": "ingresses",
+    "PodMonitor": "podmonitors",
+    "ServiceMonitor": "servicemonitors",
+    "PrometheusRule": "prometheusrules",
 }
-_CERTIFICATES: Final = {  # cert-manager's own definition is not to be had: any Certificate is one
-    "apiVersion": "apiextensions.k8s.io/v1",
-    "kind": "CustomResourceDefinition",
-    "metadata": {"name": "certificates.cert-manager.io"},
-    "spec": {
-        "group": "cert-manager.io",
-        "scope": "Namespaced",
-        "names": {"kind": "Certificate", "plural": "certificates", "singular": "certificate"},
-        "versions": [
-            {
-                "name": "v1",
-                "served": True,
-                "storage": True,
-                "schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}},
-            }
-        ],
-    },
+# Definitions of others are not to be had here: anything of these kinds is taken.
+_FOREIGN: Final = {
+    "Certificate": ("cert-manager.io", "v1"),
+    "PodMonitor": ("monitoring.coreos.com", "v1"),
+    "ServiceMonitor": ("monitoring.coreos.com", "v1"),
+    "PrometheusRule": ("monitoring.coreos.com", "v1"),
 }
+
+
+def _definition(kind: str, group: str, version: str) -> dict[str, Any]:
+    names = {"kind": kind, "plural": _PLURALS[kind], "singular": kind.lower()}
+    schema = {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": True}}
+    one = {"name": version, "served": True, "storage": True, "schema": schema}
+    spec = {"group": group, "scope": "Namespaced", "names": names, "versions": [one]}
+    metadata = {"name": f"{names['plural']}.{group}"}
+    definition = {"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition"}
+    return {**definition, "metadata": metadata, "spec": spec}
+
+
+@dataclass(frozen=True, slots=True)
+class Install:
+    """A chart with values; ``changed``: what an upgrade sets besides."""
+
+    name: str
+    chart: Path
+    values: Path | None
+    changed: str
+    manifests: Callable[[], list[Manifest]]
+
+
+def _sidecar(name: str) -> Install:
+    values = HERE / "installs" / f"{name}.yaml"
+    return Install(
+        f"sidecar-{name}", rendering.SIDECAR, values, "log.level=warning", partial(rendering.manifests_of, name)
+    )
+
+
+def _collector(name: str) -> Install:
+    values = HERE / "collectors" / f"{name}.yaml"
+    return Install(
+        f"collector-{name}",
+        collectors.COLLECTOR,
+        values,
+        "image.pullPolicy=Always",
+        partial(collectors.manifests_of, name),
+    )
+
+
+_CONSUMER: Final = Install(
+    "consumer",
+    HERE / rendering.CONSUMER,
+    None,
+    "guard.log.level=warning",
+    partial(rendering.manifests_of, rendering.CONSUMER),
+)
+INSTALLS: Final = [*map(_sidecar, rendering.INSTALLS), *map(_collector, collectors.INSTALLS), _CONSUMER]
+each_install = pytest.mark.parametrize("install", INSTALLS, ids=[install.name for install in INSTALLS])
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,9 +191,11 @@ def cluster() -> Iterator[Cluster]:
                 assert time.monotonic() < until, "kube-apiserver does not become ready"
                 time.sleep(0.2)
             definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-            assert server.ask("POST", definitions, _CERTIFICATES).status == 201
-            priority = {"metadata": {"name": "agents"}, "value": 1000}
-            assert server.ask("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", priority).status == 201
+            for kind, (group, version) in _FOREIGN.items():
+                assert server.ask("POST", definitions, _definition(kind, group, version)).status == 201
+            for name in ("agents", "audit"):  # of the installs called "placed"
+                priority = {"metadata": {"name": name}, "value": 1000}
+                assert server.ask("POST", "/apis/scheduling.k8s.io/v1/priorityclasses", priority).status == 201
             yield server
 
 
@@ -170,40 +218,41 @@ def _kubeconfig(port: int, authority: Path) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("install", ALL)
-def test_everything_is_taken_with_strict_validation(cluster: Cluster, install: str) -> None:
-    cluster.namespace(f"applied-{install}")
-    for manifest in manifests_of(install):
-        taken = cluster.apply(manifest, f"applied-{install}")
+@each_install
+def test_everything_is_taken_with_strict_validation(cluster: Cluster, install: Install) -> None:
+    cluster.namespace(f"applied-{install.name}")
+    for manifest in install.manifests():
+        taken = cluster.apply(manifest, f"applied-{install.name}")
         assert taken.status in (200, 201), taken.body
         assert taken.warnings == (), manifest["kind"]  # also says what Pod Security would refuse of a template's pods
 
 
-@pytest.mark.parametrize("install", ALL)
-def test_pod_security_lets_every_pod_in(cluster: Cluster, install: str) -> None:
+@each_install
+def test_pod_security_lets_every_pod_in(cluster: Cluster, install: Install) -> None:
     """As the controllers would make them of the templates."""
-    cluster.namespace(f"pods-{install}")
-    for name, pod in pods_of(install):
-        spec = {**pod["spec"], "volumes": list(pod["spec"]["volumes"])}
-        known = {volume["name"] for volume in spec["volumes"]}
-        for claimed in {"sidecar-ledger", "sidecar-subjects"} - known:
-            spec["volumes"].append({"name": claimed, "persistentVolumeClaim": {"claimName": f"{claimed}-one"}})
-        made = {
-            "apiVersion": "v1",
-            "kind": "Pod",
-            "metadata": {"name": "one", "labels": pod["metadata"]["labels"]},
-            "spec": spec,
-        }
-        taken = cluster.ask("POST", f"{place(made, f'pods-{install}')}?dryRun=All&fieldValidation=Strict", made)
+    namespace, manifests = f"pods-{install.name}", install.manifests()
+    cluster.namespace(namespace)
+    claims = {
+        claim["metadata"]["name"]
+        for each in manifests
+        for claim in each.get("spec", {}).get("volumeClaimTemplates", [])
+    }
+    for name, pod in pods_in(manifests):
+        volumes = list(pod["spec"].get("volumes", []))
+        for claimed in claims - {volume["name"] for volume in volumes}:
+            volumes.append({"name": claimed, "persistentVolumeClaim": {"claimName": f"{claimed}-one"}})
+        metadata = {"name": "one", "labels": pod["metadata"]["labels"]}
+        made = {"apiVersion": "v1", "kind": "Pod", "metadata": metadata, "spec": {**pod["spec"], "volumes": volumes}}
+        taken = cluster.ask("POST", f"{place(made, namespace)}?dryRun=All&fieldValidation=Strict", made)
         assert (taken.status, taken.warnings) == (201, ()), (name, taken.body)
 
 
 def test_what_is_wrong_is_refused(cluster: Cluster) -> None:
     cluster.namespace("wrong")
-    (manifest,) = [each for each in manifests_of("trial") if each["kind"] == "StatefulSet"]
+    (manifest,) = [each for each in rendering.manifests_of("trial") if each["kind"] == "StatefulSet"]
     pod = manifest["spec"]["template"]
     pod["spec"]["initContainers"][0]["startupProb"] = {}
-    assert "unknown field" in cluster.apply(manifest, "wrong").body["message"]
+    assert "startupProb: field not declared in schema" in cluster.apply(manifest, "wrong").body["message"]
     del pod["spec"]["initContainers"][0]["startupProb"]
     pod["spec"]["containers"][0]["securityContext"]["allowPrivilegeEscalation"] = True
     assert any("would violate PodSecurity" in warning for warning in cluster.apply(manifest, "wrong").warnings)
@@ -217,20 +266,34 @@ def helm(cluster: Cluster, *arguments: str | Path) -> str:
     return ran.stdout
 
 
-@pytest.mark.parametrize("install", ALL)
+@each_install
 def test_helm_installs_upgrades_and_removes_it(
-    cluster: Cluster, install: str, tmp_path: Path, request: pytest.FixtureRequest
+    cluster: Cluster, install: Install, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    namespace = f"installed-{install}"
+    namespace = f"installed-{install.name}"
     cluster.namespace(namespace)
-    if install in INSTALLS:
-        chart, values = SIDECAR, ["--values", HERE / "installs" / f"{install}.yaml"]
-        changed = ["--set", "log.level=warning"]
-    else:
-        assert install == CONSUMER
-        chart, values, changed = consumer(tmp_path), [], ["--set", "guard.log.level=warning"]
-    where = ["billing", chart, "--namespace", namespace, *values]
+    chart = rendering.consumer(tmp_path) if install is _CONSUMER else install.chart
+    where = ["billing", chart, "--namespace", namespace, *(["--values", install.values] if install.values else [])]
     assert "STATUS: deployed" in helm(cluster, "install", *where)
-    assert "REVISION: 2" in helm(cluster, "upgrade", *where, *changed)
+    assert "REVISION: 2" in helm(cluster, "upgrade", *where, "--set", install.changed)
     assert "uninstalled" in helm(cluster, "uninstall", "billing", "--namespace", namespace)
-    tell(request.config, f"helm: {install} installed, upgraded and removed on a kube-apiserver")
+    tell(request.config, f"helm: {install.name} installed, upgraded and removed on a kube-apiserver")
+
+
+@pytest.mark.parametrize("install", collectors.INSTALLS)
+def test_an_upgrade_keeps_the_certificate_that_helm_made(cluster: Cluster, install: str) -> None:
+    namespace = f"kept-{install}"
+    cluster.namespace(namespace)
+    values = ["--values", HERE / "collectors" / f"{install}.yaml"]
+    where = ["fleet", collectors.COLLECTOR, "--namespace", namespace, *values]
+    helm(cluster, "install", *where)
+    made = certificate(cluster, namespace)
+    helm(cluster, "upgrade", *where, "--set", "logLevel=warning")
+    assert certificate(cluster, namespace) == made
+    assert bool(made) == (install in ("trial", "bucket-by-role", "placed"))  # where tls.mode is generated
+
+
+def certificate(cluster: Cluster, namespace: str) -> list[dict[str, str]]:
+    """Of the Secrets that Helm did not make for itself, the data."""
+    found = cluster.ask("GET", f"/api/v1/namespaces/{namespace}/secrets").body["items"]
+    return [each["data"] for each in found if each["type"] == "kubernetes.io/tls"]

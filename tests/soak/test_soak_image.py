@@ -20,6 +20,7 @@ from tests.cli.test_policy_in_force import write
 from tests.image.dockerfile import HOME
 from tests.image.inside import ran, served
 from tests.image.making import Stage, made
+from tests.needs import needs_program
 from tests.soak.figures import tell
 
 pytestmark = pytest.mark.soak
@@ -165,6 +166,18 @@ def test_the_bill_of_materials_names_all_that_is_in_it(stages: dict[str, Stage],
     assert len(python) >= len(present) - 1
     assert any(url.startswith("pkg:golang/github.com/open-policy-agent/opa@") for url in urls)
     assert any(url.startswith("pkg:golang/google.golang.org/grpc@") for url in urls)
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_every_locked_package_has_a_wheel_for_both_machines(machine: str, place: Path) -> None:
+    """None is built in the image: there is no compiler in the stage that installs them."""
+    command = [
+        *(needs_program("uv"), "pip", "install", "--dry-run", "--target", place / machine),
+        *("--python-platform", f"{machine}-unknown-linux-gnu", "--python-version", "3.13", "--only-binary", ":all:"),
+        *("--require-hashes", "-r", HOME / "requirements-image.lock"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
 
 
 def digest(image: Stage) -> dict[str, str]:

@@ -56,7 +56,8 @@ def request_of(attributes: pb.AttributeContext, agent: str, settings: EnvoySetti
         "body_size": None if body is None else body.size,
         "body_complete": body is not None,
     }
-    door = {"kind": KIND, "protocol": http.protocol[:16], **({"route": route["route"]} if "route" in route else {})}
+    named = {"route": route.get("route"), "upgrade": _upgrade(headers, route)}
+    door = {"kind": KIND, "protocol": http.protocol[:16], **{k: v for k, v in named.items() if v is not None}}
     trace = headers.get("traceparent") or ""
     return Request(
         agent,
@@ -76,6 +77,15 @@ def _route(extensions: Mapping[str, str]) -> Mapping[str, str]:
     if extensions.get("body", UNJUDGED) != UNJUDGED:
         raise RequestError("context_extensions.body", f"must be {UNJUDGED}, or not be there")
     return extensions
+
+
+def _upgrade(headers: Headers, route: Mapping[str, str]) -> str | None:
+    """To what the connection is to be turned: what goes through it then is a body that nobody sees."""
+    upgrade = headers.get("upgrade")
+    if upgrade is not None and route.get("body") != UNJUDGED:
+        cause = f"asks for a tunnel, and the route does not say that what goes through is {UNJUDGED}"
+        raise RequestError("headers.upgrade", cause)
+    return upgrade
 
 
 def _check_raw(http: pb.AttributeContext.HttpRequest) -> None:

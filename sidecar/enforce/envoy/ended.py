@@ -63,9 +63,9 @@ def _status(entry: pb.HTTPAccessLogEntry) -> tuple[str, str]:
         return "blocked", " ".join(["not sent", str(code), *flags])
     if flags or entry.response.response_code_details != _VIA_UPSTREAM or not code:
         return "failed", " ".join(["unknown", str(code), *flags, entry.response.response_code_details])
-    grpc_status = entry.response.response_trailers.get("grpc-status", "0")
-    if grpc_status != "0":
-        return "failed", f"{code} grpc-status {grpc_status[:3]}"
+    for said in (entry.response.response_headers, entry.response.response_trailers):  # gRPC's protocol has both
+        if (grpc_status := said.get("grpc-status", "0")) != "0":
+            return "failed", f"{code} grpc-status {grpc_status[:3]}"
     return ("executed" if code < 400 else "failed"), str(code)
 
 

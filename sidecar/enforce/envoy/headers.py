@@ -14,7 +14,16 @@ PARTIAL: Final = "x-envoy-auth-partial-body"
 """By which Envoy says whether it cut the body; where the caller sent one too there are two."""
 
 _ONCE: Final = frozenset(
-    {"host", "content-type", "content-length", "content-encoding", "transfer-encoding", "traceparent", PARTIAL}
+    {
+        "host",
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "upgrade",
+        "traceparent",
+        PARTIAL,
+    }
 )
 _LENGTH: Final = re.compile(r"\A(?:0|[1-9][0-9]{0,15})\Z")
 _JSON: Final = re.compile(r"\A\s*application/(?:[a-z0-9.!#$&^_-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-8\"?\s*)?\Z")

@@ -19,6 +19,7 @@ _PATH: Final = re.compile(r"\A(?:/(?:[A-Za-z0-9._~!$&'()*+,;=:@-]|%[0-9A-Fa-f]{2
 _QUERY: Final = re.compile(r"\A(?:[\x21\x22\x24\x26-\x7e]|%[0-9A-Fa-f]{2})*\Z")
 _OCTET: Final = re.compile(r"%([0-9A-Fa-f]{2})")
 _DOUBLE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
+_PARAMETERS: Final = re.compile(";|%3B")
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~")
 _NEVER: Final = frozenset(b"/\\.") | frozenset(range(0x20)) | {0x7F}
 _HOST: Final = re.compile(
@@ -58,7 +59,7 @@ def path_of(raw: str) -> str:
         raise RequestError("path", "is encoded twice")
     segments = path.split("/")[1:]
     for number, segment in enumerate(segments, 1):
-        name = segment.partition(";")[0]
+        name = _PARAMETERS.split(segment)[0]
         if name in (".", "..") or (not name and (segment or number < len(segments))):
             raise RequestError("path", "has a dot segment or an empty one")
     _check_text(path)

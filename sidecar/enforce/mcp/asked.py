@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sidecar.chain import strictjson
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
 from sidecar.enforce.mcp.catalog import Catalog, Fetch
-from sidecar.enforce.mcp.deciding import Asking, Deciding
+from sidecar.enforce.mcp.deciding import Asking
 from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame, Frame, Id, members, notification, read
 from sidecar.enforce.mcp.inputs import Inputs
 from sidecar.enforce.mcp.methods import CALL, Rule
-from sidecar.enforce.mcp.ports import Client, Server
-from sidecar.errors import SidecarError
+from sidecar.enforce.mcp.ports import Between
+from sidecar.errors import Malformed, SidecarError
 
 _MOST: Final = 256  # requests under way
+_MOST_BYTES: Final = 32 << 20  # of all of them
 _REMEMBERED: Final = 1024  # answered ones, to know a second answer
 LATE: Final = 5.0  # seconds
+_DEEPEST: Final = 60  # of a result that is recorded
 _STEP: Final = 1e-6  # of our own words about progress: below any that the server counts
 
 
@@ -42,40 +46,31 @@ class Under:
     rule: Rule
     decision: Decision | None = None
     passed: bool = False
+    answered: bool = False
     cancelled: bool = False
     unanswered: bool = False
     timer: asyncio.TimerHandle | None = None
 
 
 class Requests:
-    """All of them, by id. ``start`` runs work beside the reading of further messages."""
+    """All of them, by id. ``fetch``: lists the server's tools for ``catalog``."""
 
-    def __init__(
-        self,
-        name: str,
-        client: Client,
-        server: Server,
-        deciding: Deciding,
-        catalog: Catalog,
-        fetch: Fetch,
-        limits: Limits,
-        say: Callable[[str], object],
-        start: Callable[[Coroutine[Any, Any, None]], object],
-    ) -> None:
-        self._name, self._client, self._server = name, client, server
-        self._deciding, self._catalog, self._fetch = deciding, catalog, fetch
-        self._limits, self._say, self._start = limits, say, start
-        self._inputs = Inputs(name, deciding)
+    def __init__(self, between: Between, catalog: Catalog, fetch: Fetch, limits: Limits) -> None:
+        self._name, self._client, self._server = between.name, between.client, between.server
+        self._deciding, self._say, self._start = between.deciding, between.say, between.start
+        self._catalog, self._fetch, self._limits = catalog, fetch, limits
+        self._inputs = Inputs(between.name, between.deciding)
         self._under: dict[Id, Under] = {}
-        self._answered: OrderedDict[Id, Under] = OrderedDict()
+        self._answered: OrderedDict[Id, tuple[str, bool]] = OrderedDict()  # decision, and whether it had no answer
 
     async def take(self, frame: Frame, rule: Rule) -> None:
         """A request of the client's. Raises BadFrame where it is not passed on, whatever would be decided."""
         assert frame.id is not None
         if frame.id in self._under:
             raise BadFrame("its id is that of a request under way", id_text=frame.id_text)
-        if len(self._under) >= _MOST:
-            raise BadFrame(f"{_MOST} requests are under way", id_text=frame.id_text)
+        held = sum(len(under.frame.raw) for under in self._under.values())
+        if len(self._under) >= _MOST or held > _MOST_BYTES:
+            raise BadFrame("too many requests are under way", id_text=frame.id_text)
         under = self._under[frame.id] = Under(frame, rule)
         try:
             asking = None if rule.action is None else self._asking(frame, rule, rule.action)
@@ -99,23 +94,23 @@ class Requests:
         pin = "pinned"
         try:
             if under.rule is CALL:
-                listed = await self._catalog.find(under.frame.params["name"], self._fetch)
-                pin = listed.pin
-                asking = Asking(
-                    asking.action, asking.resource, asking.arguments, asking.method, asking.params,
-                    {"pin": pin, **({"tool": listed.digest} if listed.digest else {})},
-                )  # fmt: skip
+                before = await self._catalog.find(under.frame.params["name"], self._fetch)
+                tool = {"tool": before.digest} if before.digest else {}
+                asking = dataclasses.replace(asking, door={"pin": before.pin, **tool})
             decision = await self._deciding.permit(asking, self._teller(under))
+            if under.rule is CALL:  # it may have taken its time
+                now = await self._catalog.find(under.frame.params["name"], self._fetch)
+                pin = now.pin if now == before else "changed" if now.pin == "pinned" else now.pin
         except Exception as error:  # whatever it is: without an ALLOW nothing is passed on
             if not isinstance(error, SidecarError):
                 error = SidecarError(f"a defect of this gateway ({type(error).__name__})")
             await self._close(under, verdicts.refusal(under.frame, self._name, error))
             return
         if pin != "pinned":
-            self._deciding.report(decision, Status.BLOCKED, {"end": "not pinned", "pin": pin})
+            self._deciding.report(decision.decision_id, Status.BLOCKED, {"end": "not pinned", "pin": pin})
             await self._close(under, verdicts.unpinned(under.frame, self._name, decision, pin))
         elif under.cancelled:
-            self._deciding.report(decision, Status.BLOCKED, {"end": "cancelled before it was passed on"})
+            self._deciding.report(decision.decision_id, Status.BLOCKED, {"end": "cancelled before it was passed on"})
             await self._close(under, None)
         else:
             under.decision = decision
@@ -137,24 +132,30 @@ class Requests:
         if under is None or not under.passed:
             self._unasked(frame)
             return None
-        if under.cancelled or under.rule.action is None:
-            if not under.cancelled:
-                return under
+        if under.answered:  # that answer is still being looked at
+            self._say(f"{self._name} answers twice; the second answer is dropped")
+            return None
+        under.answered = True
+        if under.cancelled:
             await self.finish(under, frame, None)
         elif self._inputs.asks(frame):
             self._start(self._input(under, frame))
+        elif under.rule.action is None:
+            return under
         else:
             await self.finish(under, frame, frame.raw)
         return None
 
     async def finish(self, under: Under, frame: Frame, message: bytes | None) -> None:
-        """It is answered with ``message``."""
+        """It is answered with ``message``, unless it was given up meanwhile."""
+        if self._under.get(_key(under)) is not under:
+            return
         await self._close(under, message)
         if under.decision is not None:
             end = "answered after it was cancelled" if under.cancelled else "answered"
             said = {"end": end, **await _outcome(frame, self._limits.body)}
             status = Status.FAILED if said["is_error"] else Status.EXECUTED
-            self._deciding.report(under.decision, status, said)
+            self._deciding.report(under.decision.decision_id, status, said)
 
     async def _input(self, under: Under, frame: Frame) -> None:
         """The server wants something of the client before it goes on (2026-07-28): decided like any such request."""
@@ -162,9 +163,13 @@ class Requests:
         if refused is None:
             await self.finish(under, frame, frame.raw)
             return
+        if self._under.get(_key(under)) is not under:
+            return
         await self._close(under, verdicts.refusal(under.frame, self._name, refused))
         if under.decision is not None:
-            self._deciding.report(under.decision, Status.FAILED, {"end": "what the server asked for is refused"})
+            self._deciding.report(
+                under.decision.decision_id, Status.FAILED, {"end": "what the server asked for is refused"}
+            )
 
     async def fail(self, under: Under, what: str, end: str, **more: Any) -> None:
         """It was passed on and gets no answer that can be handed back. ``end``: for the record."""
@@ -176,7 +181,9 @@ class Requests:
         if under.decision is not None:
             end = f"cancelled; {end}" if under.cancelled else end
             meant = under.cancelled and under.rule.endless  # how such a request ends
-            self._deciding.report(under.decision, Status.EXECUTED if meant else Status.FAILED, {"end": end, **more})
+            self._deciding.report(
+                under.decision.decision_id, Status.EXECUTED if meant else Status.FAILED, {"end": end, **more}
+            )
 
     async def fail_id(self, key: Id, what: str, end: str, **more: Any) -> bool:
         """The same, by id; False where no such request was passed on."""
@@ -240,7 +247,7 @@ class Requests:
         key = _key(under)
         self._under.pop(key, None)
         if under.decision is not None:
-            self._answered[key] = under
+            self._answered[key] = under.decision.decision_id, under.unanswered
             if len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
         if message is not None and not under.cancelled:
@@ -249,13 +256,13 @@ class Requests:
     def _unasked(self, frame: Frame) -> None:
         """A second answer goes nowhere; that there was one goes on record, beside the outcome that stands."""
         assert frame.id is not None
-        before = self._answered.pop(frame.id, None)
-        if before is None or before.decision is None:
+        if frame.id not in self._answered:
             self._say(f"{self._name} answers what nobody asked; dropped")
             return
-        how = "answered after its outcome was told" if before.unanswered else "answered twice"
-        self._say(f"decision {before.decision.decision_id}: {self._name} {how}; that answer is dropped")
-        self._deciding.report(before.decision, Status.FAILED, {"end": how})
+        decision_id, unanswered = self._answered.pop(frame.id)
+        how = "answered after its outcome was told" if unanswered else "answered twice"
+        self._say(f"decision {decision_id}: {self._name} {how}; that answer is dropped")
+        self._deciding.report(decision_id, Status.FAILED, {"end": how})
 
     def _teller(self, under: Under) -> Callable[[str], Coroutine[Any, Any, None]] | None:
         """Words about a wait, where the client asked for progress."""
@@ -291,6 +298,15 @@ def _arguments(frame: Frame) -> str:
     return given.text
 
 
+def _recordable(raw: bytes) -> bool:
+    """Whether the ledger takes it: JSON may hold what RFC 7493 forbids."""
+    try:
+        strictjson.parse(raw, max_depth=_DEEPEST)
+    except Malformed:
+        return False
+    return True
+
+
 async def _outcome(frame: Frame, most: int) -> dict[str, Any]:
     """What is recorded of an answer: whether it is an error, its size and digest; itself where it is small enough."""
     failed = "error" in frame.members
@@ -298,5 +314,5 @@ async def _outcome(frame: Frame, most: int) -> dict[str, Any]:
     raw = member.text.encode()
     digest = hashlib.sha256(raw) if len(raw) < 1 << 20 else await asyncio.to_thread(hashlib.sha256, raw)
     is_error = failed or (isinstance(member.value, dict) and member.value.get("isError") is True)
-    kept = {"error" if failed else "result": member.value} if len(raw) <= most else {}
+    kept = {"error" if failed else "result": member.value} if len(raw) <= most and _recordable(raw) else {}
     return {"is_error": is_error, "bytes": len(raw), "sha256": digest.hexdigest(), **kept}

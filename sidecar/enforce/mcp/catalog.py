@@ -13,6 +13,7 @@ from sidecar.client import Decision, Effect, Status
 from sidecar.enforce.mcp.deciding import Asking, Deciding, allows
 from sidecar.enforce.mcp.frame import elements, members, replaced
 from sidecar.enforce.mcp.methods import TOOL, TOOL_LIST
+from sidecar.enforce.mcp.pages import ListingFailed
 from sidecar.enforce.mcp.pins import Pins, pinned, tool_digest, tool_name
 from sidecar.errors import UsageError
 
@@ -20,10 +21,6 @@ _MOST_TOOLS: Final = 10_000
 
 Fetch = Callable[[], Awaitable[list[Any]]]
 """All tools that the server lists. Raises ListingFailed."""
-
-
-class ListingFailed(Exception):
-    """The server does not list its tools."""
 
 
 @dataclass(frozen=True, slots=True)

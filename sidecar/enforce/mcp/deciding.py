@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import hashlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ _LOOK: Final = 0.5  # seconds to see whether what was asked before is approved b
 _QUIET: Final = 0.01  # seconds without a question, until outcomes are told
 _HELD: Final = 0.05  # seconds that they wait for that at most
 _TELL: Final = 5.0  # seconds between two words about a wait
-_MOST_WAITING: Final = 256
+_MOST_WAITING: Final = 64
 _NOT_JUDGED: Final = frozenset({"progressToken", "traceparent", "tracestate"})  # the message's own, and new each time
 _TRACE: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
 
@@ -37,9 +38,10 @@ class Asking:
     params: Mapping[str, Any]
     door: Mapping[str, str]
 
-    def key(self, server: str) -> tuple[object, ...]:
+    def key(self, server: str) -> bytes:
         """What an approval is for."""
-        return self.action, self.resource, self.arguments, repr(self.context(server))
+        whole = repr((self.action, self.resource, self.arguments, self.context(server)))
+        return hashlib.sha256(whole.encode(errors="backslashreplace")).digest()
 
     def context(self, server: str) -> dict[str, Any]:
         """What the policy sees besides: the door, and whatever else of the parameters is passed on."""
@@ -69,7 +71,7 @@ class Deciding:
     def __init__(self, guard: AsyncGuard, server: str, wait: float, say: Callable[[str], object]) -> None:
         self._guard, self._server, self._wait, self._say = guard, server, wait, say
         self._policy: tuple[str, str] | None = None
-        self._waiting: dict[tuple[object, ...], Decision] = {}
+        self._waiting: dict[bytes, Decision] = {}
         self._reports: set[asyncio.Task[None]] = set()
         self._last: dict[str, asyncio.Task[None]] = {}  # of each decision that is being told of
         self._held: list[Callable[[], object]] = []
@@ -77,7 +79,10 @@ class Deciding:
         self.changed: Callable[[], object] = lambda: None
 
     async def permit(self, asking: Asking, tell: Tell | None = None) -> Decision:
-        """The ALLOW, for exactly this. Raises SidecarError where there is none, and says why."""
+        """The ALLOW, for exactly this. Raises SidecarError where there is none, and says why.
+
+        What waits for an approval is taken by one call at a time: an approval is for one.
+        """
         key = asking.key(self._server)
         before = self._waiting.pop(key, None)
         try:
@@ -85,12 +90,19 @@ class Deciding:
                 return await self._again(before, tell)
             return self._seen(await self._asked(asking))
         except ApprovalRequired as required:
-            self._seen(required.decision)
-            return await self._approved(key, required.decision, tell)
+            waits = self._seen(required.decision)
+            if not self._wait:
+                self._keep(key, waits)
+                raise
+        except NoDecision:
+            if before is not None:
+                self._keep(key, before)
+            raise
         except NotApproved as refused:
             if refused.state == "pending":
                 self._keep(key, refused.decision)
             raise
+        return await self._approved(key, waits, tell)
 
     async def _asked(self, asking: Asking) -> Decision:
         self._asked_at = asyncio.get_running_loop().time()
@@ -120,13 +132,13 @@ class Deciding:
             )
         )
 
-    async def _approved(self, key: tuple[object, ...], decision: Decision, tell: Tell | None) -> Decision:
-        self._keep(key, decision)
-        if not self._wait:
-            raise ApprovalRequired(decision)
-        allowed = self._seen(await self._waited(decision, self._wait, tell))
-        self._waiting.pop(key, None)
-        return allowed
+    async def _approved(self, key: bytes, waits: Decision, tell: Tell | None) -> Decision:
+        try:
+            return self._seen(await self._waited(waits, self._wait, tell))
+        except (NoDecision, NotApproved) as refused:
+            if isinstance(refused, NoDecision) or refused.state == "pending":
+                self._keep(key, waits)
+            raise
 
     async def _waited(self, decision: Decision, seconds: float, tell: Tell | None) -> Decision:
         telling = asyncio.create_task(_telling(tell, decision)) if tell is not None and self._wait else None
@@ -137,7 +149,7 @@ class Deciding:
                 telling.cancel()
                 await asyncio.gather(telling, return_exceptions=True)
 
-    def _keep(self, key: tuple[object, ...], decision: Decision) -> None:
+    def _keep(self, key: bytes, decision: Decision) -> None:
         while len(self._waiting) >= _MOST_WAITING:
             del self._waiting[next(iter(self._waiting))]
         self._waiting[key] = decision
@@ -155,28 +167,27 @@ class Deciding:
                 self._seen(answer)
         return answers
 
-    def report(self, decision: Decision, status: Status, response: Mapping[str, Any]) -> None:
+    def report(self, decision_id: str, status: Status, response: Mapping[str, Any]) -> None:
         """Tell what became of it, while the caller goes on. What cannot be told is said to the operator."""
-        self._hold(lambda: self._tell(decision, status, response))
+        self._hold(lambda: self._tell(decision_id, status, response))
 
-    def _tell(self, decision: Decision, status: Status, response: Mapping[str, Any]) -> None:
-        name = decision.decision_id
-        task = self._last[name] = self._started(self._told(self._last.get(name), decision, status, response))
+    def _tell(self, name: str, status: Status, response: Mapping[str, Any]) -> None:
+        task = self._last[name] = self._started(self._told(self._last.get(name), name, status, response))
         task.add_done_callback(lambda done: self._last.pop(name) if self._last.get(name) is done else None)
 
     async def _told(
-        self, before: asyncio.Task[None] | None, decision: Decision, status: Status, response: Mapping[str, Any]
+        self, before: asyncio.Task[None] | None, decision_id: str, status: Status, response: Mapping[str, Any]
     ) -> None:
         if before is not None:  # the first word stands: the next must not overtake it
             await asyncio.wait({before})
-        await self._report(decision, status, response)
+        await self._report(decision_id, status, response)
 
     def report_all(self, decisions: Sequence[Decision], status: Status, response: Mapping[str, Any]) -> None:
         """The same of each, one after another."""
 
         async def told() -> None:
             for decision in decisions:
-                await self._report(decision, status, response)
+                await self._report(decision.decision_id, status, response)
 
         self._hold(lambda: self._started(told()))
 
@@ -214,11 +225,11 @@ class Deciding:
         task.add_done_callback(self._reports.discard)
         return task
 
-    async def _report(self, decision: Decision, status: Status, response: Mapping[str, Any]) -> None:
+    async def _report(self, decision_id: str, status: Status, response: Mapping[str, Any]) -> None:
         try:
-            await self._guard.report(decision.decision_id, status, response)
+            await self._guard.report(decision_id, status, response)
         except SidecarError as error:
-            self._say(f"decision {decision.decision_id}: outcome {status} not reported: {error}")
+            self._say(f"decision {decision_id}: outcome {status} not reported: {error}")
 
     def _seen(self, decision: Decision) -> Decision:
         policy = decision.policy.revision, decision.policy.bundle_digest

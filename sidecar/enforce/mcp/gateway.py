@@ -19,7 +19,7 @@ from typing import Any, Final
 from sidecar.enforce.mcp import frame as frames
 from sidecar.enforce.mcp import verdicts
 from sidecar.enforce.mcp.asked import Limits, Requests
-from sidecar.enforce.mcp.catalog import Catalog, ListingFailed, without, without_tasks
+from sidecar.enforce.mcp.catalog import Catalog, without, without_tasks
 from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.frame import METHOD_NOT_FOUND, BadFrame, Frame, id_key, read
 from sidecar.enforce.mcp.lines import Overlong
@@ -30,11 +30,11 @@ from sidecar.enforce.mcp.methods import (
     SERVER_REQUESTS,
     Rule,
 )
-from sidecar.enforce.mcp.ports import Client, Failed, Server
+from sidecar.enforce.mcp.pages import ListingFailed, all_tools
+from sidecar.enforce.mcp.ports import Between, Client, Failed, Server
 from sidecar.enforce.mcp.wanted import Wants
 from sidecar.errors import SidecarError
 
-_PAGES: Final = 1_000
 _LISTING_SECONDS: Final = 30.0
 _ENVELOPE: Final = "io.modelcontextprotocol/"  # what each request says of itself in `_meta`, since 2026-07-28
 _REPORT_SECONDS: Final = 5.0
@@ -56,8 +56,9 @@ class Gateway:
         self._name, self._client, self._server = name, client, server
         self._deciding, self._catalog, self._say = deciding, catalog, say
         self._work: set[asyncio.Task[None]] = set()
-        self._requests = Requests(name, client, server, deciding, catalog, self._list_all, limits, say, self._start)
-        self._wants = Wants(name, client, server, deciding, self._start)
+        between = Between(name, client, server, deciding, say, self._start)
+        self._requests = Requests(between, catalog, self._list_all, limits)
+        self._wants = Wants(between)
         self._own: dict[str, asyncio.Future[Frame]] = {}
         self._prefix = f"sidecar-{os.urandom(16).hex()}-"
         self._envelope: dict[str, Any] = {}
@@ -208,23 +209,7 @@ class Gateway:
 
     async def _list_all(self) -> list[Any]:
         """All pages, asked for by the gateway itself. ListingFailed."""
-        tools: list[Any] = []
-        cursor: str | None = None
-        try:
-            async with asyncio.timeout(_LISTING_SECONDS):
-                for _ in range(_PAGES):
-                    page = await self._ask("tools/list", {} if cursor is None else {"cursor": cursor})
-                    listed, cursor = page.get("tools"), page.get("nextCursor")
-                    if not isinstance(listed, list) or not isinstance(cursor, str | None):
-                        break
-                    tools += listed
-                    if cursor is None:
-                        return tools
-        except TimeoutError:
-            raise ListingFailed(f"no answer within {_LISTING_SECONDS:g} s") from None
-        except OSError:
-            raise ListingFailed("it is gone") from None
-        raise ListingFailed("its answer is no list of tools")
+        return await all_tools(lambda params: self._ask("tools/list", params), _LISTING_SECONDS)
 
     async def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
         own = f"{self._prefix}{len(self._own)}-{os.urandom(4).hex()}"

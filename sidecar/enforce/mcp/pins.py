@@ -21,14 +21,20 @@ from sidecar.errors import Malformed, UsageError
 FORMAT: Final = "sidecar/v1/mcp-pins"
 _LABEL: Final = b"sidecar/v1/mcp-tool\0"
 _MOST_BYTES: Final = 64 << 20
+_DEEPEST: Final = 60  # with the file around it still within 64
 _LONGEST_NAME: Final = 256
 
 Pin = Literal["pinned", "changed", "new"]
 
 
 def tool_digest(tool: Mapping[str, Any]) -> str:
-    """SHA-256 in hex of a tool as it is listed. ValueError where it has no canonical form (RFC 8785)."""
-    return hashlib.sha256(_LABEL + canonical(tool)).hexdigest()
+    """SHA-256 in hex of a tool as it is listed. ValueError where it has no canonical form, or no file could hold it."""
+    form = canonical(tool)
+    try:
+        strictjson.parse(form, max_depth=_DEEPEST)
+    except Malformed as error:
+        raise ValueError(str(error)) from None
+    return hashlib.sha256(_LABEL + form).hexdigest()
 
 
 def canonical(value: Any) -> bytes:
@@ -36,7 +42,10 @@ def canonical(value: Any) -> bytes:
 
     ValueError for what has none: a lone surrogate, an integer beyond 2^53-1.
     """
-    return _canonical(value).encode()
+    try:
+        return _canonical(value).encode()
+    except RecursionError:
+        raise ValueError("nested too deep") from None
 
 
 def _canonical(value: Any) -> str:

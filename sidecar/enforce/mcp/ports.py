@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
+from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.frame import Frame, Id
 from sidecar.enforce.mcp.lines import Overlong
 
@@ -49,3 +50,18 @@ class Server(Protocol):
     async def end(self) -> str:
         """Bid it end, make it if it does not; the end, in words."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Between:
+    """What a gateway is between, and asks. ``name``: of the server. ``say``: for the operator, one line at a time.
+
+    ``start`` runs work beside the reading of further messages.
+    """
+
+    name: str
+    client: Client
+    server: Server
+    deciding: Deciding
+    say: Callable[[str], object]
+    start: Callable[[Coroutine[Any, Any, None]], object]

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
+import dataclasses
 import re
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from pathlib import Path
@@ -28,6 +29,7 @@ _RESERVED: Final = re.compile(r"(?i)host|accept|connection|transfer-encoding|con
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=")
 _PLAIN: Final = re.compile(r"[\x20-\x7e]*")
+_AT_ONCE: Final = 4  # so many of the longest messages may be read at once
 _RECONNECTS: Final = 5
 _PAUSE: Final = 1.0  # seconds
 _BYE: Final = 2.0
@@ -51,6 +53,7 @@ class RemoteServer:
         self._session = ""
         self._version = ""  # agreed on, up to 2025-11-25
         self._modern = False
+        self._reading = 0  # bytes of all answers that are being read
 
     async def messages(self) -> AsyncIterator[bytes | Failed]:
         """As `Server.messages`."""
@@ -100,9 +103,13 @@ class RemoteServer:
         """One request, and what comes in its answer."""
         try:
             async with self._http.ask("POST", self._head(frame), frame.raw) as answer:
+                if frame.method != "subscriptions/listen":  # which goes on, and holds one event at a time
+                    answer = dataclasses.replace(answer, body=self._counted(answer.body))
                 why = await self._answered(frame, key, answer)
         except EventTooLong:
-            why = Failed(key, f"it is larger than {self._most} bytes", "too large")
+            why = Failed(
+                key, f"it, or all that are read at once, have more bytes than are read ({self._most})", "too large"
+            )
         except OSError as error:
             why = Failed(key, f"the connection to the server failed: {error}", "connection failed")
         finally:
@@ -110,6 +117,19 @@ class RemoteServer:
                 del self._posts[key]
         if why is not None:
             await self._coming.put(why)
+
+    async def _counted(self, body: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """Many answers at once have a bound together. Raises EventTooLong."""
+        size = 0
+        try:
+            async for part in body:
+                size += len(part)
+                self._reading += len(part)
+                if self._reading > self._most * _AT_ONCE:
+                    raise EventTooLong
+                yield part
+        finally:
+            self._reading -= size
 
     async def _answered(self, frame: Frame, key: Id, answer: Answer) -> Failed | None:
         kind = answer.fields.get("content-type", "").partition(";")[0].strip().lower()

@@ -8,11 +8,11 @@ from typing import Any, Final
 
 from sidecar.enforce.mcp.frame import BadFrame, notification, read, request
 from sidecar.enforce.mcp.lines import Overlong
+from sidecar.enforce.mcp.pages import ListingFailed, all_tools
 from sidecar.enforce.mcp.ports import Failed, Server
 from sidecar.errors import SidecarError
 
 _SECONDS: Final = 60.0
-_PAGES: Final = 1_000
 _MODERN: Final = "2026-07-28"
 _HANDSHAKE: Final = "2025-11-25"
 _ME: Final = {"name": "decision-sidecar", "version": "1"}
@@ -24,21 +24,13 @@ async def survey(server: Server) -> list[Any]:
     try:
         async with asyncio.timeout(_SECONDS):
             envelope = await asking.begin()
-            tools: list[Any] = []
-            cursor: str | None = None
-            for _ in range(_PAGES):
-                page = await asking.ask("tools/list", {**({} if cursor is None else {"cursor": cursor}), **envelope})
-                listed, cursor = page.get("tools"), page.get("nextCursor")
-                if not isinstance(listed, list) or not isinstance(cursor, str | None):
-                    break
-                tools += listed
-                if cursor is None:
-                    return tools
-    except TimeoutError:
-        raise SidecarError(f"the server does not list its tools within {_SECONDS:g} s") from None
+        return await all_tools(lambda params: asking.ask("tools/list", {**params, **envelope}), _SECONDS)
+    except (TimeoutError, LookupError):
+        raise SidecarError("the server does not list its tools") from None
     except OSError:
         raise SidecarError("the server is gone before it listed its tools") from None
-    raise SidecarError("the server's answer is no list of tools")
+    except ListingFailed as failed:
+        raise SidecarError(f"the server does not list its tools: {failed}") from None
 
 
 class _Asking:

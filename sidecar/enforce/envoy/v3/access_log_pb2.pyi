@@ -327,6 +327,26 @@ class HTTPResponseProperties(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     @_typing.final
+    class ResponseHeadersEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+    @_typing.final
     class ResponseTrailersEntry(_message.Message):
         DESCRIPTOR: _descriptor.Descriptor
 
@@ -348,6 +368,7 @@ class HTTPResponseProperties(_message.Message):
 
     RESPONSE_CODE_FIELD_NUMBER: _builtins.int
     RESPONSE_BODY_BYTES_FIELD_NUMBER: _builtins.int
+    RESPONSE_HEADERS_FIELD_NUMBER: _builtins.int
     RESPONSE_TRAILERS_FIELD_NUMBER: _builtins.int
     RESPONSE_CODE_DETAILS_FIELD_NUMBER: _builtins.int
     response_body_bytes: _builtins.int
@@ -355,18 +376,21 @@ class HTTPResponseProperties(_message.Message):
     @_builtins.property
     def response_code(self) -> _wrappers_pb2.UInt32Value: ...
     @_builtins.property
+    def response_headers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
+    @_builtins.property
     def response_trailers(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]: ...
     def __init__(
         self,
         *,
         response_code: _wrappers_pb2.UInt32Value | None = ...,
         response_body_bytes: _builtins.int = ...,
+        response_headers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         response_trailers: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         response_code_details: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["response_code", b"response_code"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_body_bytes", b"response_body_bytes", "response_code", b"response_code", "response_code_details", b"response_code_details", "response_trailers", b"response_trailers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["response_body_bytes", b"response_body_bytes", "response_code", b"response_code", "response_code_details", b"response_code_details", "response_headers", b"response_headers", "response_trailers", b"response_trailers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
