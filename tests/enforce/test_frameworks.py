@@ -212,6 +212,14 @@ def test_a_door_that_waits_hears_the_approvers_word(
         assert "Not done: the tool write was rejected" in told and desk.wrote() == []
 
 
+@pytest.mark.parametrize("kind", DOORS)
+def test_an_allow_on_a_condition_that_nobody_here_meets_is_none(place: Place, desk: Desk, kind: str) -> None:
+    name = name_of("obliged", kind)
+    (told,) = DOORS[kind](desk, [[write(name)]], "async")
+    assert "is allowed only on a condition that this agent cannot meet" in told and desk.wrote() == []
+    assert place.of(name) == [(kind, "ALLOW", "BLOCKED")]
+
+
 def test_what_a_call_is_called_is_the_users_to_say(place: Place, desk: Desk) -> None:
     for kind, door in DOORS.items():
         resource = lambda tool, arguments: ("customer", arguments["name"])  # noqa: E731

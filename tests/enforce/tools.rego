@@ -16,6 +16,18 @@ asks if startswith(input.arguments.name, "ask")
 decision := {"effect": "ALLOW", "reasons": [{"code": "tool", "message": "a tool of this agent"}]} if {
 	called
 	not asks
+	not obliges
+}
+
+obliges if startswith(input.arguments.name, "obliged")
+
+decision := {
+	"effect": "ALLOW",
+	"reasons": [{"code": "tool", "message": "a tool of this agent"}],
+	"obligations": [{"kind": "sing", "parameters": {}}],
+} if {
+	called
+	obliges
 }
 
 decision := {"effect": "ALLOW", "reasons": [{"code": "approved", "message": "somebody approved"}]} if {
