@@ -20,7 +20,7 @@ from pydantic import PrivateAttr
 
 from sidecar.client import Guard
 from sidecar.enforce.judged import judged
-from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, itself
+from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, check_guard, itself
 from sidecar.errors import SidecarError
 
 KIND: Final = "crewai"
@@ -35,6 +35,7 @@ def guarded(
     ``action`` and ``resource``: what a call is called; ``wait``: seconds to wait where an approval is required, 0: the
     model is told how to have it, and makes the same call again.
     """
+    check_guard(guard, Guard)
     asking = Tools(KIND, Naming(action, resource, wait))
     return [_of(tool, guard, asking) for tool in tools]
 

@@ -18,7 +18,7 @@ from agents.tool import with_function_tool_failure_error_handler
 from agents.tool_context import ToolContext
 
 from sidecar.client import AsyncGuard
-from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, itself
+from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, check_guard, itself
 from sidecar.errors import SidecarError, UsageError
 
 KIND: Final = "openai-agents"
@@ -33,6 +33,7 @@ def guarded(
     ``action`` and ``resource``: what a call is called; ``wait``: seconds to wait where an approval is required, 0: the
     model is told how to have it, and makes the same call again. UsageError for a tool that is not run here.
     """
+    check_guard(guard, AsyncGuard)
     asking = Tools(KIND, Naming(action, resource, wait))
     return [_guarded(tool, guard, asking) for tool in tools]
 

@@ -18,7 +18,7 @@ from pydantic_ai.toolsets import AbstractToolset, ToolsetTool, WrapperToolset
 
 from sidecar.client import AsyncGuard
 from sidecar.enforce.judged import judged
-from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, itself
+from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, check_guard, itself
 from sidecar.errors import SidecarError
 
 KIND = "pydantic-ai"
@@ -39,6 +39,7 @@ class GuardedTools(AbstractCapability[Any]):
     wait: float = 0.0
 
     def __post_init__(self) -> None:
+        check_guard(self.guard, AsyncGuard)
         self._tools = Tools(KIND, Naming(self.action, self.resource, self.wait))
 
     def get_ordering(self) -> CapabilityOrdering:

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from sidecar.client import ApprovalRequired, Ask, AsyncGuard, Decision, Guard, NotApproved, Refused
 from sidecar.enforce.words import told
-from sidecar.errors import RequestError
+from sidecar.errors import RequestError, UsageError
 
 Action = str | Callable[[str, Mapping[str, Any]], str]
 """An action's name, or a function of the tool's name and its arguments that says it."""
@@ -31,6 +31,12 @@ _MOST_WAITING: Final = 256
 def itself(tool: str, arguments: Mapping[str, Any]) -> tuple[str, str]:
     """The tool as the resource."""
     return "tool", tool
+
+
+def check_guard(given: object, kind: type[Guard] | type[AsyncGuard]) -> None:
+    """UsageError for a guard of the other kind: its question would be decided, and its answer never seen."""
+    if not isinstance(given, kind):
+        raise UsageError(f"this door takes a guard of the kind {kind.__name__}, not {type(given).__name__}")
 
 
 @dataclass(frozen=True, slots=True)

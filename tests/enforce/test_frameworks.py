@@ -301,7 +301,14 @@ def test_each_try_of_a_framework_is_a_question_of_its_own(place: Place, desk: De
 
 
 def test_a_guard_of_the_other_kind_is_a_mistake_not_a_way_in(place: Place, desk: Desk) -> None:
+    from sidecar.enforce import openai_agents as door_of_openai
+    from sidecar.enforce import pydantic_ai as door_of_pydantic
     from sidecar.enforce.langchain import tool_node
+
+    with desk.guard() as guard, pytest.raises(UsageError, match="AsyncGuard, not Guard"):
+        door_of_pydantic.GuardedTools(guard)  # type: ignore[arg-type]
+    with desk.guard() as guard, pytest.raises(UsageError, match="AsyncGuard, not Guard"):
+        door_of_openai.guarded([], guard)  # type: ignore[arg-type]
 
     def write_file(name: str) -> str:
         """Write."""
