@@ -26,7 +26,7 @@ from sidecar.client import AgentKey, Guard
 from sidecar.client.permits import PermitCheck
 from sidecar.client.reporter import AsyncReporter, Reporter
 from sidecar.enforce.asgi import PermitMiddleware
-from sidecar.enforce.grpc_permits import METADATA, PermitInterceptor, arguments_of
+from sidecar.enforce.grpc_permits import METADATA, AsyncPermitInterceptor, PermitInterceptor, arguments_of
 from sidecar.enforce.wanted import FREE, Free, Wanted
 from sidecar.ledger import ledger_stream
 from tests.people import key, person, registry_text
@@ -203,6 +203,15 @@ def test_a_body_that_breaks_off_and_a_web_socket_are_refused(place: Place) -> No
 SERVICE = "crm.Customers"
 
 
+def meant(method: str, request: Any) -> Wanted | Free | None:
+    if method.endswith("/Health"):
+        return FREE
+    if method.endswith("/Broken"):
+        raise ZeroDivisionError
+    known = method.endswith(("/Write", "/List"))
+    return Wanted("crm.read", ("customer", request["id"]), arguments_of(request)) if known else None
+
+
 @pytest.fixture
 def ran() -> list[Any]:
     return []
@@ -231,14 +240,6 @@ def channel(place: Place, ran: list[Any]) -> Iterator[grpc.Channel]:
 
     def health(request: Struct, context: grpc.ServicerContext) -> Struct:
         return request
-
-    def meant(method: str, request: Any) -> Wanted | Free | None:
-        if method.endswith("/Health"):
-            return FREE
-        if method.endswith("/Broken"):
-            raise ZeroDivisionError
-        known = method.endswith(("/Write", "/List"))
-        return Wanted("crm.read", ("customer", request["id"]), arguments_of(request)) if known else None
 
     wire: dict[str, Any] = {"request_deserializer": Struct.FromString, "response_serializer": Struct.SerializeToString}
     single = dict.fromkeys(("Write", "Other", "Broken"), grpc.unary_unary_rpc_method_handler(write, **wire))
@@ -323,3 +324,80 @@ def test_an_rpc_without_its_own_permit_does_not_run(place: Place, channel: grpc.
     assert ran == []
     assert called(channel, "Health", struct())
     assert called(channel, "Write", struct(), permit) and len(ran) == 1
+
+
+def test_an_asynchronous_server_has_the_same_door(place: Place) -> None:
+    ran: list[Any] = []
+
+    async def write(request: Struct, context: Any) -> Struct:
+        ran.append(request)
+        if "raise" in request:
+            raise ValueError("broke")
+        if "code" in request:
+            context.set_code(grpc.StatusCode.NOT_FOUND)
+        return request
+
+    async def listing(request: Struct, context: Any) -> AsyncIterator[Struct]:
+        ran.append(request)
+        yield request
+        if "raise" in request:
+            raise ValueError("broke")
+
+    def plain(request: Struct, context: Any) -> Struct:
+        ran.append(request)
+        return request
+
+    wire: dict[str, Any] = {"request_deserializer": Struct.FromString, "response_serializer": Struct.SerializeToString}
+    handlers = {
+        **dict.fromkeys(("Write", "Other", "Broken", "Health"), grpc.unary_unary_rpc_method_handler(write, **wire)),
+        "List": grpc.unary_stream_rpc_method_handler(listing, **wire),
+        "Plain/Write": grpc.unary_unary_rpc_method_handler(plain, **wire),
+        "Send": grpc.stream_unary_rpc_method_handler(write, **wire),
+        "Talk": grpc.stream_stream_rpc_method_handler(listing, **wire),
+    }
+
+    def story(port: int) -> None:
+        """The client, in a thread."""
+        with grpc.insecure_channel(f"127.0.0.1:{port}") as channel:
+            for method, how, status in (
+                ("Write", "ok", "executed"),
+                ("Write", "raise", "failed"),
+                ("Write", "code", "failed"),
+                ("List", "ok", "executed"),
+                ("List", "raise", "failed"),
+            ):
+                request = struct(**{how: method})
+                decision, permit = place.allowed("a", arguments_of(request))
+                if status == "executed":
+                    assert called(channel, method, request, permit)
+                else:
+                    with pytest.raises(grpc.RpcError):
+                        called(channel, method, request, permit)
+                assert ran.pop() == request
+                told = place.outcome(decision)
+                assert told is not None and told["status"] == status
+                with pytest.raises(grpc.RpcError, match="was taken before"):
+                    called(channel, method, request, permit)
+            _, permit = place.allowed("a", arguments_of(struct()))
+            for method, permits in (
+                ("Write", ()), ("Write", (b"forged",)), ("Other", (permit,)), ("Broken", (permit,)),
+                ("Plain/Write", (permit,)), ("Send", (permit,)), ("Talk", (permit,)),
+            ):  # fmt: skip
+                with pytest.raises(grpc.RpcError) as caught:
+                    called(channel, method, struct(), *permits)
+                assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+            assert ran == []
+            assert called(channel, "Health", struct()) and called(channel, "Write", struct(), permit)
+
+    async def main() -> None:
+        async with AsyncReporter(
+            place.address, executor=EXECUTOR, key=AgentKey(key(EXECUTOR)), chain=place.chain, timeout=30.0
+        ) as reporter:
+            server = grpc.aio.server(interceptors=[AsyncPermitInterceptor(place.permits(), reporter, meant)])
+            server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+            port = server.add_insecure_port("127.0.0.1:0")
+            await server.start()
+            await asyncio.to_thread(story, port)
+            await server.stop(None)
+
+    asyncio.run(main())
