@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Final, NoReturn
 
@@ -27,7 +28,6 @@ from sidecar.chain.permit import Permit
 from sidecar.client.act import Act
 from sidecar.client.permits import PermitCheck, PermitRefused
 from sidecar.client.reporter import AsyncReporter, Reporter
-from sidecar.client.wire import encode_object
 from sidecar.enforce.wanted import Free, Wanted
 from sidecar.errors import RequestError
 
@@ -35,8 +35,9 @@ METADATA: Final = "sidecar-permit-bin"
 
 
 def arguments_of(request: Message) -> bytes:
-    """A message as the JSON text of arguments, the same on both sides: fields by their names in the `.proto`."""
-    return encode_object("arguments", MessageToDict(request, preserving_proto_field_name=True))
+    """A message as the JSON text of arguments, the same on both sides: names as in the `.proto`, sorted."""
+    read = MessageToDict(request, preserving_proto_field_name=True)  # a map's order differs from process to process
+    return json.dumps(read, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 class PermitInterceptor(grpc.ServerInterceptor):
