@@ -87,6 +87,12 @@ CONFINED = {
     "rfc3161_client": "sidecar/anchor/authority.py",
     "h11": "sidecar/enforce/mcp/http.py",
     "aiohttp": "sidecar/enforce/authzen/http.py",
+    "pydantic_ai": "sidecar/enforce/pydantic_ai.py",
+    "langchain": "sidecar/enforce/langchain.py",
+    "langchain_core": "sidecar/enforce/langchain.py",
+    "langgraph": "sidecar/enforce/langchain.py",
+    "agents": "sidecar/enforce/openai_agents.py",
+    "crewai": "sidecar/enforce/crewai.py",
 }
 BANNED_IMPORTS = {
     "chain": {
@@ -354,6 +360,8 @@ BAD = [
     ("sidecar/collector/index/sql.py", "import psycopg", "only in sidecar/collector/index/postgres.py"),
     ("sidecar/collector/x.py", "import rfc3161_client", "only in sidecar/anchor/authority.py"),
     ("sidecar/enforce/mcp/x.py", "import h11", "only in sidecar/enforce/mcp/http.py"),
+    ("sidecar/enforce/tools.py", "from langchain.agents import x", "only in sidecar/enforce/langchain.py"),
+    ("sidecar/client/x.py", "import pydantic_ai", "only in sidecar/enforce/pydantic_ai.py"),
     ("sidecar/api/x.py", "from sidecar.main import build", "upwards"),
     ("sidecar/api/x.py", "from sidecar.attic import x", "not a room"),
     ("sidecar/api/x.py", "import sidecar", "not a room"),

@@ -141,7 +141,14 @@ class AsyncGuard:
     @asynccontextmanager
     async def permitted(self, resource: Resource, arguments: Arguments, asked: Question) -> AsyncIterator[Permit]:
         """One run of a guarded body."""
-        permit = Permit(await self.check(asked.action, resource, arguments, **asked.about))
+        async with self.acting(await self.check(asked.action, resource, arguments, **asked.about)) as permit:
+            yield permit
+
+    @asynccontextmanager
+    async def acting(self, decision: Decision) -> AsyncIterator[Permit]:
+        """As `Guard.acting`."""
+        raise_unless_permitted(decision, shadow=self._shadow)
+        permit = Permit(decision)
         try:
             yield permit
         except BaseException:  # a cancelled action has run in part: FAILED, whatever stopped it

@@ -185,7 +185,18 @@ class Guard:
     @contextmanager
     def permitted(self, resource: Resource, arguments: Arguments, asked: Question) -> Iterator[Permit]:
         """One run of a guarded body."""
-        permit = Permit(self.check(asked.action, resource, arguments, **asked.about))
+        with self.acting(self.check(asked.action, resource, arguments, **asked.about)) as permit:
+            yield permit
+
+    @contextmanager
+    def acting(self, decision: Decision) -> Iterator[Permit]:
+        """Runs the body as what was permitted, by `check` or `wait_for_approval`, and reports what became of it.
+
+        EXECUTED when it ends, FAILED when it raises. Raises Denied or ApprovalRequired for a decision that permits
+        nothing.
+        """
+        raise_unless_permitted(decision, shadow=self._shadow)
+        permit = Permit(decision)
         try:
             yield permit
         except BaseException:  # an interrupted action has run in part: FAILED, whatever stopped it

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from sidecar.client import ApprovalRequired, Decision, NoDecision, NotApproved, Refused, UnmetObligation
+from sidecar.client import Decision, NoDecision, Refused
 from sidecar.enforce.mcp.frame import INVALID_REQUEST, Frame, error, result
+from sidecar.enforce.words import named, told
 
 REFUSED: Final = -32090
 """JSON-RPC's code of what a decision, or the lack of one, did not let through."""
@@ -23,14 +24,14 @@ def refusal(asked: Frame, server: str, why: Exception) -> bytes:
 
 def unpinned(asked: Frame, server: str, decision: Decision, how: str) -> bytes:
     """The answer to an allowed call of a tool that is not as it was pinned. ``how``: "new", "changed", "gone"."""
-    told = {
+    how_so = {
         "new": "nobody has pinned this tool yet",
         "changed": "the server has changed this tool's description since it was pinned",
         "gone": "the server does not list this tool",
     }[how]
     text = (
-        f"Not done: {told}, and nothing was sent to the server {server}. A person looks at the difference with "
-        f"`sidecar mcp --review-pins` and allows it with `--accept-pins`. {_which(decision)}"
+        f"Not done: {how_so}, and nothing was sent to the server {server}. A person looks at the difference with "
+        f"`sidecar mcp --review-pins` and allows it with `--accept-pins`. {named(decision)}"
     )
     return _answer(asked, text, REFUSED, {**_decided(decision), "pin": how})
 
@@ -38,7 +39,7 @@ def unpinned(asked: Frame, server: str, decision: Decision, how: str) -> bytes:
 def unanswered(asked: Frame, decision: Decision | None, what: str) -> bytes:
     """The answer to a request that was passed on, and got none that could be handed back."""
     text = (
-        f"No answer: {what}. It was passed on, so it may have been done. {_which(decision) if decision else ''}".strip()
+        f"No answer: {what}. It was passed on, so it may have been done. {named(decision) if decision else ''}".strip()
     )
     return _answer(asked, text, UNANSWERED, _decided(decision) if decision else None)
 
@@ -60,42 +61,7 @@ def _answer(asked: Frame, text: str, code: int, data: dict[str, Any] | None) -> 
 
 def _told(asked: Frame, server: str, why: Exception) -> str:
     what = f"{asked.method} of {server}" if asked.method != "tools/call" else f"{asked.params.get('name')} of {server}"
-    if not isinstance(why, Refused):
-        which = "no decision was given" if isinstance(why, NoDecision) else "it cannot be decided"
-        return (
-            f"Not done: {what} was not passed on, because {which}: {why}. Without a decision nothing is done; "
-            "try again once the cause is mended."
-        )
-    decision, which = why.decision, _which(why.decision)
-    if isinstance(why, ApprovalRequired):
-        return f"Not done yet: {what} needs an approval{_reasons(decision)}. {_how(decision)} {which}"
-    if isinstance(why, NotApproved):
-        if why.state == "pending":
-            return f"Not done yet: {what} still waits for its approval. {_how(decision)} {which}"
-        told = "was rejected" if why.state == "rejected" else "has an approval that expired; ask again"
-        return f"Not done: {what} {told}. {which}"
-    if isinstance(why, UnmetObligation):
-        return f"Not done: {what} is allowed only on a condition that this gateway cannot meet: {why}"
-    return f"Not done: {what} is denied{_reasons(decision)}. The same call will be denied again. {which}"
-
-
-def _how(decision: Decision) -> str:
-    terms = decision.approval
-    count = 1 if terms is None else terms.count
-    who = f"{count} approvers" if count > 1 else "an approver"
-    roles = f" with the role {' or '.join(terms.roles)}" if terms is not None and terms.roles else ""
-    run = f"`sidecar approvals approve {decision.decision_id}`"
-    return f"Ask {who}{roles} to run {run}, then make the very same call again."
-
-
-def _reasons(decision: Decision) -> str:
-    told = "; ".join(f"{r.message} ({r.code})" if r.message else r.code for r in decision.reasons)
-    return f": {told}" if told else ", and no reason was given"
-
-
-def _which(decision: Decision) -> str:
-    policy = decision.policy.revision or decision.policy.bundle_digest or "unknown"
-    return f"Decision {decision.decision_id}, policy {policy}."
+    return told(what, "was not passed on", "this gateway", why)
 
 
 def _data(why: Exception) -> dict[str, Any] | None:

@@ -1,0 +1,68 @@
+"""The door of the OpenAI Agents SDK: tools as an agent is given them, guarded.
+
+    agent = Agent("Billing", tools=guarded([read_customer, …], AsyncGuard("unix:…", agent="billing-agent", key=key)))
+
+Not a guardrail: that is asked once, before approvals and hooks, and hears nothing of the end. A guarded tool asks when
+it is about to run, with the very text that it is then run with. Tools that run at OpenAI ("hosted") and tools of
+`Agent(mcp_servers=…)` pass no door: give an agent none; `sidecar mcp` stands before an MCP server.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from typing import Any, Final
+
+from agents import FunctionTool, Tool
+from agents.tool import with_function_tool_failure_error_handler
+from agents.tool_context import ToolContext
+
+from sidecar.client import AsyncGuard
+from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, check_guard, itself
+from sidecar.errors import SidecarError, UsageError
+
+KIND: Final = "openai-agents"
+
+
+def guarded(
+    tools: Iterable[Tool], guard: AsyncGuard, *, action: Action = TOOL_CALL, resource: Resource = itself,
+    wait: float = 0.0,
+) -> list[Tool]:  # fmt: skip
+    """The same tools; each runs only on ALLOW, else the model is told why, as its result.
+
+    ``action`` and ``resource``: what a call is called; ``wait``: seconds to wait where an approval is required, 0: the
+    model is told how to have it, and makes the same call again. UsageError for a tool that is not run here.
+    """
+    check_guard(guard, AsyncGuard)
+    asking = Tools(KIND, Naming(action, resource, wait))
+    return [_guarded(tool, guard, asking) for tool in tools]
+
+
+def _guarded(tool: Tool, guard: AsyncGuard, asking: Tools) -> FunctionTool:
+    if not isinstance(tool, FunctionTool):
+        raise UsageError(f"{type(tool).__name__} {tool.name}: cannot be guarded: it does not run here")
+    bare = _raising(tool)
+
+    async def ask_and_run(context: ToolContext[Any], text: str) -> Any:
+        text = text or "{}"  # what the SDK makes of it
+        try:
+            decision = await asking.decide_async(guard, asking.question(tool.name, text.encode(errors="surrogatepass")))
+        except SidecarError as why:
+            return asking.refusal(tool.name, why)
+        async with guard.acting(decision):
+            return await bare.on_invoke_tool(context, text)
+
+    same = copy.copy(tool)
+    handling = with_function_tool_failure_error_handler(ask_and_run, lambda *_: None)
+    same.on_invoke_tool = handling.__agents_bind_function_tool__(same)  # type: ignore[attr-defined]
+    return same
+
+
+def _raising(tool: FunctionTool) -> FunctionTool:
+    """The tool, which raises what goes wrong: the SDK makes a text of it within the tool, unseen from outside."""
+    bare = copy.copy(tool)
+    if not hasattr(bare, "_failure_error_function") or not hasattr(bare, "_use_default_failure_error_function"):
+        raise UsageError("this version of the OpenAI Agents SDK is not known; failures could not be told from results")
+    bare._failure_error_function = None
+    bare._use_default_failure_error_function = False
+    return bare
