@@ -125,11 +125,17 @@ def pod() -> Iterator[Pod]:
             _in(host, "ip", "-6", "address", "add", f"{SIX[name]}/64", "dev", "eth0", "nodad")
         inside, outside = at["pod"], at["outside"]
         _in(inside, "ip", "route", "add", "default", "via", outside.address)
-        _in(inside, "sysctl", "-qw", "net.ipv4.ping_group_range=0 2147483647", "net.ipv4.ip_unprivileged_port_start=0")
+        inside.call(_as_runtimes_have_it)
         sniffer = outside.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
         with contextlib.closing(sniffer):
             sniffer.bind(("eth0", 3))
             yield Pod(inside, outside, sniffer)
+
+
+def _as_runtimes_have_it() -> None:
+    """What container runtimes set in a pod: pings, and low ports, for everybody."""
+    for name, value in (("ping_group_range", "0 2147483647"), ("ip_unprivileged_port_start", "0")):
+        Path("/proc/sys/net/ipv4", name).write_text(value)
 
 
 def _in(host: Host, *command: str) -> None:
