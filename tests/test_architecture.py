@@ -18,6 +18,11 @@ from tests.needs import needs_program
 
 REPOSITORY = Path(__file__).parent.parent
 
+# What builds the concrete parts: one place, in as many files.
+BUILDING = {
+    *("config", "settings", "main", "parts", "doors", "readiness", "telemetry", "doctor", "shipping"),
+    *("erasing", "ending", "founding", "collecting", "trust_file", "anchoring"),
+}
 # `errors` lies under all others: every room raises what it names.
 FLOORS = [
     {"errors"},
@@ -26,45 +31,11 @@ FLOORS = [
     {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
     {"api", "enforce"},
-    {
-        "config",
-        "settings",
-        "main",
-        "parts",
-        "doors",
-        "readiness",
-        "telemetry",
-        "doctor",
-        "shipping",
-        "erasing",
-        "ending",
-        "founding",
-        "collecting",
-        "trust_file",
-        "anchoring",
-    },
+    BUILDING,
     {"cli"},
 ]
 FLOOR = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-ONE_ROOM = [
-    {
-        "config",
-        "settings",
-        "main",
-        "parts",
-        "doors",
-        "readiness",
-        "telemetry",
-        "doctor",
-        "shipping",
-        "erasing",
-        "ending",
-        "founding",
-        "collecting",
-        "trust_file",
-        "anchoring",
-    }
-]  # fifteen rooms, one place: what builds the concrete parts
+ONE_ROOM = [BUILDING]
 
 STUB_ROOMS = {"v1", "api", "client", "enforce"}
 STUBS = ("sidecar/v1", "sidecar/enforce/envoy/v3")  # ours, and the little of Envoy's protocol that a door reads

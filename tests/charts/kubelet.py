@@ -170,6 +170,9 @@ class Pod:
         for each in sorted(spec.get("volumeMounts", []), key=lambda mount: str(mount["mountPath"])):
             source = self.volume(each["name"]) / each.get("subPath", "")
             lines += _bind(source, f"/mnt{each['mountPath']}", read_only=each.get("readOnly", False))
+            for place in sorted(bound):  # a repository below /tmp, say: what is mounted there hides it
+                if Path(place).is_relative_to(each["mountPath"]):
+                    lines += _bind(Path(place), f"/mnt{place}", read_only=True)
         if spec["securityContext"].get("readOnlyRootFilesystem"):
             lines.append("mount -o remount,ro /mnt")
         return lines

@@ -18,6 +18,7 @@ import pytest
 from tests.collecting import Collecting, collecting
 from tests.collector.test_shipping import free_port
 from tests.faults.load import Load, Told, assert_kept
+from tests.policy.processes import stop
 from tests.program import made, serving, sidecar
 
 CALLS, LINGER, GRACE = 5.0, 1.0, 30.0  # seconds: for calls under way; as configured below; Kubernetes' default
@@ -72,7 +73,7 @@ def gone(collector: Collecting, middle: Between) -> None:
 
 def hung(collector: Collecting, middle: Between) -> None:
     """It takes connections, and says nothing on them."""
-    collector.process.send_signal(signal.SIGSTOP)
+    stop(collector.process.pid)
 
 
 def slow(collector: Collecting, middle: Between) -> None:

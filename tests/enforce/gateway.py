@@ -28,6 +28,7 @@ from tests.enforce.upstream import HOST, Upstream, grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import key as key_of
 from tests.people import person, registry_text
+from tests.policy.processes import stop
 from tests.program import BIN, environment, made
 
 SHIPPED = Path(__file__).resolve().parents[2] / "charts" / "envoy"
@@ -118,7 +119,7 @@ class Parts:
     @contextlib.contextmanager
     def stopped(self, name: str) -> Iterator[None]:
         """The process does nothing meanwhile, and its sockets stay open."""
-        self.signal(name, signal.SIGSTOP)
+        stop(self.processes[name].pid)
         try:
             yield
         finally:

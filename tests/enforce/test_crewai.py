@@ -19,6 +19,7 @@ from tests.enforce.frameworks.doors import AGENT
 from tests.enforce.test_frameworks import Place, started
 from tests.needs import cannot_run
 from tests.people import key
+from tests.policy.processes import stop
 from tests.program import environment, serving, sidecar
 
 pytestmark = pytest.mark.soak  # the environment is a gigabyte; it is made once a machine
@@ -77,7 +78,7 @@ def test_a_crew(tmp_path: Path) -> None:
         assert place.of("one") == place.of("two") == [("crewai", "ALLOW", "EXECUTED")]
         assert place.of("forbidden") == [("crewai", "DENY", "")]
         assert {each[1:] for each in place.of("broken")} == {("ALLOW", "FAILED")}  # CrewAI tries again by itself
-        server.process.send_signal(signal.SIGSTOP)
+        stop(server.process.pid)
         slow, files = crew(place, tmp_path, [("write", "slow")], timeout=0.5)
         assert "none within 0.5 s" in slow and "slow" not in files
         server.stop(signal.SIGKILL)

@@ -27,6 +27,7 @@ from sidecar.ledger import ledger_stream
 from tests.enforce.frameworks.doors import AGENT, DOORS, Call, Desk, langchain, langgraph, openai_agents, pydantic_ai
 from tests.needs import needs_program
 from tests.people import key, person, registry_text
+from tests.policy.processes import stop
 from tests.program import Serving, made, serving, sidecar
 
 AMPLE = 30.0
@@ -364,7 +365,7 @@ def test_a_sidecar_that_is_slow_killed_or_gone_lets_nothing_run(tmp_path: Path) 
             for kind, door in DOORS.items():
                 assert door(desk, [[write(name_of("before", kind))]], "async") == [f"wrote {name_of('before', kind)}"]
             before = desk.wrote()
-            server.process.send_signal(signal.SIGSTOP)
+            stop(server.process.pid)
             for door in DOORS.values():
                 (told,) = door(replace(desk, timeout=0.5), [[write("slow")]], "async")
                 assert "Not done" in told and "none within 0.5 s" in told

@@ -19,6 +19,7 @@ from mcp_types import ElicitResult
 from tests.api.running import judged
 from tests.enforce.gates import OFFICIAL, Gate, gate, tool_policy, words
 from tests.needs import needs_program
+from tests.policy.processes import stop
 from tests.program import BIN, environment, made, serving, sidecar
 
 MODES = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])  # a generation each
@@ -191,7 +192,7 @@ def test_no_sidecar_no_deed(tmp_path: Path) -> None:
                 async with asyncio.timeout(60):
                     while not (work / "held.began").exists():  # noqa: ASYNC110  # another process makes it
                         await asyncio.sleep(0.01)
-                server.process.send_signal(signal.SIGSTOP)
+                stop(server.process.pid)
                 slow = await client.call_tool("write_file", {"name": "slow"})
                 assert slow.is_error and "none within 3 s" in words(slow) and "Not done" in words(slow)
                 deciding = asyncio.create_task(client.call_tool("write_file", {"name": "killed"}))

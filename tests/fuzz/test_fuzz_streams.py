@@ -55,8 +55,12 @@ def packed(kind: Kind, body: bytes) -> tuple[Kind, object]:
         return kind, body
 
 
+NAMED = {r.body for r in STORY.records if r.kind is Kind.ATTACHMENT}
+
+
 def meaning(records: Sequence[Record]) -> list[tuple[Kind, object]]:
-    return [packed(r.kind, r.body) for r in records]
+    """An attachment that no entry names says nothing (LEDGER.md, rule 9)."""
+    return [packed(r.kind, r.body) for r in records if r.kind is not Kind.ATTACHMENT or r.body in NAMED]
 
 
 @st.composite
