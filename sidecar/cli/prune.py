@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import click
@@ -14,7 +14,7 @@ from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import EntryType
 from sidecar.chain.pruning import PRUNABLE, Record, bared, pruned
 from sidecar.chain.seal import Seal, seal_hash
-from sidecar.chain.stream import MAGIC, Kind, record, records
+from sidecar.chain.stream import MAGIC, Kind, reader, record, records
 from sidecar.cli.authority import read_grant
 from sidecar.cli.log_receipts import held
 from sidecar.cli.sources import opened
@@ -24,7 +24,6 @@ from sidecar.ledger import carry_out
 from sidecar.verify import Evidence, Report, parse_trust, verify_stream
 
 DAY_NS = 86_400 * 1_000_000_000
-Read = Callable[[int], bytes]
 
 
 @click.command()
@@ -115,7 +114,7 @@ def check(found: Iterable[Record], grant: Grant, act: Prune, evidence: Evidence)
         UsageError: why nothing may be pruned.
     """
     counted = _Counted(found, act)
-    report = verify_stream(_framed(pruned(counted, [grant.record], [act])), evidence)
+    report = verify_stream(reader(_pieces(pruned(counted, [grant.record], [act]))), evidence)
     bad = report.first_bad()
     if bad is not None:
         raise UsageError(f"nothing is pruned: the ledger would be {bad.verdict.name}: {bad.reason}")
@@ -135,23 +134,6 @@ class _Counted:
         for each in self._found:
             self.covered += bared(each, [self._act]) is not each
             yield each
-
-
-def _framed(found: Iterable[Record]) -> Read:
-    pieces = _pieces(found)
-    rest = bytearray()
-
-    def read(size: int) -> bytes:
-        while not rest:
-            piece = next(pieces, None)
-            if piece is None:
-                return b""
-            rest.extend(piece)
-        data = bytes(rest[:size])
-        del rest[:size]
-        return data
-
-    return read
 
 
 def _pieces(found: Iterable[Record]) -> Iterator[bytes]:
