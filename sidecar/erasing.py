@@ -23,7 +23,7 @@ from typing import BinaryIO, Final
 from sidecar.chain.limits import GENESIS_SEQ
 from sidecar.chain.seeds import custody_of
 from sidecar.config import Config, write_secret
-from sidecar.custody import FieldSealer, Pointers, SubjectKeys, wrap_copy
+from sidecar.custody import FieldSealer, Pointers, SubjectKeys, overwrite, wrap_copy
 from sidecar.decide import Erasure
 from sidecar.errors import LedgerError, NotPermitted, UsageError
 from sidecar.ledger import Ledger
@@ -102,7 +102,7 @@ class _Copy:
             put(self._path, data)
             if old is not None:
                 with old:
-                    _overwrite(old)
+                    overwrite(old, os.urandom)
         except (OSError, UsageError) as error:
             raise LedgerError(f"the copy of the data subjects' keys, {self._path}: {error}") from None
         self._made = stamp
@@ -113,12 +113,6 @@ def _opened_again(path: Path) -> BinaryIO | None:
         return path.open("r+b")
     except FileNotFoundError:
         return None
-
-
-def _overwrite(file: BinaryIO) -> None:
-    file.write(os.urandom(os.fstat(file.fileno()).st_size))
-    file.flush()
-    os.fsync(file.fileno())
 
 
 def of(config: Config, ledger: Ledger) -> Erasing | None:

@@ -23,7 +23,7 @@ from sidecar.custody.pkcs11 import load_pkcs11
 from sidecar.custody.pkcs11_agent import load_agent_token, make_agent_token
 from sidecar.custody.sealing import FieldSealer, Pointers
 from sidecar.custody.shares import open_seed, seal_shares
-from sidecar.custody.subjects import SubjectKeys
+from sidecar.custody.subjects import SubjectKeys, overwrite
 from sidecar.custody.subjects_copy import open_copy, wrap_copy
 
 __all__ = [
@@ -46,6 +46,7 @@ __all__ = [
     "open_copy",
     "open_seed",
     "openings_of",
+    "overwrite",
     "public_pem",
     "seal_shares",
     "wrap_copy",

@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import BinaryIO, Final
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -197,9 +197,7 @@ class SubjectKeys:
         old = [p for p in self._directory.iterdir() if p.name.startswith(("kek.", "keys.")) and p.name not in kept]
         for path in sorted(old):  # kek before keys
             with path.open("r+b") as file:
-                file.write(self._entropy(path.stat().st_size))
-                file.flush()
-                os.fsync(file.fileno())
+                overwrite(file, self._entropy)
             path.unlink()
         if old:
             _sync(self._directory)
@@ -209,6 +207,13 @@ class SubjectKeys:
         nonce = self._entropy(NONCE_BYTES)
         sealed = AESGCM(kek).encrypt(nonce, secret + who, _bound(self._chain_id, subject))
         return _FRAME.pack(len(sealed), subject, nonce) + sealed
+
+
+def overwrite(file: BinaryIO, entropy: Callable[[int], bytes]) -> None:
+    """Put other bytes, durably, in the place of all that an open file holds. Raises OSError."""
+    file.write(entropy(os.fstat(file.fileno()).st_size))
+    file.flush()
+    os.fsync(file.fileno())
 
 
 def opened(kek: bytes, chain_id: bytes, records: bytes) -> tuple[dict[bytes, Key], int]:
