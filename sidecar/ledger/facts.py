@@ -20,7 +20,7 @@ from sidecar.chain.seal import Seal
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, SidecarError
 from sidecar.ledger.batch import NoteKind, note_key, seq_key, seq_of
 from sidecar.ledger.causes import DAMAGED, NOT_A_LEDGER, OTHER_VERSION, UNREADABLE
-from sidecar.ledger.look import check_format, counted
+from sidecar.ledger.look import check_format, counted, pages_of
 from sidecar.ledger.store import open_for_reading
 
 _MEMORY: Final = 512 << 20
@@ -74,7 +74,7 @@ def _payload(stored: Any) -> dict[str, Any]:
 def _used(environment: Any, txn: Any) -> int:
     with txn.cursor() as names:
         stats = [txn.stat(environment.open_db(bytes(name), txn=txn, create=False)) for name in _databases(names)]
-    return sum((s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"]) * s["psize"] for s in stats)
+    return pages_of(stats) * int(environment.stat()["psize"])
 
 
 def _databases(names: Any) -> list[bytes]:

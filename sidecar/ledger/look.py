@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import stat
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,6 +50,11 @@ def counted(cursor: Any, kind: int, first: int, after: int) -> int:
         number += cursor.value()[_TYPE_AT] == kind
         found = cursor.next()
     return number
+
+
+def pages_of(stats: Iterable[Any]) -> int:
+    """Pages in use by databases, of which LMDB tells these."""
+    return sum(each["branch_pages"] + each["leaf_pages"] + each["overflow_pages"] for each in stats)
 
 
 def has_ledger(directory: Path) -> bool:

@@ -27,6 +27,7 @@ from sidecar.ledger.look import (
     epoch_before,
     is_own_file,
     kept_of,
+    pages_of,
     refuse_absent,
 )
 from sidecar.ledger.port import Kept
@@ -285,8 +286,7 @@ class LmdbStore:
         """As :meth:`Store.in_use`."""
         with _translated(), self._env.begin() as txn:
             stats = [txn.stat(db) for db in self._all]
-        pages = sum(s["branch_pages"] + s["leaf_pages"] + s["overflow_pages"] for s in stats)
-        return (pages + _FIXED_PAGES) * self._page
+        return (pages_of(stats) + _FIXED_PAGES) * self._page
 
     def used(self) -> int:
         """As :meth:`Store.used`. LMDB gives no page back to the disk, and uses freed ones again once no reader that
