@@ -1,4 +1,7 @@
-"""The doors that the configuration asks for, built and listening. Belongs to `main.py`, as `parts.py` does."""
+"""The doors that the configuration asks for, built and listening; none is imported that it does not ask for.
+
+Belongs to `main.py`, as `parts.py` does.
+"""
 
 from __future__ import annotations
 
@@ -12,17 +15,19 @@ import stat
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from sidecar.api import DecisionLog, Health, Server, Transports, claim, peer_of
 from sidecar.client import FileSource
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath
-from sidecar.enforce.authzen import AuthZenDoor, AuthZenSettings
-from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
 from sidecar.errors import UsageError
 from sidecar.ledger import Ledger
 from sidecar.parts import tls_of
+
+if TYPE_CHECKING:
+    from sidecar.enforce.authzen import AuthZenSettings
+    from sidecar.enforce.envoy import EnvoySettings
 
 log = logging.getLogger("sidecar.doors")
 
@@ -126,6 +131,8 @@ def envoy_of(config: Config) -> EnvoySettings | None:
     listener = _envoy(config)
     if not listener.set_up():
         return None
+    from sidecar.enforce.envoy import EnvoySettings
+
     return EnvoySettings(
         config.doors_envoy_gateway,
         listener.proof,
@@ -144,6 +151,8 @@ def authzen_of(config: Config) -> AuthZenSettings | None:
         import sidecar.enforce.authzen.http  # noqa: F401  # before anything is made
     except ImportError:
         raise UsageError("doors.authzen needs the extra authzen: pip install 'decision-sidecar[authzen]'") from None
+    from sidecar.enforce.authzen import AuthZenSettings
+
     return AuthZenSettings(
         config.doors_authzen_gateway,
         listener.proof,
@@ -158,6 +167,8 @@ async def envoy_listening(
     config: Config, settings: EnvoySettings, path: DecisionPath, ledger: Ledger, told: DecisionLog, health: Health
 ) -> AsyncIterator[Server]:
     """The door for Envoy, on a listener of its own. Raises UsageError where it cannot be had."""
+    from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor
+
     listener = _envoy(config)
     workload, files = config.doors_envoy_spiffe_socket, listener.files
     _make_directory(listener)
@@ -188,6 +199,7 @@ async def authzen_listening(
     config: Config, settings: AuthZenSettings, path: DecisionPath, told: DecisionLog
 ) -> AsyncIterator[None]:
     """The door for AuthZEN, on a listener of its own. Raises UsageError where it cannot be had."""
+    from sidecar.enforce.authzen import AuthZenDoor
     from sidecar.enforce.authzen.http import served
     from sidecar.enforce.authzen.tls import http_half, listening
 
