@@ -16,16 +16,17 @@ from sidecar.api.status import REFUSALS, code_of
 from sidecar.api.streaming import Question, answers
 from sidecar.api.transports import Context, Transports, peer_of, trace_parent_of
 from sidecar.decide import (
+    FAILED,
     Answer,
     DecisionPath,
     Observer,
-    Refusal,
     Tracing,
     Unobserved,
     Untraced,
     check_size,
     named_in,
     outcome_why,
+    refusal_of,
 )
 from sidecar.errors import CallerUnproved, NotPermitted, OtherEpoch, RequestError, SidecarError
 from sidecar.ledger import Entry, Ledger
@@ -37,7 +38,6 @@ NAMES = (DECISIONS, APPROVALS, LEDGER)
 
 MAX_BATCH = 64
 EPOCH = "sidecar-epoch"
-FAILED = "the sidecar failed; there is no permission"
 
 Method = Callable[[bytes, Context], Awaitable[Message]]
 Refuse = Callable[[SidecarError, Context, str], Awaitable[SidecarError]]
@@ -147,12 +147,8 @@ class Services:
             return error
         if name == "ReportOutcome":
             self._observer.outcome_refused(outcome_why(error))
-        field = error.field if isinstance(error, RequestError) else ""
-        cause = error.cause if isinstance(error, RequestError) else str(error)
         try:
-            why = error.why if isinstance(error, CallerUnproved | NotPermitted) else ""
-            about = Refusal(code_of(error).name, field, cause, error.principal, why, error.decision_id, name)
-            await self._path.refuse(peer_of(context), about)
+            await self._path.refuse(peer_of(context), refusal_of(error, code_of(error).name, name))
         except SidecarError as unrecorded:
             return unrecorded
         return error

@@ -4,31 +4,16 @@ from __future__ import annotations
 
 import grpc
 
-from sidecar.errors import (
-    CallerUnproved,
-    LedgerError,
-    LedgerFull,
-    NotFound,
-    NotPermitted,
-    RequestError,
-    SidecarError,
-    TooMany,
-    WrongState,
-)
+from sidecar.decide import FAULTS
+from sidecar.errors import LedgerError, LedgerFull, SidecarError
 
 _CODES: tuple[tuple[type[SidecarError], grpc.StatusCode], ...] = (
-    (RequestError, grpc.StatusCode.INVALID_ARGUMENT),
-    (CallerUnproved, grpc.StatusCode.UNAUTHENTICATED),
-    (NotPermitted, grpc.StatusCode.PERMISSION_DENIED),
-    (NotFound, grpc.StatusCode.NOT_FOUND),
-    (WrongState, grpc.StatusCode.FAILED_PRECONDITION),
-    (TooMany, grpc.StatusCode.RESOURCE_EXHAUSTED),
+    *((kind, grpc.StatusCode[code]) for kind, code in FAULTS),
     (LedgerFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (LedgerError, grpc.StatusCode.UNAVAILABLE),
 )
 
-REFUSALS = (RequestError, CallerUnproved, NotPermitted, NotFound, WrongState, TooMany)
-"""Errors that are the caller's: the request was refused, and the ledger says so."""
+REFUSALS = tuple(kind for kind, _ in FAULTS)
 
 
 def code_of(error: SidecarError) -> grpc.StatusCode:

@@ -10,6 +10,7 @@ from sidecar.decide.approving import Approvals, State
 from sidecar.decide.ask import Limits, check_size
 from sidecar.decide.entries import Answer, Caller, Judgement, Origin, Refusal, Terms, named_in, policy_inputs
 from sidecar.decide.erasure import Erasure
+from sidecar.decide.faults import FAILED, FAULTS, refusal_of
 from sidecar.decide.follow import Follower, Period
 from sidecar.decide.follow_registry import RegistryFollower
 from sidecar.decide.ids import new_decision_id
@@ -23,6 +24,8 @@ from sidecar.decide.tracing import Span, Tracing, Untraced
 
 __all__ = [
     "APPROVAL_CAUSES",
+    "FAILED",
+    "FAULTS",
     "OUTCOME_WHYS",
     "Answer",
     "Approvals",
@@ -54,4 +57,5 @@ __all__ = [
     "new_decision_id",
     "outcome_why",
     "policy_inputs",
+    "refusal_of",
 ]

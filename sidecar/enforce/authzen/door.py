@@ -10,12 +10,12 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar.decide import DecisionPath, Observer, Unobserved
+from sidecar.decide import FAILED, DecisionPath, Observer, Unobserved, refusal_of
 from sidecar.enforce.authzen import answers
 from sidecar.enforce.authzen.answers import Told
 from sidecar.enforce.authzen.asked import APPROVAL_OF, BODY, Asked, asked_of, request_of
 from sidecar.enforce.authzen.settings import AuthZenSettings
-from sidecar.enforce.refused import FAILED, fault_of, refusal_of
+from sidecar.enforce.refused import fault_of
 from sidecar.errors import CallerUnproved, RequestError, SidecarError
 from sidecar.identity import Shown, Transport, Voucher
 

@@ -18,12 +18,12 @@ from typing import Final
 from aiohttp import web
 
 from sidecar.chain import strictjson
+from sidecar.decide import FAILED
 from sidecar.enforce.authzen import answers
 from sidecar.enforce.authzen.answers import Told
 from sidecar.enforce.authzen.asked import APPROVAL_OF, BODY
 from sidecar.enforce.authzen.door import ENCODING, EVALUATION, EVALUATIONS, AuthZenDoor, Head
 from sidecar.enforce.authzen.tls import shown
-from sidecar.enforce.refused import FAILED
 from sidecar.errors import RequestError
 
 MOST_CONNECTIONS: Final = 256

@@ -16,7 +16,7 @@ from google.protobuf.message import DecodeError, Message
 
 from sidecar.chain.digests import Outcome, arguments_digest
 from sidecar.chain.strictjson import parse_object
-from sidecar.decide import Answer, DecisionPath, Observer, Unobserved, check_size, outcome_why
+from sidecar.decide import FAILED, Answer, DecisionPath, Observer, Unobserved, check_size, outcome_why, refusal_of
 from sidecar.enforce.envoy import answers
 from sidecar.enforce.envoy.asked import CUT, request_of
 from sidecar.enforce.envoy.callers import named
@@ -25,7 +25,7 @@ from sidecar.enforce.envoy.ended import Ended, ended
 from sidecar.enforce.envoy.settings import EnvoySettings
 from sidecar.enforce.envoy.v3 import access_log_pb2 as logs
 from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
-from sidecar.enforce.refused import FAILED, fault_of, refusal_of
+from sidecar.enforce.refused import fault_of
 from sidecar.errors import RequestError, SidecarError
 from sidecar.identity import Shown, Transport, Voucher
 from sidecar.ledger import Ledger
