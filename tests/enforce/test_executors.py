@@ -275,6 +275,24 @@ def called(channel: grpc.Channel, method: str, request: Any, *permits: bytes) ->
     return list(answer) if kind.endswith("stream") else answer
 
 
+def runs_once(place: Place, channel: grpc.Channel, ran: list[Any], method: str, request: Struct, status: str) -> None:
+    """Under its permit, and is reported; under the same permit again it does not run. ``ran`` is left empty."""
+    decision, permit = place.allowed("a", arguments_of(request))
+    if status == "executed":
+        assert called(channel, method, request, permit)
+    else:
+        with pytest.raises(grpc.RpcError) as caught:
+            called(channel, method, request, permit)
+        assert caught.value.code() in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.NOT_FOUND), caught.value
+    assert ran == [request]
+    told = place.outcome(decision)
+    assert told is not None and told["status"] == status
+    with pytest.raises(grpc.RpcError, match="was taken before"):
+        called(channel, method, request, permit)
+    assert ran == [request]
+    ran.clear()
+
+
 def test_the_same_message_has_the_same_arguments_whatever_the_order_of_its_maps() -> None:
     there, back = Struct(), Struct()
     there.update({"b": 1, "a": {"d": "ü", "c": [True]}})
@@ -296,20 +314,7 @@ def test_the_same_message_has_the_same_arguments_whatever_the_order_of_its_maps(
 def test_an_rpc_runs_once_under_a_permit_for_it_and_is_reported(
     place: Place, channel: grpc.Channel, ran: list[Any], method: str, how: str, status: str
 ) -> None:
-    request = struct(**{how: True})
-    decision, permit = place.allowed("a", arguments_of(request))
-    if status == "executed":
-        assert called(channel, method, request, permit)
-    else:
-        with pytest.raises(grpc.RpcError) as caught:
-            called(channel, method, request, permit)
-        assert caught.value.code() in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.NOT_FOUND), caught.value
-    assert ran == [request]
-    told = place.outcome(decision)
-    assert told is not None and told["status"] == status
-    with pytest.raises(grpc.RpcError, match="was taken before"):
-        called(channel, method, request, permit)
-    assert ran == [request]
+    runs_once(place, channel, ran, method, struct(**{how: True}), status)
 
 
 def test_an_rpc_without_its_own_permit_does_not_run(place: Place, channel: grpc.Channel, ran: list[Any]) -> None:
@@ -374,19 +379,7 @@ def test_an_asynchronous_server_has_the_same_door(place: Place) -> None:
                 ("List", "ok", "executed"),
                 ("List", "raise", "failed"),
             ):
-                request = struct(**{how: method})
-                decision, permit = place.allowed("a", arguments_of(request))
-                if status == "executed":
-                    assert called(channel, method, request, permit)
-                else:
-                    with pytest.raises(grpc.RpcError) as caught:
-                        called(channel, method, request, permit)
-                    assert caught.value.code() in (grpc.StatusCode.UNKNOWN, grpc.StatusCode.NOT_FOUND), caught.value
-                assert ran.pop() == request
-                told = place.outcome(decision)
-                assert told is not None and told["status"] == status
-                with pytest.raises(grpc.RpcError, match="was taken before"):
-                    called(channel, method, request, permit)
+                runs_once(place, channel, ran, method, struct(**{how: method}), status)
             _, permit = place.allowed("a", arguments_of(struct()))
             for method, permits in (
                 ("Write", ()), ("Write", (b"forged",)), ("Other", (permit,)), ("Broken", (permit,)),
