@@ -43,7 +43,7 @@ def _read(data: bytes) -> Head:
 
 
 class Receipts:
-    """All receipts given. ``due`` holds those of the segment being read, by seq; their signatures are still to check."""
+    """All receipts given. ``due`` holds those of the segment being read, by seq; their signatures are not checked."""
 
     __slots__ = ("_authority", "_coverage", "_epoch", "_findings", "_key", "_waiting", "due")
 
