@@ -265,7 +265,7 @@ def langgraph(desk: Desk, turns: Turns, how: str, *, retry: Any = None, tools: A
 
 
 def openai_agents(
-    desk: Desk, turns: Turns, how: str, *, raising: bool = False, tools: Any = None, **options: Any
+    desk: Desk, turns: Turns, how: str, *, raising: bool = False, tools: Any = None, made: Any = None, **options: Any
 ) -> Any:
     from agents import Agent, RunConfig, Runner, function_tool
     from agents.testing import ScriptedModel, assistant_message, function_call
@@ -273,8 +273,8 @@ def openai_agents(
     from sidecar.enforce.openai_agents import guarded
 
     def told(result: Any) -> list[str]:
-        made = [item.raw_item for item in result.new_items if item.type == "tool_call_output_item"]
-        return [str(raw["output"]) for raw in sorted(made, key=lambda raw: raw["call_id"])]
+        said = [item.raw_item for item in result.new_items if item.type == "tool_call_output_item"]
+        return [str(raw["output"]) for raw in sorted(said, key=lambda raw: raw["call_id"])]
 
     def steps() -> Iterator[Any]:
         script = Script(turns)
@@ -295,8 +295,8 @@ def openai_agents(
 
     def agent(guard: AsyncGuard) -> Any:
         how_fails = {"failure_error_function": None} if raising else {}
-        made = [function_tool(tool, **how_fails) for tool in tools or desk.tools()]  # type: ignore[call-overload]
-        return Agent("billing", model=Model(), tools=guarded(made, guard, **options))
+        plain = made or [function_tool(tool, **how_fails) for tool in tools or desk.tools()]
+        return Agent("billing", model=Model(), tools=guarded(plain, guard, **options))
 
     quiet = RunConfig(tracing_disabled=True)
 
