@@ -108,7 +108,7 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def pydantic_ai(
-    desk: Desk, turns: Turns, how: str, *, capabilities: Any = (), tools: Any = None, **options: Any
+    desk: Desk, turns: Turns, how: str, *, capabilities: Any = (), tools: Any = None, agent: Any = None, **options: Any
 ) -> Any:
     from pydantic_ai import Agent
     from pydantic_ai.messages import ModelResponse, RetryPromptPart, TextPart, ToolCallPart, ToolReturnPart
@@ -136,15 +136,16 @@ def pydantic_ai(
         said = [part for part in parts if isinstance(part, ToolReturnPart | RetryPromptPart)]
         return [str(part.content) for part in sorted(said, key=lambda part: part.tool_call_id)]
 
-    def agent(guard: AsyncGuard) -> Any:
+    def made(guard: AsyncGuard) -> Any:
         model = FunctionModel(say, stream_function=stream)
-        return Agent(model, tools=tools or desk.tools(), capabilities=[GuardedTools(guard, **options), *capabilities])
+        door = [GuardedTools(guard, **options), *capabilities]
+        return Agent(model, tools=tools or desk.tools(), capabilities=door, **(agent or {}))
 
     async def run() -> list[str]:
         async with desk.async_guard() as guard:
             if how == "async":
-                return told(await agent(guard).run("go"))
-            async with agent(guard).run_stream("go") as streamed:
+                return told(await made(guard).run("go"))
+            async with made(guard).run_stream("go") as streamed:
                 await streamed.get_output()
                 return told(streamed)
 
@@ -153,7 +154,7 @@ def pydantic_ai(
     with _loop() as loop:
         guard = desk.async_guard()
         try:
-            return told(agent(guard).run_sync("go"))
+            return told(made(guard).run_sync("go"))
         finally:
             loop.run_until_complete(guard.close())
 
