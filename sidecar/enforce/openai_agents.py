@@ -76,7 +76,7 @@ class GuardedOnly(RunHooks[Any]):
             raise UsageError(f"the MCP server {server.name}: its tools pass no door; `sidecar mcp` is for that")
 
     async def on_tool_start(self, context: Any, agent: Any, tool: Tool) -> None:
-        """Before each run of a tool."""
+        """Before each run of a tool. The SDK makes a UserError of it."""
         _check_guarded(tool)
 
 

@@ -328,7 +328,7 @@ def test_agents_that_are_tools_or_are_handed_to_ask_for_their_own_tools(place: P
 
 
 def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk) -> None:
-    from agents import Agent, RunConfig, Runner, WebSearchTool, function_tool
+    from agents import Agent, RunConfig, Runner, UserError, WebSearchTool, function_tool
     from agents.mcp import MCPServerStdio
     from agents.testing import ScriptedModel, assistant_message, function_call
 
@@ -360,7 +360,7 @@ def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk)
                 ("write is not guarded", {"model": over, "handoffs": [handed]}),
             ]
             for why, more in cases:
-                with pytest.raises(UsageError, match=why):
+                with pytest.raises((UsageError, UserError), match=why):
                     await ran(guard, "never", **more)
             with pytest.raises(UsageError, match="files: its tools pass no door"):
                 await GuardedOnly().on_llm_start(None, Agent("a", mcp_servers=[server]), None, [])
