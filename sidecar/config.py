@@ -72,6 +72,7 @@ class Config:
     doors_envoy_agent: str = ""  # the one agent behind it; empty: the agent of the certificate that callers show Envoy
     doors_envoy_headers: tuple[str, ...] = ()  # headers of requests that are judged and recorded, lower case
     doors_envoy_body_bytes: int = 65_536  # Envoy's max_request_bytes: a body of so many bytes may have been cut
+    doors_envoy_connection_seconds: float = 300.0  # of a connection over TLS: then Envoy shows its newest
     doors_envoy_tls_cert_file: str = ""  # PEM; for a port, with the two below
     doors_envoy_tls_key_file: str = ""
     doors_envoy_tls_client_ca_file: str = ""  # roots of Envoy's certificate

@@ -81,10 +81,13 @@ class _Listener:
             host_and_port(f"doors.{self.name}.listen", self.of("listen"))
         return True
 
-    def _check_idle(self) -> None:
+    def changed(self) -> list[str]:
+        """This door's settings that are not as they would be without a word."""
         ours = [field for field in fields(self.config) if field.name.startswith(f"doors_{self.name}_")]
-        idle = [field.name for field in ours if getattr(self.config, field.name) != field.default]
-        if idle:
+        return [field.name for field in ours if getattr(self.config, field.name) != field.default]
+
+    def _check_idle(self) -> None:
+        if idle := self.changed():
             gateway = f"doors.{self.name}.gateway"
             raise UsageError(f"{idle[0]} is set, but {gateway} is not: name the executor that {self.who} is")
 
@@ -135,12 +138,15 @@ def envoy_of(config: Config) -> EnvoySettings | None:
         return None
     from sidecar.enforce.envoy import EnvoySettings
 
+    if listener.unix and "doors_envoy_connection_seconds" in listener.changed():
+        raise UsageError("doors.envoy.connection_seconds is for listen on host:port; leave it out on a unix socket")
     return EnvoySettings(
         config.doors_envoy_gateway,
         listener.proof,
         config.doors_envoy_agent,
         config.doors_envoy_headers,
         config.doors_envoy_body_bytes,
+        config.doors_envoy_connection_seconds,
     )
 
 
@@ -196,6 +202,7 @@ async def envoy_listening(
         max_request_bytes=config.max_request_bytes,
         socket_mode=int(config.doors_envoy_socket_mode, 8),
         credentials=tls.credentials if tls else None,
+        connection_seconds=settings.connection_seconds if tls else 0,
     )
     try:
         log.info("Envoy is answered on %s", await server.start())
