@@ -9,7 +9,7 @@ from sidecar.chain import payload, personal
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import GENESIS_SEQ, NO_SEQ, ZERO16
 from sidecar.errors import Malformed, ProofRejected
-from sidecar.verify import leave, outcomes, permits
+from sidecar.verify import leave, outcomes, permits, plain
 from sidecar.verify.receipts import request_digest
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
@@ -81,6 +81,21 @@ def read(kind: EntryType, fields: Fields, body: bytes, opening: bytes | None = N
         return Fault(Verdict.TAMPERED, str(error))
 
 
+def needed(kind: EntryType, fields: Fields, body: bytes) -> Told:
+    """As :func:`read`, at least those members that the judgement needs unless something is held against the whole."""
+    try:
+        data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
+        if kind is _DECISION and fields[_REF_SEQ] == NO_SEQ and not fields[_FIELDS]:
+            told = plain.told(data)
+            if told is not None and (fields[_AGENT_TAG] != ZERO16) == (proved_agent(kind, told) is not None):
+                return told
+        return _judged(kind, fields, data, None)
+    except Malformed as error:
+        return Fault(Verdict.MALFORMED, str(error))
+    except Contradiction as error:
+        return Fault(Verdict.TAMPERED, str(error))
+
+
 def _judged(kind: EntryType, fields: Fields, data: bytes, opening: bytes | None) -> Told:
     """Raises Malformed, Contradiction."""
     value = read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
@@ -99,7 +114,7 @@ def _judged(kind: EntryType, fields: Fields, data: bytes, opening: bytes | None)
 
 
 def tell(body: bytes) -> Told | None:
-    """As :func:`read`, of a stored entry and for the judgement to use later: no more members than it needs.
+    """As :func:`needed`, of a stored entry and for the judgement to use later: no more members than it needs.
 
     None where it must read the payload itself: an entry that is out of order before that, or of a rare type.
     """
@@ -112,7 +127,7 @@ def tell(body: bytes) -> Told | None:
         return None
     if kind not in _TOLD:
         return None
-    value = read(kind, fields, body)
+    value = needed(kind, fields, body)
     return value if isinstance(value, Fault) else {name: value[name] for name in _TOLD[kind]}
 
 

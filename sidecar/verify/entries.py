@@ -67,7 +67,7 @@ class Entries:
         s.first_clocks, s.last_clocks = s.first_clocks or clocks[0], clocks[-1]
         for (_, body, told), fields, leaf in zip(entries, *ordered, strict=True):
             kind = TYPES[fields[1]]
-            value = self._content(kind, fields, contents.read(kind, fields, body) if told is None else told)
+            value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)
             if value is None:
                 s.blind()
             s.recent.append((leaf, fields[_WALL], _decided(kind, value)))
@@ -205,8 +205,10 @@ class Entries:
             self._without_payload(kind, fields[_AGENT_TAG])
         s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
         opening = None if told is _BARE else s.personal.given.entries.get(s.seq)
-        if told is None or opening is not None or (s.seq in s.receipts.due and told is not _BARE):
+        if opening is not None or (s.seq in s.receipts.due and told is not _BARE):
             told = contents.read(kind, fields, body, opening)  # which tells the whole payload
+        elif told is None:
+            told = contents.needed(kind, fields, body)
         value = self._content(kind, fields, told, opened=opening is not None)
         if s.seq == 0 or kind is _OPEN:
             self._begin(kind, value)
