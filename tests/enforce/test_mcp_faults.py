@@ -445,6 +445,36 @@ def test_an_approval_is_for_one_call(wait: float, tmp_path: Path) -> None:
     run(tmp_path, story, call="REQUIRE_APPROVAL")
 
 
+@pytest.mark.parametrize("wait", [0.0, 60.0])
+def test_a_call_cancelled_while_it_waits_leaves_the_approval_to_the_next(wait: float, tmp_path: Path) -> None:
+    async def story(g: Gate) -> None:
+        def waiting() -> list[str]:
+            return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
+
+        async with between(g, wait=wait) as (client, server):
+            client.call(1)
+            await _until(lambda: len(waiting()) == 1)
+            if not wait:
+                await client.answer(1)
+                client.call(2)  # looks whether it is approved by now
+            client.put(
+                {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2 if not wait else 1}}
+            )
+            client.ask(3, "ping")
+            await client.answer(3)
+            await g.speak(waiting()[0], "approve")
+            client.call(4)
+            assert (await client.answer(4))["result"]["isError"] is False
+            client.call(5)
+            await _until(lambda: len(waiting()) == 2)
+            if not wait:
+                assert "needs an approval" in text(await client.answer(5))
+            assert len(server.calls) == 1
+        assert [(each["status"], each["end"]) for each in g.outcomes()] == [("executed", "answered")]
+
+    run(tmp_path, story, call="REQUIRE_APPROVAL")
+
+
 def test_an_answer_before_the_question_was_handed_on_is_none(tmp_path: Path) -> None:
     decided: list[bool] = []
 

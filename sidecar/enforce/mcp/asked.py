@@ -7,14 +7,14 @@ import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sidecar.chain import strictjson
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
 from sidecar.enforce.mcp.catalog import Catalog, Fetch
-from sidecar.enforce.mcp.deciding import Asking
+from sidecar.enforce.mcp.deciding import Asking, Waiter
 from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame, Frame, Id, members, notification, read
 from sidecar.enforce.mcp.inputs import Inputs
 from sidecar.enforce.mcp.methods import CALL, Rule
@@ -40,16 +40,24 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Under:
-    """A request under way. ``decision``: what it was passed on under, None where nothing had to be decided."""
+    """A request under way. ``decision``: what it was passed on under, None where nothing had to be decided.
+
+    ``gone`` is set once nobody waits for its answer.
+    """
 
     frame: Frame
     rule: Rule
     decision: Decision | None = None
     passed: bool = False
     answered: bool = False
-    cancelled: bool = False
     unanswered: bool = False
     timer: asyncio.TimerHandle | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for its answer any more."""
+        return self.gone.is_set()
 
 
 class Requests:
@@ -97,7 +105,7 @@ class Requests:
                 before = await self._catalog.find(under.frame.params["name"], self._fetch)
                 tool = {"tool": before.digest} if before.digest else {}
                 asking = dataclasses.replace(asking, door={"pin": before.pin, **tool})
-            decision = await self._deciding.permit(asking, self._teller(under))
+            decision = await self._deciding.permit(asking, Waiter(self._teller(under), under.gone))
             if under.rule is CALL:  # it may have taken its time
                 now = await self._catalog.find(under.frame.params["name"], self._fetch)
                 pin = now.pin if now == before else "changed" if now.pin == "pinned" else now.pin
@@ -202,14 +210,15 @@ class Requests:
     def settle(self) -> None:
         """The client is gone: what is still being decided is not passed on."""
         for under in self._under.values():
-            under.cancelled = under.cancelled or not under.passed
+            if not under.passed:
+                under.gone.set()
 
     def cancel(self, key: Id | None) -> bool:
         """The client does not wait any more. Whether the server must be told."""
         under = self._under.get(key) if key is not None else None
         if under is None or under.cancelled or under.frame.method == "initialize":
             return False
-        under.cancelled = True
+        under.gone.set()
         if not under.passed:
             return False
         self._timed(under, self._limits.late)
