@@ -13,13 +13,18 @@ from typing import Any, Final
 from sidecar.chain import strictjson
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
-from sidecar.enforce.mcp.catalog import Catalog, Fetch
+from sidecar.enforce.mcp.catalog import Catalog, Listed
 from sidecar.enforce.mcp.deciding import Asking, Waiter
 from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame, Frame, Id, members, notification, read
 from sidecar.enforce.mcp.inputs import Inputs
+from sidecar.enforce.mcp.kinds import RESOURCE
 from sidecar.enforce.mcp.methods import CALL, Rule
+from sidecar.enforce.mcp.pages import Listings
 from sidecar.enforce.mcp.ports import Between
 from sidecar.errors import Malformed, SidecarError
+
+UNLISTED: Final = Listed("", "unlisted")
+"""A resource that the server does not list: one of a template, or that a tool named. It has no description."""
 
 _MOST: Final = 256  # requests under way
 _MOST_BYTES: Final = 32 << 20  # of all of them
@@ -61,12 +66,12 @@ class Under:
 
 
 class Requests:
-    """All of them, by id. ``fetch``: lists the server's tools for ``catalog``."""
+    """All of them, by id. ``listings``: of the server, for ``catalog``."""
 
-    def __init__(self, between: Between, catalog: Catalog, fetch: Fetch, limits: Limits) -> None:
+    def __init__(self, between: Between, catalog: Catalog, listings: Listings, limits: Limits) -> None:
         self._name, self._client, self._server = between.name, between.client, between.server
         self._deciding, self._say, self._start = between.deciding, between.say, between.start
-        self._catalog, self._fetch, self._limits = catalog, fetch, limits
+        self._catalog, self._listings, self._limits = catalog, listings, limits
         self._inputs = Inputs(between.name, between.deciding)
         self._under: dict[Id, Under] = {}
         self._answered: OrderedDict[Id, tuple[str, bool]] = OrderedDict()  # decision, and whether it had no answer
@@ -101,28 +106,37 @@ class Requests:
     async def _decide(self, under: Under, asking: Asking) -> None:
         pin = "pinned"
         try:
-            if under.rule is CALL:
-                before = await self._catalog.find(under.frame.params["name"], self._fetch)
-                tool = {"tool": before.digest} if before.digest else {}
-                asking = dataclasses.replace(asking, door={"pin": before.pin, **tool})
+            before = await self._pin(under)
+            if before is not None:
+                digest = {under.rule.pins.word: before.digest} if under.rule.pins and before.digest else {}
+                asking = dataclasses.replace(asking, door={"pin": before.pin, **digest})
             decision = await self._deciding.permit(asking, Waiter(self._teller(under), under.gone))
-            if under.rule is CALL:  # it may have taken its time
-                now = await self._catalog.find(under.frame.params["name"], self._fetch)
+            now = await self._pin(under)  # it may have taken its time
+            if now is not None:
                 pin = now.pin if now == before else "changed" if now.pin == "pinned" else now.pin
         except Exception as error:  # whatever it is: without an ALLOW nothing is passed on
             if not isinstance(error, SidecarError):
                 error = SidecarError(f"a defect of this gateway ({type(error).__name__})")
             await self._close(under, verdicts.refusal(under.frame, self._name, error))
             return
-        if pin != "pinned":
+        if pin not in ("pinned", "unlisted"):
             self._deciding.report(decision.decision_id, Status.BLOCKED, {"end": "not pinned", "pin": pin})
-            await self._close(under, verdicts.unpinned(under.frame, self._name, decision, pin))
+            assert under.rule.pins is not None
+            await self._close(under, verdicts.unpinned(under.frame, self._name, under.rule.pins, decision, pin))
         elif under.cancelled:
             self._deciding.report(decision.decision_id, Status.BLOCKED, {"end": "cancelled before it was passed on"})
             await self._close(under, None)
         else:
             under.decision = decision
             await self._pass(under)
+
+    async def _pin(self, under: Under) -> Listed | None:
+        """How the server lists what this is about; None where that is nothing it lists."""
+        kind = under.rule.pins
+        if kind is None:
+            return None
+        listed = await self._catalog.find(kind, under.frame.params[kind.name], self._listings)
+        return UNLISTED if kind is RESOURCE and listed.pin == "gone" else listed
 
     async def _pass(self, under: Under) -> None:
         under.passed = True
@@ -148,7 +162,7 @@ class Requests:
             await self.finish(under, frame, None)
         elif self._inputs.asks(frame):
             self._start(self._input(under, frame))
-        elif under.rule.action is None:
+        elif under.rule.action is None or under.rule.lists is not None:
             return under
         else:
             await self.finish(under, frame, frame.raw)

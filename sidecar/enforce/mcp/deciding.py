@@ -80,7 +80,7 @@ def _meta(params: Mapping[str, Any]) -> Mapping[str, Any]:
 class Deciding:
     """The agent's guard, for one server. ``wait``: seconds to wait for an approval; 0: none, the caller asks again.
 
-    ``say``: for the operator. ``changed``: called when another policy answers than before.
+    ``say``: for the operator. ``policies``: counts up when another policy answers than before.
     """
 
     def __init__(self, guard: AsyncGuard, server: str, wait: float, say: Callable[[str], object]) -> None:
@@ -91,7 +91,7 @@ class Deciding:
         self._last: dict[str, asyncio.Task[None]] = {}  # of each decision that is being told of
         self._held: list[Callable[[], object]] = []
         self._asked_at = 0.0
-        self.changed: Callable[[], object] = lambda: None
+        self.policies = 0
 
     async def permit(self, asking: Asking, waiter: Waiter | None = None) -> Decision:
         """The ALLOW, for exactly this. Raises SidecarError where there is none, and says why.
@@ -258,7 +258,7 @@ class Deciding:
     def _seen(self, decision: Decision) -> Decision:
         policy = decision.policy.revision, decision.policy.bundle_digest
         if self._policy not in (None, policy):
-            self.changed()
+            self.policies += 1
         self._policy = policy
         return decision
 
