@@ -212,7 +212,7 @@ def test_mutants_that_two_verifiers_judged_differently(tmp_path: Path) -> None:
 
 
 def _as_node_has_it(judged: Judged) -> tuple[str, float | None, float | None]:
-    """Numbers that a double holds: `answer.mjs` reads the page's JSON, in which they are exact, with node's own parser."""
+    """Numbers that a double holds: `answer.mjs` reads the page's JSON, where they are exact, by node's own parser."""
     verdict, segment, seq = judged
     return verdict, segment and float(segment), seq and float(seq)
 
