@@ -98,7 +98,7 @@ def told(data: bytes) -> dict[str, Any] | None:
                 strictjson.parse_object(text.encode(), max_depth=MAX_DEPTH)
         who = bytes(d.agent), bytes(d.registry)
         agent, registry = (_remembered_who if len(who[0]) + len(who[1]) <= _AGENT else _who)(*who)
-        effect, enforced, policy = (_remembered_answer if len(answered) <= _ANSWER else _answer)(answered)
+        effect, enforced = (_remembered_answer if len(answered) <= _ANSWER else _answer)(answered)
     except (msgspec.MsgspecError, Malformed, UnicodeDecodeError, RecursionError):
         return None
     if "statement" in agent:
@@ -109,8 +109,7 @@ def told(data: bytes) -> dict[str, Any] | None:
         due = d.decision_id, agent["id"], agent["proof"], agent["id"], digest, ""
     return {
         "decision_id": d.decision_id, "effect": effect, "request_digest": d.request_digest, "agent": agent,
-        "policy": policy, "registry": registry, "executor": None, "time": d.time, "terms": None, "approval": None,
-        "delegators": [], "asked": None, "due": due, "sealed": None,
+        "registry": registry, "executor": None, "asked": None, "due": due, "sealed": None,
     }  # fmt: skip
 
 
@@ -119,8 +118,8 @@ def _who(agent: bytes, registry: bytes) -> tuple[dict[str, Any], dict[str, Any] 
     return _member("agent", agent), _member("registry", registry)
 
 
-def _answer(text: bytes) -> tuple[str, bool, dict[str, Any]]:
-    """Effect, whether it was enforced, and policy, of the members from effect to permit with the comma before them.
+def _answer(text: bytes) -> tuple[str, bool]:
+    """Effect, and whether it was enforced, of the members from effect to permit with the comma before them.
 
     Raises:
         Malformed: not as the table has them. MsgspecError, UnicodeDecodeError, RecursionError: not plain.
@@ -131,9 +130,9 @@ def _answer(text: bytes) -> tuple[str, bool, dict[str, Any]]:
         raise Malformed("not plain")
     if not DECISION["cause"](d.cause):
         raise Malformed("cause is not proper")
-    for name, raw in (("reasons", d.reasons), ("obligations", d.obligations), ("result", d.result)):
-        _member(name, bytes(raw))
-    return d.effect, d.enforced, _member("policy", bytes(d.policy))
+    for name in ("reasons", "obligations", "result", "policy"):
+        _member(name, bytes(getattr(d, name)))
+    return d.effect, d.enforced
 
 
 def _member(name: str, text: bytes) -> Any:
