@@ -14,6 +14,7 @@ from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.gateway import Gateway
 from sidecar.enforce.mcp.pinning import Pinning
 from sidecar.enforce.mcp.pins import Pins, counted, load_pins, pinned
+from sidecar.enforce.mcp.ports import Client
 from sidecar.enforce.mcp.process import ServerProcess
 from sidecar.enforce.mcp.standard import StandardClient
 from sidecar.enforce.mcp.survey import survey
@@ -21,6 +22,7 @@ from sidecar.enforce.mcp.survey import survey
 __all__ = [
     "LATE",
     "Catalog",
+    "Client",
     "Deciding",
     "Gateway",
     "Limits",
