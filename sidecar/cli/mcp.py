@@ -27,6 +27,7 @@ from sidecar.enforce.mcp import (
     Limits,
     Pinning,
     Pins,
+    Saying,
     ServerProcess,
     StandardClient,
     counted,
@@ -286,5 +287,4 @@ def _signer(source: str) -> Signer:
     return signer(source)
 
 
-def _say(line: str) -> None:
-    click.echo(f"sidecar mcp: {line}", err=True)
+_say = Saying(lambda line: click.echo(f"sidecar mcp: {line}", err=True))

@@ -16,6 +16,7 @@ from sidecar.enforce.mcp.pinning import Pinning
 from sidecar.enforce.mcp.pins import Pins, counted, load_pins, pinned
 from sidecar.enforce.mcp.ports import Client
 from sidecar.enforce.mcp.process import ServerProcess
+from sidecar.enforce.mcp.saying import Saying
 from sidecar.enforce.mcp.standard import StandardClient
 from sidecar.enforce.mcp.survey import survey
 
@@ -28,6 +29,7 @@ __all__ = [
     "Limits",
     "Pinning",
     "Pins",
+    "Saying",
     "ServerProcess",
     "StandardClient",
     "counted",

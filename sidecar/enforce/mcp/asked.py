@@ -111,7 +111,8 @@ class Requests:
                 digest = {under.rule.pins.word: before.digest} if under.rule.pins and before.digest else {}
                 asking = dataclasses.replace(asking, door={"pin": before.pin, **digest})
             decision = await self._deciding.permit(asking, Waiter(self._teller(under), under.gone))
-            now = await self._pin(under)  # it may have taken its time
+            known = before is not None and before.pin == "unknown"  # another look would take as long
+            now = before if known else await self._pin(under)  # it may have taken its time
             if now is not None:
                 pin = now.pin if now == before else "changed" if now.pin == "pinned" else now.pin
         except Exception as error:  # whatever it is: without an ALLOW nothing is passed on

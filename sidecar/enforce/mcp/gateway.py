@@ -23,7 +23,7 @@ from sidecar.enforce.mcp.catalog import Catalog, offering, without
 from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.frame import METHOD_NOT_FOUND, BadFrame, Frame, id_key, read
 from sidecar.enforce.mcp.kinds import Kind
-from sidecar.enforce.mcp.lines import Overlong
+from sidecar.enforce.mcp.lines import Overlong, answers
 from sidecar.enforce.mcp.methods import (
     CLIENT_NOTIFICATIONS,
     CLIENT_REQUESTS,
@@ -252,9 +252,9 @@ class Gateway:
         """What is no message goes nowhere; whoever waits for it is told, where it can be told who."""
         try:
             loose = json.loads(message)
+            key = id_key(loose.get("id")) if isinstance(loose, dict) and "method" not in loose else None
         except (ValueError, RecursionError):
-            loose = None
-        key = id_key(loose.get("id")) if isinstance(loose, dict) and "method" not in loose else None
+            key = answers(message)
         if key is None or not await self._requests.fail_id(
             key, f"the server's answer is malformed: {bad}", "malformed"
         ):
