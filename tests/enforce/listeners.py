@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import signal
-from collections.abc import AsyncIterator, Sequence
+import ssl
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -27,10 +28,12 @@ class Listener:
     address: str
     process: asyncio.subprocess.Process
     token: str = TOKEN
+    ca: str = ""
 
     @property
     def url(self) -> str:
-        return "http://localhost/mcp" if self.address.startswith("/") else f"http://{self.address}/mcp"
+        scheme = "https" if self.ca else "http"
+        return f"{scheme}://{'localhost' if self.address.startswith('/') else self.address}/mcp"
 
     @property
     def bearer(self) -> dict[str, str]:
@@ -39,7 +42,10 @@ class Listener:
     def http(self) -> httpx2.AsyncClient:
         transport = httpx2.AsyncHTTPTransport(uds=self.address) if self.address.startswith("/") else None
         timeout = httpx2.Timeout(60.0)
-        return httpx2.AsyncClient(headers=self.bearer, transport=transport, timeout=timeout, trust_env=False)
+        knows = ssl.create_default_context(cafile=self.ca) if self.ca else False
+        return httpx2.AsyncClient(
+            headers=self.bearer, transport=transport, timeout=timeout, trust_env=False, verify=knows
+        )
 
     @contextlib.asynccontextmanager
     async def client(self, **how: Any) -> AsyncIterator[Client]:
@@ -63,16 +69,27 @@ async def listening(
     program: Sequence[str] | None = None,
     upstream: str | None = None,
     address: str = "127.0.0.1:0",
-    server: str | None = None,
 ) -> AsyncIterator[Listener]:
     """The process, until the test is done with it; then it ends as it should."""
-    token = g.key.with_name("token")
+    where = [*listens(g.key.parent, address), *more]
+    command = g.command(*where, program=program)
+    if upstream is not None:
+        command = [command[0], *g.options("--upstream", upstream, *where)[:-1]]
+    async with launched(command, g.note) as at:
+        yield at
+
+
+def listens(place: Path, address: str = "127.0.0.1:0") -> list[str]:
+    """The options."""
+    token = place / "token"
     token.write_text(f"{TOKEN}\n")
     token.chmod(0o600)
-    where = ["--listen", address, *([] if address.startswith("unix:") else ["--token-file", str(token)])]
-    command = g.command(*where, *more, program=program, server=server)
-    if upstream is not None:
-        command = [command[0], *g.options("--upstream", upstream, *where, *more, server=server)[:-1]]
+    return ["--listen", address, *([] if address.startswith("unix:") else ["--token-file", str(token)])]
+
+
+@contextlib.asynccontextmanager
+async def launched(command: Sequence[str], note: Callable[[str], object]) -> AsyncIterator[Listener]:
+    """A gateway that listens, by its whole command; ``note`` is told each line of its standard error."""
     process = await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.PIPE, env=environment())
     assert process.stderr is not None
     reading = None
@@ -80,12 +97,12 @@ async def listening(
         async with asyncio.timeout(60):
             while b"listens on " not in (line := await process.stderr.readline()):
                 assert line, "the gateway ended"
-                g.note(line.decode().rstrip())
-        reading = asyncio.create_task(_kept(g, process.stderr))
+                note(line.decode().rstrip())
+        reading = asyncio.create_task(_kept(note, process.stderr))
         yield Listener(line.decode().split("listens on ")[1].strip().removeprefix("unix:"), process)
         process.send_signal(signal.SIGTERM)
         async with asyncio.timeout(60):
-            assert await process.wait() == 0, g.said()
+            assert await process.wait() == 0
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -94,6 +111,6 @@ async def listening(
             await reading
 
 
-async def _kept(g: Gate, stream: asyncio.StreamReader) -> None:
+async def _kept(note: Callable[[str], object], stream: asyncio.StreamReader) -> None:
     while line := await stream.readline():
-        g.note(line.decode().rstrip())
+        note(line.decode().rstrip())

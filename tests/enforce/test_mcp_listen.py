@@ -13,6 +13,8 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult
 
 from tests.api.running import judged
+from tests.api.tls_files import Files, server_certificate
+from tests.authorities import Authority
 from tests.enforce.gates import Gate, gate, words
 from tests.enforce.listeners import listening
 from tests.enforce.test_mcp_gateway import named
@@ -150,5 +152,28 @@ def test_sessions_have_servers_of_their_own_and_leave_none_behind(tmp_path: Path
             await g.until(lambda: not at.children())
             async with at.client(mode="legacy") as client:
                 assert not (await client.call_tool("write_file", {"name": "third"})).is_error
+
+    asyncio.run(story())
+
+
+def test_over_tls_beyond_this_host(tmp_path: Path) -> None:
+    """Whoever has the authority knows the gateway by its certificate; the token is for that connection alone."""
+    authority = Authority("one")
+    Files(tmp_path).write(server_certificate(authority, "localhost"), authority)
+    chain, key, ca = Files(tmp_path).paths
+
+    async def story() -> None:
+        async with gate(tmp_path, call=named) as g:
+            more = ("--listen-cert", chain, "--listen-key", key)
+            async with listening(g, *more, address="0.0.0.0:0") as at:
+                at.address, at.ca = at.address.replace("0.0.0.0", "localhost"), ca
+                async with at.client(mode="legacy") as client:
+                    assert not (await client.call_tool("write_file", {"name": "yes"})).is_error
+                    assert (await client.call_tool("write_file", {"name": "no"})).is_error
+                at.token = "another-token-than-that"
+                with pytest.raises(BaseException):  # noqa: B017  # the SDK raises a group
+                    async with at.client(mode="legacy"):
+                        pass
+            assert g.wrote("yes") and not g.wrote("no")
 
     asyncio.run(story())
