@@ -63,13 +63,13 @@ class Entries:
     def _accept_all(self, ordered: Run, entries: Sequence[Given]) -> None:
         s, clocks = self._s, [fields[_WALL : _MONO + 1] for fields in ordered.fields]
         s.coverage.entries += len(entries)
-        s.tree.extend(ordered.leaves)
         s.first_clocks, s.last_clocks = s.first_clocks or clocks[0], clocks[-1]
         for (_, body, told), fields, leaf in zip(entries, *ordered, strict=True):
             kind = TYPES[fields[1]]
             value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)
             if value is None:
                 s.blind()
+            s.tree.append(leaf)
             s.recent.append((leaf, fields[_WALL], _decided(kind, value)))
             s.seq += 1
         s.leaf, self._last = ordered.leaves[-1], (s.segment, s.seq - 1)
