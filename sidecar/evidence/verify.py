@@ -1208,11 +1208,12 @@ class Log:
                 self.add(FORK, None, None, f"log {origin} signed two trees of {size} entries")
             else: above.setdefault((origin, old), set()).add((origin, size))
         def reach(place):
-            found = {place: None}
-            for each in (waiting := [place]):
-                waiting += above.get(each, set()) - found.keys()
-                found |= dict.fromkeys(waiting)
-            return found.keys()
+            found, waiting = {place}, [place]
+            while waiting:
+                higher = above.get(waiting.pop(), set()) - found
+                found |= higher
+                waiting += higher
+            return found
         sizes = sorted(self.resting)
         for old, new in zip(sizes, sizes[1:]):
             joined = self.resting[old][2] & self.resting[new][2] or reach(old) & reach(new)
