@@ -22,7 +22,7 @@ from sidecar.verify.state import Phase, State
 ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED})
 _SEGMENT = Phase.SEGMENT
 
-_LONGEST = 250
+_LONGEST = 64  # with their headers and payloads they stay in a processor's cache
 _LARGEST = 1 << 20  # bytes from which on it is long enough
 
 Given = tuple[Kind, bytes, Told | None]
