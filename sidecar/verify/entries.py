@@ -134,9 +134,11 @@ class Entries:
         seq, segment = fields[_SEQ], fields[_SEGMENT]
         if s.segment < segment == next_segment and seq >= s.seq and fields[_CHAIN] == s.chain_id:
             self._leave_segment(segment, seq, fields[_EPOCH])
-        elif seq > s.seq and next_seq != s.seq + 1 and (next_seq is not None or fields[_PREV] != s.leaf):
+        elif next_seq == s.seq + 1 or (next_seq is None and fields[_PREV] == s.leaf):
+            pass  # it was edited in its place
+        elif seq > s.seq:
             self._leave_gap(seq)
-        elif seq < s.seq and next_seq != s.seq + 1 and (next_seq is not None or fields[_PREV] != s.leaf):
+        else:
             s.say(Verdict.TAMPERED, s.seq, f"entry {seq} stands where entry {s.seq} must be")
             return
         wrong = _differences(fields, (s.epoch, s.seq, s.segment, s.chain_id))
