@@ -13,7 +13,7 @@ from sidecar.chain.entry import LAYOUT, EntryType, Header
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
 from sidecar.verify import ChainOpenings, Disclosure, Evidence, Openings, Report, Verdict, verify_stream
-from sidecar.verify.run import in_order
+from sidecar.verify.run import LONGEST, in_order
 from sidecar.verify.state import State
 from tests.fuzz.examples import fuzz
 from tests.fuzz.test_fuzz_streams import changed_entry, tampered
@@ -139,17 +139,18 @@ def test_what_a_writer_gets_wrong(wrong: str, party: str) -> None:
 
 
 def test_what_follows_close() -> None:
+    """In a run of its own: CLOSE is the last entry of the one before."""
     s = Scribe("closed")
     s.open()
     s.seal("count")
-    s.decision()
-    s.write(EntryType.CLOSE, b'{"type":"CLOSE","reason":"shutdown"}')
-    s.seal("count")
+    for _ in range(LONGEST - 1):
+        s.rejected()
+    closed = s.write(EntryType.CLOSE, b'{"type":"CLOSE","reason":"shutdown"}')
     for _ in range(3):
         s.decision()
     s.head()
     found = assert_same(s.records, s.keyed, s.chain_id)
-    assert found.first_bad() is not None
+    assert [each.seq for each in found.findings if each.verdict is Verdict.TAMPERED] == [closed + 1]
 
 
 def test_receipts_of_what_is_not_recorded() -> None:
