@@ -137,7 +137,7 @@ class Instance:
         try:
             name = self._builtins.get(number, "?")
             arguments = [self._value_at(address) for address in addresses]
-            return self._load_json(call(name, arguments).encode())
+            return self._load_json(call(name, arguments))
         except BuiltinError as error:
             self._failure = EngineError(f"a built-in of the policy failed: {error}")
             raise self._failure from None
