@@ -72,6 +72,7 @@ class Config:
     doors_envoy_agent: str = ""  # the one agent behind it; empty: the agent of the certificate that callers show Envoy
     doors_envoy_headers: tuple[str, ...] = ()  # headers of requests that are judged and recorded, lower case
     doors_envoy_body_bytes: int = 65_536  # Envoy's max_request_bytes: a body of so many bytes may have been cut
+    doors_envoy_connection_seconds: float = 300.0  # of a connection over TLS: then Envoy shows its newest
     doors_envoy_tls_cert_file: str = ""  # PEM; for a port, with the two below
     doors_envoy_tls_key_file: str = ""
     doors_envoy_tls_client_ca_file: str = ""  # roots of Envoy's certificate
@@ -84,6 +85,7 @@ class Config:
     doors_authzen_tls_cert_file: str = ""  # PEM; for a port, with the two below
     doors_authzen_tls_key_file: str = ""
     doors_authzen_tls_client_ca_file: str = ""  # roots of the PEP's certificate
+    doors_authzen_spiffe_socket: str = ""  # the Workload API, in place of the three files
     policy_source_path: str = ""  # a directory or bundle file, watched; nothing named: the starter policy (engine wasm)
     policy_source_git_url: str = ""  # https://, ssh:// or file://
     policy_source_git_ref: str = ""  # branch, tag or commit; empty: the remote's HEAD
@@ -183,6 +185,11 @@ class Config:
     def tls(self) -> bool:
         """Whether callers come over TLS."""
         return bool(self.tls_cert_file or self.spiffe_socket)
+
+    @property
+    def grpc_tls(self) -> bool:
+        """Whether anybody calls gRPC over TLS here: callers, or Envoy at its door."""
+        return self.tls or bool(self.doors_envoy_tls_cert_file or self.doors_envoy_spiffe_socket)
 
     def _check_tls(self) -> None:
         if bool(self.tls_cert_file) != bool(self.tls_key_file):

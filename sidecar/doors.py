@@ -12,18 +12,17 @@ import os
 import re
 import socket
 import stat
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.api import DecisionLog, Health, Server, Transports, claim, peer_of
-from sidecar.client import FileSource
+from sidecar.api import DecisionLog, FailedHandshakes, Health, Metrics, Server, Transports, claim, peer_of
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath
 from sidecar.errors import UsageError
 from sidecar.ledger import Ledger
-from sidecar.parts import tls_of
+from sidecar.parts import material_of, tls_of
 
 if TYPE_CHECKING:
     from sidecar.enforce.authzen import AuthZenSettings
@@ -63,6 +62,10 @@ class _Listener:
         return "socket" if self.unix else "mtls"
 
     @property
+    def workload(self) -> str:
+        return str(self.of("spiffe_socket"))
+
+    @property
     def files(self) -> tuple[str, str, str]:
         return self.of("tls_cert_file"), self.of("tls_key_file"), self.of("tls_client_ca_file")
 
@@ -78,22 +81,24 @@ class _Listener:
             host_and_port(f"doors.{self.name}.listen", self.of("listen"))
         return True
 
-    def _check_idle(self) -> None:
+    def changed(self) -> list[str]:
+        """This door's settings that are not as they would be without a word."""
         ours = [field for field in fields(self.config) if field.name.startswith(f"doors_{self.name}_")]
-        idle = [field.name for field in ours if getattr(self.config, field.name) != field.default]
-        if idle:
+        return [field.name for field in ours if getattr(self.config, field.name) != field.default]
+
+    def _check_idle(self) -> None:
+        if idle := self.changed():
             gateway = f"doors.{self.name}.gateway"
             raise UsageError(f"{idle[0]} is set, but {gateway} is not: name the executor that {self.who} is")
 
     def _check_files(self) -> None:
-        files, workload, door = self.files, bool(self.of("spiffe_socket")), f"doors.{self.name}"
+        files, workload, door = self.files, bool(self.workload), f"doors.{self.name}"
         if self.unix and (any(files) or workload):
             raise UsageError(f"{door}: TLS is for listen on host:port, not on a unix socket; leave one of the two out")
         if not self.unix and (any(files) != all(files) or any(files) == workload):
-            spiffe = f"{door}.spiffe_socket, or " if self.name == "envoy" else ""
             raise UsageError(
-                f"{door}.listen is a port: set {spiffe}{door}.tls_cert_file, tls_key_file and tls_client_ca_file, so "
-                f"that nobody else is taken for {self.who}"
+                f"{door}.listen is a port: set {door}.spiffe_socket, or {door}.tls_cert_file, tls_key_file and "
+                f"tls_client_ca_file, so that nobody else is taken for {self.who}"
             )
 
     def _check_socket(self) -> None:
@@ -133,12 +138,15 @@ def envoy_of(config: Config) -> EnvoySettings | None:
         return None
     from sidecar.enforce.envoy import EnvoySettings
 
+    if listener.unix and "doors_envoy_connection_seconds" in listener.changed():
+        raise UsageError("doors.envoy.connection_seconds is for listen on host:port; leave it out on a unix socket")
     return EnvoySettings(
         config.doors_envoy_gateway,
         listener.proof,
         config.doors_envoy_agent,
         config.doors_envoy_headers,
         config.doors_envoy_body_bytes,
+        config.doors_envoy_connection_seconds,
     )
 
 
@@ -162,26 +170,39 @@ def authzen_of(config: Config) -> AuthZenSettings | None:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Behind:
+    """What a door needs of the sidecar. ``handshakes``: those that failed at any port."""
+
+    path: DecisionPath
+    ledger: Ledger
+    told: DecisionLog
+    metrics: Metrics
+    handshakes: FailedHandshakes
+
+
 @contextlib.asynccontextmanager
 async def envoy_listening(
-    config: Config, settings: EnvoySettings, path: DecisionPath, ledger: Ledger, told: DecisionLog, health: Health
+    config: Config, settings: EnvoySettings, behind: Behind, health: Health
 ) -> AsyncIterator[Server]:
     """The door for Envoy, on a listener of its own. Raises UsageError where it cannot be had."""
     from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor
 
     listener = _envoy(config)
-    workload, files = config.doors_envoy_spiffe_socket, listener.files
     _make_directory(listener)
-    tls = await asyncio.to_thread(tls_of, workload, files, _trouble(listener), lambda: None)
+    tls = await asyncio.to_thread(
+        tls_of, listener.workload, listener.files, behind.metrics, behind.handshakes.begun, listener.name
+    )
     transports = Transports(tls.bundles) if tls else Transports()
     server = Server(
-        EnvoyDoor(path, ledger, settings, transports.of, peer_of, told).handlers(),
+        EnvoyDoor(behind.path, behind.ledger, settings, transports.of, peer_of, behind.told).handlers(),
         (AUTHORIZATION, ACCESS_LOG),
         listener.address,
         health,
         max_request_bytes=config.max_request_bytes,
         socket_mode=int(config.doors_envoy_socket_mode, 8),
         credentials=tls.credentials if tls else None,
+        connection_seconds=settings.connection_seconds if tls else 0,
     )
     try:
         log.info("Envoy is answered on %s", await server.start())
@@ -195,28 +216,30 @@ async def envoy_listening(
 
 
 @contextlib.asynccontextmanager
-async def authzen_listening(
-    config: Config, settings: AuthZenSettings, path: DecisionPath, told: DecisionLog
-) -> AsyncIterator[None]:
+async def authzen_listening(config: Config, settings: AuthZenSettings, behind: Behind) -> AsyncIterator[None]:
     """The door for AuthZEN, on a listener of its own. Raises UsageError where it cannot be had."""
     from sidecar.enforce.authzen import AuthZenDoor
     from sidecar.enforce.authzen.http import served
     from sidecar.enforce.authzen.tls import http_half, listening
 
     listener = _authzen(config)
-    source = None if listener.unix else FileSource(listener.files, http_half, _trouble(listener))
-    transports = Transports() if source is None else Transports(lambda: source.current().bundles)
-    door = AuthZenDoor(path, settings, transports.of, peer_of, told)
-    bound = _bound(listener)
-    try:
-        async with served(door, bound, None if source is None else listening(source)):
-            at = listener.address if listener.unix else f"port {bound.getsockname()[1]}"
-            log.info("AuthZEN is answered on %s", at)
-            yield
-    finally:
-        bound.close()
+    async with contextlib.AsyncExitStack() as stack:
+        transports, tls = Transports(), None
+        if not listener.unix:
+            source = await asyncio.to_thread(  # the SPIFFE agent may take its time
+                material_of, listener.workload, listener.files, http_half, behind.metrics, listener.name
+            )
+            stack.callback(source.close)
+            transports = Transports(lambda: source.current().bundles)
+            tls = listening(source, behind.metrics.tls_handshake, behind.handshakes.failed)
+        bound = stack.enter_context(_bound(listener))
         if listener.unix:
-            listener.path.unlink(missing_ok=True)
+            stack.callback(listener.path.unlink, missing_ok=True)
+        door = AuthZenDoor(behind.path, settings, transports.of, peer_of, behind.told)
+        await stack.enter_async_context(served(door, bound, tls))
+        at = listener.address if listener.unix else f"port {bound.getsockname()[1]}"
+        log.info("AuthZEN is answered on %s", at)
+        yield
 
 
 def _make_directory(listener: _Listener) -> None:
@@ -252,10 +275,3 @@ def _bound_unix(listener: _Listener) -> socket.socket:
         os.umask(mask)
     listener.path.chmod(int(listener.of("socket_mode"), 8))
     return bound
-
-
-def _trouble(listener: _Listener) -> Callable[[str], None]:
-    def said(cause: str) -> None:
-        log.error("doors.%s: %s", listener.name, cause)
-
-    return said

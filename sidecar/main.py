@@ -25,7 +25,7 @@ from sidecar.api import (
 )
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
-from sidecar.doors import authzen_listening, authzen_of, envoy_listening, envoy_of
+from sidecar.doors import Behind, authzen_listening, authzen_of, envoy_listening, envoy_of
 from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.founding import found_ledger, options_of, wrap_seed
@@ -117,13 +117,18 @@ class Sidecar:
             self._metrics.watch_approvals(path.approvals.__len__)
             stack.push_async_callback(self._last_words, path)  # after the server took its last call
             self._health.starts("its certificate is waited for")
-            server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing))
+            failed = FailedHandshakes(path, self._metrics.handshake_failed)
+            if self._overhear is not None:
+                self._overhear(failed.told)
+            stack.push_async_callback(failed.settled)  # after every port was closed
+            server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing, failed.begun))
             servers = [server]
+            behind = Behind(path, ledger, self._log, self._metrics, failed)
             if self._envoy is not None:
-                door = envoy_listening(self._config, self._envoy, path, ledger, self._log, self._health)
+                door = envoy_listening(self._config, self._envoy, behind, self._health)
                 servers.append(await stack.enter_async_context(door))
             if self._authzen is not None:
-                await stack.enter_async_context(authzen_listening(self._config, self._authzen, path, self._log))
+                await stack.enter_async_context(authzen_listening(self._config, self._authzen, behind))
             readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
             await self._watch(servers, readiness, path, started)
 
@@ -196,13 +201,10 @@ class Sidecar:
 
     @contextlib.asynccontextmanager
     async def _listening(
-        self, path: DecisionPath, ledger: Ledger, tracing: Telemetry | None
+        self, path: DecisionPath, ledger: Ledger, tracing: Telemetry | None, begun: Callable[[], None]
     ) -> AsyncIterator[tuple[Server, ServerTls | None]]:
-        failed = FailedHandshakes(path, self._metrics.handshake_failed)
-        if self._overhear is not None:
-            self._overhear(failed.told)
         # The SPIFFE agent may take its time.
-        tls = await asyncio.to_thread(server_tls, self._config, self._metrics, failed.begun)
+        tls = await asyncio.to_thread(server_tls, self._config, self._metrics, begun)
         server = Server(
             Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing).handlers(),
             NAMES,
@@ -219,7 +221,6 @@ class Sidecar:
             finally:
                 path.approvals.end_watches()
                 await server.stop(STOP_GRACE)
-                await failed.settled()
         finally:
             if tls:
                 tls.close()

@@ -12,11 +12,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sidecar.api import Metrics, ServerTls, half
 from sidecar.chain.registry import parse as parse_registry
-from sidecar.client import FileSource, WorkloadSource, trace_parent
+from sidecar.client import FileSource, Material, WorkloadSource, trace_parent
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
 from sidecar.errors import EngineError, Gone, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
@@ -44,6 +44,8 @@ from sidecar.policy import (
     examine,
     find_opa,
 )
+
+Made = TypeVar("Made")
 
 log = logging.getLogger("sidecar.policy")
 tls_log = logging.getLogger("sidecar.tls")
@@ -110,7 +112,19 @@ def _touch(mark: Path) -> None:
 
 
 def server_tls(config: Config, metrics: Metrics, begun: Callable[[], None]) -> ServerTls | None:
-    """TLS as configured, or None; waits for the SPIFFE agent's first SVID. ``begun``: told of each handshake.
+    """TLS of the sidecar's own services, as `tls_of`."""
+    files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
+    tls = tls_of(config.spiffe_socket, files, metrics, begun)
+    if tls is not None:
+        metrics.watch_tls(tls.not_after)
+    return tls
+
+
+def tls_of(
+    workload: str, files: tuple[str, str, str], metrics: Metrics, begun: Callable[[], None], door: str = ""
+) -> ServerTls | None:
+    """gRPC's TLS of the Workload API at ``workload``, of files (certificate, key, roots of clients), or None; waits for
+    the SPIFFE agent's first SVID. ``begun``: told of each handshake; ``door``: as `material_of`'s.
 
     Raises:
         UsageError: there is no material to begin with.
@@ -120,26 +134,23 @@ def server_tls(config: Config, metrics: Metrics, begun: Callable[[], None]) -> S
         metrics.tls_handshake()
         begun()
 
+    if not workload and not files[0]:
+        return None
+    mutual = bool(workload or files[2])
+    return ServerTls(material_of(workload, files, half(mutual=mutual), metrics, door), handshake)
+
+
+def material_of(
+    workload: str, files: tuple[str, str, str], make: Callable[[Material], Made], metrics: Metrics, door: str = ""
+) -> FileSource[Made] | WorkloadSource[Made]:
+    """What ``make`` makes of the Workload API's newest material, or of the files'. ``door``: whose it is, for the log.
+    Raises UsageError as `tls_of`."""
+
     def trouble(cause: str) -> None:
-        tls_log.error("%s", cause)
+        tls_log.error("%s%s", door and f"doors.{door}: ", cause)
         metrics.tls_fault()
 
-    files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
-    tls = tls_of(config.spiffe_socket, files, trouble, handshake)
-    if tls is not None:
-        metrics.watch_tls(tls.not_after)
-    return tls
-
-
-def tls_of(
-    workload: str, files: tuple[str, str, str], trouble: Callable[[str], None], handshake: Callable[[], None]
-) -> ServerTls | None:
-    """TLS of the Workload API at ``workload``, of files (certificate, key, roots of clients), or None."""
-    if workload:
-        return ServerTls(WorkloadSource(workload, half(mutual=True), trouble), handshake)
-    if files[0]:
-        return ServerTls(FileSource(files, half(mutual=bool(files[2])), trouble), handshake)
-    return None
+    return WorkloadSource(workload, make, trouble) if workload else FileSource(files, make, trouble)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""What README.md tells a newcomer to type, typed in an empty directory, in its order."""
+"""What README.md, and two pages of docs/, tell a newcomer to type, typed in an empty directory, in its order."""
 
 from __future__ import annotations
 
@@ -15,10 +15,13 @@ from pathlib import Path
 from tests.needs import needs_program
 from tests.program import environment
 
-README = (Path(__file__).parent.parent / "README.md").read_text()
-PATH, EXECUTORS, COLLECTOR, EVIDENCE = (
+REPOSITORY = Path(__file__).parent.parent
+README, APPROVALS, EXECUTORS = (
+    (REPOSITORY / page).read_text() for page in ("README.md", "docs/APPROVALS.md", "docs/EXECUTORS.md")
+)
+PATH, COLLECTOR, EVIDENCE = (
     README.partition(f"\n## {title}\n")[2].partition("\n## ")[0]
-    for title in ("In fifteen minutes", "Executors", "A collector", "Evidence")
+    for title in ("In fifteen minutes", "A collector", "Evidence")
 )
 BLOCK = re.compile(r"^```(sh|python)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 BIN = Path(sys.executable).parent
@@ -75,7 +78,7 @@ def test_the_fifteen_minute_path(tmp_path: Path) -> None:
 
 
 def test_the_walk_through_an_approval(tmp_path: Path) -> None:
-    start, ask = re.findall(r"^```bash\n(.*?)^```$", README, re.MULTILINE | re.DOTALL)
+    start, ask = re.findall(r"^```bash\n(.*?)^```$", APPROVALS, re.MULTILINE | re.DOTALL)
     *preparation, serving = start.strip().splitlines()
     shell("\n".join(preparation), tmp_path)
     with served(serving, tmp_path):
@@ -121,7 +124,7 @@ def test_the_integration_is_five_lines() -> None:
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
 
 
-def test_the_executors_section_works(tmp_path: Path) -> None:
+def test_the_page_on_executors_works(tmp_path: Path) -> None:
     (_, start), (_, executor), (_, agent) = BLOCK.findall(EXECUTORS)
     *preparation, serving = start.strip().splitlines()
     shell("sidecar init --data-dir ledger", tmp_path)

@@ -1,8 +1,9 @@
-"""TLS handshakes that failed, counted and recorded. Only gRPC's own log tells of them (`cli/standard_error.py`).
+"""TLS handshakes that failed, counted and recorded. Of gRPC's only its own log tells (`cli/standard_error.py`).
 
 gRPC for Python has no other way: it verifies a client certificate itself, or does not ask for one. What fails there
 never was a call of ours; who it was, the log does not say, nor whether it was a client's handshake or the sidecar's own
-with its collector. So no more are taken for clients' than clients began in the time that gRPC gives a handshake.
+with its collector. So no more are taken for clients' than clients began in the time that gRPC gives a handshake. A door
+that is not gRPC's knows its own (`failed`).
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ _SIGNS: Final = (
 
 
 def why(said: bytes) -> str:
-    """The word of :data:`WHYS` for what gRPC said of a handshake; nothing else of it goes any further."""
+    """The word of :data:`WHYS` for what was said of a handshake; nothing else of it goes any further."""
     return next((word for sign, word in _SIGNS if sign in said), "other")
 
 
@@ -65,16 +66,20 @@ class FailedHandshakes:
         self._recording: set[asyncio.Task[None]] = set()
 
     def begun(self) -> None:
-        """A client began one. On any thread."""
+        """A client began one with gRPC. On any thread."""
         self._begun.append(self._now())
 
     def told(self, said: bytes) -> None:
-        """One failed, and gRPC said this of it. On one thread, whichever."""
+        """One failed, and gRPC's log said this of it. On one thread, whichever."""
         while self._begun and self._begun[0] < self._now() - DEADLINE:
             self._begun.popleft()
         if not self._begun:
             return
         self._begun.popleft()
+        self.failed(said)
+
+    def failed(self, said: bytes) -> None:
+        """A client's failed, and this was said of it. On any thread."""
         word = why(said)
         self._counted(word)
         with contextlib.suppress(RuntimeError):  # the loop has ended: nobody is served any more

@@ -21,6 +21,7 @@ from sidecar.errors import UsageError
 log = logging.getLogger("sidecar")
 
 _CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
+_LAST_CALLS_MS = 30_000  # for calls begun just before a connection's end
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
@@ -29,6 +30,8 @@ class Server:
     for chmod.
 
     ``told``: whether the sidecar is ready. ``credentials`` are for TLS on a port; without them the port is plain.
+    ``connection_seconds``: after so many the peer is asked to connect anew, and has as long again for its streams; 0:
+    never.
     """
 
     def __init__(
@@ -41,6 +44,7 @@ class Server:
         max_request_bytes: int,
         socket_mode: int,
         credentials: grpc.ServerCredentials | None = None,
+        connection_seconds: float = 0,
     ) -> None:
         self._credentials = credentials
         self._address = address
@@ -50,6 +54,7 @@ class Server:
                 ("grpc.max_receive_message_length", _TRANSPORT_FACTOR * max_request_bytes),
                 ("grpc.so_reuseport", 0),  # a second sidecar on the port must fail, not share it
                 ("grpc.max_concurrent_streams", 1024),
+                *_ages(connection_seconds),
             ],
         )
         self._health = HealthService(told, tuple(names))
@@ -102,6 +107,13 @@ class Server:
         if unix is not None:
             with contextlib.suppress(OSError):  # on a disk that failed it stays, and the next start takes it away
                 unix.unlink(missing_ok=True)
+
+
+def _ages(connection_seconds: float) -> list[tuple[str, int]]:
+    if not connection_seconds:
+        return []
+    most = int(connection_seconds * 1000)
+    return [("grpc.max_connection_age_ms", most), ("grpc.max_connection_age_grace_ms", most + _LAST_CALLS_MS)]
 
 
 def _unix_path(address: str) -> Path | None:

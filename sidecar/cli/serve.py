@@ -56,7 +56,7 @@ def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> No
     refuse_unknown(configuration.Config, "SIDECAR_", os.environ)
     if init and not config.dev and not config.custodians and not has_ledger(Path(config.data_dir)):
         raise UsageError("--init needs custodians in the configuration (or --dev, which makes a key beside the ledger)")
-    with overheard() if config.tls_cert_file or config.spiffe_socket else contextlib.nullcontext() as heard:
+    with overheard() if config.grpc_tls else contextlib.nullcontext() as heard:
         start_log(config.log_level)
         _run(config, init, heard)
 

@@ -62,12 +62,12 @@ def test_each_bad_certificate_has_its_status_its_entry_and_its_count(tmp_path: P
         for shown, word in BAD.values():
             code = asyncio.run(_asked(address, shown))
             assert code is grpc.StatusCode.UNAVAILABLE
-            before = _until_counted(server, before, word)
-        _plain(address)
-        before = _until_counted(server, before, "no TLS")
+            before = until_counted(server, before, word)
+        plain(address)
+        before = until_counted(server, before, "no TLS")
         assert asyncio.run(_asked(address, CA.issue(ID))) is grpc.StatusCode.OK
         assert server.stop() == 0
-    recorded = [e["payload"] for e in _entries(ledger) if e["payload"]["type"] == "REJECTED"]
+    recorded = [e["payload"] for e in entries(ledger) if e["payload"]["type"] == "REJECTED"]
     about = {(e["call"], e["code"], e["principal"], e["peer"]) for e in recorded}
     assert about == {("TLS", "UNAUTHENTICATED", "", "tls")}
     told = {e["cause"].removeprefix("tls: the handshake failed: ") for e in recorded}
@@ -86,15 +86,16 @@ async def _asked(address: str, shown: Issued | None) -> grpc.StatusCode:
         return code
 
 
-def _plain(address: str) -> None:
+def plain(address: str) -> None:
+    """Somebody who speaks no TLS."""
     host, _, port = address.rpartition(":")
-    with socket.create_connection((host, int(port)), timeout=20) as plain:
-        plain.sendall(b"GET / HTTP/1.1\r\n\r\n")
-        while plain.recv(4096):
+    with socket.create_connection((host, int(port)), timeout=20) as talking, contextlib.suppress(ConnectionError):
+        talking.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        while talking.recv(4096):
             pass
 
 
-def _until_counted(server: Serving, before: Series, word: str) -> Series:
+def until_counted(server: Serving, before: Series, word: str) -> Series:
     """The page once it counts one more failed for that word; no other may rise."""
     name = ("sidecar_tls_refused_total", word)
     for _ in range(5_000):
@@ -106,7 +107,8 @@ def _until_counted(server: Serving, before: Series, word: str) -> Series:
     raise AssertionError(f"no handshake was counted for {word}")
 
 
-def _entries(ledger: Path) -> list[dict[str, Any]]:
+def entries(ledger: Path) -> list[dict[str, Any]]:
+    """All that the ledger holds."""
     done = sidecar("show", ledger, "--json")
     assert done.returncode == 0, done.stderr
     return [json.loads(line) for line in done.stdout.splitlines()]

@@ -25,11 +25,8 @@ from tests.program import environment, serving, sidecar
 from tests.traces import traces
 
 EMAIL, NAME, CITY, BOBS = "ann.quux@example.org", "Ann Quux-Sörensen", "Sörby-under-Test", "bob.quux@example.org"
-README = re.findall(
-    r"^```sh\n(.*?)^```$",
-    (Path(__file__).parents[2] / "README.md").read_text().partition("\n## Personal fields\n")[2],
-    re.MULTILINE | re.DOTALL,
-)[0]
+PAGE = (Path(__file__).parents[2] / "docs/PERSONAL.md").read_text()
+(ERASING,) = re.findall(r"^```sh\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
 SETTINGS = """
 [personal]
 subject = "/arguments/customer_id"
@@ -135,7 +132,7 @@ def test_sealed_opened_erased(tmp_path: Path) -> None:
         request.unlink()
         note.unlink()
         said = subprocess.run(
-            ["bash", "-ec", README], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
+            ["bash", "-ec", ERASING], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=120
         )
         assert said.returncode == 0, said.stderr
         assert set(listed(config, ledger)) == {4711}

@@ -505,7 +505,11 @@ def test_what_is_set_is_had(tmp_path: Path) -> None:
     assert of(doors_authzen_gateway="edge") == AuthZenSettings("edge", "socket")
     more = {"doors_authzen_agent": "a", "doors_authzen_url": "https://pdp.example.com", "max_request_bytes": 2_000}
     assert of(**PORT, **FILES, **more) == AuthZenSettings("edge", "mtls", "a", "https://pdp.example.com", 2_000)
+    workload = {"doors_authzen_spiffe_socket": "/run/spire/agent.sock"}
+    assert of(**PORT, **workload) == AuthZenSettings("edge", "mtls")
     for settings, said in (
+        ({**PORT, **FILES, **workload}, "is a port"),
+        ({"doors_authzen_gateway": "edge", **workload}, "not on a unix socket"),
         ({"doors_authzen_agent": "a"}, r"doors\.authzen\.gateway is not"),
         (PORT, "is a port"),
         ({**PORT, "doors_authzen_tls_cert_file": "/c"}, "is a port"),

@@ -25,9 +25,10 @@ def test_what_is_set_is_had(tmp_path: Path) -> None:
     assert of(tmp_path) is None
     assert of(tmp_path, doors_envoy_gateway="edge") == EnvoySettings("edge", "socket")
     more = {"doors_envoy_agent": "a", "doors_envoy_headers": ("x-hint",), "doors_envoy_body_bytes": 100}
+    more |= {"doors_envoy_connection_seconds": 20.0}
     assert of(
         tmp_path, doors_envoy_gateway="edge", doors_envoy_listen="127.0.0.1:7000", **FILES, **more
-    ) == EnvoySettings("edge", "mtls", "a", ("x-hint",), 100)
+    ) == EnvoySettings("edge", "mtls", "a", ("x-hint",), 100, 20.0)
 
 
 @pytest.mark.parametrize(
@@ -55,6 +56,16 @@ def test_what_is_set_is_had(tmp_path: Path) -> None:
         ({"doors_envoy_gateway": "edge", "doors_envoy_headers": ("authorization",)}, "carries secrets"),
         ({"doors_envoy_gateway": "edge", "doors_envoy_headers": tuple("a" * n for n in range(1, 40))}, "more than 32"),
         ({"doors_envoy_gateway": "edge", "doors_envoy_body_bytes": 0}, "body_bytes"),
+        ({"doors_envoy_gateway": "edge", "doors_envoy_connection_seconds": 20.0}, "leave it out on a unix socket"),
+        (
+            {
+                "doors_envoy_gateway": "edge",
+                "doors_envoy_listen": "127.0.0.1:7000",
+                "doors_envoy_connection_seconds": 0.5,
+                **FILES,
+            },
+            "from 1 to 86400",
+        ),
     ],
 )
 def test_what_is_refused(tmp_path: Path, settings: dict[str, Any], said: str) -> None:

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import re
 import socket
 import ssl
+import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Final
 
@@ -30,6 +32,7 @@ MOST_CONNECTIONS: Final = 256
 PATIENCE: Final = 10.0  # seconds for a head, a body, a handshake
 STOP_GRACE: Final = 5.0  # seconds for what is under way
 REQUEST_ID: Final = "x-request-id"
+_LAST: Final = 60.0  # seconds of a PEP's certificate
 
 _CALLS: Final = {answers.EVALUATION: EVALUATION, answers.EVALUATIONS: EVALUATIONS}
 _METHODS: Final = {**dict.fromkeys((*_CALLS, *answers.SEARCHES), "POST"), answers.METADATA: "GET"}
@@ -127,8 +130,9 @@ class _Http:
         response = web.Response(
             status=told.status, body=strictjson.dumps(dict(told.body)), content_type="application/json", headers=headers
         )  # fmt: skip
-        if told.status >= 400:
-            response.force_close()  # what is left of a body is of no use
+        # What is left of a body is of no use; and a PEP that connects anew in time shows its next certificate.
+        if told.status >= 400 or _end_of_certificate(request.transport) < time.time() + _LAST:
+            response.force_close()
         return response
 
     async def _told(self, request: web.BaseRequest) -> Told:
@@ -151,6 +155,12 @@ class _Http:
             return await _body(request, door.settings.max_bytes, self._patience)
 
         return await door.answered(_CALLS[path], _head(request), read, Connection(request.transport))
+
+
+def _end_of_certificate(transport: asyncio.Transport | None) -> float:
+    """When the one that the peer showed ends, in seconds since 1970; without one, never."""
+    secured = transport and transport.get_extra_info("ssl_object")
+    return ssl.cert_time_to_seconds(secured.getpeercert()["notAfter"]) if secured else math.inf
 
 
 def _head(request: web.BaseRequest) -> Head:

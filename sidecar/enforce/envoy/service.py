@@ -7,6 +7,8 @@ fault is recorded besides.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import math
 from collections.abc import AsyncIterator, Callable
 from typing import Any, Final
 
@@ -125,8 +127,8 @@ class EnvoyDoor:
     # --- after
 
     async def _log(self, raw: AsyncIterator[bytes], context: Context) -> Message:
-        """The stream goes on as long as Envoy does."""
-        async for each in raw:
+        """The stream goes on as long as Envoy does; over TLS it ends in time for Envoy to show a newer certificate."""
+        async for each in self._while_young(raw):
             try:
                 entries = logs.StreamAccessLogsMessage.FromString(each).http_logs.log_entry
             except DecodeError:
@@ -134,6 +136,16 @@ class EnvoyDoor:
             told = [found for entry in entries if (found := ended(entry)) is not None]
             await asyncio.gather(*(self._ended(one, context) for one in told))
         return logs.StreamAccessLogsResponse()
+
+    async def _while_young(self, raw: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+        """What comes; the last of it when no more is likely to be on its way: just after a message, or in a silence."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + (self._settings.connection_seconds if self._settings.proof == "mtls" else math.inf)
+        with contextlib.suppress(StopAsyncIteration, TimeoutError):
+            while loop.time() < end:
+                async with asyncio.timeout_at(end if end < math.inf else None):
+                    each = await anext(raw)
+                yield each
 
     async def _ended(self, said: Ended, context: Context) -> None:
         """Record one outcome; one that is not taken is refused as any other, and the stream goes on."""

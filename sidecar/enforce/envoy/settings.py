@@ -18,9 +18,10 @@ class EnvoySettings:
     """``gateway``: the registered executor that Envoy is; ``proof``: ``socket`` or ``mtls``. ``agent``: the one agent
     behind it; empty: whose SPIFFE id the caller's certificate has. ``headers``: the requests' headers that are judged
     and recorded, lower case. ``body_bytes``: Envoy's ``max_request_bytes``: a body of so many bytes may be cut.
+    ``connection_seconds``: how long a connection over TLS, and then what streams on it, goes on.
 
     Raises:
-        UsageError: a header that is none, or that carries secrets; a body limit out of range.
+        UsageError: a header that is none, or that carries secrets; a limit out of range.
     """
 
     gateway: str
@@ -28,10 +29,13 @@ class EnvoySettings:
     agent: str = ""
     headers: tuple[str, ...] = ()
     body_bytes: int = 65_536
+    connection_seconds: float = 300.0
 
     def __post_init__(self) -> None:
         if not 1 <= self.body_bytes <= 1 << 20:
             raise UsageError("doors.envoy.body_bytes must be from 1 to 1048576")
+        if not 1 <= self.connection_seconds <= 86_400:
+            raise UsageError("doors.envoy.connection_seconds must be from 1 to 86400")
         if len(self.headers) > MAX_HEADERS:
             raise UsageError(f"doors.envoy.headers has more than {MAX_HEADERS} names")
         for name in self.headers:

@@ -1,4 +1,4 @@
-"""README.md on MCP servers: its policy and its configuration, with a test's paths, before the server that it names."""
+"""docs/MCP.md: its policy and its configuration, with a test's paths, before the server that it names."""
 
 from __future__ import annotations
 
@@ -15,12 +15,11 @@ from tests.enforce.test_mcp_outside import installed, started
 from tests.needs import needs_program
 from tests.program import environment, made, serving, sidecar
 
-README = (Path(__file__).parent.parent.parent / "README.md").read_text()
-SECTION = README.partition("\n## MCP servers\n")[2].partition("\n## ")[0]
+PAGE = (Path(__file__).parent.parent.parent / "docs/MCP.md").read_text()
 
 
 def block(kind: str) -> str:
-    found = re.search(rf"^```{kind}\n(.*?)^```$", SECTION, re.MULTILINE | re.DOTALL)
+    found = re.search(rf"^```{kind}\n(.*?)^```$", PAGE, re.MULTILINE | re.DOTALL)
     assert found is not None
     return found[1]
 
