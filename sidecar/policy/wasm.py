@@ -172,7 +172,7 @@ class WasmEngine:
         except EngineError:
             raise
         except Exception as error:
-            # Which exception reports a trap is not reliable between threads in wasmtime's binding; the clock is.
+            # Whether time was up is for the clock to say, whatever the trap is called.
             if time.monotonic() >= deadline:
                 raise _too_slow() from None
             raise EngineError(f"the policy's Wasm stopped: {_cause(error)}") from None
