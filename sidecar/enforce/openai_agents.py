@@ -58,6 +58,8 @@ def _guarded(tool: Tool, guard: AsyncGuard, asking: Tools) -> FunctionTool:
         async with guard.acting(decision):
             return await bare.on_invoke_tool(context, text)
 
+    if prepare := getattr(tool.on_invoke_tool, "prepare_arguments", None):  # by which the SDK's own approvals look
+        ask_and_run.__agents_prepare_arguments__ = prepare  # type: ignore[attr-defined]
     same = copy.copy(tool)
     handling = with_function_tool_failure_error_handler(ask_and_run, lambda *_: None)
     same.on_invoke_tool = handling.__agents_bind_function_tool__(same)  # type: ignore[attr-defined]
