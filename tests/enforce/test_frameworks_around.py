@@ -377,7 +377,7 @@ def test_the_sdks_own_approval_is_asked_for_as_ever_and_the_door_after_it(place:
 
 
 def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk) -> None:
-    from agents import Agent, RunConfig, Runner, UserError, WebSearchTool, function_tool
+    from agents import Agent, RunConfig, Runner, UserError, WebSearchTool, function_tool, handoff
     from agents.mcp import MCPServerStdio
     from agents.testing import ScriptedModel, assistant_message, function_call
 
@@ -411,6 +411,12 @@ def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk)
             for why, more in cases:
                 with pytest.raises((UsageError, UserError), match=why):
                     await ran(guard, "never", **more)
+            noted: list[Any] = []
+            taking = handoff(handed, on_handoff=lambda _, order: noted.append(order), input_type=Order)
+            with pytest.raises(UsageError, match="transfer_to_handed hands arguments to a function"):
+                over = ScriptedModel([[function_call("transfer_to_handed", {"name": "noted"}, call_id="0")]])
+                await ran(guard, "never", model=over, handoffs=[taking])
+            assert noted == []
             with pytest.raises(UsageError, match="files: its tools pass no door"):
                 await GuardedOnly().on_llm_start(None, Agent("a", mcp_servers=[server]), None, [])
             await ran(guard, "guarded")

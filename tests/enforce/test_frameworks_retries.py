@@ -110,6 +110,21 @@ def test_a_node_of_langgraph_that_is_run_again_does_not_run_what_was_approved_on
     assert place.of("ask-node") == [required, ("langgraph", "ALLOW", "EXECUTED"), required]
 
 
+@pytest.mark.parametrize("kind", DOORS)
+def test_of_calls_made_at_once_under_one_approval_one_runs(place: Place, desk: Desk, kind: str) -> None:
+    name = f"ask-twice-{kind}"
+
+    def turns() -> Iterator[list[Call]]:
+        yield [("write", {"name": name})]
+        place.speak(name)
+        yield [("write", {"name": name})] * 2
+
+    told = DOORS[kind](desk, turns(), "async")
+    assert sorted(each == f"wrote {name}" for each in told) == [False, False, True]
+    assert desk.runs(name) == 1
+    assert [each[1] for each in place.of(name)].count("ALLOW") == 1
+
+
 @pytest.mark.parametrize("how", ["sync", "async"])
 def test_an_agent_of_langchain_that_is_run_again_or_in_a_batch_asks_for_each_run(
     place: Place, desk: Desk, how: str
