@@ -167,6 +167,7 @@ def authzen_of(config: Config) -> AuthZenSettings | None:
         config.doors_authzen_agent,
         config.doors_authzen_url,
         config.max_request_bytes,
+        config.doors_authzen_context,
     )
 
 
