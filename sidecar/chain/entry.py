@@ -51,7 +51,9 @@ class EntryType(enum.IntEnum):
     REGISTRY = 11
 
 
-_TYPES = {int(t): t for t in EntryType}
+TYPES: Final = {int(t): t for t in EntryType}
+"""The types by their codes."""
+
 WITH_FIELDS = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
 """The types that may have sealed personal fields."""
 
@@ -113,7 +115,7 @@ def header_type(fields: tuple[Any, ...]) -> EntryType:
     magic, kind, alg, flags, _, seq, _, _, _, _, length, personal, _, _, _, zero, ref, _ = fields
     if magic != MAGIC:
         raise Malformed("header magic is not SDCREC 0 1")
-    if kind not in _TYPES:
+    if kind not in TYPES:
         raise Malformed(f"unknown entry type {kind}")
     if alg != ALG:
         raise Malformed(f"unknown alg {alg}")
@@ -122,7 +124,7 @@ def header_type(fields: tuple[Any, ...]) -> EntryType:
     _check_ranges(seq, length, ref)
     if personal:
         _check_fields(kind, personal)
-    return _TYPES[kind]
+    return TYPES[kind]
 
 
 def _check_ranges(seq: int, payload_len: int, ref_seq: int) -> None:

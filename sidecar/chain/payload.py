@@ -191,6 +191,31 @@ def _open_or_unconfirmed(value: Any) -> bool:
     return bool(_open(value) or _unconfirmed(value))
 
 
+DECISION: Mapping[str, Check] = {
+    "decision_id": _matches(_UUID7),
+    "time": is_moment,
+    "agent": _principal,
+    "registry": _or_null(_object({"revision": _text, "digest": _hex32})),
+    "request": _request,
+    "request_digest": _hex32,
+    "effect": _effect,
+    "enforced": _boolean,
+    "cause": _one_of(*CAUSES),
+    "reasons": _reasons,
+    "obligations": _array(_object({"kind": _text, "parameters": _dict})),
+    "alternatives": _array(_object({"effect": _effect, "reasons": _reasons})),
+    "result": _any,
+    "policy": _object(_policy),
+    "peer": _text,
+    "executor": _or_null(_object(_roles)),
+    "delegators": _array(_known_of_kind),
+    "approval": _or_null(_approval),
+    "terms": _or_null(_terms),
+    "permit": _or_null(_object({"not_after": _matches(_NANOSECONDS)})),
+    "timings": _object({"evaluate_ns": _matches(_NANOSECONDS)}),
+}
+"""The members of a DECISION. A check that raises TypeError or KeyError says no."""
+
 _MEMBERS: dict[EntryType, Check] = {
     EntryType.GENESIS: _object(
         {
@@ -209,31 +234,7 @@ _MEMBERS: dict[EntryType, Check] = {
         closed=True,
     ),
     EntryType.OPEN: lambda value: (_after_loss if "accepted_loss" in value else _open_or_unconfirmed)(value),
-    EntryType.DECISION: _object(
-        {
-            "decision_id": _matches(_UUID7),
-            "time": is_moment,
-            "agent": _principal,
-            "registry": _or_null(_object({"revision": _text, "digest": _hex32})),
-            "request": _request,
-            "request_digest": _hex32,
-            "effect": _effect,
-            "enforced": _boolean,
-            "cause": _one_of(*CAUSES),
-            "reasons": _reasons,
-            "obligations": _array(_object({"kind": _text, "parameters": _dict})),
-            "alternatives": _array(_object({"effect": _effect, "reasons": _reasons})),
-            "result": _any,
-            "policy": _object(_policy),
-            "peer": _text,
-            "executor": _or_null(_object(_roles)),
-            "delegators": _array(_known_of_kind),
-            "approval": _or_null(_approval),
-            "terms": _or_null(_terms),
-            "permit": _or_null(_object({"not_after": _matches(_NANOSECONDS)})),
-            "timings": _object({"evaluate_ns": _matches(_NANOSECONDS)}),
-        }
-    ),
+    EntryType.DECISION: _object(DECISION),
     EntryType.OUTCOME: _object(
         {
             "decision_id": _matches(_UUID7),

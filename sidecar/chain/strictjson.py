@@ -65,11 +65,7 @@ def parse(data: bytes, *, max_depth: int = 64) -> Any:
         settled = written == data or written == b"".join(_TOKENS.findall(data))
     except (orjson.JSONDecodeError, orjson.JSONEncodeError):
         settled = False
-    if (
-        settled
-        and (_openings(data) <= max_depth or _reaches(value) <= max_depth)
-        and (data.isascii() or not _may_hold_noncharacter(data))
-    ):
+    if settled and (_openings(data) <= max_depth or _reaches(value) <= max_depth) and not may_hold_noncharacter(data):
         return value
     return _parse_exactly(data, max_depth)
 
@@ -98,9 +94,10 @@ def dumps(value: Any) -> bytes:
     raise Malformed("JSON: a value that JSON cannot carry (type, key, integer range, surrogate or depth)")
 
 
-def _may_hold_noncharacter(data: bytes) -> bool:
+def may_hold_noncharacter(data: bytes) -> bool:
+    """Whether a Unicode noncharacter may stand in valid UTF-8, unescaped; false only where none does."""
     # One byte of each sign first: a search for a single byte costs a tenth, and most scripts have neither.
-    if not (b"\xbf" in data or b"\xef" in data):
+    if data.isascii() or not (b"\xbf" in data or b"\xef" in data):
         return False
     return any(sign in data for sign in _NONCHARACTER_SIGNS)
 

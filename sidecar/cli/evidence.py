@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Iterator, Sequence
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, NoReturn
 
 import click
 
 from sidecar.chain import note
 from sidecar.chain.stream import records
-from sidecar.cli import verify_workers
+from sidecar.cli import account_aside, verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.log_receipts import beside, timestamp_check
 from sidecar.cli.reports import print_report
@@ -109,11 +110,14 @@ def export(
     size = max(1, sum(each.size for each in sources))
     notes: list[str] = []
     with (
-        _new(out) as file,
+        new_file(out) as file,
         progress(4 * size, "exporting", quiet=False) as told,
-        verify_workers.started(verify_workers.suitable(size)) as workers,
+        verify_workers.started(processes := verify_workers.suitable(size)) as workers,
+        account_aside.started(out.parent, wanted=processes > 1) as accountant,
     ):
-        case, report = write_bundle(order, sources, file, told or (lambda _: None), workers, notes.append)
+        case, report = write_bundle(
+            order, sources, file, told or (lambda _: None), workers, notes.append, accountant
+        )  # fmt: skip
     print_report(report)
     click.echo("Stated in the bundle as not proved:")
     for each in case.statements:
@@ -138,8 +142,8 @@ def _parsed(path: Path, data: bytes) -> Trust:
 
 
 @contextlib.contextmanager
-def _new(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there, whole, only once all went well."""
+def new_file(path: Path) -> Iterator[BinaryIO]:
+    """A file that is there, whole, only once all went well; not if SIGINT or SIGTERM ends this either."""
     beside_it = path.with_name(f".{path.name}.new")
     if path.exists():
         raise UsageError(f"{path} exists; choose another --out")
@@ -147,12 +151,19 @@ def _new(path: Path) -> Iterator[BinaryIO]:
         file = beside_it.open("x+b", buffering=1 << 20)
     except OSError as error:
         raise UsageError(f"cannot write {beside_it}: {error.strerror}") from None
+
+    def end(*_: object) -> NoReturn:
+        beside_it.unlink(missing_ok=True)
+        os._exit(128 + signal.SIGTERM)  # the processes that help end when their pipes do
+
+    before = signal.signal(signal.SIGTERM, end)
     try:
         with file:
             yield file
         beside_it.rename(path)
     finally:
         beside_it.unlink(missing_ok=True)
+        signal.signal(signal.SIGTERM, before)
 
 
 def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:

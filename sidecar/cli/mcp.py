@@ -22,9 +22,11 @@ from sidecar.enforce.mcp import (
     Deciding,
     Gateway,
     Limits,
+    Pinning,
     Pins,
     ServerProcess,
     StandardClient,
+    counted,
     load_pins,
     pinned,
     survey,
@@ -118,16 +120,25 @@ def _behind(command: Callable[..., None]) -> Callable[..., None]:
 def _pinning(command: Callable[..., None]) -> Callable[..., None]:
     """The options about pins."""
     for option in (
-        click.option("--accept-pins", "accept", is_flag=True, help="Pin the server's tools as they are now, and end."),
+        click.option(
+            "--accept-pins",
+            "accept",
+            is_flag=True,
+            help="Pin what the server tells now, and end.",
+        ),
         click.option(
             "--review-pins",
             "review",
             is_flag=True,
-            help="Print how the server's tools differ from the pins, and end: 1 if they do.",
+            help="Print how what it tells now differs from the pins, and end: 1 if it does.",
         ),
-        click.option("--trust-first", is_flag=True, help="If there is no such FILE, pin what the server lists first."),
+        click.option("--trust-first", is_flag=True, help="If there is no such FILE, pin what the server tells first."),
         click.option(
-            "--pins", required=True, metavar="FILE", type=_FILE, help="The server's tools as they were allowed."
+            "--pins",
+            required=True,
+            metavar="FILE",
+            type=_FILE,
+            help="What the server may tell a model.",
         ),
     ):
         command = option(command)
@@ -223,9 +234,9 @@ async def _serve(asking: _Asking, behind: _Behind, path: Path, limits: Limits, *
     if known is None and not trust_first:
         raise UsageError(f"{path} does not exist: run this with --accept-pins once, or with --trust-first")
     deciding = Deciding(asking.guard(), behind.name, asking.wait, _say)
-    pins = known or Pins(behind.name, {})
-    catalog = Catalog(behind.name, pins, path if known is None else None, deciding, _say)
-    server = await behind.start(catalog.schema)
+    pinning = Pinning(behind.name, known, path, _say)
+    catalog = Catalog(behind.name, pinning, deciding, _say)
+    server = await behind.start(lambda tool: pinning.pins.schema(tool))
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
@@ -238,18 +249,18 @@ async def _serve(asking: _Asking, behind: _Behind, path: Path, limits: Limits, *
 
 
 async def _pin(path: Path, behind: _Behind, *, accept: bool) -> int:
-    known = load_pins(path, behind.name) or Pins(behind.name, {})
+    known = load_pins(path, behind.name) or Pins(behind.name, {}, {})
     server = await behind.start(known.schema)
     try:
-        tools = await survey(server)
+        about, listed = await survey(server)
     finally:
         await server.end()
-    now = pinned(behind.name, tools)
-    differences = known.differences(tools)
-    click.echo("\n".join(differences) if differences else f"{len(tools)} tools, as they are pinned")
+    now = pinned(behind.name, about, listed)
+    differences = known.differences(about, listed)
+    click.echo("\n".join(differences) if differences else f"as they are pinned: {counted(listed)}")
     if accept:
         now.write(path)
-        click.echo(f"pinned {len(tools)} tools of {behind.name} in {path}")
+        click.echo(f"pinned {counted(listed)} of {behind.name} in {path}")
     return 1 if differences and not accept else 0
 
 

@@ -22,7 +22,7 @@ from sidecar.client.signing import Signer, Signing
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
-from sidecar.client.waiting import Wait
+from sidecar.client.waiting import Wait, again
 from sidecar.client.wire import About, Ask, asked, batch
 from sidecar.v1 import decision_pb2 as pb
 
@@ -107,10 +107,18 @@ class AsyncGuard:
 
     async def wait_for_approval(self, what: ApprovalRequired | Decision, timeout: float) -> Decision:
         """As `Guard.wait_for_approval`."""
+        await self.approved(what, timeout)
+        return await self.under_approval(what)
+
+    async def approved(self, what: ApprovalRequired | Decision, timeout: float) -> None:
+        """Waits as `wait_for_approval` does, and asks nothing: cancelled, it leaves the approval as it is."""
         wait = Wait(what, check_timeout(timeout), self._patience)
-        again = wait.again()
+        wait.again()  # where that cannot be asked, there is nothing to wait for
         await self._calls.wait(self._agent, wait)
-        question = asked(self._agent, b"", again)
+
+    async def under_approval(self, what: ApprovalRequired | Decision) -> Decision:
+        """Asks the same again under its approvals, which an ALLOW uses up. Raises as `check` does."""
+        question = asked(self._agent, b"", again(what))
         decision = read_answer(await self._calls.decide(question), question)
         self._last.take(decision.receipt)
         return await self._permitted(decision)

@@ -63,13 +63,19 @@ class Wait:
         return min(self._patience.pace.pause(self._failures), max(self.seconds, 0.0))
 
     def again(self) -> Ask:
-        """The question to ask under the approvals: the same, under a key that stands for this approval.
+        """As `again`."""
+        return again(self.decision)
 
-        Nobody can guess it who could not guess the first question's: personal fields rest on that.
-        """
-        asked = self.decision.asked
-        if asked is None:
-            raise UsageError("this decision does not say what was asked: pass the one that this guard was given")
-        first, decision = asked.idempotency_key, self.decision.decision_id
-        key = hashlib.sha256(f"sidecar/v1/approved\0{first}\0{decision}".encode()).hexdigest()[:32]
-        return dataclasses.replace(asked, alternatives=(), idempotency_key=key, approval_of=decision)
+
+def again(what: ApprovalRequired | Decision) -> Ask:
+    """The question to ask under the approvals: the same, under a key that stands for this approval.
+
+    Nobody can guess it who could not guess the first question's: personal fields rest on that.
+    """
+    decision = what.decision if isinstance(what, ApprovalRequired) else what
+    asked = decision.asked
+    if asked is None:
+        raise UsageError("this decision does not say what was asked: pass the one that this guard was given")
+    first, named = asked.idempotency_key, decision.decision_id
+    key = hashlib.sha256(f"sidecar/v1/approved\0{first}\0{named}".encode()).hexdigest()[:32]
+    return dataclasses.replace(asked, alternatives=(), idempotency_key=key, approval_of=named)

@@ -3,7 +3,9 @@
     agent = Agent(role=…, tools=guarded([read_customer], Guard("unix:…", agent="billing-agent", key=key)))
 
 Not CrewAI's `before_tool_call` hook: a hook that raises lets the call pass. A guarded tool is another tool, which asks
-and then runs the first. CrewAI's cache may answer in its place; then nothing runs and nothing is asked.
+and then runs the first, whatever hooks there are. Its results are not kept in CrewAI's cache, which a crew's agents
+share: whoever wants one asks. Tools that CrewAI gives an agent by itself (`mcps`, `apps`, delegation, memory, code)
+pass no door.
 """
 
 from __future__ import annotations
@@ -18,7 +20,7 @@ from crewai.tools import BaseTool
 from crewai.tools.tool_failure import ToolFailure
 from pydantic import PrivateAttr
 
-from sidecar.client import Guard
+from sidecar.client import ApprovalRequired, Guard, NotApproved
 from sidecar.enforce.judged import judged
 from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, check_guard, itself
 from sidecar.errors import SidecarError
@@ -37,20 +39,28 @@ def guarded(
     """
     check_guard(guard, Guard)
     asking = Tools(KIND, Naming(action, resource, wait))
-    return [_of(tool, guard, asking) for tool in tools]
+    return [_of(tool, guard, asking, again=not wait) for tool in tools]
+
+
+class _NotYet(Exception):
+    """Raised, since CrewAI lets no call be made again that has returned: it looks a few times more, then tells it."""
 
 
 class _Guarded(BaseTool):
     _bare: BaseTool = PrivateAttr()
     _guard: Guard = PrivateAttr()
     _asking: Tools = PrivateAttr()
+    _again: bool = PrivateAttr()
 
     def _run(self, **given: Any) -> Any:
         try:
             text, arguments = judged(given, self._read)
             decision = self._asking.decide(self._guard, self._asking.question(self.name, text))
         except SidecarError as why:
-            return ToolFailure(message=self._asking.refusal(self.name, why))
+            told = self._asking.refusal(self.name, why)
+            if self._again and _pending(why):
+                raise _NotYet(told) from why
+            return ToolFailure(message=told)
         with self._guard.acting(decision):
             result = self._bare._run(**arguments)
             return asyncio.run(result) if inspect.iscoroutine(result) else result
@@ -67,7 +77,16 @@ class _Guarded(BaseTool):
         return read
 
 
-def _of(tool: BaseTool, guard: Guard, asking: Tools) -> _Guarded:
-    same = _Guarded(**{name: getattr(tool, name) for name in BaseTool.model_fields})
-    same._bare, same._guard, same._asking = tool, guard, asking
+def _pending(why: SidecarError) -> bool:
+    return isinstance(why, ApprovalRequired) or (isinstance(why, NotApproved) and why.state == "pending")
+
+
+def _of(tool: BaseTool, guard: Guard, asking: Tools, *, again: bool) -> _Guarded:
+    fields = {name: getattr(tool, name) for name in BaseTool.model_fields}
+    same = _Guarded(**{**fields, "cache_function": _never})
+    same._bare, same._guard, same._asking, same._again = tool, guard, asking, again
     return same
+
+
+def _never(*_: Any) -> bool:
+    return False

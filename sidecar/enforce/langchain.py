@@ -4,8 +4,9 @@
     node = tool_node(tools, guard)
 
 A `Guard` serves `invoke` and `stream`, an `AsyncGuard` `ainvoke` and `astream`. The middleware is the last of the list:
-what stands after it could change a call after it was judged, so then nothing runs. Tools that run at a model's vendor
-pass no door: give an agent none.
+what stands after it could change a call after it was judged, so then nothing runs. Tools of other middleware pass it as
+any. An agent that has a tool which runs at a model's vendor is refused: that passes no door. What a node or a tool
+calls by itself (`tool.invoke(…)`) passes none either: `Guard.guarded` is for that.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ import json
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Final
 
-from langchain.agents.middleware import AgentMiddleware
+from langchain.agents.middleware import AgentMiddleware, ModelRequest, ModelResponse
 from langchain_core.messages import ToolMessage
 from langchain_core.tools import BaseTool
 from langgraph.prebuilt import ToolNode
@@ -24,7 +25,7 @@ from langgraph.types import Command
 from sidecar.client import Ask, AsyncGuard, Guard
 from sidecar.client.wire import encode_object
 from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, itself
-from sidecar.errors import SidecarError, UsageError
+from sidecar.errors import RequestError, SidecarError, UsageError
 
 Result = ToolMessage | Command[Any]
 
@@ -87,9 +88,25 @@ class GuardedTools(AgentMiddleware[Any, Any, Any]):
         except _Failed as failed:
             return failed.result
 
+    def wrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], ModelResponse[Any]]
+    ) -> ModelResponse[Any]:
+        """UsageError: the model was given a tool that runs at its vendor."""
+        _check_here(request)
+        return handler(request)
+
+    async def awrap_model_call(
+        self, request: ModelRequest[Any], handler: Callable[[ModelRequest[Any]], Awaitable[ModelResponse[Any]]]
+    ) -> ModelResponse[Any]:
+        """UsageError: the model was given a tool that runs at its vendor."""
+        _check_here(request)
+        return await handler(request)
+
     def _asked(self, request: ToolCallRequest) -> tuple[Ask, ToolCallRequest]:
         """The question, and the call with its arguments read from what is judged."""
         call = request.tool_call
+        if request.tool is not None and request.tool.name != call["name"]:
+            raise RequestError("tool", f"is {call['name']}, and {request.tool.name} would run")
         text = encode_object("arguments", call["args"])
         judged = request.override(tool_call={**call, "args": json.loads(text)})
         return self._tools.question(call["name"], text), judged
@@ -112,6 +129,13 @@ def tool_node(
 def _check_last(handler: Callable[..., Any]) -> None:
     if handler.__module__ != _RUNS:
         raise UsageError("GuardedTools must be the last of the middleware, so that no other changes what was judged")
+
+
+def _check_here(request: ModelRequest[Any]) -> None:
+    for tool in request.tools:
+        if not isinstance(tool, BaseTool):
+            name = tool.get("name") or tool.get("type", "?")
+            raise UsageError(f"the tool {name} runs at the model's vendor, where it passes no door; give an agent none")
 
 
 def _succeeded(result: Result) -> Result:

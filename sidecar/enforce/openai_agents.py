@@ -3,8 +3,13 @@
     agent = Agent("Billing", tools=guarded([read_customer, …], AsyncGuard("unix:…", agent="billing-agent", key=key)))
 
 Not a guardrail: that is asked once, before approvals and hooks, and hears nothing of the end. A guarded tool asks when
-it is about to run, with the very text that it is then run with. Tools that run at OpenAI ("hosted") and tools of
-`Agent(mcp_servers=…)` pass no door: give an agent none; `sidecar mcp` stands before an MCP server.
+it is about to run, with the very text that it is then run with.
+
+    Runner.run(agent, "…", hooks=GuardedOnly())
+
+refuses all else that an agent may have been given: tools that run at OpenAI ("hosted") or are added later, tools of
+`Agent(mcp_servers=…)`, for which there is `sidecar mcp`, tools of an agent that is handed to. An agent that is a tool
+is a run of its own: `agent.as_tool(…, hooks=GuardedOnly())`.
 """
 
 from __future__ import annotations
@@ -13,7 +18,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any, Final
 
-from agents import FunctionTool, Tool
+from agents import Agent, FunctionTool, RunHooks, Tool
 from agents.tool import with_function_tool_failure_error_handler
 from agents.tool_context import ToolContext
 
@@ -22,6 +27,7 @@ from sidecar.enforce.tools import TOOL_CALL, Action, Naming, Resource, Tools, ch
 from sidecar.errors import SidecarError, UsageError
 
 KIND: Final = "openai-agents"
+_MARK: Final = "_sidecar_guarded"  # an attribute of a guarded tool, which the SDK's copies have too
 
 
 def guarded(
@@ -55,7 +61,28 @@ def _guarded(tool: Tool, guard: AsyncGuard, asking: Tools) -> FunctionTool:
     same = copy.copy(tool)
     handling = with_function_tool_failure_error_handler(ask_and_run, lambda *_: None)
     same.on_invoke_tool = handling.__agents_bind_function_tool__(same)  # type: ignore[attr-defined]
+    setattr(same, _MARK, True)
     return same
+
+
+class GuardedOnly(RunHooks[Any]):
+    """Hooks of a run: it ends with UsageError before a tool that is not guarded is shown to a model, or runs here."""
+
+    async def on_llm_start(self, context: Any, agent: Agent[Any], *_: Any) -> None:
+        """Before each question to a model."""
+        for tool in agent.tools:
+            _check_guarded(tool)
+        for server in agent.mcp_servers:
+            raise UsageError(f"the MCP server {server.name}: its tools pass no door; `sidecar mcp` is for that")
+
+    async def on_tool_start(self, context: Any, agent: Any, tool: Tool) -> None:
+        """Before each run of a tool. The SDK makes a UserError of it."""
+        _check_guarded(tool)
+
+
+def _check_guarded(tool: Tool) -> None:
+    if not getattr(tool, _MARK, False):
+        raise UsageError(f"the tool {tool.name} is not guarded: it passes no door")
 
 
 def _raising(tool: FunctionTool) -> FunctionTool:

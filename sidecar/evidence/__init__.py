@@ -9,9 +9,12 @@ size. No import of the collector: who calls hands in streams and receipts.
 
 from typing import TYPE_CHECKING
 
+from .account import Account, Accountant, Ask
+from .aside import answered, asked, work
+from .bundle_file import FileSource, Told
 from .certificate import ExporterKey
 from .documents import DOCUMENTS, Document
-from .export import FileSource, Order, export
+from .export import Order, export
 from .made import Made
 from .page import page
 from .range import Range
@@ -26,6 +29,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DOCUMENTS",
+    "Account",
+    "Accountant",
+    "Ask",
     "Difference",
     "Document",
     "ExporterKey",
@@ -41,12 +47,16 @@ __all__ = [
     "Source",
     "Tally",
     "Timeline",
+    "Told",
+    "answered",
+    "asked",
     "export",
     "page",
     "sheet",
     "text",
     "timeline",
     "timelines",
+    "work",
 ]
 
 

@@ -26,6 +26,7 @@ _MOST: Final = 100  # of epochs and crashes that are named
 _NAMES: Final = 1_000  # agents and policies that are counted by name
 _NOTABLE: Final = 8  # of each kind
 OTHERS: Final = "others"
+_TYPES: Final = {kind: kind.name for kind in EntryType}  # Python 3.11 takes long to look them up
 
 Payload = Mapping[str, Any]
 
@@ -97,7 +98,7 @@ class Abstract:
         header, payload = entry.header, entry.payload
         self.entries += 1
         self.first, self.last = self.first or header, header
-        self.types[header.type.name] += 1
+        self.types[_TYPES[header.type]] += 1
         if payload is None:
             self.without_payload += 1
             return
@@ -194,6 +195,30 @@ class Abstract:
             "produced": list(self.epochs),
             "sealed": {"segments": self.sealed, "first": first, "last": last, "crashed": self.crashed},
         }
+
+    def to_json(self) -> dict[str, Any]:
+        """All that is told of it, for another process of this program."""
+        told = {name: getattr(self, name) for name in self.__slots__ if not name.startswith("_")}
+        places = {name: told[name] and told[name].encode().hex() for name in _PLACES}
+        policies = [[*name, known] for name, known in self.policies.items()]
+        return {**told, **places, "policies": policies, "epochs": list(self.epochs)}
+
+    @classmethod
+    def from_json(cls, told: Mapping[str, Any]) -> Abstract:
+        """What `to_json` gave."""
+        made = cls(**told)
+        for name in _PLACES:
+            if told[name]:
+                setattr(made, name, Header.decode(bytes.fromhex(told[name])))
+        for name in _COUNTED:
+            setattr(made, name, Counter(told[name]))
+        made.policies = {(revision, digest): known for revision, digest, known in told["policies"]}
+        made.epochs = deque(told["epochs"], _MOST)
+        return made
+
+
+_PLACES: Final = ("first", "last")
+_COUNTED: Final = ("types", "effects", "causes", "statuses", "proofs", "agents", "notable_counts")
 
 
 def _custodian(known: Custodian) -> dict[str, str]:

@@ -18,6 +18,8 @@ COLUMNS: Final = (
     "door", "action", "resource_type", "resource_id", "effect", "cause", "status", "by", "detail",
 )  # fmt: skip
 
+_BLANK: Final = dict.fromkeys(COLUMNS, "")
+
 Payload = Mapping[str, Any]
 
 
@@ -30,6 +32,7 @@ def record(entry: Recorded) -> str:
     """An entry's."""
     head, payload = entry.header, entry.payload
     cells: dict[str, object] = {
+        **_BLANK,
         "chain": head.chain_id.hex(),
         "seq": head.seq,
         "segment": head.segment,
@@ -43,7 +46,7 @@ def record(entry: Recorded) -> str:
     take = _TAKE.get(head.type)
     if payload is not None and take is not None:
         cells |= take(payload)
-    return line([cells.get(column, "") for column in COLUMNS])
+    return line(cells.values())
 
 
 def _decision(payload: Payload) -> dict[str, object]:
@@ -52,7 +55,7 @@ def _decision(payload: Payload) -> dict[str, object]:
         "decision_id": payload["decision_id"],
         "agent": payload["agent"]["id"],
         "proof": payload["agent"]["proof"],
-        "door": (door.recorded(asked["context"]) or {}).get("kind", ""),
+        "door": _door(asked["context"]),
         "action": asked["action"],
         "resource_type": asked["resource"]["type"],
         "resource_id": asked["resource"]["id"],
@@ -61,6 +64,13 @@ def _decision(payload: Payload) -> dict[str, object]:
         "by": payload["policy"]["revision"],
         "detail": "; ".join(f"{reason['message']} ({reason['code']})" for reason in payload["reasons"]),
     }
+
+
+def _door(context: str) -> str:
+    if "door" not in context and "\\" not in context:
+        return ""  # most name none, and need not be read for that
+    kind: str = (door.recorded(context) or {"kind": ""})["kind"]
+    return kind
 
 
 def _outcome(payload: Payload) -> dict[str, object]:

@@ -6,19 +6,22 @@ anything of it.
 
 from __future__ import annotations
 
-import os
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO
 
 from sidecar.chain.payload import policy_time
 from sidecar.chain.stream import MAGIC, Kind, reader, record
 from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
 from sidecar.errors import UsageError
+from sidecar.evidence.account import Accountant, Ask, Here
+from sidecar.evidence.bundle_file import FileSource, Told
 from sidecar.evidence.certificate import ExporterKey
 from sidecar.evidence.documents import DOCUMENTS
+from sidecar.evidence.external import EXTERNAL
 from sidecar.evidence.facts import Facts
 from sidecar.evidence.made import Made
 from sidecar.evidence.receipts import Needed, needed
@@ -31,9 +34,6 @@ from sidecar.verify.bundle import StampCheck, verify_bundle
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
 from sidecar.verify.container import directory
-
-Told = Callable[[int], None]
-_WASM_DIGESTS: Final = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,37 +63,16 @@ class Order:
     lean: bool = False
 
 
-class FileSource:
-    """A bundle in an open file. ``told``: how many bytes were read."""
-
-    def __init__(self, file: BinaryIO, told: Told = lambda _: None) -> None:
-        self._fd, self._told = file.fileno(), told
-        self._file = file
-
-    @property
-    def size(self) -> int:
-        """Bytes of the file."""
-        return os.fstat(self._fd).st_size
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        """As `sidecar.verify.container.Source`."""
-        pieces = []
-        while size > 0 and (piece := os.pread(self._fd, size, offset)):
-            pieces.append(piece)
-            offset, size = offset + len(piece), size - len(piece)
-            self._told(len(piece))
-        return b"".join(pieces)
-
-
 def export(
     order: Order, sources: Sequence[Source], out: BinaryIO, told: Told = lambda _: None, workers: Sequence[Worker] = (),
-    note: Callable[[str], object] = lambda _: None,
+    note: Callable[[str], object] = lambda _: None, accountant: Accountant | None = None,
 ) -> tuple[Case, BundleReport]:  # fmt: skip
     """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all passes.
-    ``note`` takes what whoever exports should be told.
+    ``note`` takes what whoever exports should be told. ``accountant``: who makes the account of the streams, perhaps
+    while the bundle is verified; None: it is made here, afterwards.
 
     Raises:
-        UsageError: nothing of the window is there, or it does not fit a bundle.
+        UsageError: nothing of the window is there, it does not fit a bundle, or who helped has ended.
         CustodyError: a key does not open the seeds.
         Malformed: a chain that cannot be followed.
     """
@@ -101,25 +80,23 @@ def export(
     for source in sources:
         making.survey(source)
     case = making.write()
-    report = verify_bundle(
-        FileSource(out, told), order.evidence, stamp_check=order.stamp_check, workers=workers
-    )  # fmt: skip
-    trust = None if order.trust is None else sha256(order.trust).hexdigest()
-    members = directory(FileSource(out))  # before documents are written over it
-    made = Made(
-        case,
-        report,
-        FileSource(out, told),
-        members,
-        making.digests,
-        order.key,
-        trust,
-        order.lean,
-        order.evidence.check_timestamp,
-        note,
-    )
-    making.documents(made)
+    with tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as entries:
+        accountant = accountant or Here(events, entries)
+        accountant.begin(_ask(order, case), out)
+        report = verify_bundle(FileSource(out, told), order.evidence, stamp_check=order.stamp_check, workers=workers)
+        made = Made(
+            case, report, accountant.finish(told), FileSource(out, told), directory(FileSource(out)), making.digests,
+            order.key, None if order.trust is None else sha256(order.trust).hexdigest(),
+            order.evidence.check_timestamp, note,
+        )  # fmt: skip
+        making.documents(made)
     return case, report
+
+
+def _ask(order: Order, case: Case) -> Ask:
+    chains = tuple(claim.chain_id.hex() for claim in case.claims)
+    signer = order.key.id if order.key else ""
+    return Ask(chains, case.exporter, signer, external=order.profile == EXTERNAL, lean=order.lean)
 
 
 class _Making:
@@ -171,10 +148,8 @@ class _Making:
             for name, content in document(made):
                 if isinstance(content, bytes):
                     self._zipped.add(f"data/{name}", content)
-                    continue
-                with self._zipped.deflated(f"data/{name}") as write:
-                    for piece in content:
-                        write(piece)
+                else:
+                    self._zipped.take(f"data/{name}", content)
         self._zipped.finish(self._info())
 
     def _info(self) -> str:

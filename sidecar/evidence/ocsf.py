@@ -7,6 +7,7 @@ Beside it stands the leaf of the ledger's entry, by which the event is found aga
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
@@ -35,6 +36,16 @@ _EFFECTS: Final = {
 _STATUSES: Final = {"executed": (1, "Success"), "failed": (2, "Failure"), "blocked": (99, "Blocked")}
 _EVENTS: Final = {"activated": (10, "Activate"), "resumed": (13, "Resume")}
 
+_ATTESTED: Final = "attestation_list"
+_PLACE: Final = b'"attestation_list":0'  # in no text, where a quote is escaped, and no other member's name
+_NAMED: Final = b'"attestation_list":['
+
+_NAMES: Final = {kind: kind.name for kind in EntryType}  # Python 3.11 takes long to look them up
+_INTEGRITY: Final = ("record_integrity",)
+_CONTROL: Final = ("record_integrity", "security_control")
+_OF_AGENT: Final = ("ai_operation", "record_integrity", "security_control")
+_NOTHING: Final[Mapping[str, Any]] = {}
+
 Event = dict[str, Any]
 Payload = Mapping[str, Any]
 
@@ -44,15 +55,13 @@ class Events:
     key that signs the certificate over the file, or ""; ``external``: values are left out."""
 
     def __init__(self, product: str, authority: str, *, external: bool) -> None:
-        self._product, self._authority, self._external = product, authority, external
+        self._authority, self._external = authority, external
+        tool = {"name": _NAME, "vendor_name": _NAME, "version": product}
+        self._metadata = {"version": VERSION, "product": tool, "log_name": "ledger"}
         self._before: dict[str, dict[str, Any]] = {}  # by chain
 
     def line(self, entry: Recorded) -> bytes:
-        """The event of an entry in its canonical form, as a line."""
-        return canonical(self.event(entry)) + b"\n"
-
-    def event(self, entry: Recorded) -> Event:
-        """The event of an entry, attested, following the one made before of the same chain."""
+        """The event of an entry in its canonical form, as a line: attested, after the one made before of its chain."""
         made = self._about(entry)
         chain, uid = made["metadata"]["log_provider"], made["metadata"]["uid"]
         attestation: dict[str, Any] = {"uid": uid, "chain_uid": chain}
@@ -60,16 +69,16 @@ class Events:
             attestation["authority_uid"] = self._authority
         if chain in self._before:
             attestation["prev_event"] = self._before[chain]
-        made["attestation_list"] = [attestation]
-        print_ = fingerprint(made)
+        # Written once: what stands around the attestation is the same with its fingerprint and without.
+        head, _, tail = _canonical({**made, _ATTESTED: 0}).partition(_PLACE)
+        print_ = _fingerprint(b"".join((head, _NAMED, _canonical(attestation), b"]", tail)))
         attestation["fingerprint"] = print_
         self._before[chain] = {"uid": uid, "type_uid": made["type_uid"], "fingerprint": print_}
-        return made
+        return b"".join((head, _NAMED, _canonical(attestation), b"]", tail, b"\n"))
 
     def _about(self, entry: Recorded) -> Event:
         payload, header = entry.payload, entry.header
-        take = _TAKE.get(header.type) if payload is not None else None
-        kind, time = header.type.name, rows.at(header.wall_ns)
+        kind = _NAMES[header.type]
         told: dict[str, Any] = {
             "seq": str(header.seq),
             "segment": str(header.segment),
@@ -82,54 +91,52 @@ class Events:
             told["payload"] = entry.why
         if payload is not None and (hidden := rows.sealed(payload)):
             told["sealed"] = hidden
+        take = None if payload is None else _TAKE.get(header.type)
         if payload is None or take is None:
             made, more = _other(header.type, payload)
         else:
             made, more = take(payload)
         if self._external:
             more = {name: value for name, value in more.items() if name not in VALUES}
+        chain = header.chain_id.hex()
+        metadata = {
+            **self._metadata,
+            "profiles": _INTEGRITY,
+            "uid": f"{chain}/{header.seq}",
+            "log_provider": chain,
+            "event_code": kind,
+            "original_time": rows.at(header.wall_ns),
+            **made.get("metadata", _NOTHING),
+        }
+        if header.seq <= _MOST:
+            metadata["sequence"] = header.seq
         return {
             "time": max(-_MOST, min(_MOST, header.wall_ns // 1_000_000)),
             "severity_id": 1,
             "severity": "Informational",
             **made,
-            "metadata": {
-                "version": VERSION,
-                "product": {"name": _NAME, "vendor_name": _NAME, "version": self._product},
-                "profiles": sorted({"record_integrity", *made.get("metadata", {}).get("profiles", ())}),
-                "uid": entry.uid,
-                "log_name": "ledger",
-                "log_provider": entry.header.chain_id.hex(),
-                "event_code": kind,
-                "original_time": time,
-                **({"sequence": header.seq} if header.seq <= _MOST else {}),
-                **{name: value for name, value in made.get("metadata", {}).items() if name != "profiles"},
-            },
+            "metadata": metadata,
             "raw_data_hash": _sha256(entry.leaf.hex()),
             "unmapped": {**told, **more},
         }
 
 
-def canonical(event: Event) -> bytes:
+def _canonical(value: Event) -> bytes:
     """RFC 8785: every number here is an integer below 2^53 and every name ASCII, so sorting the members is all."""
-    return orjson.dumps(event, option=orjson.OPT_SORT_KEYS)
+    return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
 
 
-def fingerprint(event: Event) -> dict[str, Any]:
-    """Of an event without fingerprint and signatures in its attestations (OCSF, object `attestation`)."""
-    kept = [
-        {name: value for name, value in each.items() if name not in ("fingerprint", "signatures")}
-        for each in event["attestation_list"]
-    ]
-    digest = hashlib.sha256(canonical({**event, "attestation_list": kept})).hexdigest()
-    return {**_sha256(digest), "serialization_id": 2, "serialization": "JCS"}
+def _fingerprint(event: bytes) -> dict[str, Any]:
+    """Of a canonical event without fingerprint and signatures in its attestation (OCSF, object `attestation`)."""
+    return {**_sha256(hashlib.sha256(event).hexdigest()), "serialization_id": 2, "serialization": "JCS"}
 
 
 def _sha256(value: str) -> dict[str, Any]:
     return {"algorithm_id": 3, "algorithm": "SHA-256", "encoding_id": 1, "encoding": "Hex", "value": value}
 
 
-def _class(which: tuple[int, str, int, str], activity: int, name: str) -> Event:
+@functools.lru_cache(maxsize=64)
+def _class(which: tuple[int, str, int, str], activity: int, name: str) -> Mapping[str, Any]:
     category, category_name, uid, class_name = which
     return {
         "category_uid": category,
@@ -164,7 +171,7 @@ def _decision(payload: Payload) -> tuple[Event, Payload]:
         "status": "Success" if decided else "Failure",
         "status_code": payload["cause"],
         "status_detail": because,
-        "metadata": {"correlation_uid": payload["decision_id"], "profiles": ["ai_operation", "security_control"]},
+        "metadata": {"correlation_uid": payload["decision_id"], "profiles": _OF_AGENT},
     }
     more = {
         "enforced": payload["enforced"],
@@ -215,7 +222,7 @@ def _approval(payload: Payload) -> tuple[Event, Payload]:
         "status": "Success",
         "disposition_id": 8 if given else 25,
         "disposition": "Approved" if given else "Rejected",
-        "metadata": {"correlation_uid": payload["decision_id"], "profiles": ["security_control"]},
+        "metadata": {"correlation_uid": payload["decision_id"], "profiles": _CONTROL},
     }
     return made, {"agent": payload["agent"]["id"], "proof": payload["by"]["proof"], "comment": payload["comment"]}
 

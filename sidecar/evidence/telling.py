@@ -1,51 +1,39 @@
 """Telling a bundle: its events, entries, timeline, certificate and report, all from the streams as they lie in it.
 
-One pass over the streams makes events and entries and takes the figures along; a second the timeline. What is large is
-given in pieces, each to be taken to its end before the next is asked for.
+The account (`account`) has events, entries and figures; a short timeline takes a second pass over the streams.
 """
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Iterator
-from functools import partial
-from typing import IO, Any, Final
+from typing import Any, Final
 
-from sidecar.chain.stream import Kind, records
+from sidecar.chain.stream import Kind
 from sidecar.chain.strictjson import dumps
-from sidecar.errors import Malformed, UsageError
+from sidecar.errors import UsageError
 from sidecar.verify.container import Content, Member
 
-from . import entry_sheet
-from .abstract import Abstract
+from .account import stream
 from .certificate import certificate, digest_of
 from .external import EXTERNAL, without_values
 from .made import Content as Pieces
 from .made import Made
-from .ocsf import Events
 from .range import Range
 from .received import Received
-from .recorded import recorded
 from .report import report
 from .report_data import Parts
 from .report_data import told as report_told
 from .timeline import Timeline, timeline, timelines
 
 MOST_ROWS: Final = 20_000
-_SPOOL: Final = 8 << 20
-_PIECE: Final = 1 << 20
 
 
 def tell(made: Made) -> Iterator[tuple[str, Pieces]]:
     """Names below `data/` and contents. A report is left out, and that is noted, where Typst is not installed."""
     telling = _Telling(made)
-    if made.lean:
-        telling.figures()
-    else:
-        with tempfile.SpooledTemporaryFile(_SPOOL) as sheet:
-            yield "events.ocsf.jsonl", telling.events(sheet)
-            sheet.seek(0)
-            yield "entries.csv", iter(partial(sheet.read, _PIECE), b"")
+    for name, packed in (("events.ocsf.jsonl", made.account.events), ("entries.csv", made.account.entries)):
+        if packed is not None:
+            yield name, packed
     told = telling.timelines()
     if told is not None:
         yield "timeline.json", dumps(_one_or_all(told)) + b"\n"
@@ -72,30 +60,7 @@ class _Telling:
         self._made = made
         self._members = made.members
         self._external = made.case.profile == EXTERNAL
-        self.abstracts = [Abstract(claim.chain_id.hex()) for claim in made.case.claims]
-
-    def figures(self) -> None:
-        """Take the figures alone."""
-        for abstract in self.abstracts:
-            for entry in recorded(self._watched(abstract)):
-                abstract.take(entry)
-
-    def events(self, sheet: IO[bytes]) -> Iterator[bytes]:
-        """The lines of the events; on the way the sheet is written and the figures are taken."""
-        made = self._made
-        events = Events(made.case.exporter, made.key.id if made.key else "", external=self._external)
-        sheet.write(entry_sheet.header().encode())
-        for abstract in self.abstracts:
-            for entry in recorded(self._watched(abstract)):
-                abstract.take(entry)
-                sheet.write(entry_sheet.record(entry).encode())
-                yield events.line(entry)
-
-    def _watched(self, abstract: Abstract) -> Iterator[tuple[Kind, bytes]]:
-        for kind, body in self._stream(abstract.chain):
-            if kind is not Kind.ENTRY:
-                abstract.record(kind, body)
-            yield kind, body
+        self.abstracts = made.account.abstracts
 
     def timelines(self) -> list[Timeline] | None:
         """The account of each chain; None where they are too long."""
@@ -144,12 +109,7 @@ class _Telling:
         }
 
     def _stream(self, chain: str) -> Iterator[tuple[Kind, bytes]]:
-        """Its records, as far as they can be read: how it ends is in the verdict."""
-        member = self._members[f"data/chains/{chain}/stream.sdcseg"]
-        try:
-            yield from records(self._content(member).read)
-        except Malformed:
-            return
+        return stream(self._made.bundle, self._members, chain)
 
     def _content(self, member: Member) -> Content:
         return Content(self._made.bundle, member)

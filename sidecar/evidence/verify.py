@@ -464,7 +464,7 @@ class Stream:
         if self.open:
             seq = self.seq if found and found[1]["seq"] > self.seq else None
             self.add(TAMPERED, self.segment, seq, "an epoch note, and no seal ends the epoch before")
-            if self.now.count or self.now.headed: self.end_segment(None, False)
+            self.leave_unsealed()
             self.segment, self.seal, due = self.segment + 1, None, {}
         self.epoch, self.key, self.note_hash, first = self.epoch + 1, None, b"", self.epoch < 0
         due = {name: value for name, value in due.items() if value is not None or name == "recovered"}
@@ -588,7 +588,7 @@ class Stream:
         """Something is missing before this segment's entry `seq`."""
         reason = f"before segment {segment}, entry {seq} something is missing"
         self.add(TAMPERED, self.segment, self.seq if seq > self.seq else None, reason)
-        if self.now.count or self.now.headed: self.end_segment(None, False)
+        self.leave_unsealed()
         self.segment, self.key, self.open, self.seal, self.policy, self.registry = segment, None, True, None, None, None
         self.gap(seq)
 
@@ -712,6 +712,9 @@ class Stream:
         if trusted and now.count and v["first"] + v["count"] == self.seq: self.link(self.leaf in (None, v["last"]))
         self.settle(v if trusted else None)
         self.span()
+
+    def leave_unsealed(self):
+        self.end_segment(None, False) if self.now.count or self.now.headed else self.span()
 
     def span(self):
         """What receipts of callers for this segment are held against."""

@@ -6,14 +6,15 @@ Members are written as they come, whatever their length; what a header must know
 from __future__ import annotations
 
 import contextlib
+import shutil
 import zlib
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Final
 
 from sidecar.errors import UsageError
+from sidecar.evidence.packed import Entry, Packed
 from sidecar.verify.bag import BAGIT, DECLARATION, INFO, MANIFEST, PAYLOAD, TAGS, write_manifest
 from sidecar.verify.container import (
     CENTRAL,
@@ -32,8 +33,7 @@ from sidecar.verify.container import (
     well_named,
 )
 
-_PIECE: Final = 1 << 18
-_PACK: Final = 1 << 20
+_PIECE: Final = 1 << 20
 _TAIL: Final = 4  # members that follow the payload: the bag's own
 
 
@@ -58,31 +58,6 @@ class _Written:
         return CENTRAL.pack(CENTRAL_MAGIC, *fields, 0, 0, 0, 0, 0, self.offset) + name
 
 
-class Entry:
-    """A member that is being written."""
-
-    def __init__(self, out: BinaryIO | None) -> None:
-        """``out`` None: it is only counted."""
-        self._out = out
-        self._held = bytearray()
-        self.crc, self.size, self.hash = 0, 0, sha256()
-
-    def write(self, data: bytes) -> None:
-        """More of its content."""
-        self._held += data
-        if len(self._held) >= _PIECE:
-            self.flush()
-
-    def flush(self) -> None:
-        """Pass on what was held back: small pieces cost more than they weigh."""
-        if self._out is not None:
-            self._out.write(self._held)
-        self.crc = zlib.crc32(self._held, self.crc)
-        self.size += len(self._held)
-        self.hash.update(self._held)
-        self._held.clear()
-
-
 class Zipped:
     """A bundle in the making, on a new file that can be read, written and sought.
 
@@ -103,44 +78,15 @@ class Zipped:
         entry.flush()
         self._done(_Written(name, STORED, entry.crc, entry.size, entry.size, start, entry.hash.hexdigest()))
 
-    @contextlib.contextmanager
-    def deflated(self, name: str) -> Iterator[Callable[[bytes], object]]:
-        """Write a member's content in pieces, deflated, however long: text that repeats itself less than the format's
-        bound on expansion allows."""
-        start = self._start(name)
-        packer = zlib.compressobj(1, zlib.DEFLATED, -15)
-        packed, content = Entry(self._out), Entry(None)
-        pieces = bytearray()
-
-        def pack(data: bytes) -> None:
-            content.write(data)
-            packed.write(packer.compress(data))
-
-        with ThreadPoolExecutor(1) as thread:  # packing and hashing take as long as making what is packed
-            under_way: Future[None] | None = None
-
-            def hand_over() -> Future[None]:
-                nonlocal under_way
-                if under_way is not None:
-                    under_way.result()
-                under_way = thread.submit(pack, bytes(pieces))
-                pieces.clear()
-                return under_way
-
-            def write(data: bytes) -> None:
-                pieces.extend(data)
-                if len(pieces) >= _PACK:
-                    hand_over()
-
-            yield write
-            hand_over().result()
-        packed.write(packer.flush())
-        packed.flush()
-        content.flush()
-        if content.size > most_from(packed.size):
+    def take(self, name: str, packed: Packed) -> None:
+        """Write a member that was deflated already: text that repeats itself less than the format's bound on expansion
+        allows."""
+        if packed.size > most_from(packed.packed):
             raise UsageError(f"{name} repeats itself more than the bundle's format allows; export a smaller window")
-        digest = content.hash.hexdigest()
-        self._done(_Written(name, DEFLATED, content.crc, packed.size, content.size, start, digest))
+        start = self._start(name)
+        packed.file.seek(0)
+        shutil.copyfileobj(packed.file, self._out, _PIECE)
+        self._done(_Written(name, DEFLATED, packed.crc, packed.packed, packed.size, start, packed.digest))
 
     def digests(self) -> dict[str, str]:
         """SHA-256 in hex of what was written below `data/`, by name."""

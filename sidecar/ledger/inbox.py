@@ -38,14 +38,15 @@ class Inbox:
         self._items: deque[Item] = deque()
         self._bytes = 0
         self._shut: LedgerError | None = None
+        self._sleeping = False
 
     @property
     def depth(self) -> int:
         """How many wait."""
         return len(self._items)
 
-    def put(self, item: Item) -> None:
-        """Queue an item.
+    def put(self, item: Item) -> bool:
+        """Queue an item; whether the writer sleeps, and is to be woken.
 
         Raises:
             LedgerError: too much waits already, or the ledger is closed or has failed.
@@ -58,6 +59,12 @@ class Inbox:
                 raise LedgerError("the disk cannot keep up: too many entries are waiting; try again later")
             self._items.append(item)
             self._bytes += size
+            return self._sleeping
+
+    def wake(self) -> None:
+        """Have the writer look at what waits."""
+        with self._condition:
+            self._sleeping = False
             self._condition.notify()
 
     def take(self, most: int, clock: Clock, until_mono_ns: int) -> tuple[list[Item], bool]:
@@ -66,7 +73,9 @@ class Inbox:
         size = 0
         with self._condition:
             if not self._items and self._shut is None:
+                self._sleeping = True
                 clock.wait(self._condition, until_mono_ns)
+                self._sleeping = False
             while self._items and len(taken) < most and size < MAX_GROUP_BYTES:
                 item = self._items.popleft()
                 taken.append(item)

@@ -119,8 +119,9 @@ class Ledger:
         """
         if self._sealing is not None and draft.type in WITH_FIELDS:
             draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
-        waiter: asyncio.Future[Recorded] = asyncio.get_running_loop().create_future()
-        self._writer.put(Item(prepare(draft, self._decision_at), waiter))
+        loop = asyncio.get_running_loop()
+        waiter: asyncio.Future[Recorded] = loop.create_future()
+        self._writer.put_from(loop, Item(prepare(draft, self._decision_at), waiter))
         return await waiter
 
     def position(self) -> Position:

@@ -61,9 +61,14 @@ class Room:
         self._directory, self._store = directory, store
         self._limit, self._reserve = options.max_bytes, options.reserve_bytes
 
-    def left(self) -> int:
-        """Bytes for entries, the reserve not counted; negative once it is touched."""
-        return min(self._limit - self._store.used(), self.on_disk()) - self._reserve - _GROUP_BYTES
+    def left(self, enough: int | None = None) -> int:
+        """Bytes for entries, the reserve not counted; negative once it is touched.
+
+        Where it is ``enough``, it may be more than is said: freed pages are looked for only where it is less.
+        """
+        kept = self._reserve + _GROUP_BYTES
+        rough = 0 if enough is None else self._limit - kept - enough
+        return min(self._limit - self._store.used(rough), self.on_disk()) - kept
 
     def on_disk(self) -> int:
         """Bytes free on the disk."""

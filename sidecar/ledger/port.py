@@ -109,8 +109,11 @@ class Store(Protocol):
         """Bytes of what is stored."""
         ...
 
-    def used(self) -> int:
-        """Bytes that cannot be written to now: in use, or freed and still held for a reader."""
+    def used(self, rough: int = 0) -> int:
+        """Bytes that cannot be written to now: in use, or freed and still held for a reader.
+
+        More may be said, as long as it is no more than ``rough``.
+        """
         ...
 
     def tidy(self) -> None:

@@ -288,11 +288,13 @@ class LmdbStore:
             stats = [txn.stat(db) for db in self._all]
         return (pages_of(stats) + _FIXED_PAGES) * self._page
 
-    def used(self) -> int:
+    def used(self, rough: int = 0) -> int:
         """As :meth:`Store.used`. LMDB gives no page back to the disk, and uses freed ones again once no reader that
         began before is left."""
         with _translated():
             taken = (int(self._env.info()["last_pgno"]) + 1) * self._page
+            if taken <= rough:
+                return taken
             if self._is_held() and (not self._env.reader_check() or self._is_held()):
                 return taken
         return min(taken, self.in_use())

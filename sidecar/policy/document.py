@@ -42,7 +42,7 @@ def encode_input(document: dict[str, Any]) -> bytes:
         raw = orjson.dumps(document, option=_WRITING)
     except orjson.JSONEncodeError:
         return _encode_exactly(document)
-    if _NULL in raw:
+    if _NULL in raw and orjson.loads(raw) != document:
         _encode_exactly(document)
     return raw
 

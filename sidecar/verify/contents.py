@@ -9,7 +9,7 @@ from sidecar.chain import payload, personal
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import GENESIS_SEQ, NO_SEQ, ZERO16
 from sidecar.errors import Malformed, ProofRejected
-from sidecar.verify import leave, outcomes, permits
+from sidecar.verify import leave, outcomes, permits, plain
 from sidecar.verify.receipts import request_digest
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
@@ -21,6 +21,7 @@ _SALT_AT, _CODEC_AT = 216, 248
 _EPOCH, _SEQ, _CHAIN = 4, 5, 7
 _COMMIT, _LENGTH, _FIELDS, _REF_SEQ, _AGENT_TAG = 9, 10, 11, 16, 17  # fields of the layout
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
+_DECISION = EntryType.DECISION  # Python 3.11 takes long to look it up
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
 _TOLD = {
@@ -45,6 +46,10 @@ _TOLD = {
 }
 
 
+Fields = tuple[Any, ...]
+"""A header, cut by the layout."""
+
+
 class Contradiction(Exception):
     """An entry that is well formed but does not agree with itself: TAMPERED."""
 
@@ -63,34 +68,53 @@ BARE = Fault(Verdict.INCOMPLETE, "its payload is not here")
 """Stands for the payload of an entry that comes without: whether it may is for `authority` to say."""
 
 
-def read(kind: EntryType, fields: tuple[Any, ...], body: bytes, opening: bytes | None = None) -> Told:
+def read(kind: EntryType, fields: Fields, body: bytes, opening: bytes | None = None) -> Told:
     """The payload's value, if it is what the header commits to, proper, and agrees with the header.
 
     ``opening``: of its sealed fields, which are put back then. Where they are not, member ``sealed`` tells of them.
     """
     try:
-        data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
-        value = read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
-        if kind not in KINDS:
-            return value
-        value["sealed"] = None
-        if fields[_FIELDS] or "personal" in value:
-            _put_back(kind, value, fields, opening)
-        unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH])
-        unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
-        if unsaid is None and kind is EntryType.DECISION:
-            unsaid = leave.fault(value, fields[_CHAIN], fields[_SEQ])
-            value["asked"] = None if unsaid else leave.asked(value)
-            value["due"] = outcomes.due(value)
-        return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
+        return _judged(kind, fields, read_payload(body, fields[_LENGTH], fields[_COMMIT]), opening)
     except Malformed as error:
         return Fault(Verdict.MALFORMED, str(error))
     except Contradiction as error:
         return Fault(Verdict.TAMPERED, str(error))
 
 
+def needed(kind: EntryType, fields: Fields, body: bytes) -> Told:
+    """As :func:`read`, at least those members that the judgement needs unless something is held against the whole."""
+    try:
+        data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
+        if kind is _DECISION and fields[_REF_SEQ] == NO_SEQ and not fields[_FIELDS]:
+            told = plain.told(data)
+            if told is not None and (fields[_AGENT_TAG] != ZERO16) == (proved_agent(kind, told) is not None):
+                return told
+        return _judged(kind, fields, data, None)
+    except Malformed as error:
+        return Fault(Verdict.MALFORMED, str(error))
+    except Contradiction as error:
+        return Fault(Verdict.TAMPERED, str(error))
+
+
+def _judged(kind: EntryType, fields: Fields, data: bytes, opening: bytes | None) -> Told:
+    """Raises Malformed, Contradiction."""
+    value = read_value(kind, data, fields[_REF_SEQ], fields[_AGENT_TAG])
+    if kind not in KINDS:
+        return value
+    value["sealed"] = None
+    if fields[_FIELDS] or "personal" in value:
+        _put_back(kind, value, fields, opening)
+    unsaid = fault(kind, value, fields[_CHAIN], fields[_EPOCH])
+    unsaid = unsaid or permits.fault(kind, value, fields[_CHAIN], fields[_REF_SEQ])
+    if unsaid is None and kind is _DECISION:
+        unsaid = leave.fault(value, fields[_CHAIN], fields[_SEQ])
+        value["asked"] = None if unsaid else leave.asked(value)
+        value["due"] = outcomes.due(value)
+    return value if unsaid is None else Fault(Verdict.TAMPERED, unsaid)
+
+
 def tell(body: bytes) -> Told | None:
-    """As :func:`read`, of a stored entry and for the judgement to use later: no more members than it needs.
+    """As :func:`needed`, of a stored entry and for the judgement to use later: no more members than it needs.
 
     None where it must read the payload itself: an entry that is out of order before that, or of a rare type.
     """
@@ -103,11 +127,11 @@ def tell(body: bytes) -> Told | None:
         return None
     if kind not in _TOLD:
         return None
-    value = read(kind, fields, body)
+    value = needed(kind, fields, body)
     return value if isinstance(value, Fault) else {name: value[name] for name in _TOLD[kind]}
 
 
-def structure(fields: tuple[Any, ...]) -> EntryType:
+def structure(fields: Fields) -> EntryType:
     """The type of a header whose structure is in order; ``fields``: the header cut by the layout.
 
     Raises:
@@ -156,7 +180,7 @@ def read_value(kind: EntryType, data: bytes, ref_seq: int, agent_tag: bytes) -> 
     return value
 
 
-def _put_back(kind: EntryType, value: dict[str, Any], fields: tuple[Any, ...], opening: bytes | None) -> None:
+def _put_back(kind: EntryType, value: dict[str, Any], fields: Fields, opening: bytes | None) -> None:
     """Put sealed fields back, or note that they are sealed.
 
     Raises:

@@ -7,18 +7,20 @@ two entries it condemns. Nothing else is remembered, so memory stays flat.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from hashlib import sha256
 from typing import Any
 
-from sidecar.chain.entry import HEADER_SIZE, LAYOUT, EntryType
+from sidecar.chain.entry import HEADER_SIZE, LAYOUT, TYPES, EntryType
 from sidecar.chain.limits import ZERO16, ZERO32
 from sidecar.errors import Malformed
-from sidecar.verify import approvals, contents, permits
-from sidecar.verify.contents import Contradiction, Fault, Told
+from sidecar.verify import approvals, contents, permits, run
+from sidecar.verify.contents import Contradiction, Fault, Fields, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
 from sidecar.verify.receipts import WITHHELD, Decided
 from sidecar.verify.report import Verdict
+from sidecar.verify.run import Given, Run
 from sidecar.verify.state import Phase, State
 
 _BARE = contents.BARE
@@ -28,12 +30,11 @@ _FIELDS, _WALL, _MONO, _AGENT_TAG = 11, 12, 13, 17
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _OUTCOME = EntryType.OUTCOME
-_ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.REJECTED})
+_ORDINARY = run.ORDINARY
 _WITHHELD = frozenset(
     {EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED, EntryType.REGISTRY}
 )
 
-Fields = tuple[Any, ...]
 Place = tuple[int, int]
 
 
@@ -47,6 +48,31 @@ class Entries:
         self._suspects: tuple[Place, Place] | None = None
         self._last: Place | None = None
         self._early: list[tuple[int, bytes]] = []
+
+    def feed_all(self, entries: Sequence[Given]) -> None:
+        """Entry records that follow each other, each as for :meth:`feed`."""
+        ordered = None
+        if self._held is None and self._suspects is None:
+            ordered = run.in_order(self._s, [body for _, body, _ in entries])
+        if ordered is None:
+            for _, body, told in entries:
+                self.feed(body, told)
+        else:
+            self._accept_all(ordered, entries)
+
+    def _accept_all(self, ordered: Run, entries: Sequence[Given]) -> None:
+        s, clocks = self._s, [fields[_WALL : _MONO + 1] for fields in ordered.fields]
+        s.coverage.entries += len(entries)
+        s.tree.extend(ordered.leaves)
+        s.first_clocks, s.last_clocks = s.first_clocks or clocks[0], clocks[-1]
+        for (_, body, told), fields, leaf in zip(entries, *ordered, strict=True):
+            kind = TYPES[fields[1]]
+            value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)
+            if value is None:
+                s.blind()
+            s.recent.append((leaf, fields[_WALL], _decided(kind, value)))
+            s.seq += 1
+        s.leaf, self._last = ordered.leaves[-1], (s.segment, s.seq - 1)
 
     def feed(self, body: bytes, told: Told | None = None, bare: bool = False) -> None:
         """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`); ``bare``: it
@@ -149,11 +175,7 @@ class Entries:
         value = self._judge(fields, body, told, condemned)
         if value is None:
             s.blind()
-        decided: Decided | None = None
-        if told is _BARE:
-            decided = WITHHELD
-        elif value is not None and fields[1] == _DECISION:
-            decided = (value["decision_id"], value["effect"], value["request_digest"])
+        decided = WITHHELD if told is _BARE else _decided(fields[1], value)
         s.recent.append((leaf, s.last_clocks[0], decided))
         s.seq = seq + 1
         if s.receipts.due:
@@ -183,19 +205,20 @@ class Entries:
             self._without_payload(kind, fields[_AGENT_TAG])
         s.clock.entry(s.segment, s.seq, fields[_WALL], fields[_MONO], kind is _CLOCK)
         opening = None if told is _BARE else s.personal.given.entries.get(s.seq)
-        if told is None or opening is not None or (s.seq in s.receipts.due and told is not _BARE):
+        if opening is not None or (s.seq in s.receipts.due and told is not _BARE):
             told = contents.read(kind, fields, body, opening)  # which tells the whole payload
-        value = self._content(kind, fields[_AGENT_TAG], told)
-        if value is not None and (fields[_FIELDS] or opening is not None):
-            s.personal.entry(value, fields[_FIELDS], s.segment, s.seq)
+        elif told is None:
+            told = contents.needed(kind, fields, body)
+        value = self._content(kind, fields, told, opened=opening is not None)
         if s.seq == 0 or kind is _OPEN:
             self._begin(kind, value)
         elif kind is _CLOCK and value is not None:
             s.coverage.note(f"segment {s.segment}, entry {s.seq}: the wall clock stepped by {value['step_ns']} ns")
         return value
 
-    def _content(self, kind: EntryType, agent_tag: bytes, value: Told) -> dict[str, Any] | None:
-        s = self._s
+    def _content(self, kind: EntryType, fields: Fields, value: Told, *, opened: bool = False) -> dict[str, Any] | None:
+        """What its payload says, held against what other entries say. ``opened``: by an opening that was given."""
+        s, agent_tag = self._s, fields[_AGENT_TAG]
         if value is _BARE:
             return None
         if isinstance(value, Fault):
@@ -219,6 +242,8 @@ class Entries:
             s.personal.tombstone(value, s.segment, s.seq)
         if kind is _POLICY:
             s.attachments.named(kind, value, s.segment, s.seq)
+        if fields[_FIELDS] or opened:
+            s.personal.entry(value, fields[_FIELDS], s.segment, s.seq)
         return value
 
     def _without_payload(self, kind: EntryType, agent_tag: bytes) -> None:
@@ -315,6 +340,12 @@ def _committed_payload(fields: Fields, body: bytes) -> bytes | None:
         return None if len(body) == _TAGGED else contents.read_payload(body, fields[_LENGTH], fields[_COMMIT])
     except (Malformed, Contradiction):
         return None
+
+
+def _decided(kind: int, value: dict[str, Any] | None) -> Decided | None:
+    if value is None or kind != _DECISION:
+        return None
+    return value["decision_id"], value["effect"], value["request_digest"]
 
 
 def _differences(fields: Fields, due: tuple[object, ...]) -> str:

@@ -54,8 +54,7 @@ class Epochs:
         if s.phase not in (Phase.SEGMENT, Phase.HEADED):
             return True
         s.miss(seq, "another epoch follows, and no seal ends the one before")
-        if s.count or s.head is not None:
-            s.end_segment(None)
+        s.leave_unsealed()
         s.segment += 1
         s.seal = None
         return False

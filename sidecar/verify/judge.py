@@ -13,20 +13,19 @@ from sidecar.chain.stream import Kind, records
 from sidecar.errors import Malformed
 from sidecar.verify.ahead import Worker, ahead
 from sidecar.verify.claims import judge_part, reaches_end
-from sidecar.verify.contents import Told
 from sidecar.verify.context import Context
 from sidecar.verify.coverage import claim
 from sidecar.verify.entries import Entries
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import Report, Verdict
+from sidecar.verify.run import Given, runs
 from sidecar.verify.segments import Segments
 from sidecar.verify.state import Phase, State
 from sidecar.verify.window import IN_CONTEXT, Broken, Window
 
 _EARLY = frozenset({Kind.GENESIS, Kind.EPOCH, Kind.OPEN, Kind.REGISTRY_BEFORE})
 _MOST_EARLY = 5  # records before the first seal of a context
-Given = tuple[Kind, bytes, Told | None]
 
 PROGRESS_EVERY = 1_000
 """Entries between two calls of ``progress``."""
@@ -67,20 +66,24 @@ class _Judge:
         self._end_alone = False
 
     def read(self, stream: Iterable[Given], progress: Callable[[int], None] | None) -> None:
-        s, feed, done, entry, bare = self._s, self._entries.feed, Phase.DONE, Kind.ENTRY, Kind.BARE
+        s, told = self._s, 0
         if self._part is not None and self._part.claim.first_segment > 0:
             stream = self._after_context(stream, self._part.claim.first_segment)
         elif self._part is None:
             stream = self._or_end(iter(stream))
-        for kind, body, told in stream:
-            if s.phase is done:
+        for run in runs(stream):
+            if s.phase is Phase.DONE:
                 raise Malformed("a record follows the seal of a segment file")
-            if kind is entry or kind is bare:
-                feed(body, told, kind is bare)
-                if progress is not None and s.coverage.entries % PROGRESS_EVERY == 0:
-                    progress(s.coverage.entries)
+            kind, body, _ = run[0]
+            if kind is Kind.ENTRY:
+                self._entries.feed_all(run)
+            elif kind is Kind.BARE:
+                self._entries.feed(body, bare=True)
             else:
                 self._other(kind, body)
+            if progress is not None and s.coverage.entries >= told + PROGRESS_EVERY:
+                told += PROGRESS_EVERY
+                progress(told)
 
     def _or_end(self, stream: Iterator[Given]) -> Iterator[Given]:
         """A stream that may be that of a ledger which keeps its end: its context has seals where a file's has one."""

@@ -7,6 +7,9 @@ until the seal has confirmed the keys.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from sidecar.chain.entry import HEADER_SIZE, TAGGED
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.limits import SEGMENT_ENTRIES
 from sidecar.chain.ratchet import (
@@ -106,6 +109,19 @@ class Keyring:
         right = due == tag  # nothing secret to leak: the tag is public
         self._coverage.tags += 1
         return right or self._decide_later(seq, "its tag is wrong")
+
+    def fit(self, bodies: Sequence[bytes]) -> bool:
+        """Whether the tags of the next entries (stored) are all right; if so, their keys are used."""
+        key = self.key
+        if key is None:
+            return True
+        for body in bodies:
+            due, key = tag_and_next(key, body[:HEADER_SIZE])
+            if due != body[HEADER_SIZE:TAGGED]:
+                return False
+        self.key = key
+        self._coverage.tags += len(bodies)
+        return True
 
     def agent_fits(self, tag: bytes, seq: int, agent_id: str) -> bool:
         """Whether the agent's blinded name is right; True where there is no key or it is not yet decided."""

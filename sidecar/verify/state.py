@@ -130,12 +130,18 @@ class State:
         """This segment's seal, or whole segments, are not there: go on with ``segment``, which starts at ``seq``."""
         self.blind()
         self.miss(seq, f"segment {segment} follows")
-        if self.count or self.head is not None:
-            self.end_segment(None)
+        self.leave_unsealed()
         if seq > self.seq:
             self.seq, self.leaf = seq, None
         self.seal = self.policy = self.registry = None
         self.begin_segment(segment, None)
+
+    def leave_unsealed(self) -> None:
+        """The segment being read has no seal, and nothing of it follows; it may have been opened and no more."""
+        if self.count or self.head is not None:
+            self.end_segment(None)
+        else:
+            self.receipts.end_segment(self.first, self.seq)
 
     def blind(self) -> None:
         """Entries are missing or cannot be read: what refers to them cannot be judged."""

@@ -259,6 +259,14 @@ def _() -> bytes:
     return packed({**cut, f"{folder()}/callers/1.receipt": chain().receipt(chain().seq - 1)})
 
 
+@published("04-callers-receipt-of-a-segment-that-was-opened-and-no-more", "MALFORMED", HERE, 3, 13)
+def _() -> bytes:
+    there = rows(files(0, 4))
+    where = seal_at(there, 2) + 1
+    cut = with_rows(files(0, 4), [*there[:where], (Kind.EPOCH, _resigned(chain().notes[0])), *there[where:]])
+    return packed({**cut, f"{folder()}/callers/1.receipt": chain().receipt(13)})
+
+
 @published("26-checkpoint-signed-by-another-log", "TAMPERED", HERE, 4, None)
 def _() -> bytes:
     s, thief = chain(), Notary(signing_key("thief"), witnesses=2)

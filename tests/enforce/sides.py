@@ -8,13 +8,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from sidecar.client import AgentKey, AsyncGuard
-from sidecar.enforce.mcp import Catalog, Deciding, Gateway, Limits, Pins, pinned
+from sidecar.enforce.mcp import Catalog, Deciding, Gateway, Limits, Pinning, Pins, pinned
 from sidecar.enforce.mcp.frame import Frame
+from sidecar.enforce.mcp.kinds import KINDS, Kind
+from sidecar.enforce.mcp.kinds import TOOL as TOOLS
 from sidecar.enforce.mcp.lines import Overlong, lines
 from tests.enforce.gates import Gate
 
@@ -80,20 +82,30 @@ class ServerSide(Side):
         super().__init__()
         self.tools = [TOOL] if tools is None else tools
         self.act = act or (lambda message: answer(message, {"content": [], "isError": False}))
+        self.offered: dict[str, Any] = {"capabilities": {"prompts": {}, "resources": {}}}
+        self.more: dict[Kind, list[Any]] = {kind: [] for kind in KINDS}
         self.gone = False
 
     async def send(self, frame: Frame) -> None:
         if self.gone:
             raise BrokenPipeError
         message = json.loads(frame.raw)
-        if message.get("method") == "tools/list" and str(message["id"]).startswith("sidecar-"):
-            self.put(answer(message, {"tools": self.tools}))
+        if str(message.get("id")).startswith("sidecar-"):
+            self.put(answer(message, self.told(message["method"])))
             return
         await self.take(frame.raw)
         if "method" in message:
             said = self.act(message)
             for each in said if isinstance(said, list) else [] if said is None else [said]:
                 self.put(each)
+
+    def told(self, method: str) -> dict[str, Any]:
+        """What the gateway hears that asks for itself."""
+        if method == "server/discover":
+            return self.offered
+        return {
+            kind.listed: self.tools if kind is TOOLS else self.more[kind] for kind in KINDS if kind.method == method
+        }
 
     async def forget(self, frame: Frame) -> None:
         pass
@@ -110,6 +122,11 @@ class ServerSide(Side):
 
 def answer(message: dict[str, Any], result: Any) -> dict[str, Any]:
     return {"jsonrpc": "2.0", "id": message["id"], "result": result}
+
+
+def pins_of(about: Mapping[str, Any] | None = None, **listed: list[Any]) -> Pins:
+    """Pins of the server `files`: of what it says of itself, and by the lists' names."""
+    return pinned("files", about or {}, {kind: listed.get(kind.listed, []) for kind in KINDS})
 
 
 @contextlib.asynccontextmanager
@@ -130,8 +147,8 @@ async def between(
     key = AgentKey.from_file(str(g.key))
     guard = AsyncGuard(address or g.desk.up.address, agent="billing-agent", key=key, timeout=timeout)
     deciding = Deciding(guard, "files", wait, say)
-    known = pins or (Pins("files", {}) if first else pinned("files", [TOOL]))
-    catalog = Catalog("files", known, first, deciding, say)
+    known = pins or (None if first else pins_of(tools=[TOOL]))
+    catalog = Catalog("files", Pinning("files", known, first, say), deciding, say)
     gateway = Gateway("files", client, server, deciding, catalog, limits or Limits(), say)
     running = asyncio.create_task(gateway.run(asyncio.Event()))
     try:

@@ -16,7 +16,7 @@ import pytest
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.enforce.frameworks.doors import AGENT
-from tests.enforce.test_frameworks import Place, started
+from tests.enforce.frameworks.place import Place, started
 from tests.needs import cannot_run
 from tests.people import key
 from tests.policy.processes import stop

@@ -18,6 +18,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 
 from sidecar.api import Health, Metrics, Server, ServerTls, Transports, peer_of
 from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySettings
+from sidecar.enforce.envoy.headers import INSTEAD
 from sidecar.enforce.envoy.v3 import access_log_pb2 as logs
 from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
 from sidecar.errors import EngineUnavailable, UsageError
@@ -196,6 +197,10 @@ BAD = {
     "HTTP/2, and nothing is known of a body": request(method="POST", protocol="HTTP/2"),
     "its own word of its body": request(("x-envoy-auth-partial-body", b"false"), method="POST", protocol="HTTP/2"),
     "shorter than it says": request(("content-length", b"5"), method="POST", raw_body=b"{}"),
+    "a judged header with a space before it": request(("x-hint", b" 1")),
+    "a judged header with a tab after it": request(("x-hint", b"1\t")),
+    "a port with a zero before it": request(host="api.example.com:080"),
+    **{f"{name}, which is not judged": request((name, b"/b")) for name in (*INSTEAD, "X-Rewrite-URL", "x_host")},
     "two words of the body": request(
         ("x-envoy-auth-partial-body", b"false"), ("x-envoy-auth-partial-body", b"true"), method="POST", raw_body=b"{}"
     ),
@@ -209,6 +214,17 @@ def test_what_cannot_be_read_is_refused_and_recorded(tmp_path: Path, name: str) 
             status, error = told(await door.check(BAD[name]))
             assert error == "refused" and status in (400, 413)
             assert len(door.of("REJECTED")) == 1 and not door.of("DECISION")
+
+    go(main)
+
+
+def test_what_may_be_read_in_the_place_of_the_method_is_judged_where_the_operator_says_so(tmp_path: Path) -> None:
+    async def main() -> None:
+        settings = EnvoySettings(GATEWAY.id, "socket", BILLING.id, ("x-http-method-override",))
+        async with asking(tmp_path, settings) as door:
+            assert (await door.check(request(("x-http-method-override", b"DELETE")))).HasField("ok_response")
+            asked = json.loads(door.of("DECISION")[-1]["request"]["arguments"])
+            assert asked["headers"] == {"x-http-method-override": "DELETE"}
 
     go(main)
 

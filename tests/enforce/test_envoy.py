@@ -49,7 +49,7 @@ def test_allow(it: Gateway) -> None:
     assert decision["request"]["action"] == "http.get"
     assert decision["request"]["resource"] == {"type": "http", "id": "api.example.com/open/a~b"}
     assert arguments(decision) == {
-        "method": "GET", "scheme": "http", "host": "api.example.com", "path": "/open/a~b", "raw_path": "/open/a~b",
+        "method": "GET", "scheme": "https", "host": "api.example.com", "path": "/open/a~b", "raw_path": "/open/a~b",
         "query": "x=1&x=2", "parameters": {"x": ["1", "2"]}, "headers": {"x-hint": "one"},
         "body": None, "body_size": 0, "body_complete": True,
     }  # fmt: skip

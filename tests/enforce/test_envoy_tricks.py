@@ -5,10 +5,12 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from tests.enforce.arrived import as_decided
 from tests.enforce.gateway import Gateway, gateway
 
 HOST = b"host: api.example.com\r\nconnection: close\r\n"
@@ -131,3 +133,59 @@ def test_a_content_type_that_chooses_a_route_without_bodies(it: Gateway) -> None
     decision = it.of("DECISION")[-1]
     asked = json.loads(decision["request"]["arguments"])
     assert (decision["effect"], asked["path"], asked["body_complete"]) == ("DENY", "/pay", False)
+
+
+BODY, CHUNKED = b'{"amount": 1}', PAY + b"transfer-encoding: chunked\r\n\r\n"
+CLOSE = b"connection: close"
+ODD = (
+    get(b"/open/a", b"x-hint: 1\r\n").replace(CLOSE, CLOSE + b", x-hint"),
+    get(b"/open/headers").replace(CLOSE, CLOSE + b", x-sidecar-decision-id, x-tenant, authorization"),
+    get(b"/open/a").replace(CLOSE, CLOSE + b", host"),
+    PAY.replace(CLOSE, CLOSE + b", content-length") + b"content-length: 13\r\n\r\n" + BODY,
+    get(b"/open/a", b"x-hint: 1\r\n 2\r\n"), get(b"/open/a", b"x-hint: 1\nx-b: 2\r\n"),
+    get(b"/open/a", b"x-hint: 1\rx-b: 2\r\n"), get(b"/open/a", b"x-hint\r\n"), get(b"/open/a", b": 1\r\n"),
+    get(b"/open/a").replace(b"\r\n", b"\n"), b"\r\n\r\n" + get(b"/open/a"), get(b"/open/a", b"x-hint: \t a \t\r\n"),
+    get(b"/open/a", b"keep-alive: 5\r\n"), get(b"/open/a", b"te: trailers, chunked\r\n"),
+    CHUNKED + b"d;a=b\r\n" + BODY + b"\r\n0\r\n\r\n", CHUNKED + b"d;a\nb\r\n" + BODY + b"\r\n0\r\n\r\n",
+    CHUNKED + b"d\n" + BODY + b"\n0\n\n", CHUNKED + b"d \r\n" + BODY + b"\r\n0\r\n\r\n",
+    CHUNKED + b"0xd\r\n" + BODY + b"\r\n0\r\n\r\n", CHUNKED + b"+d\r\n" + BODY + b"\r\n0\r\n\r\n",
+    CHUNKED + b"1000000000000000d\r\n" + BODY + b"\r\n0\r\n\r\n", CHUNKED + b"5\r\n" + BODY + b"\r\n0\r\n\r\n",
+    CHUNKED + b"000000000000000000d\r\n" + BODY + b"\r\n0\r\n\r\n",
+    CHUNKED + b"d\r\n" + BODY + b"\r\n0\r\nx-hint: 9\r\ncontent-length: 4\r\n\r\n",
+    CHUNKED + b"d\r\n" + BODY + b"\r\n00\r\n\r\n" + SMUGGLED,
+    CHUNKED.replace(b"\r\n\r\n", b"\r\ntransfer-encoding: chunked\r\n\r\n") + b"d\r\n" + BODY + b"\r\n0\r\n\r\n",
+    CHUNKED.replace(b": chunked", b":\tCHUNKED") + b"d\r\n" + BODY + b"\r\n0\r\n\r\n",
+    CHUNKED.replace(b": chunked", b": \x0bchunked") + b"d\r\n" + BODY + b"\r\n0\r\n\r\n",
+    PAY + b"transfer-encoding: identity\r\ncontent-length: 13\r\n\r\n" + BODY,
+    *(PAY + b"content-length: " + said + b"\r\n\r\n" + BODY for said in (b"13, 13", b"-1", b"0013", b"", b"0xd", b"5")),
+    get(b"/open/a", b"transfer-encoding: chunked\r\n") + b"0\r\n\r\n" + SMUGGLED,
+    get(b"/open/a", b"content-length: 13\r\n") + BODY,
+    *(get(target) for target in (
+        b"http://api.example.com/open/a", b"http://other.example/open/a", b"https://api.example.com/open/a",
+        b"http://u:p@api.example.com/open/a", b"ftp://api.example.com/open/a", b"http://x/closed",
+        b"http://api.example.com", b"http://api.example.com?x=/open/a", b"//api.example.com/closed",
+    )),
+    *(get(b"/open/a").replace(b" HTTP/1.1", version) for version in (b" HTTP/1.0", b" HTTP/1.2", b" HTTP/2.0", b"")),
+    get(b"/open/a").replace(b"GET ", b"GET  "), get(b"/open/a").replace(b" ", b"\t"),
+    *(get(b"/open/a").replace(b"GET", method) for method in (b"TRACE", b"PRI", b"FROB")),
+    *(get(b"/open/a").replace(b"api.example.com", host) for host in (
+        b"api.example.com:80", b"API.example.COM", b"api.example.com@evil", b"api.example.com/x", b"a, b", b"",
+        b"api.example.com:99999", b"api.example.com:080",
+    )),
+    PAY + b"expect: 100-continue\r\ncontent-length: 13\r\n\r\n" + BODY,
+    get(b"/stream/socket", b"upgrade: h2c, websocket\r\n").replace(CLOSE, b"connection: close, upgrade"),
+    get(b"/open/a", b"upgrade: TLS/1.0\r\n").replace(CLOSE, b"connection: close, upgrade"),
+    get(b"/open/a", b"x-http-method-override: DELETE\r\n"), get(b"/open/a", b"x-original-url: /closed\r\n"),
+)  # fmt: skip
+
+
+def test_what_arrives_is_what_was_decided_however_it_was_written(it: Gateway) -> None:
+    before = len(it.service.acts)
+    with ThreadPoolExecutor(8) as agents:
+        answers = list(agents.map(it.raw, ODD))
+    answered = sum(b"HTTP/1.1 200" in answer for answer in answers)
+    acts = it.service.acts[before:]
+    as_decided(it, acts)
+    assert 20 < answered == len(acts) < len(ODD)
+    assert {act.path for act in acts} == {"/open/a", "/open/headers", "/pay"}
+    assert not {name for act in acts for name in act.headers} & {"x-http-method-override", "x-original-url", "upgrade"}

@@ -8,10 +8,9 @@ import json
 import re
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,88 +18,22 @@ from typing import Annotated, Any
 import pytest
 from pydantic import AfterValidator
 
-from sidecar.chain.recorded import entry
-from sidecar.chain.stream import Kind, records
-from sidecar.client import AgentKey, Approver, Denied
+from sidecar.client import Denied
 from sidecar.errors import UsageError
-from sidecar.ledger import ledger_stream
 from tests.enforce.frameworks.doors import AGENT, DOORS, Call, Desk, langchain, langgraph, openai_agents, pydantic_ai
-from tests.needs import needs_program
-from tests.people import key, person, registry_text
+from tests.enforce.frameworks.place import AMPLE, Place, placed, started
 from tests.policy.processes import stop
-from tests.program import Serving, made, serving, sidecar
+from tests.program import serving, sidecar
 
-AMPLE = 30.0
 WAYS = [(kind, how) for kind in DOORS for how in ("sync", "async", "stream")]
+WAYS += [("langchain", "astream"), ("langgraph", "astream")]
 ID = r"Decision [0-9a-f-]{36}, policy sha256:[0-9a-f]{64}"
-
-
-@dataclass
-class Place:
-    """One sidecar for all of these tests, and its ledger."""
-
-    ledger: Path
-    auditor: Path
-    server: Serving
-
-    def spoken(self, name: str, verdict: str) -> None:
-        """The same, once the call waits."""
-        end = time.monotonic() + AMPLE
-        while not self.asked(name):
-            assert time.monotonic() < end
-            time.sleep(0.02)
-        self.speak(name, verdict)
-
-    def entries(self, kind: str) -> list[dict[str, Any]]:
-        with ledger_stream(self.ledger) as read:
-            payloads = [entry(body)[1] for what, body in records(read) if what is Kind.ENTRY]
-        return [payload for payload in payloads if payload["type"] == kind]
-
-    def of(self, name: str) -> list[tuple[str, str, str]]:
-        """What was decided about a file's name, at which door, and what was reported of it; oldest first."""
-        told = {each["decision_id"]: each["status"].upper() for each in self.entries("OUTCOME")}
-        return [
-            (
-                json.loads(each["request"]["context"])["door"]["kind"],
-                each["effect"],
-                told.get(each["decision_id"], "").upper(),
-            )
-            for each in self.asked(name)
-        ]
-
-    def asked(self, name: str) -> list[dict[str, Any]]:
-        decisions = self.entries("DECISION")
-        return [each for each in decisions if json.loads(each["request"]["arguments"]).get("name") == name]
-
-    def speak(self, name: str, verdict: str = "approve") -> str:
-        """An approver's signed word about the call that waits for one; returns the decision's id."""
-        with Approver(self.server.address, by="ann", key=AgentKey(key("ann"))) as approver:
-            (pending,) = [each for each in approver.list()[0] if json.loads(each.arguments) == {"name": name}]
-            (approver.approve if verdict == "approve" else approver.reject)(pending)
-        return pending.decision_id
-
-
-def started(directory: Path) -> tuple[Path, Path, dict[str, str]]:
-    needs_program("opa")
-    ledger, auditor = made(directory)
-    (directory / "policy").mkdir()
-    (directory / "policy" / "tools.rego").write_text(Path(__file__).with_name("tools.rego").read_text())
-    registry = directory / "registry.json"
-    registry.write_bytes(registry_text(person(AGENT, "agent", "billing"), person("ann", "approver", "lead")))
-    settings = {
-        "SIDECAR_REGISTRY": str(registry),
-        "SIDECAR_POLICY_GATE_EXPECTATIONS": "false",
-        "SIDECAR_POLICY_GATE_MIN_COVERAGE": "0",
-    }
-    return ledger, auditor, settings
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    directory = tmp_path_factory.mktemp("frameworks")
-    ledger, auditor, settings = started(directory)
-    with serving(ledger, "--policy", directory / "policy", dev=False, **settings) as server:
-        yield Place(ledger, auditor, server)
+    with placed(tmp_path_factory.mktemp("frameworks")) as served:
+        yield served
 
 
 @pytest.fixture

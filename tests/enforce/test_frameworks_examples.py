@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.enforce.test_frameworks import started
+from tests.enforce.frameworks.place import started
 from tests.program import BIN, environment, serving, sidecar
 
 REPOSITORY = Path(__file__).resolve().parents[2]

@@ -10,11 +10,12 @@ from typing import Any
 
 import pytest
 
-from sidecar.enforce.mcp import Limits, pinned
+from sidecar.enforce.mcp import Limits
+from sidecar.enforce.mcp.kinds import KINDS, PROMPT, RESOURCE
 from sidecar.enforce.mcp.lines import Overlong
 from tests.api.running import judged
 from tests.enforce.gates import Gate, gate
-from tests.enforce.sides import TOOL, ServerSide, answer, between
+from tests.enforce.sides import TOOL, ServerSide, answer, between, pins_of
 
 REFUSED = -32090
 
@@ -111,9 +112,13 @@ def test_other_requests_are_decided_with_their_parameters(
     method: str, params: dict[str, Any], action: str, resource: tuple[str, str], tmp_path: Path
 ) -> None:
     async def story(g: Gate) -> None:
-        async with between(g, ServerSide(lambda message: answer(message, {"from": "server"}))) as (client, server):
+        lists: dict[str, Any] = {kind.listed: [] for kind in KINDS if kind.method == method}
+        server = ServerSide(lambda message: answer(message, {"from": "server", **lists}))
+        server.more |= {PROMPT: [{"name": "p"}], RESOURCE: [{"uri": "note://a", "name": "a"}]}
+        pins = pins_of(prompts=server.more[PROMPT], resources=server.more[RESOURCE])
+        async with between(g, server, pins=pins) as (client, _):
             client.ask("a", method, **params)
-            assert (await client.answer("a"))["result"] == {"from": "server"}
+            assert (await client.answer("a"))["result"] == {"from": "server", **lists}
             g.rules.answers[action] = "DENY"
             client.ask("b", method, **params)
             refused = (await client.answer("b"))["error"]
@@ -123,7 +128,10 @@ def test_other_requests_are_decided_with_their_parameters(
         for asked in g.rules.of(action):
             assert (asked["resource"]["type"], asked["resource"]["id"]) == resource
             assert asked["arguments"] == params
-            assert asked["context"]["door"] == {"kind": "mcp", "server": "files", "method": method}
+            door = asked["context"]["door"]
+            assert (door["kind"], door["server"], door["method"]) == ("mcp", "files", method)
+            pinned = method in ("prompts/get", "resources/read", "resources/subscribe")
+            assert door.get("pin") == ("pinned" if pinned else None)
         assert [(each["action"], each["status"]) for each in g.outcomes()] == [(action, "executed")]
 
     run(tmp_path, story)
@@ -445,6 +453,36 @@ def test_an_approval_is_for_one_call(wait: float, tmp_path: Path) -> None:
     run(tmp_path, story, call="REQUIRE_APPROVAL")
 
 
+@pytest.mark.parametrize("wait", [0.0, 60.0])
+def test_a_call_cancelled_while_it_waits_leaves_the_approval_to_the_next(wait: float, tmp_path: Path) -> None:
+    async def story(g: Gate) -> None:
+        def waiting() -> list[str]:
+            return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
+
+        async with between(g, wait=wait) as (client, server):
+            client.call(1)
+            await _until(lambda: len(waiting()) == 1)
+            if not wait:
+                await client.answer(1)
+                client.call(2)  # looks whether it is approved by now
+            client.put(
+                {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 2 if not wait else 1}}
+            )
+            client.ask(3, "ping")
+            await client.answer(3)
+            await g.speak(waiting()[0], "approve")
+            client.call(4)
+            assert (await client.answer(4))["result"]["isError"] is False
+            client.call(5)
+            await _until(lambda: len(waiting()) == 2)
+            if not wait:
+                assert "needs an approval" in text(await client.answer(5))
+            assert len(server.calls) == 1
+        assert [(each["status"], each["end"]) for each in g.outcomes()] == [("executed", "answered")]
+
+    run(tmp_path, story, call="REQUIRE_APPROVAL")
+
+
 def test_an_answer_before_the_question_was_handed_on_is_none(tmp_path: Path) -> None:
     decided: list[bool] = []
 
@@ -513,7 +551,7 @@ def test_what_an_agent_may_not_see_is_not_listed(tmp_path: Path) -> None:
         def act(message: dict[str, Any]) -> Any:
             return answer(message, {"tools": tools})
 
-        async with between(g, ServerSide(act, tools), pins=pinned("files", tools)) as (client, _):
+        async with between(g, ServerSide(act, tools), pins=pins_of(tools=tools)) as (client, _):
             for number in (1, 2):
                 client.ask(number, "tools/list")
                 shown = (await client.answer(number))["result"]["tools"]

@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.enforce.mcp.canonical import canonical
 from sidecar.enforce.mcp.frame import BadFrame, elements, members, read, replaced
+from sidecar.enforce.mcp.kinds import TOOL, digest_of
 from sidecar.enforce.mcp.lines import Overlong
-from sidecar.enforce.mcp.pins import canonical, tool_digest
 from tests.enforce.sides import whole
 
 CALL = b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"w","arguments": {"b":1.50, "a":"\\u00e4"}}}'
@@ -161,9 +162,9 @@ def test_whatever_comes_it_is_refused_or_read_as_any_other_reader_does(data: st.
 def test_the_digest_in_the_specification_is_right() -> None:
     """And what it says of it gives that digest by another JSON writer."""
     page = (Path(__file__).parent.parent.parent / "proto" / "DOORS.md").read_text()
-    example, digest = re.findall(r"For instance\n\n    (\{.*\})\n\nhas the digest `([0-9a-f]{64})`", page)[0]
+    example, digest = re.findall(r"For instance the tool\n\n    (\{.*\})\n\nhas the digest `([0-9a-f]{64})`", page)[0]
     tool = json.loads(example)
-    assert tool_digest(tool) == digest
+    assert digest_of(TOOL, tool) == digest
     tool["inputSchema"]["maxProperties"] = 2  # ECMAScript writes 2.0 so
     plain = json.dumps(tool, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
     assert sha256(b"sidecar/v1/mcp-tool\0" + plain).hexdigest() == digest
@@ -173,14 +174,14 @@ def test_a_tool_that_no_file_could_hold_has_no_digest() -> None:
     nested: object = 1
     for _ in range(60):
         nested = [nested]
-    assert len(tool_digest({"name": "a", "inputSchema": nested[0]})) == 64  # type: ignore[index]
+    assert len(digest_of(TOOL, {"name": "a", "inputSchema": nested[0]})) == 64  # type: ignore[index]
     for bad in ({"a": nested}, {"a": 2**53}, {"a": "\ud800"}, {"a": "\uffff"}, {"\ufdd0": 1}):
         with pytest.raises(ValueError):
-            tool_digest(bad)
+            digest_of(TOOL, bad)
     for _ in range(5_000):
         nested = [nested]
     with pytest.raises(ValueError):
-        tool_digest({"a": nested})
+        digest_of(TOOL, {"a": nested})
 
 
 def test_canonical_json_is_that_of_rfc_8785() -> None:

@@ -97,7 +97,7 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         it: Upstream = self.server.it  # type: ignore[attr-defined]
         body = self._body()
-        it.acts.append(Act(self.command, self.path, {k.lower(): v for k, v in self.headers.items()}, body))
+        it.acts.append(Act(self.command, self.path, self._headers(), body))
         if self.path == "/open/abort":
             self.close_connection = True
             self.connection.close()
@@ -117,6 +117,13 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(500 if self.path == "/open/fails" else 200, b"done\n")
 
     do_GET = do_POST = do_PUT = do_DELETE = do_HEAD = do_OPTIONS = _serve
+
+    def _headers(self) -> dict[str, str]:
+        """What occurs twice is joined, so that a test sees it."""
+        found: dict[str, str] = {}
+        for name, value in self.headers.items():
+            found[name.lower()] = f"{found[name.lower()]}, {value}" if name.lower() in found else value
+        return found
 
     def _body(self) -> bytes:
         if "chunked" not in self.headers.get("transfer-encoding", ""):

@@ -14,13 +14,15 @@ import sys
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from io import BytesIO
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from sidecar.chain.seeds import Custodian, Custody
+from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerUnknown
 from sidecar.ledger import ledger_stream
 from sidecar.verify import Evidence, Report, Verdict, verify_stream
@@ -159,6 +161,25 @@ def content(world: World) -> bytes | None:
         return None
 
 
+def held_once(stream: bytes | None, now: bytes | None) -> bool:
+    """Whether a ledger that holds ``now`` held ``stream`` at some commit: LMDB keeps the last two, and pages of more.
+
+    That is an old copy of the file. Nothing in a file tells it; the heads in it, which end it, are signed.
+    """
+    if stream is None or now is None:
+        return False
+    (entries, notes), (all_entries, all_notes) = _told(stream), _told(now)
+    return entries == all_entries[: len(entries)] and notes == all_notes[: len(notes)]
+
+
+def _told(stream: bytes) -> tuple[list[bytes], list[bytes]]:
+    rows = list(records(BytesIO(stream).read))
+    return (
+        [body for kind, body in rows if kind is Kind.ENTRY],
+        [body for kind, body in rows if kind in (Kind.EPOCH, Kind.SEAL)],
+    )
+
+
 def verdict(world: World, receipts: list[bytes]) -> Report | None:
     """The report; None where the file is refused as no ledger at all."""
     try:
@@ -170,14 +191,31 @@ def verdict(world: World, receipts: list[bytes]) -> Report | None:
 
 
 @given(which=st.integers(0, 1), edits=EDITS)
+@example(which=0, edits=[("swap", 0, 1, 0, b"\0")])
 @fuzz(40)
 def test_a_changed_file_never_verifies_better(base: Base, which: int, edits: list[Edit]) -> None:
+    """What is no worse hit nothing in use, or made an old copy that lacks nothing which the receipt is for."""
     good, bad = base.damaged(which, edits)
     report = verdict(bad, base.receipts)
     if report is not None and report.verdict is not Verdict.UNANCHORED:
         assert report.verdict > Verdict.UNANCHORED and report.first_bad() is not None
     elif report is not None:
-        assert content(bad) == content(good)  # the change hit nothing that is in use
+        assert held_once(content(bad), content(good))
+
+
+@pytest.mark.parametrize("which", (0, 1))
+def test_a_lost_meta_page_makes_an_old_copy(base: Base, which: int) -> None:
+    """Of the two that LMDB writes by turns one names the last commit; a caller's receipt tells that it is gone."""
+    good, _ = base.damaged(which, [])
+    kept = []
+    for lost in (0, 1):
+        _, bad = base.damaged(which, [("copy", lost, 1 - lost, 0, b"\0")])
+        report, found = verdict(bad, base.receipts), content(bad)
+        assert held_once(found, content(good)) and report is not None
+        kept.append(found == content(good))
+        seen = which == 0 or kept[-1]  # the receipt is for the last decision; the good ledger was closed after it
+        assert report.verdict is (Verdict.UNANCHORED if seen else Verdict.INCOMPLETE)
+    assert sorted(kept) == [False, True]
 
 
 @given(which=st.integers(0, 1), edits=EDITS)

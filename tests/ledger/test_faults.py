@@ -232,8 +232,8 @@ class ShrinkingStore(StoreAround):
 
     taken = 0
 
-    def used(self) -> int:
-        return self.inner.used() + self.taken
+    def used(self, rough: int = 0) -> int:
+        return self.inner.used(rough) + self.taken
 
 
 def test_when_the_reserve_goes_it_closes_in_order(world: World) -> None:

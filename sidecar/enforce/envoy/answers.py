@@ -18,6 +18,15 @@ from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
 DECISION: Final = "x-sidecar-decision-id"
 PERMIT: Final = "x-sidecar-permit"
 _OURS: Final = (DECISION, PERMIT, APPROVAL_OF)
+_TO_THE_GATEWAY: Final = (
+    *("x-envoy-retry-on", "x-envoy-retry-grpc-on", "x-envoy-max-retries", "x-envoy-retriable-status-codes"),
+    *("x-envoy-retriable-header-names", "x-envoy-hedge-on-per-try-timeout", "x-envoy-upstream-rq-timeout-ms"),
+    *("x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-upstream-stream-duration-ms"),
+    *("x-envoy-upstream-rq-timeout-alt-response", "x-envoy-expected-rq-timeout-ms", "x-envoy-original-path"),
+    *("x-envoy-original-host", "x-envoy-upstream-alt-stat-name", "x-envoy-decorator-operation"),
+)
+"""What Envoy does at the word of whom it takes for internal, as it may be told to take any address: try again, say."""
+
 _PERMISSION_DENIED: Final = 7  # google.rpc.Code
 _UNAVAILABLE: Final = 14
 _MOST_REASONS: Final = 16
@@ -34,7 +43,7 @@ def allowed(answer: Answer, conditions: Conditions, *, permit: bool) -> pb.Check
     if permit:
         given.append((PERMIT, base64.urlsafe_b64encode(answer.permit).decode()))
     names = {name for name, _ in given}
-    removed = [*conditions.remove, *(name for name in _OURS if name not in names)]
+    removed = [*conditions.remove, *(name for name in _OURS if name not in names), *_TO_THE_GATEWAY]
     ok = pb.OkHttpResponse(headers=_headers(given), headers_to_remove=removed)
     return pb.CheckResponse(
         status=pb.Status(code=0), ok_response=ok, dynamic_metadata=_metadata(answer, "ALLOW")

@@ -25,6 +25,15 @@ _ONCE: Final = frozenset(
         PARTIAL,
     }
 )
+INSTEAD: Final = frozenset(
+    {
+        *("x-http-method-override", "x-http-method", "x-method-override", "x-forwarded-method", "x-original-method"),
+        *("x-original-url", "x-original-uri", "x-rewrite-url", "x-forwarded-uri", "x-forwarded-path"),
+        *("x-forwarded-prefix", "x-forwarded-host", "x-original-host", "x-host", "forwarded"),
+    }
+)
+"""By which some servers take a request for another: in the place of its method, its path or its host."""
+
 _LENGTH: Final = re.compile(r"\A(?:0|[1-9][0-9]{0,15})\Z")
 _JSON: Final = re.compile(r"\A\s*application/(?:[a-z0-9.!#$&^_-]+\+)?json\s*(?:;\s*charset\s*=\s*\"?utf-8\"?\s*)?\Z")
 
@@ -33,15 +42,19 @@ class Headers:
     """``judged``: the names that are judged and recorded besides those that say what the body is.
 
     Raises:
-        RequestError: one of these occurs twice or cannot be read, or the length of the body is ambiguous.
+        RequestError: one of these occurs twice or cannot be read, the length of the body is ambiguous, or there is one
+            of :data:`INSTEAD` that is not judged.
     """
 
     def __init__(self, listed: Iterable[pb.HeaderValue], judged: Iterable[str]) -> None:
         self._values: dict[str, str] = {}
         wanted = _ONCE | set(judged)
+        instead = INSTEAD - wanted
         for each in listed:
             name = each.key.lower()
             spelt = name.replace("_", "-")
+            if spelt in instead:
+                raise RequestError(f"headers.{spelt}", "may be read in the place of what is judged, and is not judged")
             if spelt not in wanted:
                 continue
             if name != spelt:
@@ -88,4 +101,6 @@ class Headers:
 def _text(name: str, value: bytes) -> str:
     if len(value) > MAX_VALUE or not all(0x20 <= byte < 0x7F or byte == 0x09 for byte in value):
         raise RequestError(f"headers.{name}", f"is longer than {MAX_VALUE} bytes, or not printable ASCII")
+    if value.strip(b" \t") != value:
+        raise RequestError(f"headers.{name}", "begins or ends with a space, which some servers take away")
     return value.decode()

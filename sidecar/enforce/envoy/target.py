@@ -23,16 +23,16 @@ _PARAMETERS: Final = re.compile(";|%3B")
 _UNRESERVED: Final = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_~")
 _NEVER: Final = frozenset(b"/\\.") | frozenset(range(0x20)) | {0x7F}
 _HOST: Final = re.compile(
-    r"\A([a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*)(?::([0-9]{1,5}))?\Z"
+    r"\A([a-z0-9](?:[a-z0-9_-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9_-]*[a-z0-9])?)*)(?::([1-9][0-9]{0,4}))?\Z"
 )
-_V6: Final = re.compile(r"\A(\[[0-9a-f:.]{2,45}\])(?::([0-9]{1,5}))?\Z")
+_V6: Final = re.compile(r"\A(\[[0-9a-f:.]{2,45}\])(?::([1-9][0-9]{0,4}))?\Z")
 _DEFAULT_PORT: Final = {"http": "80", "https": "443"}
 
 
 def host_of(authority: str, scheme: str) -> str:
     """The host in lower case, with its port where that is not the scheme's own. Raises RequestError."""
     found = _HOST.match(authority.lower()) or _V6.match(authority.lower())
-    if found is None or len(authority) > 255:
+    if found is None or len(authority) > 255 or int(found[2] or 0) > 65_535:
         raise RequestError("host", "is not one host, with or without a port")
     host, port = found[1], found[2]
     if port is None or port == _DEFAULT_PORT.get(scheme):

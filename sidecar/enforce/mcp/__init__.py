@@ -12,7 +12,8 @@ from sidecar.enforce.mcp.asked import LATE, Limits
 from sidecar.enforce.mcp.catalog import Catalog
 from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.gateway import Gateway
-from sidecar.enforce.mcp.pins import Pins, load_pins, pinned
+from sidecar.enforce.mcp.pinning import Pinning
+from sidecar.enforce.mcp.pins import Pins, counted, load_pins, pinned
 from sidecar.enforce.mcp.process import ServerProcess
 from sidecar.enforce.mcp.standard import StandardClient
 from sidecar.enforce.mcp.survey import survey
@@ -23,9 +24,11 @@ __all__ = [
     "Deciding",
     "Gateway",
     "Limits",
+    "Pinning",
     "Pins",
     "ServerProcess",
     "StandardClient",
+    "counted",
     "load_pins",
     "pinned",
     "survey",

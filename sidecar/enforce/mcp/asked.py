@@ -7,19 +7,24 @@ import dataclasses
 import hashlib
 from collections import OrderedDict
 from collections.abc import Callable, Coroutine, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sidecar.chain import strictjson
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
-from sidecar.enforce.mcp.catalog import Catalog, Fetch
-from sidecar.enforce.mcp.deciding import Asking
+from sidecar.enforce.mcp.catalog import Catalog, Listed
+from sidecar.enforce.mcp.deciding import Asking, Waiter
 from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame, Frame, Id, members, notification, read
 from sidecar.enforce.mcp.inputs import Inputs
+from sidecar.enforce.mcp.kinds import RESOURCE
 from sidecar.enforce.mcp.methods import CALL, Rule
+from sidecar.enforce.mcp.pages import Listings
 from sidecar.enforce.mcp.ports import Between
 from sidecar.errors import Malformed, SidecarError
+
+UNLISTED: Final = Listed("", "unlisted")
+"""A resource that the server does not list: one of a template, or that a tool named. It has no description."""
 
 _MOST: Final = 256  # requests under way
 _MOST_BYTES: Final = 32 << 20  # of all of them
@@ -40,25 +45,33 @@ class Limits:
 
 @dataclass(slots=True, eq=False)
 class Under:
-    """A request under way. ``decision``: what it was passed on under, None where nothing had to be decided."""
+    """A request under way. ``decision``: what it was passed on under, None where nothing had to be decided.
+
+    ``gone`` is set once nobody waits for its answer.
+    """
 
     frame: Frame
     rule: Rule
     decision: Decision | None = None
     passed: bool = False
     answered: bool = False
-    cancelled: bool = False
     unanswered: bool = False
     timer: asyncio.TimerHandle | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def cancelled(self) -> bool:
+        """Whether nobody waits for its answer any more."""
+        return self.gone.is_set()
 
 
 class Requests:
-    """All of them, by id. ``fetch``: lists the server's tools for ``catalog``."""
+    """All of them, by id. ``listings``: of the server, for ``catalog``."""
 
-    def __init__(self, between: Between, catalog: Catalog, fetch: Fetch, limits: Limits) -> None:
+    def __init__(self, between: Between, catalog: Catalog, listings: Listings, limits: Limits) -> None:
         self._name, self._client, self._server = between.name, between.client, between.server
         self._deciding, self._say, self._start = between.deciding, between.say, between.start
-        self._catalog, self._fetch, self._limits = catalog, fetch, limits
+        self._catalog, self._listings, self._limits = catalog, listings, limits
         self._inputs = Inputs(between.name, between.deciding)
         self._under: dict[Id, Under] = {}
         self._answered: OrderedDict[Id, tuple[str, bool]] = OrderedDict()  # decision, and whether it had no answer
@@ -93,28 +106,37 @@ class Requests:
     async def _decide(self, under: Under, asking: Asking) -> None:
         pin = "pinned"
         try:
-            if under.rule is CALL:
-                before = await self._catalog.find(under.frame.params["name"], self._fetch)
-                tool = {"tool": before.digest} if before.digest else {}
-                asking = dataclasses.replace(asking, door={"pin": before.pin, **tool})
-            decision = await self._deciding.permit(asking, self._teller(under))
-            if under.rule is CALL:  # it may have taken its time
-                now = await self._catalog.find(under.frame.params["name"], self._fetch)
+            before = await self._pin(under)
+            if before is not None:
+                digest = {under.rule.pins.word: before.digest} if under.rule.pins and before.digest else {}
+                asking = dataclasses.replace(asking, door={"pin": before.pin, **digest})
+            decision = await self._deciding.permit(asking, Waiter(self._teller(under), under.gone))
+            now = await self._pin(under)  # it may have taken its time
+            if now is not None:
                 pin = now.pin if now == before else "changed" if now.pin == "pinned" else now.pin
         except Exception as error:  # whatever it is: without an ALLOW nothing is passed on
             if not isinstance(error, SidecarError):
                 error = SidecarError(f"a defect of this gateway ({type(error).__name__})")
             await self._close(under, verdicts.refusal(under.frame, self._name, error))
             return
-        if pin != "pinned":
+        if pin not in ("pinned", "unlisted"):
             self._deciding.report(decision.decision_id, Status.BLOCKED, {"end": "not pinned", "pin": pin})
-            await self._close(under, verdicts.unpinned(under.frame, self._name, decision, pin))
+            assert under.rule.pins is not None
+            await self._close(under, verdicts.unpinned(under.frame, self._name, under.rule.pins, decision, pin))
         elif under.cancelled:
             self._deciding.report(decision.decision_id, Status.BLOCKED, {"end": "cancelled before it was passed on"})
             await self._close(under, None)
         else:
             under.decision = decision
             await self._pass(under)
+
+    async def _pin(self, under: Under) -> Listed | None:
+        """How the server lists what this is about; None where that is nothing it lists."""
+        kind = under.rule.pins
+        if kind is None:
+            return None
+        listed = await self._catalog.find(kind, under.frame.params[kind.name], self._listings)
+        return UNLISTED if kind is RESOURCE and listed.pin == "gone" else listed
 
     async def _pass(self, under: Under) -> None:
         under.passed = True
@@ -140,7 +162,7 @@ class Requests:
             await self.finish(under, frame, None)
         elif self._inputs.asks(frame):
             self._start(self._input(under, frame))
-        elif under.rule.action is None:
+        elif under.rule.action is None or under.rule.lists is not None:
             return under
         else:
             await self.finish(under, frame, frame.raw)
@@ -202,14 +224,15 @@ class Requests:
     def settle(self) -> None:
         """The client is gone: what is still being decided is not passed on."""
         for under in self._under.values():
-            under.cancelled = under.cancelled or not under.passed
+            if not under.passed:
+                under.gone.set()
 
     def cancel(self, key: Id | None) -> bool:
         """The client does not wait any more. Whether the server must be told."""
         under = self._under.get(key) if key is not None else None
         if under is None or under.cancelled or under.frame.method == "initialize":
             return False
-        under.cancelled = True
+        under.gone.set()
         if not under.passed:
             return False
         self._timed(under, self._limits.late)

@@ -1,125 +1,136 @@
-"""Which tools the server lists now, whether each is as it was pinned, and which of them the agent may see."""
+"""What the server lists now, whether each of it is as it was pinned, and which of it the agent may see."""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from sidecar.client import Decision, Effect, Status
 from sidecar.enforce.mcp.deciding import Asking, Deciding, allows
 from sidecar.enforce.mcp.frame import elements, members, replaced
-from sidecar.enforce.mcp.methods import TOOL, TOOL_LIST
-from sidecar.enforce.mcp.pages import ListingFailed
-from sidecar.enforce.mcp.pins import Pins, pinned, tool_digest, tool_name
+from sidecar.enforce.mcp.kinds import KINDS, TOOL, Kind, digest_of, name_of, told
+from sidecar.enforce.mcp.methods import TOOL as TOOL_TYPE
+from sidecar.enforce.mcp.methods import TOOL_LIST
+from sidecar.enforce.mcp.pages import ListingFailed, Listings
+from sidecar.enforce.mcp.pinning import Pinning
 from sidecar.errors import UsageError
 
-_MOST_TOOLS: Final = 10_000
-
-Fetch = Callable[[], Awaitable[list[Any]]]
-"""All tools that the server lists. Raises ListingFailed."""
+_MOST: Final = 10_000  # of a kind
 
 
 @dataclass(frozen=True, slots=True)
 class Listed:
-    """A tool of the server. ``pin``: "pinned", "changed", "new"; "gone": it is not listed."""
+    """A thing of the server's. ``pin``: "pinned", "changed", "new"; "gone": it is not listed; "unknown": whether it is
+    cannot be told."""
 
     digest: str
     pin: str
 
 
-class Catalog:
-    """The tools of one server. ``first``: where the first listing is pinned, as nothing was before; None: it is not.
+Page = Sequence[tuple[str, Listed] | None]
 
-    ``seconds``: for how long a decision to show a tool holds while the policy is the same.
-    """
+
+class Catalog:
+    """What one server lists. ``seconds``: for how long a decision to show a tool holds while the policy is the same."""
 
     def __init__(
         self,
         server: str,
-        pins: Pins,
-        first: Path | None,
+        pinning: Pinning,
         deciding: Deciding,
         say: Callable[[str], object],
         *,
         seconds: float = 60.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._server, self._pins, self._first, self._deciding, self._say = server, pins, first, deciding, say
+        self._server, self._pinning, self._deciding, self._say = server, pinning, deciding, say
         self._seconds, self._clock = seconds, clock
-        self._tools: dict[str, Listed] = {}
-        self._complete = False
-        self._generation = 0
+        self._things: dict[Kind, dict[str, Listed]] = {kind: {} for kind in KINDS}
+        self._complete: set[Kind] = set()
+        self._generation = dict.fromkeys(KINDS, 0)
         self._one = asyncio.Lock()
-        self._told: set[tuple[str, str]] = set()
         self._shown: dict[tuple[str, str], tuple[bool, float]] = {}
-        deciding.changed = self._shown.clear
+        self._policies = deciding.policies
 
-    @property
-    def unpinned(self) -> bool:
-        """Whether the first listing is still to be pinned."""
-        return self._first is not None
+    def stale(self, capability: str) -> None:
+        """The server says that these changed: "tools", "prompts", "resources"."""
+        for kind in KINDS:
+            if kind.capability == capability:
+                self._generation[kind] += 1
+                self._complete.discard(kind)
 
-    def schema(self, name: str) -> Any:
-        """The input schema of a tool as it was pinned; None where there is none."""
-        return self._pins.schema(name)
-
-    def stale(self) -> None:
-        """The server says that its tools changed."""
-        self._generation += 1
-        self._complete = False
-
-    async def find(self, name: str, fetch: Fetch) -> Listed:
-        """How the server lists this tool now."""
+    async def find(self, kind: Kind, name: str, listings: Listings) -> Listed:
+        """How the server lists this one now."""
         try:
-            await self.know(fetch)
+            await self.know(kind, listings)
         except (ListingFailed, UsageError) as error:
-            self._say(f"the tools of {self._server} are not known: {error}")
-            return Listed("", "gone")
-        return self._tools.get(name, Listed("", "gone"))
+            self._say(f"the {kind.word}s of {self._server} are not known: {error}")
+            return Listed("", "unknown")
+        return self._things[kind].get(name, Listed("", "gone"))
 
-    async def know(self, fetch: Fetch) -> None:
-        """Have the server's tools listed, unless they are known. Raises ListingFailed; UsageError: cannot be pinned."""
+    async def know(self, kind: Kind, listings: Listings) -> None:
+        """Have them listed, unless they are known. Raises ListingFailed; UsageError: they cannot be pinned."""
         async with self._one:
-            if self._complete:
+            if kind in self._complete:
                 return
-            generation = self._generation
-            tools = await fetch()
-            if self._first is not None:
-                pins = pinned(self._server, tools)
-                pins.write(self._first)
-                self._say(f"pinned {len(tools)} tools of {self._server} in {self._first}, as they are now")
-                self._pins, self._first = pins, None
-            self._tools = {}
-            self.take(tools)
-            self._complete = generation == self._generation
+            if self._pinning.unpinned:
+                await self._pinning.begin(listings)
+            generation = self._generation[kind]
+            things = await listings.all(kind)
+            self._things[kind] = {}
+            self._take(kind, things)
+            if generation == self._generation[kind]:
+                self._complete.add(kind)
 
-    def take(self, tools: Sequence[Any]) -> list[tuple[str, Listed] | None]:
-        """A page of the listing: name and state of each tool, None for what is none."""
-        return [self._taken(tool) for tool in tools[:_MOST_TOOLS]] + [None] * (len(tools) - _MOST_TOOLS)
+    async def page(self, kind: Kind, page: Sequence[Any], listings: Listings) -> list[bool]:
+        """Which things of a page the agent sees: those that are pinned, and of tools those that may be shown.
 
-    def _taken(self, tool: Any) -> tuple[str, Listed] | None:
+        Raises ListingFailed, SidecarError.
+        """
+        if self._pinning.unpinned:
+            await self.know(kind, listings)
+        taken = self._take(kind, page)
+        if kind is TOOL:
+            return await self.shown(taken)
+        return [each is not None and each[1].pin == "pinned" for each in taken]
+
+    def withheld(self, offered: Mapping[str, Any]) -> list[str]:
+        """Which members of what the server says of itself are not as they were pinned."""
+        if self._pinning.unpinned:
+            return []
+        about = told(offered)
+        members = self._pinning.pins.withheld(about)
+        for member in members:
+            self._pinning.tell_withheld(member, repr(about[member]))
+        return members
+
+    def _take(self, kind: Kind, things: Sequence[Any]) -> list[tuple[str, Listed] | None]:
+        """Name and state of each, None for what is none."""
+        return [self._taken(kind, thing) for thing in things[:_MOST]] + [None] * (len(things) - _MOST)
+
+    def _taken(self, kind: Kind, thing: Any) -> tuple[str, Listed] | None:
         try:
-            name = tool_name(tool)
-            digest = tool_digest(tool)
+            name = name_of(kind, thing)
+            digest = digest_of(kind, thing)
         except ValueError as error:
-            self._say(f"a tool of {self._server} is left out: {error}")
+            self._say(f"a {kind.word} of {self._server} is left out: {error}")
             return None
-        listed = Listed(digest, self._pins.judge(name, digest))
-        if listed.pin != "pinned" and (name, digest) not in self._told and len(self._told) < _MOST_TOOLS:
-            self._told.add((name, digest))
-            why = "nobody has pinned it" if listed.pin == "new" else "its description changed since it was pinned"
-            self._say(f"the tool {name} of {self._server} is refused: {why}; look with --review-pins")
-        if name not in self._tools and len(self._tools) >= _MOST_TOOLS:
+        listed = Listed(digest, self._pinning.pins.judge(kind, name, digest))
+        if listed.pin != "pinned":
+            self._pinning.tell(kind, name, digest, listed.pin)
+        if name not in self._things[kind] and len(self._things[kind]) >= _MOST:
             return None
-        self._tools[name] = listed
+        self._things[kind][name] = listed
         return name, listed
 
-    async def shown(self, page: Sequence[tuple[str, Listed] | None]) -> list[bool]:
+    async def shown(self, page: Page) -> list[bool]:
         """Which tools of a page the agent sees: those that are pinned and may be shown. SidecarError: undecided."""
+        if self._policies != self._deciding.policies:
+            self._policies = self._deciding.policies
+            self._shown.clear()
         pinned_ones = {each for each in page if each is not None and each[1].pin == "pinned"}
         shows = {each: known for each in pinned_ones if (known := self._known(*each)) is not None}
         ordered = sorted(pinned_ones - shows.keys(), key=lambda each: each[0])
@@ -142,23 +153,31 @@ class Catalog:
 
     def _question(self, name: str, listed: Listed) -> Asking:
         door = {"tool": listed.digest, "pin": listed.pin}
-        return Asking(TOOL_LIST, (TOOL, f"{self._server}/{name}"), b"{}", "tools/list", {}, door)
+        return Asking(TOOL_LIST, (TOOL_TYPE, f"{self._server}/{name}"), b"{}", "tools/list", {}, door)
 
 
-def without(result_text: str, keep: Sequence[bool]) -> str:
-    """A `tools/list` result with the tools that are kept, their text as it came; a cache may keep it for this agent."""
+def without(result_text: str, kind: Kind, keep: Sequence[bool]) -> str:
+    """The result of a list with what is kept of it, its text as it came; a cache may keep it for this agent."""
     whole = members(result_text)
-    kept = [text for text, keeps in zip(elements(whole["tools"].text), keep, strict=True) if keeps]
+    kept = [text for text, keeps in zip(elements(whole[kind.listed].text), keep, strict=True) if keeps]
     private = {"cacheScope": '"private"'} if "cacheScope" in whole else {}
-    return replaced(whole, {"tools": f"[{','.join(kept)}]", **private})
+    return replaced(whole, {kind.listed: f"[{','.join(kept)}]", **private})
 
 
-def without_tasks(result_text: str) -> str | None:
-    """An `initialize` or `server/discover` result that does not offer tasks; None where it does not anyway."""
+def offering(result_text: str, server: str, withheld: Sequence[str]) -> str | None:
+    """An `initialize` or `server/discover` result without tasks, and without what is withheld; None where it is so.
+
+    A server's name is no text for a model: where what it says of itself is withheld, it is called as here.
+    """
     whole = members(result_text)
+    texts: dict[str, str] = {}
     offered = whole.get("capabilities")
-    if offered is None or not isinstance(offered.value, Mapping) or "tasks" not in offered.value:
-        return None
-    capabilities = members(offered.text)
-    del capabilities["tasks"]
-    return replaced(whole, {"capabilities": replaced(capabilities, {})})
+    if offered is not None and isinstance(offered.value, Mapping) and "tasks" in offered.value:
+        capabilities = members(offered.text)
+        del capabilities["tasks"]
+        texts["capabilities"] = replaced(capabilities, {})
+    if "instructions" in withheld:
+        del whole["instructions"]
+    if "serverInfo" in withheld:
+        texts["serverInfo"] = f'{{"name":"{server}","version":"0"}}'
+    return replaced(whole, texts) if texts or withheld else None

@@ -7,7 +7,7 @@ import contextlib
 import hashlib
 import re
 from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from sidecar.client import ApprovalRequired, Ask, AsyncGuard, Decision, Effect, NoDecision, NotApproved, Status
@@ -25,6 +25,21 @@ _TELL: Final = 5.0  # seconds between two words about a wait
 _MOST_WAITING: Final = 64
 _NOT_JUDGED: Final = frozenset({"progressToken", "traceparent", "tracestate"})  # the message's own, and new each time
 _TRACE: Final = re.compile(r"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-[0-9a-f]{2}")
+
+
+class GivenUp(SidecarError):
+    """Whoever asked does not wait any more; the approval is not used up."""
+
+    def __init__(self) -> None:
+        super().__init__("it was cancelled while it waited for an approval")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiter:
+    """Who waits for an approval. ``tell`` hears how it goes; ``gone`` is set once nobody waits."""
+
+    tell: Tell | None = None
+    gone: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +80,7 @@ def _meta(params: Mapping[str, Any]) -> Mapping[str, Any]:
 class Deciding:
     """The agent's guard, for one server. ``wait``: seconds to wait for an approval; 0: none, the caller asks again.
 
-    ``say``: for the operator. ``changed``: called when another policy answers than before.
+    ``say``: for the operator. ``policies``: counts up when another policy answers than before.
     """
 
     def __init__(self, guard: AsyncGuard, server: str, wait: float, say: Callable[[str], object]) -> None:
@@ -76,25 +91,27 @@ class Deciding:
         self._last: dict[str, asyncio.Task[None]] = {}  # of each decision that is being told of
         self._held: list[Callable[[], object]] = []
         self._asked_at = 0.0
-        self.changed: Callable[[], object] = lambda: None
+        self.policies = 0
 
-    async def permit(self, asking: Asking, tell: Tell | None = None) -> Decision:
+    async def permit(self, asking: Asking, waiter: Waiter | None = None) -> Decision:
         """The ALLOW, for exactly this. Raises SidecarError where there is none, and says why.
 
-        What waits for an approval is taken by one call at a time: an approval is for one.
+        What waits for an approval is taken by one call at a time: an approval is for one. A call that is given up
+        before it was asked about under the approval leaves it to the next.
         """
+        waiter = waiter or Waiter()
         key = asking.key(self._server)
         before = self._waiting.pop(key, None)
         try:
             if before is not None:
-                return await self._again(before, tell)
+                return await self._again(before, waiter)
             return self._seen(await self._asked(asking))
         except ApprovalRequired as required:
             waits = self._seen(required.decision)
             if not self._wait:
                 self._keep(key, waits)
                 raise
-        except NoDecision:
+        except (NoDecision, GivenUp):
             if before is not None:
                 self._keep(key, before)
             raise
@@ -102,7 +119,7 @@ class Deciding:
             if refused.state == "pending":
                 self._keep(key, refused.decision)
             raise
-        return await self._approved(key, waits, tell)
+        return await self._approved(key, waits, waiter)
 
     async def _asked(self, asking: Asking) -> Decision:
         self._asked_at = asyncio.get_running_loop().time()
@@ -114,10 +131,10 @@ class Deciding:
             trace_parent=asking.trace(),
         )
 
-    async def _again(self, before: Decision, tell: Tell | None) -> Decision:
+    async def _again(self, before: Decision, waiter: Waiter) -> Decision:
         """The same was asked before, and an approval was needed."""
         try:
-            return self._seen(await self._waited(before, max(self._wait, _LOOK), tell))
+            return self._seen(await self._waited(before, max(self._wait, _LOOK), waiter))
         except NotApproved as refused:
             if refused.state != "expired" or before.asked is None:
                 raise
@@ -132,22 +149,29 @@ class Deciding:
             )
         )
 
-    async def _approved(self, key: bytes, waits: Decision, tell: Tell | None) -> Decision:
+    async def _approved(self, key: bytes, waits: Decision, waiter: Waiter) -> Decision:
         try:
-            return self._seen(await self._waited(waits, self._wait, tell))
-        except (NoDecision, NotApproved) as refused:
-            if isinstance(refused, NoDecision) or refused.state == "pending":
+            return self._seen(await self._waited(waits, self._wait, waiter))
+        except (NoDecision, GivenUp, NotApproved) as refused:
+            if not isinstance(refused, NotApproved) or refused.state == "pending":
                 self._keep(key, waits)
             raise
 
-    async def _waited(self, decision: Decision, seconds: float, tell: Tell | None) -> Decision:
-        telling = asyncio.create_task(_telling(tell, decision)) if tell is not None and self._wait else None
+    async def _waited(self, decision: Decision, seconds: float, waiter: Waiter) -> Decision:
+        tell = waiter.tell if self._wait else None
+        watching = asyncio.create_task(self._guard.approved(decision, seconds))
+        beside = [asyncio.create_task(waiter.gone.wait())]
+        telling = [] if tell is None else [asyncio.create_task(_telling(tell, decision))]
         try:
-            return await self._guard.wait_for_approval(decision, seconds)
+            await asyncio.wait([watching, *beside], return_when=asyncio.FIRST_COMPLETED)
+            if waiter.gone.is_set():
+                raise GivenUp
+            await watching
         finally:
-            if telling is not None:
-                telling.cancel()
-                await asyncio.gather(telling, return_exceptions=True)
+            for task in (watching, *beside, *telling):
+                task.cancel()
+            await asyncio.gather(watching, *beside, *telling, return_exceptions=True)
+        return await self._guard.under_approval(decision)
 
     def _keep(self, key: bytes, decision: Decision) -> None:
         while len(self._waiting) >= _MOST_WAITING:
@@ -234,7 +258,7 @@ class Deciding:
     def _seen(self, decision: Decision) -> Decision:
         policy = decision.policy.revision, decision.policy.bundle_digest
         if self._policy not in (None, policy):
-            self.changed()
+            self.policies += 1
         self._policy = policy
         return decision
 
@@ -244,8 +268,8 @@ def allows(decision: Decision | NoDecision) -> bool:
     return isinstance(decision, Decision) and decision.effect is Effect.ALLOW and not decision.obligations
 
 
-async def _telling(tell: Tell | None, decision: Decision) -> None:
-    while tell is not None:
+async def _telling(tell: Tell, decision: Decision) -> None:
+    while True:
         with contextlib.suppress(OSError):
             await tell(f"waits for an approval of decision {decision.decision_id}")
         await asyncio.sleep(_TELL)

@@ -13,15 +13,16 @@ import asyncio
 import contextlib
 import json
 import os
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
 from sidecar.enforce.mcp import frame as frames
 from sidecar.enforce.mcp import verdicts
-from sidecar.enforce.mcp.asked import Limits, Requests
-from sidecar.enforce.mcp.catalog import Catalog, without, without_tasks
+from sidecar.enforce.mcp.asked import Limits, Requests, Under
+from sidecar.enforce.mcp.catalog import Catalog, offering, without
 from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.frame import METHOD_NOT_FOUND, BadFrame, Frame, id_key, read
+from sidecar.enforce.mcp.kinds import Kind
 from sidecar.enforce.mcp.lines import Overlong
 from sidecar.enforce.mcp.methods import (
     CLIENT_NOTIFICATIONS,
@@ -30,7 +31,7 @@ from sidecar.enforce.mcp.methods import (
     SERVER_REQUESTS,
     Rule,
 )
-from sidecar.enforce.mcp.pages import ListingFailed, all_tools
+from sidecar.enforce.mcp.pages import ListingFailed, Listings
 from sidecar.enforce.mcp.ports import Between, Client, Failed, Server
 from sidecar.enforce.mcp.wanted import Wants
 from sidecar.errors import SidecarError
@@ -57,7 +58,8 @@ class Gateway:
         self._deciding, self._catalog, self._say = deciding, catalog, say
         self._work: set[asyncio.Task[None]] = set()
         between = Between(name, client, server, deciding, say, self._start)
-        self._requests = Requests(between, catalog, self._list_all, limits)
+        self._listings = Listings(self._ask, _LISTING_SECONDS)
+        self._requests = Requests(between, catalog, self._listings, limits)
         self._wants = Wants(between)
         self._own: dict[str, asyncio.Future[Frame]] = {}
         self._prefix = f"sidecar-{os.urandom(16).hex()}-"
@@ -169,8 +171,8 @@ class Gateway:
             await self._wants.take(frame, _rule(SERVER_REQUESTS, frame))
         elif frame.kind == "notification":
             _rule(SERVER_NOTIFICATIONS, frame)
-            if frame.method == "notifications/tools/list_changed":
-                self._catalog.stale()
+            if frame.method.endswith("/list_changed"):
+                self._catalog.stale(frame.method.split("/")[1])
             await self._client.send(frame.raw)
         elif frame.id is not None and str(frame.id[1]).startswith(self._prefix):
             future = self._own.get(str(frame.id[1]))
@@ -183,44 +185,46 @@ class Gateway:
         under = await self._requests.answer(frame)
         if under is None:
             return
-        method = under.frame.method
-        if method == "tools/list" and "result" in frame.members:
-            self._start(self._listed(under, frame))
+        if under.rule.lists is not None and "result" in frame.members:
+            self._start(self._listed(under, frame, under.rule.lists))
             return
-        offers = method in ("initialize", "server/discover")
-        await self._requests.finish(under, frame, _offered(frame) if offers else frame.raw)
+        offers = under.frame.method in ("initialize", "server/discover")
+        await self._requests.finish(under, frame, self._offered(frame) if offers else frame.raw)
 
-    async def _listed(self, under: Any, frame: Frame) -> None:
-        """A page of tools, of which the agent is shown what it may see."""
+    async def _listed(self, under: Under, frame: Frame, kind: Kind) -> None:
+        """A page of a list, of which the agent is shown what it may see."""
         result = frame.members["result"]
-        page = result.value.get("tools") if isinstance(result.value, dict) else None
+        page = result.value.get(kind.listed) if isinstance(result.value, dict) else None
         try:
             if not isinstance(page, list):
-                raise SidecarError("the server's answer is no list of tools")
-            if self._catalog.unpinned:
-                await self._catalog.know(self._list_all)
-            keep = await self._catalog.shown(self._catalog.take(page))
-            message = frames.answered(frame.id_text, without(result.text, keep))
+                raise SidecarError(f"the server's answer is no list of {kind.word}s")
+            keep = await self._catalog.page(kind, page, self._listings)
+            message = frames.answered(frame.id_text, without(result.text, kind, keep))
         except (SidecarError, ListingFailed) as error:
             message = verdicts.refusal(under.frame, self._name, error)
         except Exception as error:  # whatever it is: nothing is shown that was not decided
             message = verdicts.refusal(under.frame, self._name, SidecarError(f"a defect ({type(error).__name__})"))
         await self._requests.finish(under, frame, message)
 
-    async def _list_all(self) -> list[Any]:
-        """All pages, asked for by the gateway itself. ListingFailed."""
-        return await all_tools(lambda params: self._ask("tools/list", params), _LISTING_SECONDS)
+    def _offered(self, frame: Frame) -> bytes:
+        """What the server says of itself, without what is refused anyway or not as it was pinned."""
+        result = frame.members.get("result")
+        if result is None or not isinstance(result.value, dict):
+            return frame.raw
+        self._listings.offered = result.value
+        text = offering(result.text, self._name, self._catalog.withheld(result.value))
+        return frame.raw if text is None else frames.answered(frame.id_text, text)
 
-    async def _ask(self, method: str, params: dict[str, Any]) -> dict[str, Any]:
+    async def _ask(self, method: str, params: Mapping[str, Any]) -> Frame:
         own = f"{self._prefix}{len(self._own)}-{os.urandom(4).hex()}"
         envelope = {"_meta": self._envelope} if self._envelope else {}
-        future = self._own[own] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Frame] = asyncio.get_running_loop().create_future()
+        self._own[own] = future
         try:
             await self._server.send(read(frames.request(own, method, {**params, **envelope}), strict=False))
-            value = (await future).members.get("result")
+            return await future
         finally:
             del self._own[own]
-        return value.value if value is not None and isinstance(value.value, dict) else {}
 
     async def _failed(self, message: Failed) -> None:
         future = self._own.get(str(message.answers[1]))
@@ -271,13 +275,6 @@ def _rule(table: Any, frame: Frame) -> Rule:
     except BadFrame as bad:
         raise BadFrame(str(bad), bad.code, frame.id_text) from None
     return rule
-
-
-def _offered(frame: Frame) -> bytes:
-    """What the server says it can do, without what is refused anyway."""
-    result = frame.members.get("result")
-    text = without_tasks(result.text) if result is not None and isinstance(result.value, dict) else None
-    return frame.raw if text is None else frames.answered(frame.id_text, text)
 
 
 def _plain(text: str) -> str:

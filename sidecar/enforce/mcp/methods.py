@@ -6,7 +6,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sidecar.enforce.mcp import kinds
 from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame
+from sidecar.enforce.mcp.kinds import PROMPT, RESOURCE, TEMPLATE, Kind
 
 TOOL_CALL: Final = "mcp.tool.call"
 TOOL_LIST: Final = "mcp.tool.list"
@@ -21,7 +23,8 @@ class Rule:
     """A method that may be passed on. ``params``: the members its parameters may have besides `_meta`.
 
     ``action``: what is decided first; None: nothing. ``kind`` and ``name``: the resource's type, and what of the
-    parameters names it after the server's name; none: the server itself.
+    parameters names it after the server's name; none: the server itself. ``pins``: what it must be pinned as;
+    ``lists``: what its answer lists.
     """
 
     params: frozenset[str]
@@ -29,6 +32,8 @@ class Rule:
     kind: str = SERVER
     name: Callable[[Mapping[str, Any]], Any] | None = None
     endless: bool = False  # answered when the server ends it, with no limit
+    pins: Kind | None = None
+    lists: Kind | None = None
 
     def check(self, params: Mapping[str, Any]) -> None:
         """BadFrame for members that this method does not have, in any case of their letters."""
@@ -47,12 +52,12 @@ class Rule:
         return self.kind, f"{server}/{named}"
 
 
-def _pass(*params: str) -> Rule:
-    return Rule(frozenset(params))
+def _pass(*params: str, lists: Kind | None = None) -> Rule:
+    return Rule(frozenset(params), lists=lists)
 
 
-def _decide(action: str, *params: str, kind: str = SERVER, name: str = "", endless: bool = False) -> Rule:
-    return Rule(frozenset(params), action, kind, (lambda given: given.get(name)) if name else None, endless)
+def _decide(action: str, *params: str, kind: str = SERVER, name: str = "", **more: Any) -> Rule:
+    return Rule(frozenset(params), action, kind, (lambda given: given.get(name)) if name else None, **more)
 
 
 def _reference(params: Mapping[str, Any]) -> Any:
@@ -62,21 +67,21 @@ def _reference(params: Mapping[str, Any]) -> Any:
 
 _AGAIN: Final = ("inputResponses", "requestState")  # of a request that is made again with what the server asked for
 
-CALL: Final = _decide(TOOL_CALL, "name", "arguments", *_AGAIN, kind=TOOL, name="name")
+CALL: Final = _decide(TOOL_CALL, "name", "arguments", *_AGAIN, kind=TOOL, name="name", pins=kinds.TOOL)
 
 CLIENT_REQUESTS: Final[Mapping[str, Rule]] = {
     "initialize": _pass("protocolVersion", "capabilities", "clientInfo"),
     "server/discover": _pass(),
     "ping": _pass(),
-    "tools/list": _pass("cursor"),  # each tool in the answer is decided
+    "tools/list": _pass("cursor", lists=kinds.TOOL),  # each tool in the answer is decided
     "tools/call": CALL,
-    "resources/list": _decide("mcp.resource.list", "cursor"),
-    "resources/templates/list": _decide("mcp.resource.list", "cursor"),
-    "resources/read": _decide("mcp.resource.read", "uri", *_AGAIN, kind="mcp.resource", name="uri"),
-    "resources/subscribe": _decide("mcp.resource.subscribe", "uri", kind="mcp.resource", name="uri"),
+    "resources/list": _decide("mcp.resource.list", "cursor", lists=RESOURCE),
+    "resources/templates/list": _decide("mcp.resource.list", "cursor", lists=TEMPLATE),
+    "resources/read": _decide("mcp.resource.read", "uri", *_AGAIN, kind="mcp.resource", name="uri", pins=RESOURCE),
+    "resources/subscribe": _decide("mcp.resource.subscribe", "uri", kind="mcp.resource", name="uri", pins=RESOURCE),
     "resources/unsubscribe": _decide("mcp.resource.unsubscribe", "uri", kind="mcp.resource", name="uri"),
-    "prompts/list": _decide("mcp.prompt.list", "cursor"),
-    "prompts/get": _decide("mcp.prompt.get", "name", "arguments", *_AGAIN, kind="mcp.prompt", name="name"),
+    "prompts/list": _decide("mcp.prompt.list", "cursor", lists=PROMPT),
+    "prompts/get": _decide("mcp.prompt.get", "name", "arguments", *_AGAIN, kind="mcp.prompt", name="name", pins=PROMPT),
     "completion/complete": Rule(
         frozenset({"ref", "argument", "context"}), "mcp.completion", "mcp.completion", _reference
     ),

@@ -1,4 +1,4 @@
-"""A listing of tools, which comes in pages."""
+"""What a server lists and says of itself, asked for by this side: lists come in pages."""
 
 from __future__ import annotations
 
@@ -6,32 +6,76 @@ import asyncio
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final
 
+from sidecar.enforce.mcp.frame import METHOD_NOT_FOUND, Frame
+from sidecar.enforce.mcp.kinds import TOOL, Kind, told
+
 _MOST: Final = 1_000
+
+Ask = Callable[[str, Mapping[str, Any]], Awaitable[Frame]]
+"""The response to a request of this method with these parameters. Raises OSError where the server is gone."""
 
 
 class ListingFailed(Exception):
-    """The server does not list its tools."""
+    """The server does not list what it has."""
 
 
-async def all_tools(ask: Callable[[dict[str, Any]], Awaitable[Mapping[str, Any]]], seconds: float) -> list[Any]:
-    """The tools of all pages. ``ask``: the result of a `tools/list` with these parameters; OSError: the server is gone.
+class Listings:
+    """Of one server. ``seconds``: for all pages of one kind. ``offered``: what it answered to `initialize` or
+    `server/discover`, once that is known."""
 
-    Raises ListingFailed.
-    """
-    tools: list[Any] = []
-    cursor: str | None = None
-    try:
-        async with asyncio.timeout(seconds):
-            for _ in range(_MOST):
-                page = await ask({} if cursor is None else {"cursor": cursor})
-                listed, cursor = page.get("tools"), page.get("nextCursor")
-                if not isinstance(listed, list) or not isinstance(cursor, str | None):
-                    break
-                tools += listed
-                if cursor is None:
-                    return tools
-    except TimeoutError:
-        raise ListingFailed(f"no answer within {seconds:g} s") from None
-    except OSError:
-        raise ListingFailed("it is gone") from None
-    raise ListingFailed("its answer is no list of tools")
+    def __init__(self, ask: Ask, seconds: float) -> None:
+        self._ask, self._seconds = ask, seconds
+        self.offered: Mapping[str, Any] | None = None
+
+    async def all(self, kind: Kind) -> list[Any]:
+        """All pages; nothing of a kind that the server does not have. Raises ListingFailed."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                if kind is not TOOL and kind.capability not in await self._capabilities():
+                    return []
+                return await self._pages(kind)
+        except TimeoutError:
+            raise ListingFailed(f"no answer within {self._seconds:g} s") from None
+        except OSError:
+            raise ListingFailed("it is gone") from None
+
+    async def about(self) -> dict[str, Any]:
+        """What it says of itself (`kinds.told`). Raises ListingFailed."""
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._capabilities()
+        except (TimeoutError, OSError):
+            raise ListingFailed("it does not say what it is") from None
+        return told(self.offered or {})
+
+    async def _capabilities(self) -> Mapping[str, Any]:
+        if self.offered is None:
+            self.offered = _result(await self._ask("server/discover", {}))
+        found = self.offered.get("capabilities")
+        return found if isinstance(found, dict) else {}
+
+    async def _pages(self, kind: Kind) -> list[Any]:
+        things: list[Any] = []
+        cursor: str | None = None
+        for _ in range(_MOST):
+            answer = await self._ask(kind.method, {} if cursor is None else {"cursor": cursor})
+            if _unknown(answer):
+                return []
+            page = _result(answer)
+            listed, cursor = page.get(kind.listed), page.get("nextCursor")
+            if not isinstance(listed, list) or not isinstance(cursor, str | None):
+                break
+            things += listed
+            if cursor is None:
+                return things
+        raise ListingFailed(f"its answer is no list of {kind.word}s")
+
+
+def _result(answer: Frame) -> Mapping[str, Any]:
+    value = answer.members["result"].value if "result" in answer.members else None
+    return value if isinstance(value, dict) else {}
+
+
+def _unknown(answer: Frame) -> bool:
+    error = answer.members["error"].value if "error" in answer.members else None
+    return isinstance(error, dict) and error.get("code") == METHOD_NOT_FOUND

@@ -6,6 +6,7 @@ from typing import Any, Final
 
 from sidecar.client import Decision, NoDecision, Refused
 from sidecar.enforce.mcp.frame import INVALID_REQUEST, Frame, error, result
+from sidecar.enforce.mcp.kinds import Kind
 from sidecar.enforce.words import named, told
 
 REFUSED: Final = -32090
@@ -22,12 +23,13 @@ def refusal(asked: Frame, server: str, why: Exception) -> bytes:
     return _answer(asked, _told(asked, server, why), REFUSED, _data(why))
 
 
-def unpinned(asked: Frame, server: str, decision: Decision, how: str) -> bytes:
-    """The answer to an allowed call of a tool that is not as it was pinned. ``how``: "new", "changed", "gone"."""
+def unpinned(asked: Frame, server: str, kind: Kind, decision: Decision, how: str) -> bytes:
+    """The answer to an allowed request about what is not as it was pinned. ``how``: as in `catalog.Listed`."""
     how_so = {
-        "new": "nobody has pinned this tool yet",
-        "changed": "the server has changed this tool's description since it was pinned",
-        "gone": "the server does not list this tool",
+        "new": f"nobody has pinned this {kind.word} yet",
+        "changed": f"the server has changed this {kind.word}'s description since it was pinned",
+        "gone": f"the server does not list this {kind.word}",
+        "unknown": f"the server does not list its {kind.word}s, so that nobody can tell whether this one is as it was",
     }[how]
     text = (
         f"Not done: {how_so}, and nothing was sent to the server {server}. A person looks at the difference with "

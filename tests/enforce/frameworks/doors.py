@@ -1,7 +1,7 @@
 """The frameworks as an agent uses them, each with a model that calls what a test says, turn by turn, and then ends.
 
-A door returns what the model was told, in the order of the calls. ``how``: "sync", "async" or "stream". ``turns``: what
-is called at once in each turn; a generator acts between two of them.
+A door returns what the model was told, in the order of the calls. ``how``: "sync", "async", "stream" or "astream".
+``turns``: what is called at once in each turn; a generator acts between two of them. Streamed arguments come in pieces.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Desk:
 
         def write(name: str) -> str:
             """Write a file."""
-            (self.place / name).write_text("")
+            self.run(name)
             return f"wrote {name}"
 
         async def awrite(name: str) -> str:
@@ -57,11 +57,24 @@ class Desk:
 
         return write, awrite, fail
 
+    def run(self, name: str) -> None:
+        """What each run of a tool leaves behind: one byte more."""
+        with (self.place / name).open("a") as file:
+            file.write(".")
+
+    def runs(self, name: str) -> int:
+        return (self.place / name).stat().st_size if (self.place / name).exists() else 0
+
     def wrote(self) -> list[str]:
         return sorted(path.name for path in self.place.iterdir())
 
 
 Run = Callable[..., list[str]]
+
+
+def _pieces(arguments: dict[str, Any]) -> list[str]:
+    text = json.dumps(arguments)
+    return [text[at : at + 5] for at in range(0, len(text), 5)]
 
 
 class Script:
@@ -95,7 +108,7 @@ def _loop() -> Iterator[asyncio.AbstractEventLoop]:
 
 
 def pydantic_ai(
-    desk: Desk, turns: Turns, how: str, *, capabilities: Any = (), tools: Any = None, **options: Any
+    desk: Desk, turns: Turns, how: str, *, capabilities: Any = (), tools: Any = None, agent: Any = None, **options: Any
 ) -> Any:
     from pydantic_ai import Agent
     from pydantic_ai.messages import ModelResponse, RetryPromptPart, TextPart, ToolCallPart, ToolReturnPart
@@ -114,22 +127,25 @@ def pydantic_ai(
         if (calls := script.next()) is None:
             yield "done"
         for n, (tool, given, name) in enumerate(calls or ()):
-            yield {n: DeltaToolCall(tool, json.dumps(given), tool_call_id=name)}
+            yield {n: DeltaToolCall(tool, "", tool_call_id=name)}
+            for piece in _pieces(given):
+                yield {n: DeltaToolCall(json_args=piece)}
 
     def told(result: Any) -> list[str]:
         parts = [part for message in result.all_messages() for part in message.parts]
         said = [part for part in parts if isinstance(part, ToolReturnPart | RetryPromptPart)]
         return [str(part.content) for part in sorted(said, key=lambda part: part.tool_call_id)]
 
-    def agent(guard: AsyncGuard) -> Any:
+    def made(guard: AsyncGuard) -> Any:
         model = FunctionModel(say, stream_function=stream)
-        return Agent(model, tools=tools or desk.tools(), capabilities=[GuardedTools(guard, **options), *capabilities])
+        door = [GuardedTools(guard, **options), *capabilities]
+        return Agent(model, tools=tools or desk.tools(), capabilities=door, **(agent or {}))
 
     async def run() -> list[str]:
         async with desk.async_guard() as guard:
             if how == "async":
-                return told(await agent(guard).run("go"))
-            async with agent(guard).run_stream("go") as streamed:
+                return told(await made(guard).run("go"))
+            async with made(guard).run_stream("go") as streamed:
                 await streamed.get_output()
                 return told(streamed)
 
@@ -138,7 +154,7 @@ def pydantic_ai(
     with _loop() as loop:
         guard = desk.async_guard()
         try:
-            return told(agent(guard).run_sync("go"))
+            return told(made(guard).run_sync("go"))
         finally:
             loop.run_until_complete(guard.close())
 
@@ -167,39 +183,64 @@ def _driven(desk: Desk, build: Callable[[Any], Any], how: str) -> list[str]:
     """A graph, run to its end."""
     start = {"messages": [{"role": "user", "content": "go"}]}
 
+    modes: Any = ["messages", "values"]
+
     async def run() -> list[str]:
         async with desk.async_guard() as guard:
-            return _said((await build(guard).ainvoke(start))["messages"])
+            if how == "async":
+                return _said((await build(guard).ainvoke(start))["messages"])
+            values = [value async for mode, value in build(guard).astream(start, stream_mode=modes) if mode == "values"]
+            return _said(values[-1]["messages"])
 
-    if how == "async":
+    if how in ("async", "astream"):
         return asyncio.run(run())
     with desk.guard() as guard:
         if how == "sync":
             return _said(build(guard).invoke(start)["messages"])
-        *_, last = build(guard).stream(start, stream_mode="values")
-        return _said(last["messages"])
+        values = [value for mode, value in build(guard).stream(start, stream_mode=modes) if mode == "values"]
+        return _said(values[-1]["messages"])
 
 
-def langchain(desk: Desk, turns: Turns, how: str, *, before: Any = (), after: Any = (), **options: Any) -> Any:
-    from langchain.agents import create_agent
+def langchain_model(turns: Turns) -> Any:
+    """LangChain's model for tests, which takes tools, and streams its calls."""
     from langchain_core.language_models import GenericFakeChatModel
-
-    from sidecar.enforce.langchain import GuardedTools
+    from langchain_core.messages import AIMessageChunk
+    from langchain_core.outputs import ChatGenerationChunk
 
     class Model(GenericFakeChatModel):
         def bind_tools(self, tools: Any, **_: Any) -> Any:
             return self
 
+        def _stream(self, *_: Any, **__: Any) -> Iterator[ChatGenerationChunk]:
+            message: Any = next(self.messages)
+            yield ChatGenerationChunk(message=AIMessageChunk(message.content))
+            for n, call in enumerate(message.tool_calls):
+                named: Any = {"name": call["name"], "id": call["id"], "args": "", "index": n}
+                for part in [
+                    named,
+                    *({"name": None, "id": None, "args": p, "index": n} for p in _pieces(call["args"])),
+                ]:
+                    yield ChatGenerationChunk(message=AIMessageChunk("", tool_call_chunks=[part]))
+
+    return Model(messages=_messages(turns))
+
+
+def langchain(
+    desk: Desk, turns: Turns, how: str, *, before: Any = (), after: Any = (), tools: Any = None, **options: Any
+) -> Any:
+    from langchain.agents import create_agent
+
+    from sidecar.enforce.langchain import GuardedTools
+
     def build(guard: Any) -> Any:
         write, awrite, fail = desk.tools()
-        model = Model(messages=_messages(turns))
-        tools = [write, fail, *([awrite] if isinstance(guard, AsyncGuard) else [])]
-        return create_agent(model, tools, middleware=[*before, GuardedTools(guard, **options), *after])
+        given = tools or [write, fail, *([awrite] if isinstance(guard, AsyncGuard) else [])]
+        return create_agent(langchain_model(turns), given, middleware=[*before, GuardedTools(guard, **options), *after])
 
     return _driven(desk, build, how)
 
 
-def langgraph(desk: Desk, turns: Turns, how: str, **options: Any) -> Any:
+def langgraph(desk: Desk, turns: Turns, how: str, *, retry: Any = None, tools: Any = None, **options: Any) -> Any:
     from langgraph.graph import START, MessagesState, StateGraph
     from langgraph.prebuilt import tools_condition
 
@@ -209,10 +250,10 @@ def langgraph(desk: Desk, turns: Turns, how: str, **options: Any) -> Any:
 
     def build(guard: Any) -> Any:
         write, awrite, fail = desk.tools()
-        tools = [write, fail, *([awrite] if isinstance(guard, AsyncGuard) else [])]
+        given = tools or [write, fail, *([awrite] if isinstance(guard, AsyncGuard) else [])]
         graph = StateGraph(MessagesState)
         graph.add_node("model", lambda _: {"messages": [next(said)]})
-        graph.add_node("tools", tool_node(tools, guard, **options))
+        graph.add_node("tools", tool_node(given, guard, **options), retry_policy=retry)
         graph.add_edge(START, "model")
         graph.add_conditional_edges("model", tools_condition)
         graph.add_edge("tools", "model")
@@ -224,15 +265,17 @@ def langgraph(desk: Desk, turns: Turns, how: str, **options: Any) -> Any:
 # --- OpenAI Agents
 
 
-def openai_agents(desk: Desk, turns: Turns, how: str, *, raising: bool = False, **options: Any) -> Any:
+def openai_agents(
+    desk: Desk, turns: Turns, how: str, *, raising: bool = False, tools: Any = None, made: Any = None, **options: Any
+) -> Any:
     from agents import Agent, RunConfig, Runner, function_tool
     from agents.testing import ScriptedModel, assistant_message, function_call
 
     from sidecar.enforce.openai_agents import guarded
 
     def told(result: Any) -> list[str]:
-        made = [item.raw_item for item in result.new_items if item.type == "tool_call_output_item"]
-        return [str(raw["output"]) for raw in sorted(made, key=lambda raw: raw["call_id"])]
+        said = [item.raw_item for item in result.new_items if item.type == "tool_call_output_item"]
+        return [str(raw["output"]) for raw in sorted(said, key=lambda raw: raw["call_id"])]
 
     def steps() -> Iterator[Any]:
         script = Script(turns)
@@ -253,8 +296,8 @@ def openai_agents(desk: Desk, turns: Turns, how: str, *, raising: bool = False, 
 
     def agent(guard: AsyncGuard) -> Any:
         how_fails = {"failure_error_function": None} if raising else {}
-        tools = [function_tool(tool, **how_fails) for tool in desk.tools()]  # type: ignore[call-overload]
-        return Agent("billing", model=Model(), tools=guarded(tools, guard, **options))
+        plain = made or [function_tool(tool, **how_fails) for tool in tools or desk.tools()]
+        return Agent("billing", model=Model(), tools=guarded(plain, guard, **options))
 
     quiet = RunConfig(tracing_disabled=True)
 

@@ -1,0 +1,107 @@
+"""The account of a bundle's streams that needs no verdict: events, entries, figures; made in one pass over them.
+
+So somebody else may make it while the bundle is verified (`Accountant`); whoever makes it, it is the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import BinaryIO, Protocol
+
+from sidecar.chain.stream import Kind, records
+from sidecar.errors import Malformed
+from sidecar.verify import Source
+from sidecar.verify.container import Content, Member, directory
+
+from . import entry_sheet
+from .abstract import Abstract
+from .bundle_file import FileSource, Told
+from .ocsf import Events
+from .packed import Packed, packing
+from .recorded import recorded
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What is wanted: of which chains (hex, in their order), by whom, who signs (key id or ""). ``external``: values
+    are left out; ``lean``: figures alone."""
+
+    chains: tuple[str, ...]
+    exporter: str
+    authority: str = ""
+    external: bool = False
+    lean: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """Figures by chain, and the two long documents; these are None where they were not wanted."""
+
+    abstracts: tuple[Abstract, ...]
+    events: Packed | None = None
+    entries: Packed | None = None
+
+
+class Accountant(Protocol):
+    """Whoever makes the account."""
+
+    def begin(self, ask: Ask, bundle: BinaryIO) -> None:
+        """The streams are whole in this file, which is changed no more before `finish`."""
+
+    def finish(self, told: Told) -> Account:
+        """The account. ``told``: how many bytes were read for it. Raises UsageError where it could not be made."""
+
+
+class Here:
+    """Makes the account when it is asked for. ``events``, ``entries``: new files for the long documents."""
+
+    def __init__(self, events: BinaryIO, entries: BinaryIO) -> None:
+        self._files = events, entries
+        self._asked: tuple[Ask, BinaryIO] | None = None
+
+    def begin(self, ask: Ask, bundle: BinaryIO) -> None:
+        """As `Accountant.begin`."""
+        self._asked = ask, bundle
+
+    def finish(self, told: Told) -> Account:
+        """As `Accountant.finish`."""
+        assert self._asked is not None
+        ask, bundle = self._asked
+        return account(ask, FileSource(bundle, told), *self._files)
+
+
+def account(ask: Ask, bundle: Source, events: BinaryIO, entries: BinaryIO) -> Account:
+    """Make it. ``events``, ``entries``: new files for the long documents."""
+    members = directory(bundle)
+    abstracts = tuple(Abstract(chain) for chain in ask.chains)
+    if ask.lean:
+        for abstract in abstracts:
+            for entry in recorded(_watched(bundle, members, abstract)):
+                abstract.take(entry)
+        return Account(abstracts)
+    making = Events(ask.exporter, ask.authority, external=ask.external)
+    with packing(events) as lines, packing(entries) as sheet:
+        sheet.write(entry_sheet.header().encode())
+        for abstract in abstracts:
+            for entry in recorded(_watched(bundle, members, abstract)):
+                abstract.take(entry)
+                sheet.write(entry_sheet.record(entry).encode())
+                lines.write(making.line(entry))
+        return Account(abstracts, lines.done(), sheet.done())
+
+
+def _watched(bundle: Source, members: Mapping[str, Member], abstract: Abstract) -> Iterator[tuple[Kind, bytes]]:
+    for kind, body in stream(bundle, members, abstract.chain):
+        if kind is not Kind.ENTRY:
+            abstract.record(kind, body)
+        yield kind, body
+
+
+def stream(bundle: Source, members: Mapping[str, Member], chain: str) -> Iterator[tuple[Kind, bytes]]:
+    """A chain's records, as far as they can be read: how it ends is in the verdict."""
+    member = members[f"data/chains/{chain}/stream.sdcseg"]
+    try:
+        yield from records(Content(bundle, member).read)
+    except Malformed:
+        return

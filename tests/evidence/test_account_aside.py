@@ -1,0 +1,146 @@
+"""The account of a bundle made by another process: the same bytes, and nothing that hangs or stays behind."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+import pytest
+
+from sidecar.cli import account_aside
+from sidecar.cli.account_aside import Aside
+from sidecar.cli.evidence import new_file
+from sidecar.errors import UsageError
+from sidecar.evidence import Account, Ask, Order, answered, export
+from sidecar.evidence.account import Here
+from tests.evidence.bundled import DAY, KEY, ExporterKey, bundle, source
+from tests.evidence.day import day
+from tests.evidence.test_odd import odd
+from tests.scribe import START, Scribe, signed_story, vouched_story
+
+PATIENCE = 60.0  # seconds; a guard, not a measure of speed
+
+
+@pytest.fixture
+def aside(tmp_path: Path) -> Iterator[Aside]:
+    with account_aside.started(tmp_path, wanted=True) as found:
+        assert found is not None
+        yield found
+
+
+def exported_by(accountant: Aside | Here | None, *scribes: Scribe, **changed: object) -> bytes:
+    order = Order(START - DAY, START + DAY, START + 2 * DAY, "sidecar 0.1.0", ("ledger", "/ledger"), "case 7",
+                  key=ExporterKey(KEY), **changed)  # type: ignore[arg-type]  # fmt: skip
+    with tempfile.TemporaryFile("w+b") as out:
+        export(order, [source(s) for s in scribes], out, accountant=accountant)
+        out.seek(0)
+        return out.read()
+
+
+@pytest.mark.parametrize("changed", [{}, {"profile": "external"}, {"lean": True}, {"agents": ("billing-agent",)}])
+def test_another_process_makes_the_same_bundle(aside: Aside, changed: dict[str, object]) -> None:
+    ledgers = (day().s, odd(), signed_story(), vouched_story())
+    assert exported_by(aside, *ledgers, **changed) == bundle(*ledgers, **changed)
+    assert aside.process is not None
+
+
+def test_figures_come_back_as_they_were_taken() -> None:
+    """All that report and certificate are made of, also places and names that are counted together."""
+    ledgers = (day().s, odd(), vouched_story())
+    for s in ledgers:
+        made = _here(s)
+        for each in made.abstracts:
+            assert type(each).from_json(json.loads(json.dumps(each.to_json()))).to_json() == each.to_json()
+
+
+def _here(s: Scribe) -> Account:
+    with tempfile.TemporaryFile() as file, tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as entries:
+        file.write(bundle(s))
+        file.flush()
+        maker = Here(events, entries)
+        maker.begin(Ask((s.chain_id.hex(),), "tests"), file)
+        return maker.finish(lambda _: None)
+
+
+class Killed(Aside):
+    """It is killed as soon as it has begun."""
+
+    def begin(self, ask: Ask, bundle: BinaryIO) -> None:
+        super().begin(ask, bundle)
+        assert self.process is not None
+        os.kill(self.process, signal.SIGKILL)
+
+
+def test_where_it_is_killed_the_export_fails_in_one_line_and_leaves_nothing(tmp_path: Path) -> None:
+    with tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as entries:
+        killed = Killed(events, entries)
+        try:
+            with pytest.raises(UsageError, match="has ended"), new_file(tmp_path / "case.zip") as out:
+                export(Order(START - DAY, START + DAY, 1, "x", ("ledger", "x")), [source(day().s)], out,
+                       accountant=killed)  # fmt: skip
+        finally:
+            killed.close()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_what_it_cannot_do_is_said_as_it_said_it() -> None:
+    from sidecar.evidence import asked
+    from sidecar.evidence.aside import work
+
+    with tempfile.TemporaryFile() as bundle_file, tempfile.TemporaryFile() as events:
+        bundle_file.write(bundle(day().s))
+        bundle_file.flush()
+        full = os.open("/dev/full", os.O_RDWR)
+        said = io.BytesIO()
+        work(asked(Ask((day().s.chain_id.hex(),), "x"), [os.dup(bundle_file.fileno()), full, os.dup(events.fileno())]),
+             said)  # fmt: skip
+        said.seek(0)
+        with pytest.raises(UsageError, match="temporary file: No space left on device"):
+            answered(said, events, events, lambda _: None)
+
+
+_PARENT = """
+import sys, time
+from sidecar.cli.account_aside import Aside
+from sidecar.evidence import Ask
+bundle, pipe, entries = open(sys.argv[1], "r+b"), open(int(sys.argv[2]), "wb"), open(sys.argv[3], "w+b")
+aside = Aside(pipe, entries)
+aside.begin(Ask((sys.argv[4],), "x"), bundle)
+print(aside.process, flush=True)
+time.sleep(600)
+"""
+
+
+def test_it_ends_with_the_process_that_asked_even_where_that_is_killed(tmp_path: Path) -> None:
+    """While it is at work: it is held up by a pipe that nobody empties, which is what it was given as a file."""
+    s = Scribe("much")
+    s.open()
+    s.policy()
+    for n in range(300):
+        s.decision(bulk=n)
+    s.close()
+    (tmp_path / "bundle").write_bytes(bundle(s))
+    reading, writing = os.pipe()
+    command = [sys.executable, "-c", _PARENT, tmp_path / "bundle", str(writing), tmp_path / "e", s.chain_id.hex()]
+    parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=[writing])
+    try:
+        assert parent.stdout is not None
+        child = os.pidfd_open(int(parent.stdout.readline()))
+        os.close(writing)
+        assert select.select([reading], [], [], PATIENCE)[0], "it never wrote anything"
+        assert not select.select([child], [], [], 0)[0]  # it goes on
+    finally:
+        parent.kill()
+        parent.communicate()
+    assert select.select([child], [], [], PATIENCE)[0], "it goes on without anybody who asks"
+    os.close(child)
+    os.close(reading)

@@ -1,0 +1,158 @@
+"""Plain DECISIONs, which are read by type: never told of one that the definition refuses, and never otherwise."""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.chain import strictjson
+from sidecar.chain.entry import LAYOUT, EntryType, payload_commit
+from sidecar.chain.limits import NO_SEQ, ZERO16
+from sidecar.verify import plain
+from sidecar.verify.contents import Told, needed, read, tell
+from tests.fuzz.examples import fuzz, mutated
+from tests.scribe import Scribe
+
+_SALT = bytes(32)
+_NO_JSON_TEXT = [
+    "{",
+    "[]",
+    "1",
+    '{"a":1,"a":2}',
+    '{"a":1e400}',
+    '{"a":9007199254740993}',
+    '{"a":"\\ud800"}',
+    "\ufeff{}",
+]
+_DEEP = [("[" * n + "]" * n) for n in (1, 60, 62, 63, 64, 65, 300)]
+_TEXTS = [
+    "",
+    "ALLOW",
+    "REQUIRE_APPROVAL",
+    "asserted",
+    "mtls",
+    "signature",
+    "x" * 2_000,
+    "\x7f\t\u0000",
+    "\uffff",
+    "\ufdd0",
+    "é",
+]
+_VALUES: list[Any] = [None, True, 0, -1, 2**53, 1.5, 1e300, [], {}, [{}], {"a": [1]}, *_TEXTS, *_NO_JSON_TEXT]
+_VALUES += [f'{{"a":{deep}}}' for deep in _DEEP] + [json.loads(deep) for deep in _DEEP[:-1]]
+_TWISTS = [
+    '{"a":1,"a":2}',
+    "1e400",
+    "9007199254740993",
+    "NaN",
+    '"\\u00e9"',
+    '"\\ud800"',
+    '"\\uffff"',
+    " 1",
+    "1.0",
+    "-0",
+    *_DEEP,
+]
+
+
+def originals() -> list[bytes]:
+    s = Scribe("plain")
+    values = [
+        s.decision_value(effect, proof) for effect in ("ALLOW", "DENY") for proof in ("asserted", "mtls", "gateway")
+    ]
+    values.append(s.decision_value("REQUIRE_APPROVAL"))
+    values.append(s.decision_value("ALLOW", executor="payer"))
+    values.append(values[0] | {"enforced": False, "effect": "DENY", "registry": {"revision": "r", "digest": "0" * 64}})
+    values.append(
+        values[0] | {"obligations": [{"kind": "log", "parameters": {"level": "full"}}], "result": {"ü": [1.5]}}
+    )
+    return [strictjson.dumps(value) for value in values]
+
+
+ORIGINALS = originals()
+
+
+def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
+    inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
+    return [at, *(place for key, each in inner for place in places(each, (*at, key)))]
+
+
+@st.composite
+def changed(draw: st.DrawFn) -> bytes:
+    """One of the payloads with a value replaced, a member added, doubled, left out or moved, or a twisted value."""
+    value = json.loads(draw(st.sampled_from(ORIGINALS)))
+    for _ in range(draw(st.integers(0, 2))):
+        *way, last = draw(st.sampled_from([p for p in places(value) if p]))
+        parent = value
+        for step in way:
+            parent = parent[step]
+        how = draw(st.sampled_from(["value", "value", "drop", "add", "last"]))
+        if how == "value":
+            parent[last] = copy.deepcopy(draw(st.sampled_from(_VALUES)))
+        elif how == "drop":
+            del parent[last]
+        elif isinstance(parent, dict):
+            parent["personal" if how == "add" else draw(st.sampled_from(sorted(parent)))] = parent.pop(last)
+    text = json.dumps(
+        value, ensure_ascii=draw(st.booleans()), separators=draw(st.sampled_from([(",", ":"), (", ", ": ")]))
+    )
+    if draw(st.booleans()):
+        found = list(re.finditer(r'"(?:type|effect|agent|executor|policy|result|evaluate_ns|id)":', text))
+        if found:
+            at = draw(st.sampled_from(found)).start()
+            text = (
+                text[:at]
+                + draw(st.sampled_from(['"type":"DECISION",', f'"id":{draw(st.sampled_from(_TWISTS))},']))
+                + text[at:]
+            )
+    if draw(st.booleans()):
+        text = text.replace(":null", ":" + draw(st.sampled_from(_TWISTS)), 1)
+    return text.encode("utf-8", "surrogatepass")
+
+
+def both(data: bytes, ref_seq: int, agent_tag: bytes, count: int) -> tuple[Told, Told | None, Told]:
+    """What the definition says, and what is told in its place: to this process, and to another."""
+    fields = (
+        b"SDCREC\0\1",
+        3,
+        1,
+        0,
+        0,
+        9,
+        1,
+        bytes(32),
+        bytes(32),
+        payload_commit(_SALT, data),
+        max(2, len(data)),
+        count,
+    )
+    header = LAYOUT.pack(*fields, 5, 5, 1, 0, ref_seq, agent_tag)
+    body, cut = header + bytes(32) + _SALT + b"\0" + data, LAYOUT.unpack(header)
+    return read(EntryType.DECISION, cut, body), tell(body), needed(EntryType.DECISION, cut, body)
+
+
+@given(
+    changed() | mutated(ORIGINALS) | st.sampled_from(ORIGINALS),
+    st.sampled_from([NO_SEQ, NO_SEQ, NO_SEQ, 3]),
+    st.sampled_from([ZERO16, b"t" * 16]),
+    st.sampled_from([0, 0, 0, 1]),
+)
+@fuzz(1_500)
+def test_told_as_by_the_definition(data: bytes, ref_seq: int, agent_tag: bytes, count: int) -> None:
+    due, told, here = both(data, ref_seq, agent_tag, count)
+    if isinstance(due, dict):
+        assert isinstance(told, dict) and isinstance(here, dict)
+        assert told == {name: due[name] for name in told}
+        assert told == {name: here[name] for name in told}
+    else:
+        assert told == here == due
+
+
+def test_most_are_read_by_type() -> None:
+    """Whatever else: what these tests compare are two ways, and not one."""
+    assert [plain.told(data) is not None for data in ORIGINALS] == [True] * 6 + [False] * 2 + [True] * 2

@@ -1,0 +1,153 @@
+"""Entries held together in runs: the report is the one that judging them one by one makes, whatever is changed."""
+
+from __future__ import annotations
+
+import dataclasses
+from io import BytesIO
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.chain.entry import LAYOUT, Header
+from sidecar.chain.stream import Kind
+from sidecar.errors import Malformed
+from sidecar.verify import ChainOpenings, Disclosure, Evidence, Openings, Report, verify_stream
+from sidecar.verify.run import in_order
+from sidecar.verify.state import State
+from tests.fuzz.examples import fuzz
+from tests.fuzz.test_fuzz_streams import changed_entry, tampered
+from tests.scribe import Record, Scribe, stream
+
+
+def written() -> Scribe:
+    """Segments of nothing but what runs are made of, between others."""
+    s = Scribe("runs")
+    s.open()
+    s.policy()
+    s.seal("count")
+    for effect in ("ALLOW", "DENY"):
+        for n in range(3):
+            decision = s.decision(effect, proof="mtls" if n == 1 else "asserted")
+            if effect == "ALLOW":
+                s.outcome(decision)
+            s.rejected()
+        s.seal("count")
+    s.decision("REQUIRE_APPROVAL")
+    s.clock(5_000_000_000)
+    s.decision()
+    s.close()
+    s.open()
+    s.seal("time")
+    s.outcome(s.decision(bulk=3_000))
+    s.decision()
+    s.head()
+    return s
+
+
+LEDGER = written()
+ORDINARY = [r for r in LEDGER.records if r.kind is Kind.ENTRY and r.body[8] in (3, 4, 6)]
+PARTIES = {
+    "nobody": Evidence(),
+    "custodian": LEDGER.keyed,
+    "auditor": Evidence(disclosure=Disclosure(LEDGER.chain_id, LEDGER.keys)),
+}
+
+
+def report(data: bytes, evidence: Evidence) -> tuple[Report, tuple[str, ...]]:
+    """The report, and what was not checked but for that opening."""
+    found = verify_stream(BytesIO(data).read, evidence)
+    left = tuple(line for line in found.not_checked if not line.startswith("1 openings"))
+    return dataclasses.replace(found, not_checked=()), left
+
+
+def assert_same(records: list[Record], evidence: Evidence, chain_id: bytes = LEDGER.chain_id) -> Report:
+    """Together and one by one: so are they judged where there is any opening, even of an entry that is not there."""
+    elsewhere = Openings({chain_id: ChainOpenings({2**62: b""})})
+    data = stream(records)
+    found = report(data, evidence)
+    assert found == report(data, dataclasses.replace(evidence, openings=elsewhere))
+    return found[0]
+
+
+@pytest.mark.parametrize("party", PARTIES)
+@given(data=st.data())
+@fuzz(80)
+def test_a_ledger_changed_anywhere(party: str, data: st.DataObject) -> None:
+    assert_same(data.draw(tampered(LEDGER.records)), PARTIES[party])
+
+
+@pytest.mark.parametrize("party", PARTIES)
+@given(data=st.data())
+@fuzz(80)
+def test_an_entry_changed_within_a_run(party: str, data: st.DataObject) -> None:
+    it = data.draw(st.sampled_from(ORDINARY))
+    records = list(LEDGER.records)
+    try:
+        records[records.index(it)] = dataclasses.replace(it, body=data.draw(changed_entry(it.body)))
+    except Malformed:
+        return
+    assert_same(records, PARTIES[party])
+
+
+class Clumsy(Scribe):
+    """Gets fields of headers wrong, under right links, tags and signatures."""
+
+    def __init__(self, wrong: dict[int, tuple[int, int]]) -> None:
+        super().__init__("clumsy")
+        self._wrong = wrong
+
+    def append(self, header: Header, salt: bytes, payload: bytes, raw: bytes | None = None) -> int:
+        values = list(LAYOUT.unpack(header.encode()))
+        if self.seq in self._wrong:
+            at, value = self._wrong[self.seq]
+            values[at] = value
+        return super().append(header, salt, payload, LAYOUT.pack(*values))
+
+
+WRONG = {
+    "no": {},
+    "a reference to what follows": {4: (16, 5), 6: (16, 5)},
+    "a reference of a rejected request": {5: (16, 2)},
+    "a flag": {5: (3, 1)},
+    "alg": {5: (2, 2)},
+    "type": {5: (1, 12)},
+    "magic": {5: (0, b"SDCREC\0\2")},
+    "length": {5: (10, 1)},
+    "a count of fields": {5: (11, 1)},
+    "zero": {5: (15, 1)},
+    "a boot-time clock that stands still": {5: (13, 0)},
+    "a wall clock that stepped": {5: (12, 0)},
+    "an agent's tag": {5: (17, b"t" * 16)},
+}
+
+
+@pytest.mark.parametrize("party", ["nobody", "custodian", "auditor"])
+@pytest.mark.parametrize("wrong", WRONG)
+def test_what_a_writer_gets_wrong(wrong: str, party: str) -> None:
+    s = Clumsy(WRONG[wrong])
+    s.open()
+    s.seal("count")
+    for _ in range(6):
+        s.rejected() if wrong == "a reference of a rejected request" else s.decision()
+    s.head()
+    disclosure = Evidence(disclosure=Disclosure(s.chain_id, s.keys))
+    evidence = {"nobody": Evidence(), "custodian": s.keyed, "auditor": disclosure}[party]
+    found = assert_same(s.records, evidence, s.chain_id)
+    assert (found.first_bad() is not None) == (wrong != "no")
+
+
+def test_a_run_is_held_together_at_all() -> None:
+    """Whatever else: what these tests compare are two ways, and not one."""
+    state = State(LEDGER.keyed)
+    state.chain_id = LEDGER.chain_id
+    state.begin_segment(2, None)
+    bodies = [r.body for r in LEDGER.records if r.kind is Kind.ENTRY and r.segment == 2]
+    state.seq, state.epoch = LAYOUT.unpack_from(bodies[0])[5], 0
+    state.leaf = LAYOUT.unpack_from(bodies[0])[8]
+    state.clock.begin_epoch()
+    assert in_order(state, bodies) is None  # the clock waits for the epoch's first entry
+    state.clock.resume(None)
+    run = in_order(state, bodies)
+    assert run is not None and len(run.leaves) == len(bodies) > 5
+    assert in_order(state, bodies) is None  # their clocks were read
