@@ -252,6 +252,8 @@ def test_envoy_in_the_pod_is_the_only_one_with_the_credentials() -> None:
     for volume, users in (("sidecar-gateway", ["envoy"]), ("sidecar-door", ["sidecar", "envoy"])):
         assert [e["name"] for e in containers_of(pod) if volume in str(e["volumeMounts"])] == users
     assert container(pod, "envoy")["securityContext"]["runAsUser"] == 10012
+    mount = {"name": "sidecar-gateway", "mountPath": "/etc/hosts", "subPath": "hosts", "readOnly": True}
+    assert mount in container(pod, "envoy")["volumeMounts"]  # where api.example.com is not Envoy itself
     assert settings("redirect", pod)["doors"]["envoy"] == {
         "gateway": "edge", "agent": "billing-agent", "headers": ["x-hint"],
         "listen": "unix:/run/sidecar-door/door/envoy.sock",

@@ -197,6 +197,7 @@ collector-ca.crt: {{ . | toJson }}
 {{- if .Values.egress.redirect.enabled -}}
 egress.nft: {{ .Files.Get "files/egress.nft" | toJson }}
 envoy.yaml: {{ .Values.egress.redirect.envoy.configuration | toJson }}
+hosts: {{ "127.0.0.1 localhost\n::1 localhost\n" | toJson }}
 {{- end -}}
 {{- end -}}
 

@@ -171,6 +171,8 @@ runAsGroup: {{ int64 .Values.users.workload }}
     - {name: sidecar-door, mountPath: /run/sidecar, subPath: door, readOnly: true}
     - {name: sidecar-envoy, mountPath: /run/envoy} # its admin's socket
     - {name: sidecar-gateway, mountPath: /etc/envoy, readOnly: true}
+    # Not the pod's, where egress.redirect.hosts lead to Envoy itself: it resolves the services' names for all.
+    - {name: sidecar-gateway, mountPath: /etc/hosts, subPath: hosts, readOnly: true}
 {{- end }}
 {{- end -}}
 
@@ -218,7 +220,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
   projected:
     defaultMode: 0440
     sources:
-      - configMap: {name: {{ include "sidecar.fullname" . }}-egress, items: [{key: envoy.yaml, path: envoy.yaml}]}
+      - configMap:
+          name: {{ include "sidecar.fullname" . }}-egress
+          items: [{key: envoy.yaml, path: envoy.yaml}, {key: hosts, path: hosts}]
       {{- with .Values.egress.redirect.envoy.credentialSecret }}
       - secret: {name: {{ . }}, items: [{key: credential.yaml, path: credential.yaml}]}
       {{- end }}

@@ -1,21 +1,16 @@
-"""HTTP/1.1 for the door (extra `authzen`: aiohttp), over TLS or on a unix socket. What is sent here is bounded.
-
-Heads of 8 KiB a line and 64 lines, bodies of ``max_bytes``, so many connections, ten seconds for a head and ten for a
-body; one more is dropped, or answered with an error. Whatever is sent, the rest of the process goes on.
-"""
+"""HTTP/1.1 for the door (extra `authzen`: aiohttp), over TLS or on a unix socket. What is sent here is bounded."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import math
 import re
 import socket
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from aiohttp import HttpVersion11, web
 
@@ -23,15 +18,11 @@ from sidecar.chain import strictjson
 from sidecar.decide import FAILED
 from sidecar.enforce.authzen import answers
 from sidecar.enforce.authzen.answers import Told
-from sidecar.enforce.authzen.arriving import Arrivals
 from sidecar.enforce.authzen.asked import APPROVAL_OF, BODY
 from sidecar.enforce.authzen.door import ENCODING, EVALUATION, EVALUATIONS, AuthZenDoor, Head
 from sidecar.enforce.authzen.tls import shown
-from sidecar.errors import RequestError
+from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, listening, whole
 
-MOST_CONNECTIONS: Final = 256
-PATIENCE: Final = 10.0  # seconds for a head, a body, a handshake
-STOP_GRACE: Final = 5.0  # seconds for what is under way
 REQUEST_ID: Final = "x-request-id"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST: Final = 60.0  # seconds of a PEP's certificate
@@ -39,9 +30,6 @@ _LAST: Final = 60.0  # seconds of a PEP's certificate
 _CALLS: Final = {answers.EVALUATION: EVALUATION, answers.EVALUATIONS: EVALUATIONS}
 _METHODS: Final = {**dict.fromkeys((*_CALLS, *answers.SEARCHES), "POST"), answers.METADATA: "GET"}
 _ID: Final = re.compile(r"\A[\x21-\x7e](?:[\x20-\x7e]{0,254}[\x21-\x7e])?\Z")
-_SILENT: Final = logging.getLogger("sidecar.doors.authzen.http")  # what aiohttp says of bad requests holds their bytes
-_SILENT.addHandler(logging.NullHandler())
-_SILENT.propagate = False
 
 
 class Connection:
@@ -66,8 +54,7 @@ class Connection:
         return {"x509_pem_cert": [leaf], "x509_pem_cert_chain": [sent]}
 
 
-@contextlib.asynccontextmanager
-async def served(
+def served(
     door: AuthZenDoor,
     bound: socket.socket,
     tls: ssl.SSLContext | None,
@@ -75,40 +62,9 @@ async def served(
     patience: float = PATIENCE,
     begun: Callable[[], object] = lambda: None,
     failed: Callable[[bytes], object] = lambda _: None,
-) -> AsyncIterator[None]:
-    """Answer on ``bound`` while inside; without ``tls`` it is a unix socket. ``most``: connections at once, and
-    handshakes besides; ``patience``: seconds for a head, for a body and for a handshake. ``begun``, ``failed``: as
-    `Arrivals` has them."""
-    server = web.Server(
-        _Http(door, patience).answer,
-        keepalive_timeout=patience,
-        max_headers=64,
-        lingering_time=1.0,
-        auto_decompress=False,
-        access_log=None,
-        logger=_SILENT,
-    )
-
-    def accepted() -> asyncio.Protocol:
-        return server() if len(server.connections) < most else _Dropped()
-
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(server.shutdown, STOP_GRACE)
-        stack.callback(server.pre_shutdown)
-        if tls is None:
-            listener = await asyncio.get_running_loop().create_unix_server(accepted, sock=bound)
-            stack.callback(listener.close)
-        else:
-            arrivals = Arrivals(tls, accepted, most, patience, begun, failed)
-            await stack.enter_async_context(arrivals.taken(bound))
-        yield
-
-
-class _Dropped(asyncio.Protocol):
-    """One connection too many."""
-
-    def connection_made(self, transport: Any) -> None:
-        transport.abort()
+) -> contextlib.AbstractAsyncContextManager[None]:
+    """Answer on ``bound`` while inside; all but ``door`` as `listening` has it."""
+    return listening(_Http(door, patience).answer, bound, tls, most, patience, begun=begun, failed=failed)
 
 
 class _Http:
@@ -159,7 +115,7 @@ class _Http:
         async def read() -> bytes:
             if "expect" in request.headers:
                 await request.writer.write(_CONTINUE)
-            return await _body(request, door.settings.max_bytes, self._patience)
+            return await whole(request, door.settings.max_bytes, self._patience, BODY)
 
         return await door.answered(_CALLS[path], _head(request), read, Connection(request.transport))
 
@@ -189,21 +145,3 @@ def _head(request: web.BaseRequest) -> Head:
         return tuple(request.headers.getall(name, []))
 
     return Head(all_of("content-type"), all_of(ENCODING), all_of(APPROVAL_OF), request.headers.get("traceparent", ""))
-
-
-async def _body(request: web.BaseRequest, most: int, patience: float) -> bytes:
-    """All of it. Raises RequestError for one that is too long, too slow, or not all there."""
-    if (request.content_length or 0) > most:
-        raise RequestError(BODY, f"is longer than {most} bytes")
-    found = bytearray()
-    try:
-        async with asyncio.timeout(patience):
-            async for part in request.content.iter_any():
-                found += part
-                if len(found) > most:
-                    raise RequestError(BODY, f"is longer than {most} bytes")
-    except TimeoutError:
-        raise RequestError("request", f"did not come within {patience:g} seconds") from None
-    except (web.RequestPayloadError, OSError):
-        raise RequestError("request", "ended before its end") from None
-    return bytes(found)
