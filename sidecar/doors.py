@@ -193,6 +193,8 @@ async def envoy_listening(
     tls = await asyncio.to_thread(
         tls_of, listener.workload, listener.files, behind.metrics, behind.handshakes.begun, listener.name
     )
+    if tls:
+        behind.metrics.watch_tls(tls.not_after, listener.name)
     transports = Transports(tls.bundles) if tls else Transports()
     server = Server(
         EnvoyDoor(behind.path, behind.ledger, settings, transports.of, peer_of, behind.told).handlers(),
@@ -230,6 +232,7 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
                 material_of, listener.workload, listener.files, http_half, behind.metrics, listener.name
             )
             stack.callback(source.close)
+            behind.metrics.watch_tls(lambda: source.current().not_after, listener.name)
             transports = Transports(lambda: source.current().bundles)
             tls = listening(source)
         bound = stack.enter_context(_bound(listener))
