@@ -32,6 +32,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
   {{- if .Values.egress.gateway.enabled }}
   subPath: door # the workload is Envoy, which asks for others and not for itself
   {{- end }}
+{{- if include "sidecar.authzenSocket" . }}
+- {name: sidecar-authzen, mountPath: /run/sidecar-authzen, subPath: door, readOnly: true}
+{{- end }}
 {{- end -}}
 
 {{- define "sidecar.workloadEnv" -}}
@@ -93,6 +96,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
   restartPolicy: Always
   ports:
     - {name: metrics, containerPort: {{ int .Values.metrics.port }}, protocol: TCP}
+    {{- if include "sidecar.authzenTls" . }}
+    - {name: authzen, containerPort: {{ int .Values.authzen.port }}, protocol: TCP}
+    {{- end }}
   # Ready: a policy is in force, callers can be proved, the ledger takes the next entry.
   startupProbe:
     httpGet: {path: /readyz, port: metrics}
@@ -125,6 +131,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
     - {name: sidecar-tmp, mountPath: /tmp}
     {{- if .Values.egress.door.gateway }}
     - {name: sidecar-door, mountPath: /run/sidecar-door}
+    {{- end }}
+    {{- if include "sidecar.authzenSocket" . }}
+    - {name: sidecar-authzen, mountPath: /run/sidecar-authzen}
     {{- end }}
     {{- if eq .Values.policy.engine "opa" }}
     - {name: sidecar-opa, mountPath: /run/opa}
@@ -196,6 +205,10 @@ runAsGroup: {{ int64 .Values.users.workload }}
   configMap: {name: {{ include "sidecar.fullname" . }}}
 {{- if .Values.egress.door.gateway }}
 - name: sidecar-door
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
+{{- if include "sidecar.authzenSocket" . }}
+- name: sidecar-authzen
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{- end }}
 {{- if .Values.egress.redirect.enabled }}
