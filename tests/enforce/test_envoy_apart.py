@@ -15,6 +15,7 @@ import pytest
 
 from tests.authorities import Authority
 from tests.enforce.gateway import AGENT, AGENT_ID, EDGE_ID, GATEWAY, Gateway, gateway, issue, shipped
+from tests.enforce.mounted import mount
 
 TRUSTED, OTHER = Authority("a"), Authority("a")
 
@@ -67,6 +68,32 @@ def test_who_shows_nothing_that_counts(it: Gateway, authority: Authority, spiffe
     assert len(it.service.acts) == before
 
 
+def shown(it: Gateway) -> bytes:
+    """The certificate that Envoy shows."""
+    return ssl.get_server_certificate(("127.0.0.1", it.port)).encode()
+
+
+def test_certificates_that_are_replaced_are_shown_and_believed_without_a_restart(it: Gateway) -> None:
+    """As kubelet replaces what is in a mounted Secret: what Envoy shows to agents, whom it believes, and by what the
+    sidecar knows it."""
+    later, before = Authority("a"), shown(it)
+    (it.place / "new").mkdir()
+    issue(it.place / "new", "edge", TRUSTED, EDGE_ID, dns="gateway.internal")
+    new = {name: (it.place / "new" / f"edge.{name[4:]}").read_bytes() for name in ("tls.crt", "tls.key")}
+    mount(it.place / "etc", {**new, "agents-ca.crt": TRUSTED.pem + later.pem})
+    it.until(lambda: shown(it) != before)
+    assert shown(it) in new["tls.crt"]
+
+    def believed() -> bool:
+        try:
+            return ask(it, "later", later, AGENT_ID) == 200
+        except OSError:
+            return False
+
+    it.until(believed)
+    assert ask(it, "mine", TRUSTED, AGENT_ID) == 200
+
+
 def test_the_two_configurations_differ_in_what_they_say_alone() -> None:
     here, apart = shipped(), copy.deepcopy(shipped("gateway.yaml"))
     listener: dict[str, Any] = apart["static_resources"]["listeners"][0]
@@ -77,6 +104,6 @@ def test_the_two_configurations_differ_in_what_they_say_alone() -> None:
     assert filters[0]["typed_config"].pop("include_peer_certificate") is True
     (sidecar,) = (c for c in apart["static_resources"]["clusters"] if c["name"] == "sidecar")
     (beside,) = (c for c in here["static_resources"]["clusters"] if c["name"] == "sidecar")
-    sidecar.pop("transport_socket")
+    assert "combined_validation_context" in sidecar.pop("transport_socket")["typed_config"]["common_tls_context"]
     sidecar |= {"type": beside["type"], "load_assignment": beside["load_assignment"]}
     assert apart == here
