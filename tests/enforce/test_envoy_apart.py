@@ -11,6 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.authorities import Authority
@@ -50,6 +51,22 @@ def test_an_agent_by_its_certificate(it: Gateway) -> None:
         "certificate": sha256(shown).hexdigest(),
     }.items()  # fmt: skip
     assert it.outcome(decision["decision_id"])["by"]["gateway_proof"] == "mtls"
+
+
+def test_grpc_over_tls(it: Gateway) -> None:
+    """A client that speaks nothing but HTTP/2, and asks for it in the handshake."""
+    before = len(it.service.acts)
+    issue(it.place, "caller", TRUSTED, AGENT_ID)
+    chain, key = ((it.place / f"caller.{each}").read_bytes() for each in ("crt", "key"))
+    options = [("grpc.ssl_target_name_override", "gateway.internal"), ("grpc.enable_retries", 0)]
+    options.append(("grpc.default_authority", "api.example.com"))
+    credentials = grpc.ssl_channel_credentials(TRUSTED.pem, key, chain)
+    with grpc.secure_channel(f"127.0.0.1:{it.port}", credentials, options) as channel:
+        assert list(channel.stream_stream("/echo.Echo/Back")(iter([b"one"]), timeout=30)) == [b"one"]
+    (act,) = it.service.acts[before:]
+    decision = it.of("DECISION")[-1]
+    assert act.headers["x-sidecar-decision-id"] == decision["decision_id"] and decision["agent"]["id"] == AGENT
+    assert '"protocol":"HTTP/2"' in decision["request"]["context"]
 
 
 @pytest.mark.parametrize("spiffe_id", ["spiffe://a/nobody", EDGE_ID])
