@@ -230,12 +230,13 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
             )
             stack.callback(source.close)
             transports = Transports(lambda: source.current().bundles)
-            tls = listening(source, behind.metrics.tls_handshake, behind.handshakes.failed)
+            tls = listening(source)
         bound = stack.enter_context(_bound(listener))
         if listener.unix:
             stack.callback(listener.path.unlink, missing_ok=True)
         door = AuthZenDoor(behind.path, settings, transports.of, peer_of, behind.told)
-        await stack.enter_async_context(served(door, bound, tls))
+        begun, failed = behind.metrics.tls_handshake, behind.handshakes.failed
+        await stack.enter_async_context(served(door, bound, tls, begun=begun, failed=failed))
         at = listener.address if listener.unix else f"port {bound.getsockname()[1]}"
         log.info("AuthZEN is answered on %s", at)
         yield

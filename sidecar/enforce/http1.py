@@ -17,6 +17,7 @@ from typing import Final
 
 from aiohttp import web
 
+from sidecar.enforce.arriving import Arrivals
 from sidecar.errors import RequestError
 
 MOST_CONNECTIONS: Final = 256
@@ -39,9 +40,12 @@ async def listening(
     patience: float = PATIENCE,
     *,
     hangs_up: bool = False,
+    begun: Callable[[], object] = lambda: None,
+    failed: Callable[[bytes], object] = lambda _: None,
 ) -> AsyncIterator[None]:
-    """Answer on ``bound`` while inside. ``most``: connections at once; ``patience``: seconds for a head and for a
-    handshake. ``hangs_up``: an answer is cancelled when its client is gone."""
+    """Answer on ``bound`` while inside. ``most``: connections at once, and handshakes besides; ``patience``: seconds
+    for a head and for a handshake. ``hangs_up``: an answer is cancelled when its client is gone. ``begun``, ``failed``:
+    as `Arrivals` has them."""
     server = web.Server(
         answer,
         handler_cancellation=hangs_up,
@@ -56,17 +60,16 @@ async def listening(
     def accepted() -> asyncio.Protocol:
         return server() if len(server.connections) < most else _Dropped()
 
-    loop, limit = asyncio.get_running_loop(), patience if tls else None
-    if bound.family == socket.AF_UNIX:
-        listener = await loop.create_unix_server(accepted, sock=bound)
-    else:
-        listener = await loop.create_server(accepted, sock=bound, ssl=tls, ssl_handshake_timeout=limit)
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(server.shutdown, STOP_GRACE)
+        stack.callback(server.pre_shutdown)
+        if tls:
+            await stack.enter_async_context(Arrivals(tls, accepted, most, patience, begun, failed).taken(bound))
+        else:
+            loop = asyncio.get_running_loop()
+            listen = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
+            stack.callback((await listen(accepted, sock=bound)).close)
         yield
-    finally:
-        listener.close()
-        server.pre_shutdown()
-        await server.shutdown(STOP_GRACE)
 
 
 class _Dropped(asyncio.Protocol):

@@ -197,7 +197,10 @@ class _Making:
             else:
                 why = "all of them were erased"
         if why:
-            what = f"{facts.sealed_fields} personal fields are sealed, and not all openings are here: {why}"
+            fields = (
+                "1 personal field is" if facts.sealed_fields == 1 else f"{facts.sealed_fields:,} personal fields are"
+            )
+            what = f"{fields} sealed, and not all openings are here: {why}"
             self._statements.append(Statement(facts.chain_id, "sealed", what))
 
     def _policy(self, body: bytes) -> None:
@@ -223,7 +226,8 @@ class _Making:
             self._statements.append(Statement(facts.chain_id, "keys", self._unkeyed(without, why)))
 
     def _unkeyed(self, segments: int, why: str) -> str:
-        said = f"the keys of {segments} segments are not here ({why}): their tags are not checked"
+        which = "1 segment" if segments == 1 else f"{segments:,} segments"
+        said = f"the keys of {which} are not here ({why}): their tags are not checked"
         if self._order.agents is None:
             return said
         return f"{said}, and nothing shows that no entry of the agents was left out of them"

@@ -91,8 +91,8 @@ class Facts:
             "recovered": self._recovered(),
             "after": self._after(end, through),
             "missing_outcome": self._outcomes(),
-            "asserted": f"{self.asserted} decisions are of agents whose names nobody proved" if self.asserted else "",
-            "vouched": f"{self.vouched} decisions are of agents whom a gateway named" if self.vouched else "",
+            "asserted": _decisions(self.asserted, "of agents whose names nobody proved"),
+            "vouched": _decisions(self.vouched, "of agents whom a gateway named"),
             "withheld": self._withheld(agents),
         }
         for kind, text in said.items():
@@ -100,12 +100,16 @@ class Facts:
                 yield Statement(self.chain_id, kind, text)
 
     def _tail(self) -> str:
-        return f"the last {self.open_entries} entries are in a segment that is not sealed" if self.open_entries else ""
+        if not self.open_entries:
+            return ""
+        last = "the last entry is" if self.open_entries == 1 else f"the last {self.open_entries:,} entries are"
+        return f"{last} in a segment that is not sealed"
 
     def _recovered(self) -> str:
         if not self.crashed:
             return ""
-        return f"segments ended by a crash, so that what came after their last head is unknown: {_list(self.crashed)}"
+        segments = "a segment" if len(self.crashed) == 1 else "segments"
+        return f"{segments} ended by a crash, so that what came after the last head is unknown: {_list(self.crashed)}"
 
     def _after(self, end: int, through: int | None) -> str:
         if through is not None and through >= end:
@@ -115,7 +119,9 @@ class Facts:
 
     def _outcomes(self) -> str:
         count, first = self.without_outcome()
-        return f"{count} allowed decisions have no outcome in this bundle: entries {_list(first)}" if count else ""
+        if count == 1:
+            return f"1 allowed decision has no outcome in this bundle: entry {_list(first)}"
+        return f"{count:,} allowed decisions have no outcome in this bundle: entries {_list(first)}" if count else ""
 
     def _withheld(self, agents: tuple[str, ...] | None) -> str:
         if agents is None or not self.bare:
@@ -132,6 +138,12 @@ class Facts:
 def _proof(payload: Mapping[str, Any]) -> object:
     agent = payload.get("agent")
     return agent.get("proof") if isinstance(agent, dict) else None
+
+
+def _decisions(count: int, whose: str) -> str:
+    if count == 0:
+        return ""
+    return f"1 decision is {whose}" if count == 1 else f"{count:,} decisions are {whose}"
 
 
 def _list(numbers: list[int]) -> str:

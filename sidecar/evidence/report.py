@@ -7,6 +7,7 @@ Typst sets it; every value reaches it as JSON, so that nothing in it can be mark
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -40,7 +41,8 @@ def shown(value: object, *, longest: int = _LONGEST) -> str:
 def _breakable(word: str) -> str:
     if len(word) <= _LINE:
         return word
-    return _BREAK.join(word[at : at + _LINE] for at in range(0, len(word), _LINE))
+    parts = re.findall(rf"[^/]{{1,{_LINE}}}/?|/", word)  # a path breaks after its slashes
+    return _BREAK.join(parts)
 
 
 def mono(value: str) -> dict[str, str]:

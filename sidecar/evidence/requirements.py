@@ -2,6 +2,10 @@
 
 The provisions are paraphrased; their own text decides. Nothing here says that anybody complies with anything: whether a
 rule applies, and whether what is here is enough, is for the reader's counsel and auditor.
+
+The paraphrases were held against the words of the AI Act (OJ L, 2024/1689, as published; later amendments move when it
+applies), 45 CFR 164.312, 15 U.S.C. 7262, FINRA Rule 4511, 17 CFR 240.17a-4(f)(2) as amended in 2022 ((i) word by word,
+(ii), (iv) and (v) in part), and the AICPA's criteria of 2017, all as others reprint them.
 """
 
 from __future__ import annotations
@@ -26,9 +30,10 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="Regulation (EU) 2024/1689 (AI Act), Article 12(1) and (2)",
         asks=(
-            "A high-risk AI system can record events automatically over its lifetime, so that situations of risk and "
-            "substantial modifications can be identified, the market monitored after placing on it, and the system's "
-            "operation monitored."
+            "High-risk AI systems technically allow events to be recorded automatically over their lifetime. So that "
+            "their functioning can be traced as far as suits their purpose, the logs cover what is relevant for "
+            "identifying situations of risk and substantial modifications, for post-market monitoring, and for the "
+            "deployer's monitoring of operation."
         ),
         here=(
             "Each decision on an agent's action is recorded before it is answered: input, policy and revision, "
@@ -40,9 +45,9 @@ REQUIREMENTS: Final = (
             " holes."
         ),
         yours=(
-            "Decide whether the system is high-risk and which events are relevant; record what the agent does without"
-            " asking the sidecar. Article 12(3) (remote biometric identification) lists data of its own: put it into "
-            "arguments or context."
+            "Decide whether the system is high-risk, from when the article applies to it (Article 113) and which "
+            "events are relevant; record what the agent does without asking the sidecar, and what its model does. "
+            "Article 12(3) (remote biometric identification) lists data of its own: put it into arguments or context."
         ),
     ),
     Requirement(
@@ -53,28 +58,33 @@ REQUIREMENTS: Final = (
             " protection above all."
         ),
         here=(
-            "The bundle holds the logs of its window, sealed and signed; the custody section says since when they are"
-            " in others' hands."
+            "The bundle holds the logs of its window, sealed and signed; the custody section says who received and "
+            "timestamped them, and when."
         ),
         check="First and last entry and seal of each chain; receipts and roll-calls with the trust file.",
         yours=(
             "Set and keep the retention period on the sidecar's disk and in the collector's storage; settle it "
-            "against the law on personal data. A bundle is a copy and keeps nothing by itself."
+            "against the law on personal data. Financial institutions keep the logs with the documentation that "
+            "financial services law asks for (paragraph 2). A bundle is a copy and keeps nothing by itself."
         ),
     ),
     Requirement(
         provision="AI Act, Article 26(6)",
         asks=(
             "Deployers keep the logs that the high-risk system generates, as far as they control them, for a period "
-            "that suits the purpose and at least six months, unless other Union or national law says otherwise."
+            "that suits the purpose and at least six months, unless other Union or national law says otherwise, data "
+            "protection above all; financial institutions with their documentation under financial services law."
         ),
-        here="As for Article 19; an export for one agent shows that nothing of that agent was left out.",
+        here="As for Article 19. An export for one agent can show that no entry with that agent's tag was left out.",
         check="As for Article 19; with the segments' tag keys also completeness for one agent.",
         yours="Know who is provider and who deployer of the system, and who of them holds which logs.",
     ),
     Requirement(
         provision="SOC 2, PI1.4 (Trust Services Criteria, AICPA)",
-        asks="Policies and procedures deliver output completely, accurately and in time, according to specifications.",
+        asks=(
+            "Policies and procedures make output available or deliver it completely, accurately and in time, according "
+            "to specifications, to meet the entity's objectives."
+        ),
         here=(
             "Each answer with the policy revision that gave it and the time it took; outcomes as executors report "
             "them; allows without an outcome are named."
@@ -87,11 +97,12 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="SOC 2, PI1.5",
         asks=(
-            "Policies and procedures store inputs, items in processing and outputs completely, accurately and in time."
+            "Policies and procedures store inputs, items in processing and outputs completely, accurately and in time,"
+            " according to system specifications, to meet the entity's objectives."
         ),
         here=(
-            "Input, result and outcome are durable before an answer leaves; entries are numbered, chained by HMAC and"
-            " sealed."
+            "Request and result are on disk before the decision is answered, an outcome before its report is; entries"
+            " are numbered, chained by HMAC and sealed."
         ),
         check="sidecar verify with a custodian's key or a disclosure: every tag, link and root; receipts for the end.",
         yours=(
@@ -101,14 +112,16 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="SOC 2, CC7.2",
         asks=(
-            "System components are monitored for anomalies that point to malicious acts, disasters or errors, and "
-            "these are analysed to tell whether they are security events."
+            "System components and their operation are monitored for anomalies that point to malicious acts, natural "
+            "disasters or errors that affect the entity's objectives; anomalies are analysed to tell whether they are "
+            "security events."
         ),
         here=(
             "Refused requests, denials for want of a decision, refused policies, clock steps and unconfirmed starts "
-            "are entries; they stand under notable decisions and in events.ocsf.jsonl for a SIEM."
+            "are entries: counted in section 4, the first of each notable kind named in section 5, and all of them, "
+            "unless the export was lean, in events.ocsf.jsonl for a SIEM."
         ),
-        check="Statistics and notable decisions below; REJECTED, CLOCK and POLICY entries in entries.csv.",
+        check="Statistics and notable decisions (sections 4 and 5); REJECTED, CLOCK and POLICY entries in entries.csv.",
         yours=(
             "Monitor them while they happen (metrics, the collector's alarms) and analyse them; a report comes "
             "afterwards."
@@ -117,8 +130,8 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="SOC 2, CC7.3",
         asks=(
-            "Security events are evaluated for whether they could make or made the entity miss its objectives, and "
-            "acted upon."
+            "Security events are evaluated for whether they could make or made the entity miss its objectives; if so, "
+            "action is taken to prevent or address that."
         ),
         here=(
             "The timeline gives what was attempted, decided, approved and done in order, as material for that "
@@ -130,31 +143,35 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="SEC, 17 CFR 240.17a-4(f)(2)",
         asks=(
-            "Electronic records are kept either with a complete time-stamped audit trail of every creation, "
-            "modification and deletion, with who did it, so that the original can be re-created, or in a "
-            "non-rewriteable, non-erasable form; the system verifies completeness and accuracy of its storing by "
-            "itself, and readily gives copies in a human-readable and a reasonably usable electronic format; there is"
-            " a redundant system."
+            "Electronic records are kept for their period either with a complete time-stamped audit trail (every "
+            "modification and deletion, when each was made, who made it if applicable, and what else is needed for "
+            "authenticity and to re-create an original that was modified or deleted), or exclusively in a "
+            "non-rewriteable, non-erasable format. The system verifies completeness and accuracy of its storing "
+            "automatically, gives copies of records and audit trail in a human-readable and in a reasonably usable "
+            "electronic format, and has a backup or other redundancy."
         ),
         here=(
-            "Entries are never modified: what changes is a new entry. Erasure and pruning need the authority's "
-            "signature and show. Readable (report, timeline) and electronic (streams, JSON, CSV) copies are here."
+            "No entry is modified: a change is a new entry, with its time and the key or name behind it. Erasure and "
+            "pruning need the authority's signature and show; what they took away cannot be re-created from here. "
+            "Readable (report, timeline) and electronic (streams, JSON, CSV) copies are in the bundle."
         ),
         check=(
             "sidecar verify: the verdict says REDACTED or PRUNED where something was taken out, and by what authority."
         ),
         yours=(
-            "Use storage with Object Lock or the audit-trail alternative as your counsel decides, a retention profile"
-            " that turns erasure off, redundancy, a designated executive officer or third party with access and its "
-            "undertaking (paragraph (f)(3)), and the periods of (a) to (e). The ledger is about agents' decisions, "
-            "not your whole book of records."
+            "Choose between storage that cannot be rewritten (Object Lock) and the audit-trail alternative with your "
+            "counsel. Found the ledger with the retention profile sec-17a-4, under which nothing is erased and nothing "
+            "pruned for six years; verify on a schedule; keep a second copy; arrange for the access and undertaking of"
+            " a designated executive officer or third party (paragraph (f)(3)) and for the periods of (a) to (e). The "
+            "ledger is about agents' decisions, not your whole book of records."
         ),
     ),
     Requirement(
         provision="FINRA Rule 4511",
         asks=(
-            "Members make and preserve books and records as the rules require, for at least six years where no other "
-            "period is set, in a format and on media that comply with Rule 17a-4."
+            "Members make and preserve books and records as FINRA's rules, the Exchange Act and its rules require: "
+            "FINRA's for at least six years where no other period is set, and what FINRA's rules require to be made in"
+            " a format and on media that comply with Rule 17a-4."
         ),
         here="As for 17a-4(f).",
         check="As for 17a-4(f).",
@@ -163,12 +180,13 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="Sarbanes-Oxley Act, section 404 (15 U.S.C. 7262)",
         asks=(
-            "Management assesses and reports on the internal control over financial reporting each year; for many "
-            "issuers the auditor attests to that."
+            "Each annual report has management state its responsibility for internal control over financial reporting "
+            "and assess its effectiveness at the year's end; except for emerging growth companies and smaller filers, "
+            "the auditor attests to the assessment."
         ),
         here=(
-            "Evidence of a control in operation: which agent was let do what to which account by which approved "
-            "policy, signed by whom; approvals by named people with their keys."
+            "Material on one control in operation: which agent was let do what to which resource, by which policy and,"
+            " where its commit was signed, by whose signature; approvals under registered keys."
         ),
         check="Policies with commit and signer; approvals in the timeline; sidecar replay for the rule as it was.",
         yours=(
@@ -179,12 +197,12 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="HIPAA Security Rule, 45 CFR 164.312(b)",
         asks=(
-            "Mechanisms record and examine activity in information systems that contain or use electronic protected "
-            "health information."
+            "Hardware, software or procedural mechanisms record and examine activity in information systems that "
+            "contain or use electronic protected health information."
         ),
         here=(
             "Every request of an agent that asks the sidecar before it touches such a system, allowed or not, with "
-            "who asked."
+            "who asked and how that was proved. Recording is here, examining is not."
         ),
         check="Timeline and entries.csv by agent, resource and time.",
         yours=(
@@ -195,8 +213,9 @@ REQUIREMENTS: Final = (
     Requirement(
         provision="HIPAA Security Rule, 45 CFR 164.312(c)(1) and (2)",
         asks=(
-            "Electronic protected health information is protected from improper alteration or destruction; mechanisms"
-            " corroborate that it was not altered or destroyed without authority."
+            "Policies and procedures protect electronic protected health information from improper alteration or "
+            "destruction; electronic mechanisms corroborate that it was not altered or destroyed in an unauthorized "
+            "manner (addressable)."
         ),
         here=(
             "For what the ledger itself holds: HMAC chain, seals, signatures, receipts. Personal fields can be sealed"
@@ -204,8 +223,8 @@ REQUIREMENTS: Final = (
         ),
         check="sidecar verify, with key, trust file and receipts.",
         yours=(
-            "Protect the health records themselves: this is about the record of decisions. Keep protected health "
-            "information out of plain fields, by configuration."
+            "Protect the health records themselves: this is about the record of decisions on them. Keep protected "
+            "health information out of plain fields, by configuration."
         ),
     ),
 )

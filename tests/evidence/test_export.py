@@ -77,7 +77,7 @@ def test_what_is_not_proved_is_stated() -> None:
     start, end = window(s, 0, 7)
     made = bundle([source(s, notary(s), 3)], start, end + 10**12, keys=disclosure(s))
     said = statements(made)
-    assert said["open_tail"].startswith("the last 1 entries")
+    assert said["open_tail"].startswith("the last entry is in a segment")
     assert said["recovered"].endswith("unknown: 5")
     assert said["missing_outcome"] == "5 allowed decisions have no outcome in this bundle: entries 6, 11, 15, 22, 26"
     assert said["unanchored"] == "no receipt of a log covers segments 4 to 8"

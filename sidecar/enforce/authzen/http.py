@@ -9,10 +9,10 @@ import re
 import socket
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from sidecar.chain import strictjson
 from sidecar.decide import FAILED
@@ -24,6 +24,7 @@ from sidecar.enforce.authzen.tls import shown
 from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, listening, whole
 
 REQUEST_ID: Final = "x-request-id"
+_CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
 _LAST: Final = 60.0  # seconds of a PEP's certificate
 
 _CALLS: Final = {answers.EVALUATION: EVALUATION, answers.EVALUATIONS: EVALUATIONS}
@@ -59,10 +60,11 @@ def served(
     tls: ssl.SSLContext | None,
     most: int = MOST_CONNECTIONS,
     patience: float = PATIENCE,
+    begun: Callable[[], object] = lambda: None,
+    failed: Callable[[bytes], object] = lambda _: None,
 ) -> contextlib.AbstractAsyncContextManager[None]:
-    """Answer on ``bound`` while inside. ``most``: connections at once; ``patience``: seconds for a head, for a body and
-    for a handshake."""
-    return listening(_Http(door, patience).answer, bound, tls, most, patience)
+    """Answer on ``bound`` while inside; all but ``door`` as `listening` has it."""
+    return listening(_Http(door, patience).answer, bound, tls, most, patience, begun=begun, failed=failed)
 
 
 class _Http:
@@ -75,9 +77,12 @@ class _Http:
         ids = request.headers.getall(REQUEST_ID, [])
         known = len(ids) == 1 and _ID.match(ids[0]) is not None
         try:
+            faulty = _faulty(request)
             if ids and not known:
+                faulty = 400, f"{REQUEST_ID}: is not one of 1 to 256 printable characters"
+            if faulty:
                 self._door.unanswered("INVALID_ARGUMENT")
-                told = answers.error(400, "refused", f"{REQUEST_ID}: is not one of 1 to 256 printable characters")
+                told = answers.error(faulty[0], "refused", faulty[1])
             else:
                 told = await self._told(request)
         except Exception as error:
@@ -87,9 +92,8 @@ class _Http:
         response = web.Response(
             status=told.status, body=strictjson.dumps(dict(told.body)), content_type="application/json", headers=headers
         )  # fmt: skip
-        # What is left of a body is of no use; and a PEP that connects anew in time shows its next certificate.
-        if told.status >= 400 or _end_of_certificate(request.transport) < time.time() + _LAST:
-            response.force_close()
+        if told.status >= 400 or _last(request):
+            response.force_close()  # what is left of a body is of no use
         return response
 
     async def _told(self, request: web.BaseRequest) -> Told:
@@ -109,15 +113,31 @@ class _Http:
         assert request.transport is not None
 
         async def read() -> bytes:
+            if "expect" in request.headers:
+                await request.writer.write(_CONTINUE)
             return await whole(request, door.settings.max_bytes, self._patience, BODY)
 
         return await door.answered(_CALLS[path], _head(request), read, Connection(request.transport))
 
 
-def _end_of_certificate(transport: asyncio.Transport | None) -> float:
-    """When the one that the peer showed ends, in seconds since 1970; without one, never."""
-    secured = transport and transport.get_extra_info("ssl_object")
-    return ssl.cert_time_to_seconds(secured.getpeercert()["notAfter"]) if secured else math.inf
+def _faulty(request: web.BaseRequest) -> tuple[int, str] | None:
+    """Status and cause, where the parser takes what another server in the way could take for something else."""
+    codings, expected = (request.headers.getall(name, []) for name in ("transfer-encoding", "expect"))
+    if request.version != HttpVersion11:
+        return 505, "the version is HTTP/1.1"
+    if codings and [each.lower() for each in codings] != ["chunked"]:
+        return 400, "transfer-encoding: is not chunked alone"
+    if expected and [each.lower() for each in expected] != ["100-continue"]:
+        return 417, "expect: is not 100-continue"
+    return None
+
+
+def _last(request: web.BaseRequest) -> bool:
+    """Whether its connection is to be used no more: the peer wants another protocol, or has to show a newer
+    certificate soon."""
+    secured = request.transport and request.transport.get_extra_info("ssl_object")
+    end = ssl.cert_time_to_seconds(secured.getpeercert()["notAfter"]) if secured else math.inf
+    return "upgrade" in request.headers or end < time.time() + _LAST
 
 
 def _head(request: web.BaseRequest) -> Head:
