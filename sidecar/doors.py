@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-import os
 import re
 import socket
 import stat
@@ -17,7 +16,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
-from sidecar.api import DecisionLog, FailedHandshakes, Health, Metrics, Server, Transports, claim, peer_of
+from sidecar.api import DecisionLog, FailedHandshakes, Health, Metrics, Server, Transports, bound_unix, peer_of
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath
 from sidecar.errors import UsageError
@@ -231,12 +230,13 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
             )
             stack.callback(source.close)
             transports = Transports(lambda: source.current().bundles)
-            tls = listening(source, behind.metrics.tls_handshake, behind.handshakes.failed)
+            tls = listening(source)
         bound = stack.enter_context(_bound(listener))
         if listener.unix:
             stack.callback(listener.path.unlink, missing_ok=True)
         door = AuthZenDoor(behind.path, settings, transports.of, peer_of, behind.told)
-        await stack.enter_async_context(served(door, bound, tls))
+        begun, failed = behind.metrics.tls_handshake, behind.handshakes.failed
+        await stack.enter_async_context(served(door, bound, tls, begun=begun, failed=failed))
         at = listener.address if listener.unix else f"port {bound.getsockname()[1]}"
         log.info("AuthZEN is answered on %s", at)
         yield
@@ -253,25 +253,10 @@ def _bound(listener: _Listener) -> socket.socket:
     """Raises UsageError where the address cannot be had."""
     if listener.unix:
         _make_directory(listener)
-        claim(listener.path)
-        return _bound_unix(listener)
+        return bound_unix(listener.path, int(listener.of("socket_mode"), 8))
     host, port = host_and_port(f"doors.{listener.name}.listen", listener.address)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family, backlog=128)
     except OSError as error:
         raise UsageError(f"cannot listen on {listener.address}: {error.strerror or 'no such address'}") from None
-
-
-def _bound_unix(listener: _Listener) -> socket.socket:
-    bound = socket.socket(socket.AF_UNIX)
-    mask = os.umask(0o177)  # until its mode is set, the socket is the owner's alone
-    try:
-        bound.bind(str(listener.path))
-    except OSError as error:
-        bound.close()
-        raise UsageError(f"cannot listen on {listener.address}: {error.strerror or error}") from None
-    finally:
-        os.umask(mask)
-    listener.path.chmod(int(listener.of("socket_mode"), 8))
-    return bound

@@ -57,7 +57,7 @@ CONFINED = {
     "psycopg": "sidecar/collector/index/postgres.py",
     "rfc3161_client": "sidecar/anchor/authority.py",
     "h11": "sidecar/enforce/mcp/http.py",
-    "aiohttp": "sidecar/enforce/authzen/http.py",
+    "aiohttp": "sidecar/enforce/",
     "pydantic_ai": "sidecar/enforce/pydantic_ai.py",
     "langchain": "sidecar/enforce/langchain.py",
     "langchain_core": "sidecar/enforce/langchain.py",

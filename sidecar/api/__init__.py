@@ -9,7 +9,7 @@ from sidecar.api.handshakes import FailedHandshakes
 from sidecar.api.health import Health
 from sidecar.api.metrics import Metrics
 from sidecar.api.scraping import scraped
-from sidecar.api.server import Server, answers, claim
+from sidecar.api.server import Server, answers, bound_unix, claim
 from sidecar.api.services import NAMES, Services
 from sidecar.api.tls import ServerTls, half
 from sidecar.api.transports import Transports, peer_of
@@ -25,6 +25,7 @@ __all__ = [
     "Services",
     "Transports",
     "answers",
+    "bound_unix",
     "claim",
     "half",
     "peer_of",

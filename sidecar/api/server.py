@@ -133,6 +133,22 @@ def claim(path: Path) -> None:
     path.unlink()
 
 
+def bound_unix(path: Path, mode: int) -> socket.socket:
+    """A unix socket at ``path``, with this mode. Raises UsageError where it cannot be had, as `claim` does."""
+    claim(path)
+    bound = socket.socket(socket.AF_UNIX)
+    mask = os.umask(0o177)  # until its mode is set, the socket is the owner's alone
+    try:
+        bound.bind(str(path))
+    except OSError as error:
+        bound.close()
+        raise UsageError(f"cannot listen on unix:{path}: {error.strerror or error}") from None
+    finally:
+        os.umask(mask)
+    path.chmod(mode)
+    return bound
+
+
 def answers(path: Path) -> bool:
     """Whether somebody takes connections on a unix socket."""
     with socket.socket(socket.AF_UNIX) as probe:

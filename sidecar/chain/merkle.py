@@ -64,21 +64,14 @@ class Tree:
     def append(self, leaf: bytes) -> None:
         """Add one leaf by its hash (32 bytes, of :func:`leaf_hash`). Raises :class:`Malformed` on another
         length."""
-        self.extend((leaf,))
-
-    def extend(self, leaves: Sequence[bytes]) -> None:
-        """As :meth:`append` of each."""
-        peaks, size = self._peaks, self._size
-        for leaf in leaves:
-            _check_hash(leaf, "leaf hash")
-            # As in a binary counter: each trailing one bit of the size is a peak to merge with.
-            carried, bits = leaf, size
-            while bits & 1:
-                carried = sha256(b"\x01" + peaks.pop() + carried).digest()  # node_hash, called for every entry
-                bits >>= 1
-            peaks.append(carried)
-            size += 1
-            self._size = size
+        _check_hash(leaf, "leaf hash")
+        # As in a binary counter: each trailing one bit of the size is a peak to merge with.
+        carried, bits, pop = leaf, self._size, self._peaks.pop
+        while bits & 1:
+            carried = sha256(b"\x01" + pop() + carried).digest()  # node_hash, which is called for every entry
+            bits >>= 1
+        self._peaks.append(carried)
+        self._size += 1
 
     def root(self) -> bytes:
         """The root over all leaves so far; :data:`EMPTY_ROOT` when there is none."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import click
@@ -11,36 +11,26 @@ import click
 from sidecar.chain.payload import policy_time
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source
+from sidecar.cli.options import together
 from sidecar.cli.over_tls import over_tls
 from sidecar.cli.signer_key import signer
 from sidecar.cli.words import plain
 from sidecar.client import Approver, Pending, TlsFiles
 from sidecar.errors import UsageError
 
-_Command = Callable[..., None]
-
-
-def _approver(command: _Command) -> _Command:
-    """The options that say who speaks, and to whom."""
-    for option in (
-        click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
-        click.option("--key", required=True, metavar=KEY_METAVAR, type=key_source, help="Its private key."),
-        click.option("--by", required=True, metavar="ID", help="The approver."),
-        click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port."),
-    ):
-        command = option(command)
-    return over_tls(command)
-
-
-def _word(command: _Command) -> _Command:
-    """What approving and rejecting have in common."""
-    for option in (
-        click.option("--yes", is_flag=True, help="Do not ask: what is shown was looked at before."),
-        click.option("--comment", default="", help="Why, up to 1,024 characters; recorded."),
-        click.argument("decision_id"),
-    ):
-        command = option(command)
-    return _approver(command)
+_approver = together(
+    click.option("--server", required=True, metavar="ADDR", help="unix:/path or host:port."),
+    click.option("--by", required=True, metavar="ID", help="The approver."),
+    click.option("--key", required=True, metavar=KEY_METAVAR, type=key_source, help="Its private key."),
+    click.option("--json", "as_json", is_flag=True, help="Print one JSON object."),
+    over_tls,
+)  # who speaks, and to whom
+_word = together(
+    click.argument("decision_id"),
+    click.option("--comment", default="", help="Why, up to 1,024 characters; recorded."),
+    click.option("--yes", is_flag=True, help="Do not ask: what is shown was looked at before."),
+    _approver,
+)  # what approving and rejecting have in common
 
 
 @click.group()

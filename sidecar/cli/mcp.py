@@ -14,16 +14,20 @@ from urllib.parse import urlsplit
 
 import click
 
+from sidecar.cli.mcp_listen import Listening, listening_options
+from sidecar.cli.options import together
 from sidecar.cli.over_tls import over_tls
 from sidecar.client import AgentKey, AsyncGuard, Signer, TlsFiles
 from sidecar.enforce.mcp import (
     LATE,
     Catalog,
+    Client,
     Deciding,
     Gateway,
     Limits,
     Pinning,
     Pins,
+    Saying,
     ServerProcess,
     StandardClient,
     counted,
@@ -39,6 +43,7 @@ if TYPE_CHECKING:
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _MIB: Final = 1 << 20
 _CLIENT_BYTES: Final = 4 * _MIB
+_REPORT_SECONDS: Final = 5.0
 _FILE: Final = click.Path(path_type=Path)
 _SECONDS: Final = click.FloatRange(0, 86_400, min_open=True)
 
@@ -83,66 +88,56 @@ class _Asking:
         return AsyncGuard(self.address, agent=self.agent, timeout=self.timeout, key=key, tls=self.tls)
 
 
-def _behind(command: Callable[..., None]) -> Callable[..., None]:
-    """The options that say which MCP server."""
-    for option in (
-        click.argument("command", nargs=-1, type=click.UNPROCESSED),
-        click.option(
-            "--max-result",
-            "most",
-            default=64,
-            show_default=True,
-            metavar="MIB",
-            type=click.IntRange(1, 1024),
-            help="The longest message that it may send.",
-        ),
-        click.option(
-            "--header-file",
-            "fields",
-            metavar="FILE",
-            type=_FILE,
-            help="What each request to URL carries, lines `Name: value`: credentials that the agent never sees.",
-        ),
-        click.option(
-            "--upstream-ca", "ca", metavar="FILE", type=_FILE, help="The certificate of URL is under this CA."
-        ),
-        click.option(
-            "--upstream", default="", metavar="URL", help="In the place of COMMAND: a remote server (streamable HTTP)."
-        ),
-        click.option(
-            "--name", metavar="NAME", help="What policies call the MCP server. Default: its program's or host's name."
-        ),
-    ):
-        command = option(command)
-    return command
+_behind = together(
+    click.option(
+        "--name", metavar="NAME", help="What policies call the MCP server. Default: its program's or host's name."
+    ),
+    click.option(
+        "--upstream", default="", metavar="URL", help="In the place of COMMAND: a remote server (streamable HTTP)."
+    ),
+    click.option("--upstream-ca", "ca", metavar="FILE", type=_FILE, help="The certificate of URL is under this CA."),
+    click.option(
+        "--header-file",
+        "fields",
+        metavar="FILE",
+        type=_FILE,
+        help="What each request to URL carries, lines `Name: value`: credentials that the agent never sees.",
+    ),
+    click.option(
+        "--max-result",
+        "most",
+        default=64,
+        show_default=True,
+        metavar="MIB",
+        type=click.IntRange(1, 1024),
+        help="The longest message that it may send.",
+    ),
+    click.argument("command", nargs=-1, type=click.UNPROCESSED),
+)
 
 
-def _pinning(command: Callable[..., None]) -> Callable[..., None]:
-    """The options about pins."""
-    for option in (
-        click.option(
-            "--accept-pins",
-            "accept",
-            is_flag=True,
-            help="Pin what the server tells now, and end.",
-        ),
-        click.option(
-            "--review-pins",
-            "review",
-            is_flag=True,
-            help="Print how what it tells now differs from the pins, and end: 1 if it does.",
-        ),
-        click.option("--trust-first", is_flag=True, help="If there is no such FILE, pin what the server tells first."),
-        click.option(
-            "--pins",
-            required=True,
-            metavar="FILE",
-            type=_FILE,
-            help="What the server may tell a model.",
-        ),
-    ):
-        command = option(command)
-    return command
+_pinning = together(
+    click.option(
+        "--pins",
+        required=True,
+        metavar="FILE",
+        type=_FILE,
+        help="What the server may tell a model.",
+    ),
+    click.option("--trust-first", is_flag=True, help="If there is no such FILE, pin what the server tells first."),
+    click.option(
+        "--review-pins",
+        "review",
+        is_flag=True,
+        help="Print how what it tells now differs from the pins, and end: 1 if it does.",
+    ),
+    click.option(
+        "--accept-pins",
+        "accept",
+        is_flag=True,
+        help="Pin what the server tells now, and end.",
+    ),
+)
 
 
 @click.command()
@@ -179,6 +174,7 @@ def _pinning(command: Callable[..., None]) -> Callable[..., None]:
     type=click.IntRange(0, _MIB),
     help="Results up to this size are recorded; of larger ones size and digest.",
 )
+@listening_options
 @over_tls
 def mcp(
     address: str | None,
@@ -193,6 +189,11 @@ def mcp(
     call: float,
     body: int,
     tls: TlsFiles | None,
+    listen: str,
+    token: Path | None,
+    cert: Path | None,
+    key_file: Path | None,
+    sessions: int | None,
     **behind: Any,
 ) -> None:
     """Stand between an MCP client and an MCP server: what the agent may not do does not reach it.
@@ -208,9 +209,11 @@ def mcp(
         sys.exit(asyncio.run(_pin(pins, server, accept=accept)))
     if address is None or agent is None:
         raise UsageError("--server and --agent are missing: where is the sidecar, and who asks it?")
+    at = Listening(listen, token, cert, key_file, sessions)
+    at.check()
     asking = _Asking(address, agent, key, tls, timeout, wait)
     limits = Limits(call, min(call, LATE), body)
-    sys.exit(0 if asyncio.run(_serve(asking, server, pins, limits, trust_first=trust_first)) else 1)
+    sys.exit(0 if asyncio.run(_serve(asking, server, pins, limits, at, trust_first=trust_first)) else 1)
 
 
 def _server(
@@ -229,23 +232,34 @@ def _server(
     return _Behind(named, command, upstream, ca, fields, most * _MIB)
 
 
-async def _serve(asking: _Asking, behind: _Behind, path: Path, limits: Limits, *, trust_first: bool) -> bool:
+async def _serve(
+    asking: _Asking, behind: _Behind, path: Path, limits: Limits, at: Listening, *, trust_first: bool
+) -> bool:
     known = load_pins(path, behind.name)
     if known is None and not trust_first:
         raise UsageError(f"{path} does not exist: run this with --accept-pins once, or with --trust-first")
     deciding = Deciding(asking.guard(), behind.name, asking.wait, _say)
     pinning = Pinning(behind.name, known, path, _say)
-    catalog = Catalog(behind.name, pinning, deciding, _say)
-    server = await behind.start(lambda tool: pinning.pins.schema(tool))
+
+    def schema(tool: str) -> Any:
+        return pinning.pins.schema(tool)
+
+    async def opened(client: Client) -> Gateway:
+        server = await behind.start(schema)
+        return Gateway(
+            behind.name, client, server, deciding, Catalog(behind.name, pinning, deciding, _say), limits, _say
+        )
+
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        client = await StandardClient.open(_CLIENT_BYTES)
-    except UsageError:
-        await server.end()
-        raise
-    return await Gateway(behind.name, client, server, deciding, catalog, limits, _say).run(stop)
+        if at.address:
+            await at.serve(opened, schema, stop, _say)
+            return True
+        return await (await opened(await StandardClient.open(_CLIENT_BYTES))).run(stop)
+    finally:
+        await deciding.finish(_REPORT_SECONDS)
 
 
 async def _pin(path: Path, behind: _Behind, *, accept: bool) -> int:
@@ -273,5 +287,4 @@ def _signer(source: str) -> Signer:
     return signer(source)
 
 
-def _say(line: str) -> None:
-    click.echo(f"sidecar mcp: {line}", err=True)
+_say = Saying(lambda line: click.echo(f"sidecar mcp: {line}", err=True))

@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from sidecar.cli.options import together
 from sidecar.client import TlsFiles
 from sidecar.errors import UsageError
 
@@ -21,11 +22,19 @@ def over_tls(command: Callable[..., None]) -> Callable[..., None]:
             raise UsageError("--tls-ca is missing: name the CA under which the sidecar's certificate is")
         command(tls=TlsFiles(tls_cert, tls_key, tls_ca, tls_server_name) if tls_ca else None, **rest)
 
-    for name, metavar, told in (
-        ("--tls-server-name", "NAME", "What the sidecar's certificate must be for. Default: the host in ADDR."),
-        ("--tls-key", "FILE", "Its private key."),
-        ("--tls-cert", "FILE", "Certificate to show."),
-        ("--tls-ca", "FILE", "Call over TLS; the sidecar's certificate is under this CA."),
-    ):
-        run = click.option(name, metavar=metavar, default="", help=told)(run)
-    return run
+    return _options(run)
+
+
+_options = together(
+    click.option(
+        "--tls-ca", metavar="FILE", default="", help="Call over TLS; the sidecar's certificate is under this CA."
+    ),
+    click.option("--tls-cert", metavar="FILE", default="", help="Certificate to show."),
+    click.option("--tls-key", metavar="FILE", default="", help="Its private key."),
+    click.option(
+        "--tls-server-name",
+        metavar="NAME",
+        default="",
+        help="What the sidecar's certificate must be for. Default: the host in ADDR.",
+    ),
+)

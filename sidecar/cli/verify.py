@@ -89,6 +89,7 @@ def verify(
     """
     if keys and disclosure:
         raise UsageError("--custodian-key and --disclosure: give one of them")
+    verify_workers.collect_rarely()
     trouble: list[CustodianMissing] = []
     evidence = _evidence(keys, disclosure, trust, held(path, receipts), openings, trouble)
     with verify_workers.started(jobs or verify_workers.suitable(size_of(path))) as workers:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import os
 import subprocess
 import sys
@@ -14,10 +15,23 @@ from typing import Final
 from sidecar.verify import Piped, Worker
 
 _SOURCE: Final = str(Path(__file__).parents[2])
-_PROGRAM: Final = "import sys; from sidecar.verify.ahead import work; work(sys.stdin.buffer, sys.stdout.buffer)"
+_PROGRAM: Final = (
+    "import sys; from sidecar.cli.verify_workers import collect_rarely; from sidecar.verify.ahead import work; "
+    "collect_rarely(); work(sys.stdin.buffer, sys.stdout.buffer)"
+)
 _PIPE: Final = 1 << 20
 _LARGE: Final = 64 << 20  # bytes of a ledger from which on the start of processes, a quarter second each, is worth it
 _MOST: Final = 6  # the judgement itself, which is one process, keeps no more of them busy
+
+
+def collect_rarely() -> None:
+    """For a process that does nothing but verify: values are many and short-lived, and refer to no other in a circle.
+
+    What was imported is not looked at again, and what is new not before there is much of it: it took a tenth of the
+    time, and a quarter of that of a process which others read for.
+    """
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 100)
 
 
 def suitable(size: int) -> int:

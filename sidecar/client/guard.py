@@ -176,7 +176,7 @@ class Guard:
 
         As a decorator, ``resource`` and ``arguments`` may be functions of the action's own arguments; without
         ``arguments``, the action's arguments by name are what the policy sees (without `self`). Raises as `check`
-        does.
+        does; RequestError too where an argument was changed meanwhile: then nothing runs.
         EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on. Where the question names
         an executor nothing is reported: the executor does, with `permit.decision.permit`.
         """

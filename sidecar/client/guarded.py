@@ -11,7 +11,8 @@ from typing import Any, ParamSpec, Protocol, TypeVar
 
 from sidecar.client.outcome import Permit
 from sidecar.client.question import Arguments, Question, Resource
-from sidecar.errors import UsageError
+from sidecar.client.wire import encode_object
+from sidecar.errors import RequestError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -59,7 +60,9 @@ class Guarded:
         @functools.wraps(action)
         def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
             resource, arguments = self._asked.of_call(signature, args, kwargs)
-            with self._guard.permitted(resource, arguments, self._asked):
+            judged = encode_object("arguments", arguments)
+            with self._guard.permitted(resource, judged, self._asked):
+                _check_unchanged(arguments, judged)
                 result = action(*args, **kwargs)
                 if inspect.iscoroutine(result):  # a coroutine function in disguise: nothing has run
                     result.close()
@@ -97,10 +100,18 @@ class AsyncGuarded:
         @functools.wraps(action)
         async def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
             resource, arguments = self._asked.of_call(signature, args, kwargs)
-            async with self._guard.permitted(resource, arguments, self._asked):
+            judged = encode_object("arguments", arguments)
+            async with self._guard.permitted(resource, judged, self._asked):
+                _check_unchanged(arguments, judged)
                 return await action(*args, **kwargs)
 
         return _sealed(guarded_action, signature)
+
+
+def _check_unchanged(arguments: Arguments, judged: bytes) -> None:
+    """RequestError where the very objects that the action is called with are no longer what was decided on."""
+    if encode_object("arguments", arguments) != judged:
+        raise RequestError("arguments", "were changed while they were decided on; the action has not run")
 
 
 def _sealed(wrapper: Callable[P, R], signature: inspect.Signature) -> Callable[P, R]:

@@ -19,7 +19,7 @@ def told(what: str, undone: str, door: str, why: Exception) -> str:
         return f"Not done yet: {what} needs an approval{_reasons(decision)}. {_how(decision)} {which}"
     if isinstance(why, NotApproved):
         if why.state == "pending":
-            return f"Not done yet: {what} still waits for its approval. {_how(decision)} {which}"
+            return f"Not done yet: {what} still waits for its approval{_reasons(decision)}. {_how(decision)} {which}"
         how = "was rejected" if why.state == "rejected" else "has an approval that expired; ask again"
         return f"Not done: {what} {how}. {which}"
     if isinstance(why, UnmetObligation):

@@ -375,7 +375,7 @@ class Stream:
         """One record. What cannot stand where it stands is MALFORMED and set aside."""
         if kind == -1: raise body
         form(kind not in (8, 11), "an attachment or authority note that stands elsewhere")
-        if kind in (6, 7) and (not self.open or kind == 6 and self.now.headed):
+        if kind in (6, 7) and (self.open is False or kind == 6 and self.now.headed):
             self.add(MALFORMED, self.segment, None, "a second head, or a head or seal where no segment is open")
         elif kind in (5, 9): self.take_entry(kind, body)
         elif kind in (2, 6, 7): {2: self.take_epoch, 6: self.take_head, 7: self.take_seal}[kind](body)
@@ -464,7 +464,7 @@ class Stream:
         if self.open:
             seq = self.seq if found and found[1]["seq"] > self.seq else None
             self.add(TAMPERED, self.segment, seq, "an epoch note, and no seal ends the epoch before")
-            self.leave_unsealed()
+            if self.now.count or self.now.headed or self.now.head: self.end_segment(None, False)
             self.segment, self.seal, due = self.segment + 1, None, {}
         self.epoch, self.key, self.note_hash, first = self.epoch + 1, None, b"", self.epoch < 0
         due = {name: value for name, value in due.items() if value is not None or name == "recovered"}
@@ -512,10 +512,11 @@ class Stream:
         h = Header._make(LAYOUT.unpack_from(body))
         if self.now.headed: self.add(MALFORMED, self.segment, self.seq, "an entry after the head")
         self.now.headed = False
-        if not self.open:
+        if self.open is False:
             verdict, self.epoch = MALFORMED if self.epoch < 0 else TAMPERED, self.epoch + 1
             self.add(verdict, self.segment, self.seq, "an entry where an epoch note is due")
-            self.open, self.key, self.note, self.now = True, None, None, Segment(self.seq, None)
+            self.key, self.note, self.now = None, None, Segment(self.seq, None)
+        self.open = True
         if self.chain is None:
             self.chain = h.chain
             try: self.learn(stored_payload(h, body)) if kind == 5 else None
@@ -552,7 +553,7 @@ class Stream:
         self.attempt((0, 0), self.check_trust)
         if self.genesis: self.read_grants()
         due = {"epoch": 0, "segment": 0, "seq": 0, "leaf": ZERO, "seal": ZERO, "recovered": None}
-        if self.first_note: self.attempt((self.segment, 0), self.check_epoch, *self.first_note, due)
+        if self.first_note: self.attempt((0, 0), self.check_epoch, *self.first_note, due)
 
     def read_entry(self, h, kind, body, here):
         due = self.due.pop(0) if self.due else None
@@ -588,13 +589,15 @@ class Stream:
         """Something is missing before this segment's entry `seq`."""
         reason = f"before segment {segment}, entry {seq} something is missing"
         self.add(TAMPERED, self.segment, self.seq if seq > self.seq else None, reason)
-        self.leave_unsealed()
+        if self.now.count or self.now.headed or self.now.head: self.end_segment(None, False)
         self.segment, self.key, self.open, self.seal, self.policy, self.registry = segment, None, True, None, None, None
         self.gap(seq)
 
     def gap(self, seq):
-        self.link(None)
-        self.leaf, self.seq, self.known_from, self.now.key, self.bare = None, seq, seq, None, bytearray()
+        if seq > self.seq:
+            self.link(None)
+            self.leaf = None
+        self.seq, self.known_from, self.now.key, self.bare = seq, seq, None, bytearray()
         self.waiting.clear()
         self.decided.clear()
 
@@ -638,7 +641,7 @@ class Stream:
     # rules 4 and 5: heads and seals
 
     def take_head(self, body):
-        self.now.headed = True
+        self.now.headed = self.open = True
         v = self.attempt((self.segment, self.seq - 1 if self.now.count else None), self.read_head, body)
         here = [self.chain, self.epoch, self.segment]
         if v and [v[n] for n in ("chain", "epoch", "segment")] == here and v["seq"] >= self.now.first:
@@ -668,14 +671,14 @@ class Stream:
         trusted = hashed is not None and (self.identity if v["reason"] == "crash" else self.key) is not None
         self.due = []
         self.end_segment(v, trusted)
-        self.seal, self.key, self.reason = hashed, v["next"] if hashed else None, v and v["reason"]
+        self.seal, self.key, self.reason = hashed, *((v["next"], v["reason"]) if hashed else (None, None))
         if trusted:
             self.leaf, self.policy, self.registry = (v[name] for name in ("last", "policy", "registry"))
             self.seq = v["first"] + v["count"]
             self.sealed = self.segment, self.seq, hashed
             self.sealed_at, self.last_sealed = v["time"], v["segment"]
             self.tell("seal", self.segment, hashed, v["time"])
-        self.segment, self.open = self.segment + 1, self.reason in ("count", "time", None)
+        self.segment, self.open = self.segment + 1, self.reason and self.reason in ("count", "time")  # None: not known
         self.now = Segment(self.seq, self.keys.get(self.segment))
 
     def read_seal(self, body, got):
@@ -713,12 +716,9 @@ class Stream:
         self.settle(v if trusted else None)
         self.span()
 
-    def leave_unsealed(self):
-        self.end_segment(None, False) if self.now.count or self.now.headed else self.span()
-
     def span(self):
         """What receipts of callers for this segment are held against."""
-        if ("seal", self.segment) in self.wanted:
+        if ("seal", self.segment) in self.wanted and self.chain:
             self.spans[self.segment] = self.key, self.epoch, self.now.first, self.seq
 
     def settle(self, v):
@@ -1594,7 +1594,7 @@ def read_lines(text, kind):
     if kind == "seal":
         due = {"wall_first", "wall_last", "mono_first", "mono_last"} if v["count"] == 0 else set()
         due |= {"close": {"next"}, "crash": {"next", "mac_key", "tag_key"}}.get(v["reason"], set())
-        due |= {"head"} if v["reason"] != "crash" else {"head"} & missing
+        due |= {"head"} if v["reason"] != "crash" or not v["count"] else set()
         form(missing == due, "lines that it must not have, or that are not here")
     return v
 

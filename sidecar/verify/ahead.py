@@ -8,11 +8,12 @@ batch, and none is read from the stream before a worker is free for it.
 
 from __future__ import annotations
 
+import struct
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from typing import IO, Final, Protocol
 
-import orjson
+from msgspec import msgpack
 
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, UsageError
@@ -98,8 +99,9 @@ def _together(batch: Batch, told: list[Told | None]) -> Iterator[tuple[Kind, byt
 class Piped:
     """A worker in another process, which runs :func:`work` at the far ends of two pipes.
 
-    A question is ``u32`` entries, then each as ``u32 length ‖ entry``; an answer ``u32 length ‖ JSON``: an array of
-    objects, null, or ``[verdict, reason]``. The next question may only follow when the last was answered.
+    A question is ``u32`` bytes of what follows, ``u32`` entries, ``u32`` bytes of each, and the entries; an answer
+    ``u32`` bytes of what follows, and a MessagePack array of maps, nils, or ``[verdict, reason]``. The next question
+    may only follow when the last was answered.
     """
 
     def __init__(self, questions: IO[bytes], answers: IO[bytes]) -> None:
@@ -107,11 +109,10 @@ class Piped:
 
     def ask(self, entries: list[bytes]) -> None:
         """As `Worker.ask`. Raises UsageError where the process has ended."""
-        parts = [_u32(len(entries))]
-        for entry in entries:
-            parts += (_u32(len(entry)), entry)
+        numbers = (len(entries), *map(len, entries))
+        head = struct.pack(f">I{len(numbers)}I", 4 * len(numbers) + sum(numbers[1:]), *numbers)
         try:
-            self._questions.write(b"".join(parts))
+            self._questions.write(b"".join((head, *entries)))
             self._questions.flush()
         except BrokenPipeError:
             raise UsageError(_ENDED) from None
@@ -122,21 +123,25 @@ class Piped:
         data = self._answers.read(length)
         if not data or len(data) < length:
             raise UsageError(_ENDED)
-        return [Fault(Verdict(t[0]), t[1]) if isinstance(t, list) else t for t in orjson.loads(data)]
+        return [Fault(Verdict(t[0]), t[1]) if isinstance(t, list) else t for t in msgpack.decode(data)]
 
 
 def work(questions: IO[bytes], answers: IO[bytes]) -> None:
     """What a worker's process does, until nobody asks any more."""
     while frame := questions.read(4):
-        entries = [questions.read(_number(questions)) for _ in range(int.from_bytes(frame, "big"))]
-        told = [list(t) if isinstance(t, Fault) else t for t in map(tell, entries)]
-        data = orjson.dumps(told)
-        answers.write(_u32(len(data)) + data)
+        question = questions.read(int.from_bytes(frame, "big"))
+        told = [list(t) if isinstance(t, Fault) else t for t in map(tell, _entries(question))]
+        data = msgpack.encode(told)
+        answers.write(len(data).to_bytes(4, "big") + data)
         answers.flush()
 
 
-def _u32(number: int) -> bytes:
-    return number.to_bytes(4, "big")
+def _entries(question: bytes) -> Iterator[bytes]:
+    (count,) = struct.unpack_from(">I", question)
+    at = 4 * (count + 1)
+    for length in struct.unpack_from(f">{count}I", question, 4):
+        yield question[at : at + length]
+        at += length
 
 
 def _number(source: IO[bytes]) -> int:

@@ -24,27 +24,12 @@ _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _DECISION = EntryType.DECISION  # Python 3.11 takes long to look it up
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
 _NAMING = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL})
-_TOLD = {
-    EntryType.DECISION: (
-        "decision_id",
-        "effect",
-        "request_digest",
-        "agent",
-        "policy",
-        "registry",
-        "executor",
-        "time",
-        "terms",
-        "approval",
-        "delegators",
-        "asked",
-        "due",
-        "sealed",
-    ),
+_DECIDED = ("decision_id", "effect", "request_digest", "agent", "registry", "executor", "asked", "due", "sealed")
+_TOLD: dict[EntryType, tuple[str, ...]] = {
+    EntryType.DECISION: (*_DECIDED, "policy", "time", "terms", "approval", "delegators"),
     EntryType.OUTCOME: ("agent", "by", "permit", "decision_id", "decision_seq", "arguments_digest", "sealed"),
     EntryType.REJECTED: (),
 }
-
 
 Fields = tuple[Any, ...]
 """A header, cut by the layout."""
@@ -128,7 +113,10 @@ def tell(body: bytes) -> Told | None:
     if kind not in _TOLD:
         return None
     value = needed(kind, fields, body)
-    return value if isinstance(value, Fault) else {name: value[name] for name in _TOLD[kind]}
+    if isinstance(value, Fault):
+        return value
+    simple = kind is _DECISION and value["asked"] is None
+    return {name: value[name] for name in (_DECIDED if simple else _TOLD[kind])}
 
 
 def structure(fields: Fields) -> EntryType:

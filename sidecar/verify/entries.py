@@ -63,13 +63,13 @@ class Entries:
     def _accept_all(self, ordered: Run, entries: Sequence[Given]) -> None:
         s, clocks = self._s, [fields[_WALL : _MONO + 1] for fields in ordered.fields]
         s.coverage.entries += len(entries)
-        s.tree.extend(ordered.leaves)
         s.first_clocks, s.last_clocks = s.first_clocks or clocks[0], clocks[-1]
         for (_, body, told), fields, leaf in zip(entries, *ordered, strict=True):
             kind = TYPES[fields[1]]
             value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)
             if value is None:
                 s.blind()
+            s.tree.append(leaf)
             s.recent.append((leaf, fields[_WALL], _decided(kind, value)))
             s.seq += 1
         s.leaf, self._last = ordered.leaves[-1], (s.segment, s.seq - 1)
@@ -134,9 +134,11 @@ class Entries:
         seq, segment = fields[_SEQ], fields[_SEGMENT]
         if s.segment < segment == next_segment and seq >= s.seq and fields[_CHAIN] == s.chain_id:
             self._leave_segment(segment, seq, fields[_EPOCH])
-        elif seq > s.seq and next_seq != s.seq + 1 and (next_seq is not None or fields[_PREV] != s.leaf):
+        elif next_seq == s.seq + 1 or (next_seq is None and fields[_PREV] == s.leaf):
+            pass  # it was edited in its place
+        elif seq > s.seq:
             self._leave_gap(seq)
-        elif seq < s.seq and next_seq != s.seq + 1 and (next_seq is not None or fields[_PREV] != s.leaf):
+        else:
             s.say(Verdict.TAMPERED, s.seq, f"entry {seq} stands where entry {s.seq} must be")
             return
         wrong = _differences(fields, (s.epoch, s.seq, s.segment, s.chain_id))

@@ -162,12 +162,12 @@ class Epochs:
 
     def _judge_first(self, data: bytes, text: str, read: EpochNote) -> None:
         s = self._s
-        place, s.seq = s.seq, 0
+        place, (s.segment, s.seq) = (s.segment, s.seq), (0, 0)
         self._judge(data, text, read, continues=False)
-        s.seq = place
+        s.segment, s.seq = place
         start = (read.epoch, read.segment, read.seq, read.leaf, read.seal, read.recovered)
         if s.note is not None and start != (0, 0, 0, ZERO32, ZERO32, None):
-            s.findings.add(Verdict.TAMPERED, s.segment, 0, "epoch note: not that of a chain's start")
+            s.findings.add(Verdict.TAMPERED, 0, 0, "epoch note: not that of a chain's start")
 
     def opening(self, value: Mapping[str, Any], seq: int | None) -> None:
         """An OPEN payload, from its entry or from context: hold it against the epoch note, open the seed."""

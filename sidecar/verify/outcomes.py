@@ -5,6 +5,7 @@ Memory is bounded: the last decisions are remembered, and of each only what an o
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
@@ -39,6 +40,7 @@ class Outcomes:
     def __init__(self, findings: Findings, coverage: Coverage) -> None:
         self._findings, self._coverage = findings, coverage
         self._decisions: dict[int, Sequence[str] | str] = {}
+        self._seqs: deque[int] = deque()  # theirs: a dict takes long to find its first key when many before it went
         self._forgotten = -1
         self._blind = False
         self._unknown = 0
@@ -49,9 +51,11 @@ class Outcomes:
 
     def decision(self, told: Sequence[str] | None, seq: int) -> None:
         """``told``: as :func:`due`."""
+        if seq not in self._decisions:
+            self._seqs.append(seq)
         self._decisions[seq] = _NONE if told is None else told
-        if len(self._decisions) > REMEMBERED:
-            self._forgotten = next(iter(self._decisions))
+        if len(self._seqs) > REMEMBERED:
+            self._forgotten = self._seqs.popleft()
             del self._decisions[self._forgotten]
 
     def outcome(self, value: Mapping[str, Any], segment: int, seq: int) -> None:

@@ -43,13 +43,15 @@ def _read(data: bytes) -> Head:
 
 
 class Receipts:
-    """All receipts given. ``due`` holds those of the segment being read whose signature is good, by seq."""
+    """All receipts given. ``due`` holds those of the segment being read, by seq; their signatures are not checked."""
 
-    __slots__ = ("_authority", "_coverage", "_findings", "_waiting", "due")
+    __slots__ = ("_authority", "_coverage", "_epoch", "_findings", "_key", "_waiting", "due")
 
     def __init__(self, given: Sequence[bytes], findings: Findings, coverage: Coverage, authority: Authority) -> None:
         self._findings, self._coverage, self._authority = findings, coverage, authority
         self._waiting: dict[int, list[_Receipt]] = {}
+        self._epoch = 0
+        self._key: bytes | None = None
         self.due: dict[int, list[_Receipt]] = {}
         for number, data in enumerate(given, 1):
             try:
@@ -71,15 +73,30 @@ class Receipts:
             self._waiting[segment] = [r for r in receipts if r.head.chain_id == chain_id]
 
     def begin_segment(self, segment: int, epoch: int, key: bytes | None) -> None:
-        """Check the signatures of this segment's receipts; ``key`` None: it is not known."""
+        """Receipts of this segment are due; ``key`` None: it is not known."""
+        self._epoch, self._key = epoch, key
         for receipt in self._waiting.pop(segment, ()):
-            if key is None:
-                self._coverage.leave(f"receipt {receipt.number}: the signing key of segment {segment} is not known")
-            elif self._signed(receipt, key):
-                if receipt.head.epoch != epoch:
-                    self._say(Verdict.FORK, receipt, "validly signed, but for another epoch")
-                else:
-                    self.due.setdefault(receipt.head.seq, []).append(receipt)
+            self.due.setdefault(receipt.head.seq, []).append(receipt)
+
+    def drop_segment(self) -> None:
+        """The segment that was begun is not in the ledger: nothing of it is there."""
+        for receipts in self.due.values():
+            for receipt in receipts:
+                self._waiting.setdefault(receipt.head.segment, []).append(receipt)
+        self.due.clear()
+
+    def _counts(self, receipt: _Receipt) -> bool:
+        """Whether it is signed by the key of its segment, and of its epoch; if not, that is said."""
+        if self._key is None:
+            segment = receipt.head.segment
+            self._coverage.leave(f"receipt {receipt.number}: the signing key of segment {segment} is not known")
+            return False
+        if not self._signed(receipt, self._key):
+            return False
+        if receipt.head.epoch != self._epoch:
+            self._say(Verdict.FORK, receipt, "validly signed, but for another epoch")
+            return False
+        return True
 
     def _signed(self, receipt: _Receipt, key: bytes) -> bool:
         try:
@@ -98,6 +115,8 @@ class Receipts:
     def compare(self, seq: int, leaf: bytes, decided: Decided | None, payload: Mapping[str, Any] | None) -> None:
         """Hold the receipts due at ``seq`` against the entry there. ``payload``: None if it is unusable."""
         for receipt in self.due.pop(seq, ()):
+            if not self._counts(receipt):
+                continue
             if receipt.head.leaf != leaf:
                 self._say(Verdict.FORK, receipt, "validly signed, but for another entry at this place")
                 continue
@@ -113,7 +132,7 @@ class Receipts:
     def end_segment(self, first: int, following: int) -> None:
         """The segment holds the entries from ``first`` up to ``following``, which is excluded."""
         for seq, receipts in self.due.items():
-            for receipt in receipts:
+            for receipt in filter(self._counts, receipts):
                 if seq >= following:
                     self._say(Verdict.INCOMPLETE, receipt, f"the segment ends before it, at entry {following - 1}")
                 elif seq < first:

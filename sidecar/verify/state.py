@@ -138,10 +138,10 @@ class State:
 
     def leave_unsealed(self) -> None:
         """The segment being read has no seal, and nothing of it follows; it may have been opened and no more."""
-        if self.count or self.head is not None:
+        if self.count or self.head is not None or self.phase is Phase.HEADED:
             self.end_segment(None)
         else:
-            self.receipts.end_segment(self.first, self.seq)
+            self.receipts.drop_segment()
 
     def blind(self) -> None:
         """Entries are missing or cannot be read: what refers to them cannot be judged."""

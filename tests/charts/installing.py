@@ -81,7 +81,7 @@ def site(**more: Any) -> Iterator[Site]:
         enrolment = ("--config", config, "--data-dir", place / "collector", "--out", place / "token")
         assert sidecar("collector", "register", *enrolment).returncode == 0
         _keys(place)
-        values = _values(place, team, front, collector) | more
+        values = _merged(_values(place, team, front, collector), more)
         documents = rendered(place, values)
         found = {
             **given(documents),
@@ -95,6 +95,12 @@ def site(**more: Any) -> Iterator[Site]:
         claim.mkdir(mode=0o755)
         pod = Pod(workload, found, place / "pod", claims={"sidecar-ledger": claim})
         yield Site(place, collector, front, team, pod, Pod(test, found, place / "test"))
+
+
+def _merged(values: dict[str, Any], more: dict[str, Any]) -> dict[str, Any]:
+    """As Helm merges values: maps in each other, all else in the other's place."""
+    both = {key: _merged(values[key], more[key]) for key in values.keys() & more.keys() if isinstance(more[key], dict)}
+    return values | more | both
 
 
 def _keys(place: Path) -> None:

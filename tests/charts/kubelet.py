@@ -5,10 +5,10 @@ holds this machine's programs, read-only, and the container's volumeMounts at th
 Volumes are directories with what kubelet gives them: an emptyDir is 0777, files of ConfigMaps and Secrets are root's,
 and a volume's group is fsGroup, with its setgid bit. Init containers run in order, each to its end, or, with
 restartPolicy Always, until its startup probe (without one: at once); then the others. At the end the containers get
-SIGTERM first, and the native sidecars after them, the last started first.
+SIGTERM first, and the native sidecars after them, the last started first. The containers of a pod share its network:
+this machine's, or one that a test gives it. Root in a container has the capabilities that it is given and no others.
 
-Not here: images (every container has this machine's programs), cgroups, seccomp, network namespaces (all share
-loopback, as the containers of one pod do).
+Not here: images (every container has this machine's programs), cgroups, seccomp.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -31,7 +31,19 @@ from tests.needs import cannot_run, needs_program
 
 HOME: Final = Path(__file__).resolve().parents[2]
 _PROGRAMS: Final = Path(sys.executable).parent
-_OURS: Final = ("/usr", "/bin", "/sbin", "/lib", "/lib64", "/etc/ssl", "/etc/passwd", "/etc/group", "/etc/hosts")
+_SYSTEM: Final = ("passwd", "group", "nsswitch.conf")
+_OURS: Final = (
+    "/usr",
+    "/bin",
+    "/sbin",
+    "/lib",
+    "/lib64",
+    "/etc/ssl",
+    "/etc/passwd",
+    "/etc/group",
+    "/etc/nsswitch.conf",
+)
+_PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"  # as images have it
 _PATIENCE: Final = 120.0  # seconds; a guard, not a measure
 _LOOK: Final = 0.05
 
@@ -61,13 +73,23 @@ class Container:
 
 @dataclass
 class Pod:
-    """``given``: the data of ConfigMaps and Secrets by kind and name; ``place``: the node's directory for it."""
+    """``given``: the data of ConfigMaps and Secrets by kind and name; ``place``: the node's directory for it.
+
+    ``network``: what to put before a command that is to run in the pod's network, ``address`` the pod's in it, and
+    ``node`` calls something where probes come from. ``programs``: directories that are on every container's PATH.
+    ``files``: what else is in every container, by its path there.
+    """
 
     spec: Document
     given: Mapping[tuple[str, str], Mapping[str, bytes]]
     place: Path
     containers: dict[str, Container] = field(default_factory=dict)
     claims: Mapping[str, Path] = field(default_factory=dict)  # directories of volumes that outlive the pod
+    network: tuple[str, ...] = ()
+    address: str = "127.0.0.1"
+    node: Callable[[Callable[[], bool]], bool] = lambda look: look()
+    programs: tuple[Path, ...] = ()
+    files: Mapping[str, Path] = field(default_factory=dict)
 
     def volume(self, name: str) -> Path:
         return self.claims.get(name) or self.place / "volumes" / name
@@ -80,6 +102,7 @@ class Pod:
                 self._lay(each)
         for directory in self.claims.values():
             self._give_group(directory)
+        self._hosts.write_text(_hosts(self.spec.get("hostAliases", [])))
         for each in self.spec.get("initContainers", []):
             started = self.run(each)
             if each.get("restartPolicy") == "Always":
@@ -146,26 +169,34 @@ class Pod:
     def within(self, spec: Document, command: list[str], *, whole: bool = False) -> list[str]:
         """``command`` as the container; ``whole``: with this machine's own file system instead of the container's."""
         security = {**self.spec.get("securityContext", {}), **spec.get("securityContext", {})}
-        user, group = security["runAsUser"], security["runAsGroup"]
+        user, group = security["runAsUser"], security.get("runAsGroup", 0)
         groups = [*self.spec["securityContext"].get("supplementalGroups", [])]
         groups += [security["fsGroup"]] if "fsGroup" in security else []
         more = ",".join(map(str, groups)) or str(group)
-        environment = {"PATH": f"{_PROGRAMS}:/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1"}
+        path = ":".join(map(str, (_PROGRAMS, *self.programs, _PATH)))
+        environment = {"PATH": path, "PYTHONDONTWRITEBYTECODE": "1"}
         environment |= {each["name"]: each["value"] for each in spec.get("env", [])}
         assigned = [f"{name}={value}" for name, value in environment.items()]
         lines = ["set -e"] if whole else ["set -e", *self._root(spec)]
         root = "/" if whole else "/mnt"
         run = ["setpriv", "--no-new-privs", "chroot", f"--userspec={user}:{group}", f"--groups={more}", root]
-        lines.append(f"exec {shlex.join([*run, 'env', '-i', *assigned, *command])}")
-        return ["unshare", "--mount", "/bin/sh", "-c", "\n".join(lines)]
+        lines.append(f"exec {shlex.join([*run, *_bounded(security), 'env', '-i', *assigned, *command])}")
+        return [*self.network, "unshare", "--mount", "/bin/sh", "-c", "\n".join(lines)]
+
+    @property
+    def _hosts(self) -> Path:
+        return self.place / "hosts"
 
     def _root(self, spec: Document) -> list[str]:
         """The script that lays the container's root at /mnt."""
         lines = ["mount -t tmpfs -o mode=0755 tmpfs /mnt"]
         bound = {place: place for place in _OURS if Path(place).exists()}
-        bound |= {place: place for place in {str(HOME), sys.prefix, sys.base_prefix, str(_real_programs())}}
+        ours = (HOME, sys.prefix, sys.base_prefix, _real_programs(), *self.programs)
+        bound |= {str(place): str(place) for place in ours}
         for place in sorted(bound):
             lines += _bind(Path(place), f"/mnt{place}", read_only=True)
+        for target, source in {"/etc/hosts": self._hosts, **self.files}.items():
+            lines += _bind(source, f"/mnt{target}", read_only=True)
         lines += ["mkdir -p /mnt/dev /mnt/proc", "mount --rbind /dev /mnt/dev", "mount -t proc proc /mnt/proc"]
         for each in sorted(spec.get("volumeMounts", []), key=lambda mount: str(mount["mountPath"])):
             source = self.volume(each["name"]) / each.get("subPath", "")
@@ -184,17 +215,18 @@ class Pod:
             directory.chmod(0o777)
             self._give_group(directory)
             return
-        for kind, name_of in (("configMap", "name"), ("secret", "secretName")):
-            if kind in volume:
-                source = volume[kind]
-                data = self.given[kind, source[name_of]]
-                items = {item["key"]: item["path"] for item in source.get("items", [])} or {key: key for key in data}
-                for key, path in items.items():
-                    (directory / path).write_bytes(data[key])
-                    (directory / path).chmod(source.get("defaultMode", 0o644))
-                self._give_group(directory)
-                return
-        raise AssertionError(f"what volume is this: {volume}")
+        projected = volume.get(
+            "projected", {"sources": [volume], **volume.get("secret", {}), **volume.get("configMap", {})}
+        )
+        for source in projected["sources"]:
+            kind = "configMap" if "configMap" in source else "secret"
+            assert kind in source, f"what volume is this: {volume}"
+            data = self.given[kind, source[kind].get("secretName") or source[kind]["name"]]
+            items = {i["key"]: i["path"] for i in source[kind].get("items", [])} or {key: key for key in data}
+            for key, path in items.items():
+                (directory / path).write_bytes(data[key])
+                (directory / path).chmod(projected.get("defaultMode", 0o644))
+        self._give_group(directory)
 
     def _give_group(self, directory: Path) -> None:
         """As kubelet's SetVolumeOwnership, once: the group, what its owner may do, and setgid on directories."""
@@ -219,11 +251,13 @@ class Pod:
         if "exec" in probe:
             command = self.within(spec, probe["exec"]["command"])
             return subprocess.run(command, capture_output=True, timeout=_PATIENCE).returncode == 0
-        where = probe["httpGet"]
+        return self.node(lambda: self._answered(spec, probe["httpGet"]))
+
+    def _answered(self, spec: Document, where: Document) -> bool:
         ports = {each["name"]: each["containerPort"] for each in spec["ports"]}
         port = ports.get(where["port"], where["port"])
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{port}{where['path']}", timeout=10) as answer:
+            with urllib.request.urlopen(f"http://{self.address}:{port}{where['path']}", timeout=10) as answer:
                 return 200 <= answer.status < 400
         except OSError:
             return False
@@ -250,9 +284,22 @@ def _command(spec: Document) -> list[str]:
     return [*spec.get("command", ["sidecar"]), *spec.get("args", [])]
 
 
+def _hosts(aliases: Sequence[Document]) -> str:
+    """What kubelet writes into each container's /etc/hosts."""
+    return "127.0.0.1 localhost\n" + "".join(f"{each['ip']} {' '.join(each['hostnames'])}\n" for each in aliases)
+
+
+def _bounded(security: Document) -> list[str]:
+    """Root's capabilities, as far as it has any; nobody else has them."""
+    if security["runAsUser"] != 0:
+        return []
+    given = ",".join(["-all", *(f"+{name.lower()}" for name in security["capabilities"].get("add", []))])
+    return ["setpriv", f"--inh-caps={given}", f"--bounding-set={given}"]
+
+
 def _bind(source: Path, target: str, *, read_only: bool) -> list[str]:
     at = shlex.quote(target)
-    make = f"mkdir -p {at}" if source.is_dir() else f"mkdir -p $(dirname {at}); touch {at}"
+    make = f"mkdir -p {at}" if source.is_dir() else f"[ -e {at} ] || {{ mkdir -p $(dirname {at}); touch {at}; }}"
     lines = [make, f"mount --bind {shlex.quote(str(source))} {at}"]
     return [*lines, f"mount -o remount,bind,ro {at}"] if read_only else lines
 

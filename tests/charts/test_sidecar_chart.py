@@ -118,7 +118,9 @@ def test_the_three_are_different_users_and_the_workload_mounts_only_the_socket(i
             mount = {"name": "sidecar-door", "mountPath": "/run/sidecar", "readOnly": True, "subPath": "door"}
             assert mounts == [mount]
         else:
-            assert mounts == [{"name": "sidecar-socket", "mountPath": "/run/sidecar", "readOnly": True}]
+            socket = {"name": "sidecar-socket", "mountPath": "/run/sidecar", "readOnly": True}
+            door = {"name": "sidecar-authzen", "mountPath": "/run/sidecar-authzen", "readOnly": True, "subPath": "door"}
+            assert mounts == [socket, *([door] if install == "authzen-socket" else [])]  # there the workload is the PEP
     if "opa" in users:
         opa = container(pod, "opa")
         assert opa["securityContext"]["runAsGroup"] == group
@@ -250,6 +252,8 @@ def test_envoy_in_the_pod_is_the_only_one_with_the_credentials() -> None:
     for volume, users in (("sidecar-gateway", ["envoy"]), ("sidecar-door", ["sidecar", "envoy"])):
         assert [e["name"] for e in containers_of(pod) if volume in str(e["volumeMounts"])] == users
     assert container(pod, "envoy")["securityContext"]["runAsUser"] == 10012
+    mount = {"name": "sidecar-gateway", "mountPath": "/etc/hosts", "subPath": "hosts", "readOnly": True}
+    assert mount in container(pod, "envoy")["volumeMounts"]  # where api.example.com is not Envoy itself
     assert settings("redirect", pod)["doors"]["envoy"] == {
         "gateway": "edge", "agent": "billing-agent", "headers": ["x-hint"],
         "listen": "unix:/run/sidecar-door/door/envoy.sock",
@@ -291,6 +295,36 @@ def test_agents_of_a_gateway_reach_it_and_names_alone() -> None:
     )  # fmt: skip
     _, *silent = yaml.safe_load_all(ran.out)
     assert [len(each["spec"]["egress"]) for each in silent] == [1, 1]
+
+
+def test_peps_come_to_a_port_of_their_own_or_by_a_socket() -> None:
+    peps = settings("authzen", workload_of("authzen"))["doors"]["authzen"]
+    assert peps == {
+        "gateway": "todo-backend", "agent": "billing-agent", "url": "https://billing-sidecar-authzen.agents.svc:7444",
+        "listen": "0.0.0.0:7444", "tls_cert_file": "/run/identity/tls.crt", "tls_key_file": "/run/identity/tls.key",
+        "tls_client_ca_file": "/run/identity/ca.crt",
+    }  # fmt: skip
+    (policy,) = of_kind("authzen", "NetworkPolicy")
+    assert policy["spec"]["ingress"][1]["ports"] == [{"protocol": "TCP", "port": 7444}]
+    assert [sorted(each) for each in policy["spec"]["ingress"][1]["from"]] == [
+        ["podSelector"], ["namespaceSelector", "podSelector"],
+    ]  # fmt: skip
+    (service,) = [e for e in of_kind("authzen", "Service") if e["metadata"]["name"] == "billing-sidecar-authzen"]
+    (port,) = service["spec"]["ports"]
+    ports = {each["name"]: each["containerPort"] for each in container(workload_of("authzen"), "sidecar")["ports"]}
+    assert ports[port["targetPort"]] == port["port"] == 7444
+    (certificate,) = of_kind("authzen", "Certificate")
+    assert "billing-sidecar-authzen.agents.svc" in certificate["spec"]["dnsNames"]
+    door = settings("authzen-socket", workload_of("authzen-socket"))["doors"]["authzen"]
+    assert door == {
+        "gateway": "todo-backend", "agent": "", "url": "", "listen": "unix:/run/sidecar-authzen/door/authzen.sock"
+    }  # fmt: skip
+    assert "authzen" not in str(of_kind("authzen-socket", "Service", "NetworkPolicy")[0]["spec"])
+    ran = template(
+        SIDECAR, "--values", HERE / "installs" / "authzen.yaml", "--set", "identity.kind=spiffe",
+        "--show-only", "templates/configuration.yaml",
+    )  # fmt: skip
+    assert 'spiffe_socket = "/run/spiffe/spire-agent.sock"' in ran.out and "tls_cert_file" not in ran.out
 
 
 def test_a_registry_comes_as_it_was_written(tmp_path: Path) -> None:

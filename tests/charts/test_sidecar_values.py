@@ -139,6 +139,20 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("gateway", {"workload": {"image": ""}}, "egress.gateway is enabled, but workload.image is empty"),
     ("gateway", {"egress": {"gateway": {"agents": []}}}, "egress.gateway.agents is empty"),
     ("gateway", {"networkPolicy": {"enabled": False}}, "egress.gateway is NetworkPolicies"),
+    # PEPs
+    ("trial", {"authzen": {"listen": "http"}}, "at '/authzen/listen': value must be one of 'tls', 'socket'"),
+    ("trial", {"authzen": {"url": "http://a"}}, "at '/authzen/url'"),
+    ("trial", {"authzen": {"from": [{}]}}, "at '/authzen/from/0'"),
+    ("trial", {"authzen": {"agent": "a"}}, "authzen has settings, but authzen.gateway is empty"),
+    ("authzen", {"identity": {"kind": "none"}}, "authzen.listen is tls, but identity.kind is none"),
+    ("authzen", {"authzen": {"from": []}}, "authzen.from is empty, so no PEP could come"),
+    ("authzen", {"authzen": {"port": 9464}}, "authzen.port 9464 is another port of the pod's already"),
+    ("authzen", {"authzen": {"listen": "socket"}}, "authzen.from is for authzen.listen=tls"),
+    (
+        "gateway",
+        {"authzen": {"gateway": "edge", "listen": "socket"}},
+        "with egress.gateway the workload is Envoy, and no PEP",
+    ),
     # what would be seen, or reached, by whom it must not
     ("token", {"custody": {"custodians": {"auditor": "-----BEGIN PRIVATE KEY-----"}}}, "auditor holds a private key"),
     (
@@ -196,7 +210,9 @@ def schemas(at: dict[str, Any], path: str = "") -> Iterator[tuple[str, dict[str,
 # Kubernetes' own, handed on: the schemas of its versions are for what comes of them.
 HANDED_ON = {"/global", "/workload/affinity", "/workload/tolerations/0", "/workload/topologySpreadConstraints/0"}
 HANDED_ON |= {f"/workload/{kind}Probe" for kind in ("startup", "readiness", "liveness")}
-HANDED_ON |= {f"/networkPolicy/{rules}/0" for rules in ("dns", "metricsFrom", "ingress", "egress")}
+HANDED_ON |= {f"/networkPolicy/{rules}/0" for rules in ("dns", "metricsFrom", "ingress", "egress")} | {
+    "/authzen/from/0"
+}
 HANDED_ON |= {"/workload/env/0/valueFrom/secretKeyRef", "/workload/volumes/0", "/workload/volumeMounts/0"}
 
 

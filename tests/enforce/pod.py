@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
+import platform
 import select
 import socket
 import struct
@@ -24,18 +26,22 @@ RULES: Final = Path(__file__).resolve().parents[2] / "charts" / "sidecar" / "fil
 AGENT_USER: Final = 10001
 SIX: Final = {"pod": "fd77::1", "outside": "fd77::2"}
 _FENCE: Final = 9
+_SO_RCVBUFFORCE: Final = 33  # <asm-generic/socket.h>
+_SETFSUID: Final = {"x86_64": 122, "aarch64": 151}[platform.machine()]  # <asm/unistd.h>
 _PATIENCE: Final = 60.0
 _NAMES: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 
 
 @dataclass(slots=True)
 class Pod:
-    """Both. ``seen``: what reached the host outside, as `tcp/443`, without what a network says to itself."""
+    """Both. ``seen``: what reached the host outside, as `tcp/443`, without what a network says to itself; ``trusted``:
+    a user whose packets the rules let out."""
 
     inside: Host
     outside: Host
     sniffer: socket.socket
     seen: list[str] = field(default_factory=list)
+    trusted: int = 0
 
     def guard(self, door: int, trusted: str = "{ 0 }") -> None:
         """The chart's rules, in force. Here Envoy and the sidecar are root."""
@@ -75,7 +81,7 @@ class Pod:
         before = len(self.seen)
         while wanted:
             ready, _, _ = select.select([self.sniffer], [], [], max(0.0, end - time.monotonic()))
-            assert ready, "the fence did not arrive"
+            assert ready, f"the fence did not arrive: {wanted}"
             frame, address = self.sniffer.recvfrom(65_536)
             what = "" if address[2] == socket.PACKET_OUTGOING else told(frame)
             if what in (f"udp/{_FENCE}", f"udp6/{_FENCE}"):
@@ -85,6 +91,7 @@ class Pod:
         return self.seen[before:]
 
     def _fence(self) -> None:
+        ctypes.CDLL(None).syscall(_SETFSUID, self.trusted)  # of this thread alone, which ends with the fence
         for family, host in ((socket.AF_INET, self.outside.address), (socket.AF_INET6, SIX["outside"])):
             with socket.socket(family, socket.SOCK_DGRAM) as out:
                 out.sendto(b"fence", (host, _FENCE))
@@ -128,6 +135,7 @@ def pod() -> Iterator[Pod]:
         inside.call(_as_runtimes_have_it)
         sniffer = outside.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
         with contextlib.closing(sniffer):
+            sniffer.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)  # room for what a pod's start sends
             sniffer.bind(("eth0", 3))
             yield Pod(inside, outside, sniffer)
 

@@ -57,7 +57,10 @@ class Side:
 
 
 class ClientSide(Side):
-    async def send(self, message: bytes) -> None:
+    async def send(self, message: bytes, about: Any = None) -> None:
+        await self.take(message)
+
+    async def respond(self, key: Any, message: bytes) -> None:
         await self.take(message)
 
     def ask(self, id: Any, method: str, **params: Any) -> None:
@@ -157,6 +160,7 @@ async def between(
         client.put(None)
         async with asyncio.timeout(PATIENCE):
             await running
+        await deciding.finish(PATIENCE)
 
 
 async def whole(stream: bytes, most: int, piece: int = 7) -> list[bytes | Overlong]:

@@ -99,9 +99,10 @@ async def asking_at(
     script: Callable[[dict[str, Any]], object] = lambda _: ALLOW,
     metrics: Metrics | None = None,
     transport: Callable[[Any], Transport] | None = None,
+    engine: ScriptedEngine | None = None,
     **more: Any,
 ) -> AsyncIterator[Asking]:
-    engine = ScriptedEngine(script)
+    engine = engine or ScriptedEngine(script)
     async with running(place, engine, development=False, registry=registered(*PEOPLE)) as run:
         door = AuthZenDoor(run.path, settings, transport or Transports().of, peer_of, metrics)
         with socket.socket(socket.AF_UNIX) as bound:

@@ -6,7 +6,7 @@ import asyncio
 import base64
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,16 +55,15 @@ class Place:
     def permits(self) -> PermitCheck:
         return PermitCheck(chain=self.chain, identity=self.identity, executor=EXECUTOR)
 
-    def allowed(self, resource: str, arguments: bytes) -> tuple[str, bytes]:
+    def allowed(self, resource: str, arguments: Any) -> tuple[str, bytes]:
         """An ALLOW of the agent's question: its decision's id and the permit."""
         with Guard(self.address, agent=AGENT, key=AgentKey(key(AGENT)), timeout=30.0) as guard:
             decision = guard.check("crm.read", ("customer", resource), arguments, executor=EXECUTOR)
         return decision.decision_id, decision.permit
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    directory = tmp_path_factory.mktemp("executors")
+@contextmanager
+def placed(directory: Path) -> Iterator[Place]:
     ledger, _ = made(directory)
     registry = directory / "registry.json"
     registry.write_bytes(registry_text(person(AGENT, "agent"), person(EXECUTOR, "executor")))
@@ -72,6 +71,12 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
         header, genesis = next(entry(body) for what, body in records(read) if what is Kind.ENTRY)
     with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server:
         yield Place(ledger, server.address, header.chain_id.hex(), genesis["identity"])
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
+    with placed(tmp_path_factory.mktemp("executors")) as served:
+        yield served
 
 
 @dataclass

@@ -13,9 +13,11 @@ from langchain_core.tools import InjectedToolCallId
 from langgraph.prebuilt import InjectedState
 from langgraph.types import Command, interrupt
 
-from sidecar.errors import UsageError
-from tests.enforce.frameworks.doors import Desk, langchain, langchain_model, langgraph, pydantic_ai
+from sidecar.client import AgentKey, AsyncGuard, Guard
+from sidecar.errors import RequestError, UsageError
+from tests.enforce.frameworks.doors import AGENT, Desk, langchain, langchain_model, langgraph, pydantic_ai
 from tests.enforce.frameworks.place import Place, placed
+from tests.people import key
 
 
 @pytest.fixture(scope="module")
@@ -368,3 +370,37 @@ def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk)
 
     asyncio.run(run())
     assert desk.wrote() == ["guarded"]
+
+
+# --- anything else, by the generic decorator
+
+
+@pytest.mark.parametrize("asynchronous", [False, True])
+def test_an_argument_that_changes_while_it_is_decided_on_does_not_run(
+    place: Place, desk: Desk, asynchronous: bool
+) -> None:
+    """Here the one who meets an obligation changes it, as another thread or task might."""
+    name = f"obliged-{asynchronous}"
+    items: list[str] = []
+    duty = {"sing": lambda *_: items.append("forbidden")}
+    door = {"door": {"kind": "homemade", "tool": "order"}}
+
+    def order(name: str, items: list[str]) -> None:
+        desk.run(name)
+
+    async def ordered() -> None:
+        async with AsyncGuard(desk.address, agent=AGENT, key=AgentKey(key(AGENT)), obligations=duty) as guard:
+
+            @guard.guarded("tool.call", ("tool", "order"), context=door)
+            async def in_order(name: str, items: list[str]) -> None:
+                order(name, items)
+
+            await in_order(name, items)
+
+    with pytest.raises(RequestError, match="changed while they were decided on"):
+        if asynchronous:
+            asyncio.run(ordered())
+        else:
+            with Guard(desk.address, agent=AGENT, key=AgentKey(key(AGENT)), obligations=duty) as guard:
+                guard.guarded("tool.call", ("tool", "order"), context=door)(order)(name, items)
+    assert desk.wrote() == [] and place.of(name) == [("homemade", "ALLOW", "FAILED")]

@@ -1,16 +1,23 @@
-"""What a framework tries again, breaks off or cancels: each run of a tool has a decision of its own, and an outcome."""
+"""What is tried again, broken off or cancelled, and answers that are lost: each run has a decision and an outcome."""
 
 from __future__ import annotations
 
 import asyncio
+import json
+import signal
+import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.enforce.frameworks.between import Between
 from tests.enforce.frameworks.doors import DOORS, Call, Desk, langgraph, openai_agents, pydantic_ai
-from tests.enforce.frameworks.place import Place, placed
+from tests.enforce.frameworks.place import AMPLE, Place, placed
+from tests.program import sidecar
 
 WAYS = [(kind, how) for kind in DOORS for how in ("sync", "async")]
 
@@ -212,3 +219,37 @@ def test_a_tool_that_its_framework_gives_up_on_has_failed(place: Place, desk: De
     assert "timed out" in told
     assert place.of("late-1") == [("pydantic-ai", "ALLOW", "FAILED")]
     assert place.of("late-2") == [("openai-agents", "ALLOW", "FAILED")]
+
+
+def test_an_answer_lost_is_asked_for_again_and_from_a_killed_sidecar_nothing_runs(tmp_path: Path) -> None:
+    """All doors at once: each has asked, each was allowed as the ledger says, and none has heard of it."""
+    (tmp_path / "work").mkdir()
+    with placed(tmp_path) as place, Between(tmp_path / "between.sock", place.server.socket) as between:
+        desk = replace(Desk(between.address, tmp_path / "work"), timeout=AMPLE)
+        all_ready = threading.Barrier(len(WAYS), between.hold)
+
+        def turns(way: str) -> Iterator[list[Call]]:
+            for what in ("before", "lost", "killed"):
+                yield [("write", {"name": f"{what}-{way}"})]
+                if what != "killed":
+                    all_ready.wait(AMPLE)
+
+        names = {(kind, how): f"{kind}-{how}" for kind, how in WAYS}
+        with ThreadPoolExecutor(len(WAYS)) as threads:
+            runs = {way: threads.submit(DOORS[way[0]], desk, turns(name), way[1]) for way, name in names.items()}
+            for name in names.values():
+                place.until_asked(f"lost-{name}")
+            assert not [name for name in desk.wrote() if name.startswith("lost")]
+            between.lose()
+            for name in names.values():
+                place.until_asked(f"killed-{name}")
+            place.server.stop(signal.SIGKILL)
+            between.lose()
+            told = {way: run.result(AMPLE + 10) for way, run in runs.items()}
+        for (kind, how), name in names.items():
+            assert told[kind, how][1] == f"wrote lost-{name}" and desk.runs(f"lost-{name}") == 1
+            assert place.of(f"lost-{name}") == [(kind, "ALLOW", "EXECUTED")]
+            assert "did not run, because no decision was given" in told[kind, how][2]
+            assert desk.runs(f"killed-{name}") == 0 and place.of(f"killed-{name}") == [(kind, "ALLOW", "")]
+        report = json.loads(sidecar("verify", place.ledger, "--custodian-key", place.auditor, "--json").stdout)
+        assert report["verdict"] == "UNANCHORED", report["findings"]

@@ -7,6 +7,7 @@ import contextlib
 import json
 import signal
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from mcp_types import ElicitResult
 
 from tests.api.running import judged
 from tests.enforce.gates import OFFICIAL, Gate, gate, tool_policy, words
+from tests.enforce.listeners import launched, listens
 from tests.needs import needs_program
 from tests.policy.processes import stop
 from tests.program import BIN, environment, made, serving, sidecar
@@ -160,7 +162,8 @@ def test_a_cancelled_call_is_cancelled_at_the_server(tmp_path: Path) -> None:
     asyncio.run(story())
 
 
-def test_no_sidecar_no_deed(tmp_path: Path) -> None:
+@pytest.mark.parametrize("over", ["standard streams", "HTTP"])
+def test_no_sidecar_no_deed(over: str, tmp_path: Path) -> None:
     """Down, slow, and killed in the middle of a call: every call is refused and says why."""
     needs_program("opa")
     ledger, key = made(tmp_path)
@@ -168,7 +171,7 @@ def test_no_sidecar_no_deed(tmp_path: Path) -> None:
     work = tmp_path / "work"
     work.mkdir()
 
-    def command(address: str, *more: str) -> StdioServerParameters:
+    def command(address: str, *more: str) -> list[str]:
         where = [
             "--server",
             address,
@@ -179,13 +182,27 @@ def test_no_sidecar_no_deed(tmp_path: Path) -> None:
             "--trust-first",
         ]
         behind = [sys.executable, str(OFFICIAL), str(work)]
-        arguments = ["mcp", *where, "--name", "files", *more, "--", *behind]
-        return StdioServerParameters(command=str(BIN / "sidecar"), args=arguments, env=environment())
+        return [str(BIN / "sidecar"), "mcp", *where, "--name", "files", *more, "--", *behind]
+
+    @contextlib.asynccontextmanager
+    async def connected(address: str) -> AsyncIterator[Client]:
+        with (tmp_path / "log").open("w") as log:
+            if over == "HTTP":
+                whole = command(address, "--timeout", "3", *listens(tmp_path))
+                async with (
+                    launched(whole, lambda line: log.write(f"{line}\n")) as at,
+                    at.client(mode="legacy") as client,
+                ):
+                    yield client
+                return
+            program, *arguments = command(address, "--timeout", "3")
+            parameters = StdioServerParameters(command=program, args=arguments, env=environment())
+            async with Client(stdio_client(parameters, errlog=log), mode="legacy") as client:
+                yield client
 
     async def story() -> None:
-        with serving(ledger, "--policy", policy) as server, (tmp_path / "log").open("w") as log:
-            parameters = command(server.address, "--timeout", "3")
-            async with Client(stdio_client(parameters, errlog=log), mode="legacy") as client:
+        with serving(ledger, "--policy", policy) as server:
+            async with connected(server.address) as client:
                 assert not (await client.call_tool("write_file", {"name": "before"})).is_error
                 assert (await client.call_tool("fail", {"name": "not allowed"})).is_error
                 held = asyncio.create_task(client.call_tool("hold", {"name": "held"}))

@@ -12,6 +12,7 @@ import pytest
 
 from tests.api.running import judged
 from tests.enforce.gates import Gate, gate
+from tests.enforce.listeners import listening
 from tests.languages.building import node_modules
 from tests.needs import needs_program
 from tests.program import environment
@@ -124,3 +125,32 @@ def test_the_newer_generation_between_two_sdks(tmp_path: Path) -> None:
             assert asked["io.modelcontextprotocol/clientInfo"]["name"] == "desk"
 
     asyncio.run(story())
+
+
+def test_over_http_clients_of_each_generation_at_once(tmp_path: Path) -> None:
+    """The TypeScript SDK's clients, three of them beside each other, before a server that the gateway starts."""
+    sdks = ("v1", "v2", "modern")
+    calls = (("write_file", "yes"), ("write_file", "no"), ("steps", "steps"))
+
+    async def story() -> None:
+        async with gate(tmp_path, call=lambda d: "DENY" if d["arguments"]["name"].startswith("no") else "ALLOW") as g:
+            async with listening(g) as at:
+                entry = {"url": at.url, "headers": at.bearer}
+                places = [tmp_path / sdk for sdk in sdks]
+                for place in places:
+                    place.mkdir()
+                told = await asyncio.gather(
+                    *(
+                        desk(installed(place), sdk, entry, [[tool, {"name": f"{name}.{sdk}"}] for tool, name in calls])
+                        for place, sdk in zip(places, sdks, strict=True)
+                    )
+                )
+            for sdk, got in zip(sdks, told, strict=True):
+                assert [each["isError"] for each in got["results"]] == [False, True, False]
+                assert "is denied: the rules say DENY" in got["results"][1]["text"]
+                assert got["results"][2]["progress"] == [1, 2, 3]
+                assert g.wrote(f"yes.{sdk}") and not g.wrote(f"no.{sdk}")
+            assert len([each for each in g.outcomes() if each["action"] == "mcp.tool.call"]) == 6
+
+    asyncio.run(story())
+    assert judged(tmp_path / "ledger").verdict.name == "UNANCHORED"

@@ -213,6 +213,9 @@ def test_only_the_first_listing_is_trusted_and_only_if_asked(tmp_path: Path) -> 
     asyncio.run(story())
 
 
+LISTEN = ["--pins", "/no/pins", "--trust-first", "--server", "unix:/x", "--agent", "a", "--listen"]
+
+
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
@@ -227,6 +230,15 @@ def test_only_the_first_listing_is_trusted_and_only_if_asked(tmp_path: Path) -> 
         (["--pins", "p", "--review-pins", "--upstream", "http://127.0.0.1:1/"], "gone"),
         (["--pins", "p", "--server", "unix:/x", "--agent", "a", "--trust-first", "--key", "/no/key", "--", "x"], "key"),
         (["--pins", "p", "--max-result", "0", "--", "x"], "--max-result"),
+        ([*LISTEN[:-1], "--token-file", "t", "--", "x"], "go with --listen"),
+        ([*LISTEN[:-1], "--sessions", "1", "--", "x"], "go with --listen"),
+        ([*LISTEN, "127.0.0.1:0", "--", "x"], "--token-file is missing"),
+        ([*LISTEN, "0.0.0.0:0", "--token-file", "t", "--", "x"], "over TLS alone"),
+        ([*LISTEN, "0.0.0.0:0", "--token-file", "t", "--listen-cert", "c", "--", "x"], "go together"),
+        ([*LISTEN, "unix:s", "--listen-cert", "c", "--listen-key", "k", "--", "x"], "not for a unix socket"),
+        ([*LISTEN, "unix:/no/such/place", "--", "x"], "its directory does not exist"),
+        ([*LISTEN, "nowhere", "--token-file", "t", "--", "x"], "is not host:port"),
+        ([*LISTEN, "127.0.0.1:0", "--token-file", "/no/token", "--", "x"], "cannot read the token"),
     ],
 )
 def test_what_cannot_be_meant_is_one_line(arguments: list[str], says: str) -> None:

@@ -255,10 +255,16 @@ def test_an_event_beyond_the_bound(stream: bytes) -> None:
         asyncio.run(_events(stream, 7, 100))
 
 
-def test_without_the_extra_it_is_said(tmp_path: Path) -> None:
-    asked = "import sys; sys.modules['h11'] = None; from sidecar.cli import main; main()"
-    arguments = ["mcp", "--pins", str(tmp_path / "p"), "--review-pins", "--upstream", "https://example.org/mcp"]
-    command = [sys.executable, "-c", asked, *arguments]
+@pytest.mark.parametrize(
+    ("module", "more"),
+    [
+        ("h11", ["--review-pins", "--upstream", "https://example.org/mcp"]),
+        ("aiohttp", ["--trust-first", "--server", "unix:/x", "--agent", "a", "--listen", "unix:/x", "--", "x"]),
+    ],
+)
+def test_without_the_extra_it_is_said(module: str, more: list[str], tmp_path: Path) -> None:
+    asked = f"import sys; sys.modules['{module}'] = None; from sidecar.cli import main; main()"
+    command = [sys.executable, "-c", asked, "mcp", "--pins", str(tmp_path / "p"), *more]
     done = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
     assert done.returncode == 2 and "pip install 'decision-sidecar[mcp]'" in done.stderr, done.stderr
 

@@ -41,9 +41,9 @@ class Upstream:
 
 
 @contextlib.contextmanager
-def upstream(authority: Authority, place: Path, address: str = "127.0.0.1") -> Iterator[Upstream]:
+def upstream(authority: Authority, place: Path, address: str = "127.0.0.1", port: int = 0) -> Iterator[Upstream]:
     """A server over TLS, for :data:`HOST`."""
-    server = ThreadingHTTPServer((address, 0), _Handler)
+    server = ThreadingHTTPServer((address, port), _Handler)
     server.daemon_threads = True
     server.handle_error = lambda *_: None  # type: ignore[method-assign]  # who goes away in the middle does so on purpose
     shown = authority.issue(dns=[HOST], purposes=[SERVER])

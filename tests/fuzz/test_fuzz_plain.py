@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import re
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -44,6 +44,17 @@ _TEXTS = [
     "é",
 ]
 _VALUES: list[Any] = [None, True, 0, -1, 2**53, 1.5, 1e300, [], {}, [{}], {"a": [1]}, *_TEXTS, *_NO_JSON_TEXT]
+_VALUES += [
+    "2026-02-30T00:00:00.000000000Z",
+    "2026-01-01T00:00:00Z",
+    "A" * 64,
+    "a" * 64,
+    "QQ=",
+    "QQ==",
+    "-0",
+    "01",
+    "policy",
+]
 _VALUES += [f'{{"a":{deep}}}' for deep in _DEEP] + [json.loads(deep) for deep in _DEEP[:-1]]
 _TWISTS = [
     '{"a":1,"a":2}',
@@ -65,7 +76,9 @@ def originals() -> list[bytes]:
     values = [
         s.decision_value(effect, proof) for effect in ("ALLOW", "DENY") for proof in ("asserted", "mtls", "gateway")
     ]
-    values.append(s.decision_value("REQUIRE_APPROVAL"))
+    values.append(
+        values[0] | {"agent": values[0]["agent"] | {"proof": "signature", "statement": "", "signature": "", "key": ""}}
+    )
     values.append(s.decision_value("ALLOW", executor="payer"))
     values.append(values[0] | {"enforced": False, "effect": "DENY", "registry": {"revision": "r", "digest": "0" * 64}})
     values.append(
@@ -80,39 +93,6 @@ ORIGINALS = originals()
 def places(value: Any, at: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:
     inner = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     return [at, *(place for key, each in inner for place in places(each, (*at, key)))]
-
-
-@st.composite
-def changed(draw: st.DrawFn) -> bytes:
-    """One of the payloads with a value replaced, a member added, doubled, left out or moved, or a twisted value."""
-    value = json.loads(draw(st.sampled_from(ORIGINALS)))
-    for _ in range(draw(st.integers(0, 2))):
-        *way, last = draw(st.sampled_from([p for p in places(value) if p]))
-        parent = value
-        for step in way:
-            parent = parent[step]
-        how = draw(st.sampled_from(["value", "value", "drop", "add", "last"]))
-        if how == "value":
-            parent[last] = copy.deepcopy(draw(st.sampled_from(_VALUES)))
-        elif how == "drop":
-            del parent[last]
-        elif isinstance(parent, dict):
-            parent["personal" if how == "add" else draw(st.sampled_from(sorted(parent)))] = parent.pop(last)
-    text = json.dumps(
-        value, ensure_ascii=draw(st.booleans()), separators=draw(st.sampled_from([(",", ":"), (", ", ": ")]))
-    )
-    if draw(st.booleans()):
-        found = list(re.finditer(r'"(?:type|effect|agent|executor|policy|result|evaluate_ns|id)":', text))
-        if found:
-            at = draw(st.sampled_from(found)).start()
-            text = (
-                text[:at]
-                + draw(st.sampled_from(['"type":"DECISION",', f'"id":{draw(st.sampled_from(_TWISTS))},']))
-                + text[at:]
-            )
-    if draw(st.booleans()):
-        text = text.replace(":null", ":" + draw(st.sampled_from(_TWISTS)), 1)
-    return text.encode("utf-8", "surrogatepass")
 
 
 def both(data: bytes, ref_seq: int, agent_tag: bytes, count: int) -> tuple[Told, Told | None, Told]:
@@ -136,14 +116,7 @@ def both(data: bytes, ref_seq: int, agent_tag: bytes, count: int) -> tuple[Told,
     return read(EntryType.DECISION, cut, body), tell(body), needed(EntryType.DECISION, cut, body)
 
 
-@given(
-    changed() | mutated(ORIGINALS) | st.sampled_from(ORIGINALS),
-    st.sampled_from([NO_SEQ, NO_SEQ, NO_SEQ, 3]),
-    st.sampled_from([ZERO16, b"t" * 16]),
-    st.sampled_from([0, 0, 0, 1]),
-)
-@fuzz(1_500)
-def test_told_as_by_the_definition(data: bytes, ref_seq: int, agent_tag: bytes, count: int) -> None:
+def assert_same(data: bytes, ref_seq: int = NO_SEQ, agent_tag: bytes = ZERO16, count: int = 0) -> None:
     due, told, here = both(data, ref_seq, agent_tag, count)
     if isinstance(due, dict):
         assert isinstance(told, dict) and isinstance(here, dict)
@@ -151,6 +124,53 @@ def test_told_as_by_the_definition(data: bytes, ref_seq: int, agent_tag: bytes, 
         assert told == {name: here[name] for name in told}
     else:
         assert told == here == due
+
+
+@given(
+    mutated(ORIGINALS) | st.sampled_from(ORIGINALS),
+    st.sampled_from([NO_SEQ, NO_SEQ, NO_SEQ, 3]),
+    st.sampled_from([ZERO16, b"t" * 16]),
+    st.sampled_from([0, 0, 0, 1]),
+)
+@fuzz(500)
+def test_told_as_by_the_definition(data: bytes, ref_seq: int, agent_tag: bytes, count: int) -> None:
+    assert_same(data, ref_seq, agent_tag, count)
+
+
+@pytest.mark.parametrize("original", [0, 1, 6, 8, 9])
+def test_any_value_anywhere(original: int) -> None:
+    """Each value of the payload replaced by each of many, in the bytes that our writer would make of it."""
+    tag = b"t" * 16 if original in (1, 6) else ZERO16
+    for *way, last in filter(None, places(json.loads(ORIGINALS[original]))):
+        for value in _VALUES:
+            changed = json.loads(ORIGINALS[original])
+            parent = changed
+            for step in way:
+                parent = parent[step]
+            parent[last] = value
+            assert_same(
+                json.dumps(changed, ensure_ascii=False, separators=(",", ":")).encode("utf-8", "surrogatepass"),
+                agent_tag=tag,
+            )
+
+
+@pytest.mark.parametrize(
+    "put", [b",", b" ", b'"', b"\\", b"}", b"{", b"0", b"e", b"\xff", b'"type":"DECISION",', b'"effect":"ALLOW",']
+)
+def test_any_byte_anywhere(put: bytes) -> None:
+    """Put in between any two bytes, and in place of any one."""
+    data = ORIGINALS[9]
+    for at in range(len(data) + 1):
+        assert_same(data[:at] + put + data[at:])
+        assert_same(data[:at] + put + data[at + 1 :])
+
+
+@pytest.mark.parametrize("twist", _TWISTS)
+def test_any_spelling_of_a_value(twist: str) -> None:
+    """JSON that our writer does not write, in place of each null and number, and of the values of strings."""
+    text = ORIGINALS[9].decode()
+    for found in re.finditer(r'(?<=[:\[,])(?:null|1\.5|true|"[^"\\]*+"(?!:))', text):
+        assert_same((text[: found.start()] + twist + text[found.end() :]).encode("utf-8", "surrogatepass"))
 
 
 def test_most_are_read_by_type() -> None:

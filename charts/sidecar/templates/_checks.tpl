@@ -152,6 +152,7 @@
   {{- fail (printf "personal.copy is for keys that outlive a pod's volume, but with ledger.volume=%s they end with the pod; set ledger.volume=perReplica" $v.ledger.volume) -}}
 {{- end -}}
 {{- include "sidecar.checkedEgress" . -}}
+{{- include "sidecar.checkedAuthzen" . -}}
 {{- $users := list $v.users.workload $v.users.sidecar $v.users.opa $v.users.envoy -}}
 {{- if ne (len (uniq $users)) 4 -}}
   {{- fail "users.workload, users.sidecar, users.opa and users.envoy must differ: a process with the sidecar's user id can read its memory, its ledger and its key" -}}
@@ -175,6 +176,32 @@
 {{- range $v.workload.env -}}
   {{- if dig "valueFrom" "secretKeyRef" false . -}}
     {{- fail (printf "workload.env: %s takes a Secret into the environment, where each process below it and each crash report has it; mount it as a file (workload.volumes, workload.volumeMounts)" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{- define "sidecar.checkedAuthzen" -}}
+{{- $a := .Values.authzen -}}
+{{- if and (not $a.gateway) (or $a.agent $a.url $a.from) -}}
+  {{- fail "authzen has settings, but authzen.gateway is empty: name the registered executor that the PEP is" -}}
+{{- end -}}
+{{- if include "sidecar.authzenTls" . -}}
+  {{- if eq .Values.identity.kind "none" -}}
+    {{- fail "authzen.listen is tls, but identity.kind is none; set it to spiffe, certManager or secret, or authzen.listen=socket if the workload is the PEP" -}}
+  {{- end -}}
+  {{- if and .Values.networkPolicy.enabled (not $a.from) -}}
+    {{- fail "authzen.from is empty, so no PEP could come: give who may, as [{podSelector: {matchLabels: {app: todo-backend}}}]" -}}
+  {{- end -}}
+  {{- if has (int $a.port) (list (int .Values.metrics.port) (int .Values.api.port) (int .Values.egress.redirect.port)) -}}
+    {{- fail (printf "authzen.port %d is another port of the pod's already; take one that is free" (int $a.port)) -}}
+  {{- end -}}
+{{- end -}}
+{{- if include "sidecar.authzenSocket" . -}}
+  {{- if $a.from -}}
+    {{- fail "authzen.from is for authzen.listen=tls: on a socket nobody comes but the workload; leave it out" -}}
+  {{- end -}}
+  {{- if .Values.egress.gateway.enabled -}}
+    {{- fail "authzen.listen is socket, but with egress.gateway the workload is Envoy, and no PEP; set authzen.listen=tls" -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}

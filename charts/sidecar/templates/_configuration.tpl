@@ -85,6 +85,27 @@ headers = {{ .headers | toJson }}
 listen = "unix:/run/sidecar-door/door/envoy.sock"
 {{- end }}
 {{- end }}
+{{- with $v.authzen }}
+{{- if .gateway }}
+
+[doors.authzen]
+gateway = {{ .gateway | toJson }}
+agent = {{ .agent | toJson }}
+url = {{ .url | toJson }}
+{{- if eq .listen "socket" }}
+listen = "unix:/run/sidecar-authzen/door/authzen.sock"
+{{- else }}
+listen = {{ printf "0.0.0.0:%d" (int .port) | toJson }}
+{{- if eq $v.identity.kind "spiffe" }}
+spiffe_socket = {{ printf "/run/spiffe/%s" $v.identity.spiffe.socketName | toJson }}
+{{- else }}
+tls_cert_file = "/run/identity/tls.crt"
+tls_key_file = "/run/identity/tls.key"
+tls_client_ca_file = "/run/identity/ca.crt"
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
 {{- if $v.tracing.endpoint }}
 
 [otel]
@@ -176,6 +197,7 @@ collector-ca.crt: {{ . | toJson }}
 {{- if .Values.egress.redirect.enabled -}}
 egress.nft: {{ .Files.Get "files/egress.nft" | toJson }}
 envoy.yaml: {{ .Values.egress.redirect.envoy.configuration | toJson }}
+hosts: {{ "127.0.0.1 localhost\n::1 localhost\n" | toJson }}
 {{- end -}}
 {{- end -}}
 

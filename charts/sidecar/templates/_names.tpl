@@ -66,3 +66,12 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | 
 unix:/run/sidecar/sidecar.sock
 {{- end -}}
 {{- end -}}
+
+{{/* "true" where AuthZEN's door is a socket of the workload; where it is a port of the pod. */}}
+{{- define "sidecar.authzenSocket" -}}
+{{- if and .Values.authzen.gateway (eq .Values.authzen.listen "socket") }}true{{ end -}}
+{{- end -}}
+
+{{- define "sidecar.authzenTls" -}}
+{{- if and .Values.authzen.gateway (eq .Values.authzen.listen "tls") }}true{{ end -}}
+{{- end -}}

@@ -32,6 +32,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
   {{- if .Values.egress.gateway.enabled }}
   subPath: door # the workload is Envoy, which asks for others and not for itself
   {{- end }}
+{{- if include "sidecar.authzenSocket" . }}
+- {name: sidecar-authzen, mountPath: /run/sidecar-authzen, subPath: door, readOnly: true}
+{{- end }}
 {{- end -}}
 
 {{- define "sidecar.workloadEnv" -}}
@@ -93,6 +96,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
   restartPolicy: Always
   ports:
     - {name: metrics, containerPort: {{ int .Values.metrics.port }}, protocol: TCP}
+    {{- if include "sidecar.authzenTls" . }}
+    - {name: authzen, containerPort: {{ int .Values.authzen.port }}, protocol: TCP}
+    {{- end }}
   # Ready: a policy is in force, callers can be proved, the ledger takes the next entry.
   startupProbe:
     httpGet: {path: /readyz, port: metrics}
@@ -125,6 +131,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
     - {name: sidecar-tmp, mountPath: /tmp}
     {{- if .Values.egress.door.gateway }}
     - {name: sidecar-door, mountPath: /run/sidecar-door}
+    {{- end }}
+    {{- if include "sidecar.authzenSocket" . }}
+    - {name: sidecar-authzen, mountPath: /run/sidecar-authzen}
     {{- end }}
     {{- if eq .Values.policy.engine "opa" }}
     - {name: sidecar-opa, mountPath: /run/opa}
@@ -162,6 +171,8 @@ runAsGroup: {{ int64 .Values.users.workload }}
     - {name: sidecar-door, mountPath: /run/sidecar, subPath: door, readOnly: true}
     - {name: sidecar-envoy, mountPath: /run/envoy} # its admin's socket
     - {name: sidecar-gateway, mountPath: /etc/envoy, readOnly: true}
+    # Not the pod's, where egress.redirect.hosts lead to Envoy itself: it resolves the services' names for all.
+    - {name: sidecar-gateway, mountPath: /etc/hosts, subPath: hosts, readOnly: true}
 {{- end }}
 {{- end -}}
 
@@ -196,6 +207,10 @@ runAsGroup: {{ int64 .Values.users.workload }}
 - name: sidecar-door
   emptyDir: {medium: Memory, sizeLimit: 1Mi}
 {{- end }}
+{{- if include "sidecar.authzenSocket" . }}
+- name: sidecar-authzen
+  emptyDir: {medium: Memory, sizeLimit: 1Mi}
+{{- end }}
 {{- if .Values.egress.redirect.enabled }}
 - name: sidecar-egress
   configMap: {name: {{ include "sidecar.fullname" . }}-egress, items: [{key: egress.nft, path: egress.nft}]}
@@ -205,7 +220,9 @@ runAsGroup: {{ int64 .Values.users.workload }}
   projected:
     defaultMode: 0440
     sources:
-      - configMap: {name: {{ include "sidecar.fullname" . }}-egress, items: [{key: envoy.yaml, path: envoy.yaml}]}
+      - configMap:
+          name: {{ include "sidecar.fullname" . }}-egress
+          items: [{key: envoy.yaml, path: envoy.yaml}, {key: hosts, path: hosts}]
       {{- with .Values.egress.redirect.envoy.credentialSecret }}
       - secret: {name: {{ . }}, items: [{key: credential.yaml, path: credential.yaml}]}
       {{- end }}

@@ -23,6 +23,11 @@
 {{- range list "redirect" "gateway" -}}
 {{- $_ := set (get $v.egress .) "enabled" false -}}
 {{- end -}}
+{{- $_ := set $v.authzen "gateway" "" -}}
+{{- range list "agent" "url" -}}
+{{- $_ := set $v.authzen . "" -}}
+{{- end -}}
+{{- $_ := set $v.authzen "from" list -}}
 {{- if $v.registry.json -}}
 {{- $_ := set $v "registry" (dict "json" "" "configMap" (printf "%s-registry" $name)) -}}
 {{- end -}}

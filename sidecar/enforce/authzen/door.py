@@ -75,9 +75,11 @@ class AuthZenDoor:
     async def _answered(self, call: str, head: Head, read: Callable[[], Awaitable[bytes]], connection: Any) -> Told:
         voucher = Voucher(self.settings.gateway, self.settings.proof)
         shown = Shown(self._transport(connection), voucher=voucher)
-        self._path.gateway(shown)
+        # Before anything is read; and again by `decide`, since the registry may change meanwhile.
         if self.settings.agent:
             self._path.known(self.settings.agent, shown)
+        else:
+            self._path.gateway(shown)
         _check(head)
         asked = asked_of(await read(), batch=call == EVALUATIONS, max_bytes=self.settings.max_bytes)
         if asked.batch:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import ssl
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,36 +44,13 @@ def http_half(material: Material) -> HttpHalf:
     return HttpHalf(context, Bundles(material.roots))
 
 
-def listening(
-    source: Source[HttpHalf],
-    begun: Callable[[], object] = lambda: None,
-    failed: Callable[[bytes], object] = lambda _: None,
-) -> ssl.SSLContext:
-    """What a listener is given: each handshake is made with the newest. ``begun``: told of each; ``failed``: of each
-    that fails, with what OpenSSL said."""
+def listening(source: Source[HttpHalf]) -> ssl.SSLContext:
+    """What a listener is given: each handshake is made with the newest."""
 
     def newest(connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
         connection.context = source.current().context
 
-    class Told(ssl.SSLObject):
-        """One connection. Nothing else tells: for asyncio a handshake that fails is none of the protocol's."""
-
-        under_way = False
-
-        def do_handshake(self) -> None:
-            if not self.under_way:
-                self.under_way = True
-                begun()
-            try:
-                super().do_handshake()
-            except (ssl.SSLWantReadError, ssl.SSLWantWriteError):
-                raise
-            except ssl.SSLError as error:
-                failed(str(error).encode())
-                raise
-
     first = source.current().context
-    first.sslobject_class = Told
     first.sni_callback = newest  # called for peers that name no server, too
     return first
 

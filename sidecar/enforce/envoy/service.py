@@ -87,11 +87,10 @@ class EnvoyDoor:
             raise RequestError("request", "is not a CheckRequest in protobuf wire form") from None
         agent, voucher = named(attributes.source, self._settings, self._path.holder)
         shown = Shown(self._transport(context), voucher=voucher)
-        agent = self._path.known(agent, shown)
         try:
             request = request_of(attributes, agent, self._settings)
         except RequestError as error:
-            error.principal = agent
+            error.principal = self._path.known(agent, shown)  # who is nobody hears that; else `decide` proves it
             raise
         answer = await self._path.decide(request, shown, context.time_remaining())
         if answer.judged.verdict.effect != "ALLOW":

@@ -14,18 +14,22 @@ from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.gateway import Gateway
 from sidecar.enforce.mcp.pinning import Pinning
 from sidecar.enforce.mcp.pins import Pins, counted, load_pins, pinned
+from sidecar.enforce.mcp.ports import Client
 from sidecar.enforce.mcp.process import ServerProcess
+from sidecar.enforce.mcp.saying import Saying
 from sidecar.enforce.mcp.standard import StandardClient
 from sidecar.enforce.mcp.survey import survey
 
 __all__ = [
     "LATE",
     "Catalog",
+    "Client",
     "Deciding",
     "Gateway",
     "Limits",
     "Pinning",
     "Pins",
+    "Saying",
     "ServerProcess",
     "StandardClient",
     "counted",

@@ -111,7 +111,8 @@ class Requests:
                 digest = {under.rule.pins.word: before.digest} if under.rule.pins and before.digest else {}
                 asking = dataclasses.replace(asking, door={"pin": before.pin, **digest})
             decision = await self._deciding.permit(asking, Waiter(self._teller(under), under.gone))
-            now = await self._pin(under)  # it may have taken its time
+            known = before is not None and before.pin == "unknown"  # another look would take as long
+            now = before if known else await self._pin(under)  # it may have taken its time
             if now is not None:
                 pin = now.pin if now == before else "changed" if now.pin == "pinned" else now.pin
         except Exception as error:  # whatever it is: without an ALLOW nothing is passed on
@@ -243,6 +244,11 @@ class Requests:
         under = self._under.get(key) if key is not None else None
         return under.frame if under is not None and under.passed else None
 
+    def told_of(self, token: Any) -> Id | None:
+        """The request that this progress is of; the first, where a client uses a token twice."""
+        of = (key for key, under in self._under.items() if _same(_token(under.frame), token))
+        return next(of, None) if isinstance(token, str | int) else None
+
     def _timed(self, under: Under, seconds: float) -> None:
         if under.timer is not None:
             under.timer.cancel()
@@ -274,7 +280,7 @@ class Requests:
             if len(self._answered) > _REMEMBERED:
                 self._answered.popitem(last=False)
         if message is not None and not under.cancelled:
-            await self._client.send(message)
+            await self._client.respond(key, message)
 
     def _unasked(self, frame: Frame) -> None:
         """A second answer goes nowhere; that there was one goes on record, beside the outcome that stands."""
@@ -289,8 +295,7 @@ class Requests:
 
     def _teller(self, under: Under) -> Callable[[str], Coroutine[Any, Any, None]] | None:
         """Words about a wait, where the client asked for progress."""
-        meta = under.frame.params.get("_meta")
-        token = meta.get("progressToken") if isinstance(meta, dict) else None
+        token = _token(under.frame)
         if token is None:
             return None
         steps = 0
@@ -299,7 +304,7 @@ class Requests:
             nonlocal steps
             steps += 1
             said: Mapping[str, Any] = {"progressToken": token, "progress": steps * _STEP, "message": words}
-            await self._client.send(notification("notifications/progress", said))
+            await self._client.send(notification("notifications/progress", said), under.frame.id)
 
         return tell
 
@@ -307,6 +312,16 @@ class Requests:
 def _key(under: Under) -> Id:
     assert under.frame.id is not None
     return under.frame.id
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and bool(one == other)
+
+
+def _token(frame: Frame) -> Any:
+    """What a request wants to hear of its progress under; None: it does not."""
+    meta = frame.params.get("_meta")
+    return meta.get("progressToken") if isinstance(meta, dict) else None
 
 
 def _arguments(frame: Frame) -> str:

@@ -23,7 +23,7 @@ from sidecar.enforce.mcp.catalog import Catalog, offering, without
 from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.frame import METHOD_NOT_FOUND, BadFrame, Frame, id_key, read
 from sidecar.enforce.mcp.kinds import Kind
-from sidecar.enforce.mcp.lines import Overlong
+from sidecar.enforce.mcp.lines import Overlong, answers
 from sidecar.enforce.mcp.methods import (
     CLIENT_NOTIFICATIONS,
     CLIENT_REQUESTS,
@@ -55,7 +55,7 @@ class Gateway:
         say: Callable[[str], object],
     ) -> None:
         self._name, self._client, self._server = name, client, server
-        self._deciding, self._catalog, self._say = deciding, catalog, say
+        self._catalog, self._say = catalog, say
         self._work: set[asyncio.Task[None]] = set()
         between = Between(name, client, server, deciding, say, self._start)
         self._listings = Listings(self._ask, _LISTING_SECONDS)
@@ -97,7 +97,6 @@ class Gateway:
         finally:
             server.cancel()
             await asyncio.gather(client, server, stopped, return_exceptions=True)
-            await self._deciding.finish(_REPORT_SECONDS)
 
     async def _rest(self) -> None:
         """Let what is being decided come to its end."""
@@ -116,9 +115,13 @@ class Gateway:
             try:
                 if isinstance(message, Overlong):
                     raise BadFrame(f"a message of {message.length} bytes is too long")
-                await self._of_client(read(message, strict=True))
+                await self._of_client(message if isinstance(message, Frame) else read(message, strict=True))
             except BadFrame as bad:
-                await self._client.send(frames.error(bad.id_text, bad.code, f"not passed on: {bad}"))
+                said = frames.error(bad.id_text, bad.code, f"not passed on: {bad}")
+                if isinstance(message, Frame) and message.id is not None:
+                    await self._client.respond(message.id, said)
+                else:
+                    await self._client.send(said)
 
     async def _of_client(self, frame: Frame) -> None:
         if frame.kind == "request":
@@ -173,7 +176,8 @@ class Gateway:
             _rule(SERVER_NOTIFICATIONS, frame)
             if frame.method.endswith("/list_changed"):
                 self._catalog.stale(frame.method.split("/")[1])
-            await self._client.send(frame.raw)
+            about = frame.params.get("progressToken") if frame.method == "notifications/progress" else None
+            await self._client.send(frame.raw, None if about is None else self._requests.told_of(about))
         elif frame.id is not None and str(frame.id[1]).startswith(self._prefix):
             future = self._own.get(str(frame.id[1]))
             if future is not None and not future.done():
@@ -248,9 +252,9 @@ class Gateway:
         """What is no message goes nowhere; whoever waits for it is told, where it can be told who."""
         try:
             loose = json.loads(message)
+            key = id_key(loose.get("id")) if isinstance(loose, dict) and "method" not in loose else None
         except (ValueError, RecursionError):
-            loose = None
-        key = id_key(loose.get("id")) if isinstance(loose, dict) and "method" not in loose else None
+            key = answers(message)
         if key is None or not await self._requests.fail_id(
             key, f"the server's answer is malformed: {bad}", "malformed"
         ):

@@ -1,4 +1,5 @@
-"""What a server wants of the client before it answers: in a result, since 2026-07-28 (`input_required`)."""
+"""What a server wants of the client before it answers: in a result, since 2026-07-28 (`input_required`); in an error,
+since 2025-11-25 (a URL to be opened first)."""
 
 from __future__ import annotations
 
@@ -6,11 +7,12 @@ from typing import Any, Final
 
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp.deciding import Asking, Deciding
-from sidecar.enforce.mcp.frame import BadFrame, Frame, members
+from sidecar.enforce.mcp.frame import BadFrame, Frame, elements, members
 from sidecar.enforce.mcp.methods import SERVER_REQUESTS
 from sidecar.errors import SidecarError
 
-_MOST: Final = 16  # in one result
+_MOST: Final = 16  # in one answer
+_URL_FIRST: Final = -32042  # URLElicitationRequiredError
 
 
 class Inputs:
@@ -22,7 +24,13 @@ class Inputs:
     def asks(self, frame: Frame) -> bool:
         """Whether a response is such a one. Whatever is not plainly a complete result is looked at."""
         value = _value(frame)
-        return value.get("resultType", "complete") != "complete" or "inputRequests" in value
+        if value.get("resultType", "complete") != "complete" or "inputRequests" in value:
+            return True
+        error = frame.members["error"].value if "error" in frame.members else None
+        data = error.get("data") if isinstance(error, dict) else None
+        return isinstance(error, dict) and (
+            error.get("code") == _URL_FIRST or (isinstance(data, dict) and "elicitations" in data)
+        )
 
     async def decide(self, frame: Frame) -> SidecarError | None:
         """None where all of it may be asked of the client, else why not."""
@@ -37,6 +45,19 @@ class Inputs:
         return None
 
     def _askings(self, frame: Frame) -> list[Asking]:
+        return self._urls(frame.members["error"].text) if "error" in frame.members else self._inputs(frame)
+
+    def _urls(self, error: str) -> list[Asking]:
+        """What an error wants to be opened; each as if it was asked by itself."""
+        data = members(error).get("data")
+        wanted = members(data.text).get("elicitations") if data is not None and isinstance(data.value, dict) else None
+        if wanted is None or not isinstance(wanted.value, list) or not 0 < len(wanted.value) <= _MOST:
+            raise BadFrame(f"what the server asks for is no list of at most {_MOST}")
+        if not all(isinstance(each, dict) for each in wanted.value):
+            raise BadFrame("what the server asks for is no request")
+        return [self._asking(f'{{"method":"elicitation/create","params":{text}}}') for text in elements(wanted.text)]
+
+    def _inputs(self, frame: Frame) -> list[Asking]:
         if _value(frame).get("resultType") != "input_required":
             raise BadFrame("the server answers with a kind of result that is not passed on")
         wanted = members(frame.members["result"].text).get("inputRequests")

@@ -6,6 +6,7 @@ request it answers.
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -71,15 +72,17 @@ def _ends(held: list[bytes]) -> list[bytes]:
 
 
 def _overlong(held: list[bytes], size: int) -> Overlong:
-    first, last = _ends(held)
+    return Overlong(size, _answers(*_ends(held)))
+
+
+def answers(message: bytes) -> Id | None:
+    """The id that a message bears that cannot be read; None where that cannot be told."""
+    return _answers(message[:_KEPT], message[-_KEPT:])
+
+
+def _answers(first: bytes, last: bytes) -> Id | None:
     found = _FIRST.match(first) or _LAST.search(last) or _LAST_BOTH.search(last)
-    return Overlong(size, None if found is None else _key(found[1]))
-
-
-def _key(text: bytes) -> Id | None:
-    import json
-
     try:
-        return id_key(json.loads(text))
+        return None if found is None else id_key(json.loads(found[1]))
     except ValueError:
         return None

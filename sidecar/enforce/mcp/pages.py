@@ -9,7 +9,8 @@ from typing import Any, Final
 from sidecar.enforce.mcp.frame import METHOD_NOT_FOUND, Frame
 from sidecar.enforce.mcp.kinds import TOOL, Kind, told
 
-_MOST: Final = 1_000
+_MOST: Final = 1_000  # pages
+_MOST_BYTES: Final = 64 << 20  # of all of them
 
 Ask = Callable[[str, Mapping[str, Any]], Awaitable[Frame]]
 """The response to a request of this method with these parameters. Raises OSError where the server is gone."""
@@ -57,10 +58,14 @@ class Listings:
     async def _pages(self, kind: Kind) -> list[Any]:
         things: list[Any] = []
         cursor: str | None = None
+        size = 0
         for _ in range(_MOST):
             answer = await self._ask(kind.method, {} if cursor is None else {"cursor": cursor})
             if _unknown(answer):
                 return []
+            size += len(answer.raw)
+            if size > _MOST_BYTES:
+                raise ListingFailed(f"it lists more than {_MOST_BYTES >> 20} MiB of {kind.word}s")
             page = _result(answer)
             listed, cursor = page.get(kind.listed), page.get("nextCursor")
             if not isinstance(listed, list) or not isinstance(cursor, str | None):
@@ -68,6 +73,8 @@ class Listings:
             things += listed
             if cursor is None:
                 return things
+        else:
+            raise ListingFailed(f"it lists its {kind.word}s on more than {_MOST} pages")
         raise ListingFailed(f"its answer is no list of {kind.word}s")
 
 

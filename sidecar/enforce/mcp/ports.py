@@ -23,12 +23,16 @@ class Failed:
 class Client(Protocol):
     """The MCP client."""
 
-    def messages(self) -> AsyncIterator[bytes | Overlong]:
+    def messages(self) -> AsyncIterator[bytes | Overlong | Frame]:
         """What it sends, until it is gone."""
         ...
 
-    async def send(self, message: bytes) -> None:
-        """Hand it one message. What a client that is gone does not get is lost."""
+    async def send(self, message: bytes, about: Id | None = None) -> None:
+        """Hand it one message, ``about`` a request of its. What a client that is gone does not get is lost."""
+        ...
+
+    async def respond(self, key: Id, message: bytes) -> None:
+        """Hand it the response to its request of this id, likewise."""
         ...
 
 

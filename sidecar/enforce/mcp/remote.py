@@ -22,8 +22,8 @@ from sidecar.enforce.mcp.http import Answer, Http, HttpFailed, Place
 from sidecar.enforce.mcp.ports import Failed
 from sidecar.errors import UsageError
 
-_VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
-_NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}  # what `Mcp-Name` repeats
+VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
+NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}  # what `Mcp-Name` repeats
 _ACCEPT: Final = "application/json, text/event-stream"
 _RESERVED: Final = re.compile(r"(?i)host|accept|connection|transfer-encoding|content-.*|mcp-.*|te|upgrade|keep-alive")
 _TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -192,7 +192,7 @@ class RemoteServer:
             return fields + ([("MCP-Protocol-Version", self._version)] if self._version else [])
         assert frame is not None
         fields += [("MCP-Protocol-Version", encoded(version)), ("Mcp-Method", encoded(frame.method))]
-        named = frame.params.get(_NAMED.get(frame.method, ""))
+        named = frame.params.get(NAMED.get(frame.method, ""))
         if isinstance(named, str):
             fields.append(("Mcp-Name", encoded(named)))
         if frame.method == "tools/call" and isinstance(named, str):
@@ -243,7 +243,7 @@ def read_fields(path: Path) -> list[tuple[str, str]]:
 
 def _version(frame: Frame) -> str | None:
     meta = frame.params.get("_meta") if frame.kind != "response" else None
-    version = meta.get(_VERSION_KEY) if isinstance(meta, dict) else None
+    version = meta.get(VERSION_KEY) if isinstance(meta, dict) else None
     return version if isinstance(version, str) else None
 
 

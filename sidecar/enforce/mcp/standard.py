@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections.abc import AsyncIterator
 
+from sidecar.enforce.mcp.frame import Id
 from sidecar.enforce.mcp.lines import Overlong, lines
 from sidecar.errors import UsageError
 
@@ -35,7 +36,11 @@ class StandardClient:
         async for line in lines(self._reader, self._most):
             yield line
 
-    async def send(self, message: bytes) -> None:
+    async def respond(self, key: Id, message: bytes) -> None:
+        """As `Client.respond`."""
+        await self.send(message)
+
+    async def send(self, message: bytes, about: Id | None = None) -> None:
         """As `Client.send`."""
         async with self._sending:
             with contextlib.suppress(OSError):

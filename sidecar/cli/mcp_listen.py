@@ -1,0 +1,139 @@
+"""`sidecar mcp --listen`: where clients reach the gateway over HTTP, and what they must bring."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+import click
+
+from sidecar.cli.options import together
+from sidecar.errors import UsageError
+
+if TYPE_CHECKING:
+    from sidecar.enforce.mcp.heads import Reached
+    from sidecar.enforce.mcp.sessions import Open
+
+_FILE: Final = click.Path(path_type=Path)
+_MODE: Final = 0o660  # whoever may open the socket acts as the agent
+_SESSIONS: Final = 32
+
+listening_options = together(
+    click.option(
+        "--listen",
+        default="",
+        metavar="ADDR",
+        help="Clients reach this at unix:/path or host:port (streamable HTTP), not on standard streams.",
+    ),
+    click.option(
+        "--token-file", "token", metavar="FILE", type=_FILE, help="What each client must bring (Bearer); for host:port."
+    ),
+    click.option("--listen-cert", "cert", metavar="FILE", type=_FILE, help="Listen over TLS, with this certificate."),
+    click.option("--listen-key", "key_file", metavar="FILE", type=_FILE, help="Its private key."),
+    click.option(
+        "--sessions",
+        metavar="N",
+        type=click.IntRange(1, 1024),
+        help=f"At most so many sessions, each with a server of its own. Default: {_SESSIONS}.",
+    ),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Listening:
+    """Where clients reach it. ``token``, ``cert``, ``key_file``: files, or None. ``sessions``: at most so many; None:
+    as many as there are by default."""
+
+    address: str
+    token: Path | None
+    cert: Path | None
+    key_file: Path | None
+    sessions: int | None
+
+    def check(self) -> None:
+        """UsageError for what lets others act as the agent, or has no effect."""
+        if not self.address:
+            if self.token or self.cert or self.key_file or self.sessions:
+                raise UsageError("--token-file, --listen-cert, --listen-key and --sessions go with --listen")
+            return
+        if bool(self.cert) != bool(self.key_file):
+            raise UsageError("--listen-cert and --listen-key go together")
+        if self.address.startswith("unix:"):
+            if self.cert:
+                raise UsageError("--listen-cert is for --listen host:port, not for a unix socket; leave one out")
+            return
+        from sidecar.config import host_and_port, is_loopback
+
+        host, _ = host_and_port("--listen", self.address)
+        if not self.token:
+            raise UsageError(
+                "--token-file is missing: whoever reaches this address acts as the agent; without a token listen on a "
+                "unix socket"
+            )
+        if not self.cert and not is_loopback(host):
+            raise UsageError("--listen beyond this host itself is over TLS alone: give --listen-cert and --listen-key")
+
+    async def serve(
+        self, open_: Open, schema: Callable[[str], Any], stop: asyncio.Event, say: Callable[[str], object]
+    ) -> None:
+        """Until ``stop`` is set. UsageError where it cannot be listened."""
+        try:
+            from sidecar.enforce.mcp.heads import read_token
+            from sidecar.enforce.mcp.listen import served
+            from sidecar.enforce.mcp.sessions import Sessions
+        except ImportError:
+            raise UsageError("--listen needs the extra mcp: pip install 'decision-sidecar[mcp]'") from None
+        token = "" if self.token is None else read_token(self.token)
+        tls = self._tls()
+        with contextlib.closing(self._bound()) as bound:
+            reached, told = self._reached(bound, token, tls=tls is not None)
+            try:
+                async with served(Sessions(open_, self.sessions or _SESSIONS, say), bound, tls, reached, schema):
+                    say(f"listens on {told}")
+                    await stop.wait()
+            finally:
+                self._leave()
+
+    def _leave(self) -> None:
+        if self.address.startswith("unix:"):
+            Path(self.address.removeprefix("unix:")).unlink(missing_ok=True)
+
+    def _bound(self) -> socket.socket:
+        from sidecar.api import bound_unix
+        from sidecar.config import host_and_port
+
+        if self.address.startswith("unix:"):
+            return bound_unix(Path(self.address.removeprefix("unix:")), _MODE)
+        host, port = host_and_port("--listen", self.address)
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        try:
+            return socket.create_server((host, port), family=family, backlog=128)
+        except OSError as error:
+            raise UsageError(f"cannot listen on {self.address}: {error.strerror or 'no such address'}") from None
+
+    def _reached(self, bound: socket.socket, token: str, *, tls: bool) -> tuple[Reached, str]:
+        from sidecar.config import host_and_port
+        from sidecar.enforce.mcp.heads import Reached, reached
+
+        if bound.family == socket.AF_UNIX:
+            return Reached(None, frozenset(), token), self.address
+        host, port = host_and_port("--listen", self.address)[0], int(bound.getsockname()[1])
+        return reached(host, port, tls=tls, token=token), f"{f'[{host}]' if ':' in host else host}:{port}"
+
+    def _tls(self) -> ssl.SSLContext | None:
+        if self.cert is None:
+            return None
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.set_alpn_protocols(["http/1.1"])
+        try:
+            context.load_cert_chain(self.cert, self.key_file)
+        except (OSError, ssl.SSLError) as error:
+            cause = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else "not PEM"
+            raise UsageError(f"--listen-cert {self.cert}, --listen-key {self.key_file}: {cause}") from None
+        return context
