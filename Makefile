@@ -54,7 +54,7 @@ stubs: $(VENV)/.installed
 LOCK := $(BIN)/uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --no-emit-index-url --no-header
 lock:
 	$(LOCK) --extra dev pyproject.toml -o requirements.lock
-	$(LOCK) --extra authzen --extra git --extra spiffe --extra collector --extra otel -c requirements.lock pyproject.toml -o requirements-image.lock
+	$(LOCK) --extra authzen --extra git --extra mcp --extra spiffe --extra collector --extra otel -c requirements.lock pyproject.toml -o requirements-image.lock
 	$(LOCK) --group image -c requirements.lock -o requirements-build.lock
 
 clean:

@@ -15,7 +15,7 @@ from tests.image.dockerfile import HOME, Instruction, dockerignore, ignored, par
 from tests.needs import needs_program
 
 TEXT = (HOME / "Dockerfile").read_text()
-PARTS = "authzen", "git", "spiffe", "collector", "otel"  # the extras that the image has
+PARTS = "authzen", "git", "mcp", "spiffe", "collector", "otel"  # the extras that the image has
 
 
 def instructions(word: str) -> list[Instruction]:

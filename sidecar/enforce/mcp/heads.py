@@ -69,7 +69,7 @@ class Reached:
             raise Refused(403, "Origin: no page of another site is answered")
         if self.token:
             scheme, _, given = one(head, "authorization").partition(" ")
-            right = hmac.compare_digest(given.strip().encode(), self.token.encode())
+            right = hmac.compare_digest(given.strip().encode(errors="backslashreplace"), self.token.encode())
             if scheme.lower() != "bearer" or not right:
                 raise Refused(401, "the token of this gateway is missing, or another one")
 
@@ -118,7 +118,8 @@ def is_modern(head: Head, frame: Frame) -> bool:
     """Whether a message is of 2026-07-28, or says so in one of the two places. Refused: of a version not known here."""
     version = one(head, VERSION)
     if version and version != MODERN and version not in SESSIONS:
-        supported = {"supported": [MODERN, *SESSIONS], "requested": version[:64]}
+        known = "".join(c for c in version if c.isascii() and c.isprintable())[:64]
+        supported = {"supported": [MODERN, *SESSIONS], "requested": known}
         raise Refused(400, "this version of the protocol is not known here", UNSUPPORTED, supported)
     return frame.method != "initialize" and (version == MODERN or VERSION_KEY in _meta(frame))
 

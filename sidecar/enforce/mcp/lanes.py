@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Final
 
 from sidecar.enforce.mcp.frame import Frame, Id, Member, members, notification, read, replaced
-from sidecar.enforce.mcp.streams import Stream
+from sidecar.enforce.mcp.streams import Room, Stream
 
 _SUBSCRIPTION: Final = "io.modelcontextprotocol/subscriptionId"
 
@@ -37,7 +37,7 @@ class Lane:
     async def asked(self, frame: Frame) -> Stream:
         """A request, when there is none under way; the stream has what is told of it, and its response last."""
         self._asked, self._own, self.code = frame, f"h-{os.urandom(16).hex()}", None
-        self._stream = Stream()
+        self._stream = Stream(Room())
         await self._coming.put(_renamed(frame, self._own))
         return self._stream
 

@@ -40,6 +40,7 @@ MOST_BYTES: Final = 4 << 20
 _QUIET: Final = 15.0  # seconds without a word, then an empty one: it keeps the connection, and shows that it is lost
 _STALLED: Final = 60.0  # seconds in which a client takes nothing of what is written
 _PIECE: Final = 1 << 18
+_BODIES: Final = 16  # that are read at once
 _EVENTS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform"}
 
 Schema = Callable[[str], Any]
@@ -70,6 +71,7 @@ class _Http:
 
     def __init__(self, sessions: Sessions, reached: Reached, schema: Schema) -> None:
         self._sessions, self._reached, self._schema = sessions, reached, schema
+        self._bodies = asyncio.Semaphore(_BODIES)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         head = {name.lower(): request.headers.getall(name) for name in request.headers}
@@ -92,7 +94,8 @@ class _Http:
             raise Refused(404, f"there is nothing at this path; MCP is at {PATH}")
         if request.method == "POST":
             check_media(head, body=True)
-            frame = read(await whole(request, MOST_BYTES, PATIENCE, "body"), strict=True)
+            async with self._bodies:
+                frame = read(await whole(request, MOST_BYTES, PATIENCE, "body"), strict=True)
             try:
                 return await self._post(request, head, frame)
             except (Refused, BadFrame, SidecarError) as error:
@@ -117,6 +120,7 @@ class _Http:
         try:
             return await _streamed(request, stream, {})
         finally:
+            session.touch()
             await session.client.left(stream)
 
     async def _alone(self, request: web.BaseRequest, head: Head, frame: Frame) -> web.StreamResponse:
@@ -163,6 +167,7 @@ class _Http:
         try:
             return await _events(request, stream, None, {})
         finally:
+            session.touch()
             await session.client.left(stream)
 
 

@@ -79,6 +79,10 @@ class Session(Running):
         self.id = secrets.token_urlsafe(24)
         self.version = ""
 
+    def touch(self) -> None:
+        """It was used just now."""
+        self.used = asyncio.get_running_loop().time()
+
     def agreed(self, message: bytes) -> None:
         """The server's answer to `initialize`."""
         frame = read(message, strict=False)
@@ -117,7 +121,7 @@ class Sessions:
         """The session of this id."""
         session = self._sessions.get(id_)
         if session is not None:
-            session.used = asyncio.get_running_loop().time()
+            session.touch()
         return session
 
     @contextlib.asynccontextmanager

@@ -9,41 +9,50 @@ from typing import Final
 
 from sidecar.enforce.mcp.frame import BadFrame, Frame, Id
 
-_ROOM: Final = 1 << 20  # bytes that a stream holds before its writer waits; one message always has room
+_ROOM: Final = 1 << 20  # bytes held for one client before who writes waits; one message always has room
 _MOST_WAITING: Final = 64  # messages of the server's own that no stream takes yet
-_MOST_COMING: Final = 64
+_MOST_COMING: Final = 4  # messages of the client's that the gateway has not looked at
+
+
+class Room:
+    """What the streams of one client hold together."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.news = asyncio.Condition()
 
 
 class Stream:
-    """The messages of one answer of HTTP, in order; ``last`` is set with a request's response."""
+    """The messages of one answer of HTTP, in order; a request's response is the last."""
 
-    def __init__(self) -> None:
+    def __init__(self, room: Room) -> None:
+        self._room = room
         self._held: deque[bytes] = deque()
-        self._size = 0
-        self._news = asyncio.Condition()
         self._over = False
 
     async def put(self, message: bytes, *, last: bool = False) -> bool:
         """Add one, once there is room; False where nobody takes it any more."""
-        async with self._news:
-            await self._news.wait_for(lambda: self._over or not self._held or self._size + len(message) <= _ROOM)
+        room = self._room
+        async with room.news:
+            await room.news.wait_for(lambda: self._over or not room.size or room.size + len(message) <= _ROOM)
             if self._over:
                 return False
             self._held.append(message)
-            self._size += len(message)
+            room.size += len(message)
             self._over = last
-            self._news.notify_all()
+            room.news.notify_all()
             return True
 
     async def take(self) -> bytes | None:
         """The next; None where there is none any more."""
-        async with self._news:
-            await self._news.wait_for(lambda: bool(self._held) or self._over)
+        room = self._room
+        async with room.news:
+            await room.news.wait_for(lambda: bool(self._held) or self._over)
             if not self._held:
                 return None
             message = self._held.popleft()
-            self._size -= len(message)
-            self._news.notify_all()
+            room.size -= len(message)
+            room.news.notify_all()
             return message
 
     @property
@@ -53,9 +62,17 @@ class Stream:
 
     async def end(self) -> None:
         """Nothing more comes, and nobody waits for room."""
-        async with self._news:
+        async with self._room.news:
             self._over = True
-            self._news.notify_all()
+            self._room.news.notify_all()
+
+    async def drop(self) -> None:
+        """Nobody takes from it any more."""
+        async with self._room.news:
+            self._over = True
+            self._room.size -= sum(map(len, self._held))
+            self._held.clear()
+            self._room.news.notify_all()
 
 
 class SessionClient:
@@ -70,6 +87,7 @@ class SessionClient:
         self._coming: asyncio.Queue[Frame] = asyncio.Queue(_MOST_COMING)
         self._posts: dict[Id, Stream] = {}
         self._own: Stream | None = None
+        self._room = Room()
         self._waiting: deque[bytes] = deque()
 
     async def messages(self) -> AsyncIterator[Frame]:
@@ -86,14 +104,14 @@ class SessionClient:
         assert frame.id is not None
         if frame.id in self._posts:
             raise BadFrame("its id is that of a request under way", id_text=frame.id_text)
-        stream = self._posts[frame.id] = Stream()
+        stream = self._posts[frame.id] = Stream(self._room)
         await self._flush(stream)
         await self._coming.put(frame)
         return stream
 
     async def listens(self) -> Stream:
         """What the server sends of itself from now on; a stream that was for this before ends."""
-        before, self._own = self._own, Stream()
+        before, self._own = self._own, Stream(self._room)
         if before is not None:
             await before.end()
         await self._flush(self._own)
@@ -104,7 +122,7 @@ class SessionClient:
         if self._own is stream:
             self._own = None
         self._posts = {key: each for key, each in self._posts.items() if each is not stream}
-        await stream.end()
+        await stream.drop()
 
     async def send(self, message: bytes, about: Id | None = None) -> None:
         """As `Client.send`."""

@@ -39,7 +39,8 @@ def main() -> None:
         given = asked.get("params", {})
         result: Any = {}
         if asked.get("method") == "initialize":
-            result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "raw"}}
+            me = {"name": "raw", "version": "1"}
+            result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": me}
         elif asked.get("method") == "tools/list":
             result = {"tools": tools()}
         elif asked.get("method") == "tools/call":
