@@ -119,8 +119,11 @@ def _read(kind: EntryType, payload: Mapping[str, Any]) -> Personal:
         raise Malformed("personal has a misshaped subject or ciphertext")
     read = Personal(bytes.fromhex(subject), tuple(map(_field, listed)), note.from_base64(sealed))
     order = [(field.place, -1 if field.at is None else field.at) for field in read.fields]
-    if any(before >= after for before, after in pairwise(order)):
-        raise Malformed("personal has fields that do not rise")
+    if any(
+        before >= after or (before[0] == after[0] and after[1] - before[1] < len(_GAP))
+        for before, after in pairwise(order)
+    ):
+        raise Malformed("personal has fields that do not rise, or one within another")
     for place, fields in _by_place(read.fields):
         _check_gaps(kind, payload, place, fields)
     if kind is EntryType.DECISION and all(field.place != _KEY_IN_REQUEST for field in read.fields):

@@ -13,7 +13,7 @@ epochs (3), entries (1, 2, 6), heads and seals (4, 5, 7), personal fields (14), 
 payloads say (9 to 11), what callers and the log hold against it (8, 12, LOG 2 to 4); the log (LOG 1, 5, 6); trees;
 and the forms of all these: entries, digests and delegations, notes, keys, JSON.
 """
-import argparse, base64, bisect, datetime, functools, hashlib, hmac, io, json, math, re, struct, sys, zlib
+import argparse, base64, bisect, datetime, functools, hashlib, hmac, io, itertools, json, math, re, struct, sys, zlib
 from collections import Counter, namedtuple
 from contextlib import contextmanager
 from pathlib import Path
@@ -768,15 +768,15 @@ class Stream:
             need(opening is None, "an opening of an entry that has no sealed fields")
             return v
         form(personal is None or check("personal")(personal), "sealed fields that are not in order")
-        fields = personal["fields"] if personal else []
+        fields, texts = personal["fields"] if personal else [], {}
         need(len(fields) == h.fields, "another number of sealed fields than the header says")
-        order = [(f["in"], -1 if f["at"] is None else f["at"]) for f in fields]
-        form(rises(order), "sealed fields out of order")
+        order = [(f["in"], (-1 if f["at"] is None else f["at"]) + byte) for f in fields for byte in (0, 1)]
+        form(rises(order), "sealed fields out of order, or one within another")
         form(name != "DECISION" or ("/request/idempotency_key", -1) in order, "its idempotency key is not sealed")
         for f in fields:
             place, key = find(v, f["in"])
             form(PERSONAL[name][f["at"] is None].fullmatch(f["in"]) and isinstance(place[key], str), "no field's place")
-            at, text = f["at"], place[key].encode()
+            at, text = f["at"], texts.get(f["in"]) or texts.setdefault(f["in"], place[key].encode())
             form(text[at:at + 2] == b'""' if at is not None else not text and not f["pointer"], "no field is there")
         if opening is None:
             if len(self.unopened) < 100_000: self.unopened.setdefault(personal["subject"], (self.segment, self.seq))
@@ -790,10 +790,12 @@ class Stream:
             need(sha(b"sidecar/v1/field\0", self.chain, place, salt, value).hex() == f["commit"], "not its opening")
             values.append(value)
         need(at == len(opening), "an opening with something after it")
-        for f, value in reversed(list(zip(fields, values))):
-            place, key = find(v, f["in"])
-            at, parsed, text = f["at"], strict(value), place[key].encode()
-            place[key] = parsed if at is None else (text[:at] + value + text[at + 2:]).decode()
+        for where, group in itertools.groupby(zip(fields, values), lambda pair: pair[0]["in"]):
+            (place, key), pieces, end = find(v, where), [], 0
+            for f, value in group:
+                pieces += texts[where][end:f["at"] or 0], value
+                parsed, end = strict(value), (f["at"] or 0) + 2
+            place[key] = parsed if f["at"] is None else b"".join((*pieces, texts[where][end:])).decode()
         form(check(name)(v), "what was put back is not of its form")
         if name == "DECISION": need(request_digest(v).hex() == v["request_digest"], "not the request of its digest")
         return v
@@ -1208,11 +1210,12 @@ class Log:
                 self.add(FORK, None, None, f"log {origin} signed two trees of {size} entries")
             else: above.setdefault((origin, old), set()).add((origin, size))
         def reach(place):
-            found = {place: None}
-            for each in (waiting := [place]):
-                waiting += above.get(each, set()) - found.keys()
-                found |= dict.fromkeys(waiting)
-            return found.keys()
+            found, waiting = {place}, [place]
+            while waiting:
+                higher = above.get(waiting.pop(), set()) - found
+                found |= higher
+                waiting += higher
+            return found
         sizes = sorted(self.resting)
         for old, new in zip(sizes, sizes[1:]):
             joined = self.resting[old][2] & self.resting[new][2] or reach(old) & reach(new)

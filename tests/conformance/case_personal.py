@@ -9,6 +9,7 @@ from typing import Any
 
 from sidecar.chain import personal
 from sidecar.chain.acts import Erase
+from sidecar.chain.entry import EntryType
 from sidecar.verify import Openings
 from tests.conformance.chains import bundle, disclosure, later, notary, source, window
 from tests.conformance.packing import Files, packed
@@ -20,7 +21,7 @@ TRUST = "trust-personal.json"
 
 
 @functools.cache
-def ledger(tombstone: str = "", retention: str = "default", note: bool = False) -> Discreet:
+def ledger(tombstone: str = "", retention: str = "default", note: bool = False, within: bool = False) -> Discreet:
     """Segment 0, 4: a signed decision, 5: its outcome, 6: another subject's decision; segment 1, 7: perhaps a TOMBSTONE
     of the first, signed by the key of this name."""
     s = Discreet("case-personal", retention=retention)
@@ -28,7 +29,9 @@ def ledger(tombstone: str = "", retention: str = "default", note: bool = False) 
     s.registry()
     s.policy()
     s.personal_outcome(s.signed_personal_decision())
-    s.personal_decision(subject=OTHER)
+    decision = s.personal_decision(subject=OTHER)
+    if within:
+        _one_within_another(s, decision)
     later(s, 60)
     s.seal("time")
     if tombstone:
@@ -38,6 +41,13 @@ def ledger(tombstone: str = "", retention: str = "default", note: bool = False) 
     if note:
         s.grant(Erase(s.chain_id, SUBJECT, "ticket 12"))
     return s
+
+
+def _one_within_another(s: Discreet, decision: int) -> None:
+    """An outcome whose response has three quotes, of which the first two and the last two stand for a field each."""
+    value = s.outcome_value(decision) | {"response": '{"a":"""}'}
+    fields = [{"in": "/response", "pointer": "/a", "at": at, "commit": bytes(32).hex()} for at in (5, 6)]
+    s.sealed(EntryType.OUTCOME, value, [], subject=OTHER, ref_seq=decision, changed={"fields": fields}, count=2)
 
 
 def files(s: Discreet, openings: Openings | None = None) -> Files:
@@ -63,6 +73,11 @@ def _opened(
 @published("personal-sealed", "OK", trust=TRUST)
 def _() -> bytes:
     return packed(files(ledger()))
+
+
+@published("personal-fields-one-within-another", "MALFORMED", HERE, 0, 7, trust=TRUST)
+def _() -> bytes:
+    return packed(files(ledger(within=True)))
 
 
 @published("29-tombstone-forged", "INCOMPLETE", HERE, 1, 7, trust=TRUST)
