@@ -249,8 +249,16 @@ def test_a_server_that_ends_takes_its_session_with_it_and_no_other(tmp_path: Pat
         async with w.post(call(2), other) as got:
             assert got.status == 200 and "result" in await got.json()
 
+        alone = asyncio.create_task(_whole(w.alone(1, "tools/call", name="write", arguments={"hold": True})))
+        await g.until(lambda: len(w.servers) == 3 and bool(w.servers[2].calls))
+        w.servers[2].put(None)
+        assert "may have been done" in json.dumps(await alone)
+        async with w.alone(1, "tools/call", name="write", arguments={}) as got:  # at once: of another server
+            assert got.status == 200 and "asked" in (await got.json())["result"]
+        assert len(w.servers) == 4
+
     def after(g: Gate) -> None:
-        assert [each["status"] for each in g.outcomes()] == ["failed", "executed"]
+        assert [each["status"] for each in g.outcomes()] == ["failed", "executed"] * 2
 
     run(tmp_path, story, after)
 

@@ -36,13 +36,14 @@ class Running:
     def __init__(self, client: SessionClient | Lane, gateway: Gateway) -> None:
         self.client = client
         self.used = asyncio.get_running_loop().time()
+        self._gateway = gateway
         self._stop = asyncio.Event()
-        self._task = asyncio.create_task(self._run(gateway))
+        self._task = asyncio.create_task(self._run())
         self._failed: SidecarError | None = None
 
-    async def _run(self, gateway: Gateway) -> None:
+    async def _run(self) -> None:
         try:
-            await gateway.run(self._stop)
+            await self._gateway.run(self._stop)
         except SidecarError as error:
             self._failed = error
         finally:
@@ -50,8 +51,8 @@ class Running:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
-        return self._task.done()
+        """Whether it takes no more requests."""
+        return self._gateway.ending or self._task.done()
 
     def then(self, call: Callable[[], object]) -> None:
         """Call this once it has ended."""
