@@ -52,7 +52,12 @@ class Running:
     @property
     def over(self) -> bool:
         """Whether it takes no more requests."""
-        return self._gateway.ending or self._task.done()
+        return self._gateway.ending or self._stop.is_set() or self._task.done()
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """Done once it has ended, its server too."""
+        return self._task
 
     def then(self, call: Callable[[], object]) -> None:
         """Call this once it has ended."""
@@ -106,8 +111,11 @@ class Sessions:
 
     async def begin(self) -> Session:
         """A new session. Full; SidecarError: there is no server for it."""
-        if len(self._sessions) + self._beginning >= self._most:
-            raise Full(self._most)
+        while len(self._sessions) + self._beginning >= self._most:
+            ending = {each.task for each in self._sessions.values() if each.over}
+            if not ending:
+                raise Full(self._most)
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         client = SessionClient(self._say)
         self._beginning += 1
         try:
