@@ -81,6 +81,7 @@ class Config:
     doors_authzen_listen: str = ""  # a listener of its own; empty: unix:<data_dir>/authzen.sock. A port takes mTLS
     doors_authzen_socket_mode: str = "0660"  # whoever may open the socket is the gateway
     doors_authzen_agent: str = ""  # the one agent that the PEP asks for; empty: AuthZEN's subject is the agent
+    doors_authzen_context: bool = True  # whether answers say more than the decision: ids, reasons, permits, obligations
     doors_authzen_url: str = ""  # https://host[:port] as PEPs write it; empty: no metadata is told
     doors_authzen_tls_cert_file: str = ""  # PEM; for a port, with the two below
     doors_authzen_tls_key_file: str = ""

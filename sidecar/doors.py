@@ -166,6 +166,7 @@ def authzen_of(config: Config) -> AuthZenSettings | None:
         config.doors_authzen_agent,
         config.doors_authzen_url,
         config.max_request_bytes,
+        config.doors_authzen_context,
     )
 
 
@@ -192,6 +193,8 @@ async def envoy_listening(
     tls = await asyncio.to_thread(
         tls_of, listener.workload, listener.files, behind.metrics, behind.handshakes.begun, listener.name
     )
+    if tls:
+        behind.metrics.watch_tls(tls.not_after, listener.name)
     transports = Transports(tls.bundles) if tls else Transports()
     server = Server(
         EnvoyDoor(behind.path, behind.ledger, settings, transports.of, peer_of, behind.told).handlers(),
@@ -229,6 +232,7 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
                 material_of, listener.workload, listener.files, http_half, behind.metrics, listener.name
             )
             stack.callback(source.close)
+            behind.metrics.watch_tls(lambda: source.current().not_after, listener.name)
             transports = Transports(lambda: source.current().bundles)
             tls = listening(source)
         bound = stack.enter_context(_bound(listener))

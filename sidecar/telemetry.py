@@ -10,7 +10,7 @@ import logging
 import os
 import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Any, Final
@@ -52,7 +52,7 @@ class Telemetry:
         self._provider.add_span_processor(BatchSpanProcessor(exporter))
         self._tracer = self._provider.get_tracer("sidecar", __version__)
 
-    def question(self, method: str, parents: tuple[str, ...]) -> AbstractContextManager[Span]:
+    def question(self, method: str, parents: Iterable[str]) -> AbstractContextManager[Span]:
         """As `Tracing.question`."""
         about = {"rpc.system": "grpc", "rpc.service": _SERVICE, "rpc.method": method}
         return _Open(self, f"{_SERVICE}/{method}", self._trace.SpanKind.SERVER, about, parents)
@@ -61,7 +61,7 @@ class Telemetry:
         """As `Tracing.step`."""
         return _Open(self, name, self._trace.SpanKind.INTERNAL, {}, None)
 
-    def begin(self, name: str, kind: Any, about: dict[str, Any], parents: tuple[str, ...] | None) -> tuple[Any, Any]:
+    def begin(self, name: str, kind: Any, about: dict[str, Any], parents: Iterable[str] | None) -> tuple[Any, Any]:
         """The span, current from now on, and what ends that."""
         span = self._tracer.start_span(
             name, self._parent(parents), kind, about, record_exception=False, set_status_on_exception=False
@@ -92,7 +92,7 @@ class Telemetry:
         if thread.is_alive():
             log.warning("the last spans were not taken in time")
 
-    def _parent(self, parents: tuple[str, ...] | None) -> Any:
+    def _parent(self, parents: Iterable[str] | None) -> Any:
         """None: the span that is current."""
         if parents is None:
             return None
@@ -107,7 +107,7 @@ class _Open:
     """A span as a context manager and a `Span`. Whatever fails in tracing is nobody else's matter."""
 
     def __init__(
-        self, telemetry: Telemetry, name: str, kind: Any, about: dict[str, Any], parents: tuple[str, ...] | None
+        self, telemetry: Telemetry, name: str, kind: Any, about: dict[str, Any], parents: Iterable[str] | None
     ) -> None:
         self._telemetry, self._begin = telemetry, (name, kind, about, parents)
         self._open: tuple[Any, Any] | None = None

@@ -49,7 +49,7 @@ class Forked:
         namespace: str = "",
     ) -> None:
         """``stdin``, ``stdout``, ``stderr``: descriptors, or ``subprocess.PIPE``, ``subprocess.DEVNULL``.
-        ``namespace``: the name of a network namespace to start it in.
+        ``namespace``: the name of a network namespace to start it in; else it is the calling thread's.
         """
         self.args, self.returncode = list(arguments), None
         self.stdout: IO[str] | None
@@ -58,7 +58,8 @@ class Forked:
             streams = [_stream(given, each) for each in (stdin, stdout, stderr)]
             self._status, telling = os.pipe()
             given.callback(os.close, telling)
-            message = json.dumps([self.args, dict(environment), str(Path.cwd()), namespace]).encode()
+            where = namespace or _namespace()
+            message = json.dumps([self.args, dict(environment), str(Path.cwd()), where]).encode()
             assert len(message) <= _LONGEST, "more arguments than a message holds"
             socket.send_fds(_server(), [message], [*(theirs for theirs, _ in streams), telling])
         self.stdin, self.stdout, self.stderr = (ours for _, ours in streams)
@@ -108,6 +109,14 @@ class Forked:
             if stream is not None:
                 stream.close()
         self.wait()
+
+
+def _namespace() -> str:
+    """The name of the network namespace that the calling thread is in, if it is not the process's own."""
+    here = Path("/proc/thread-self/ns/net").stat().st_ino
+    if here == Path("/proc/self/ns/net").stat().st_ino:
+        return ""
+    return next(each.name for each in Path("/run/netns").iterdir() if each.stat().st_ino == here)
 
 
 def _stream(given: contextlib.ExitStack, kind: int) -> tuple[int, IO[str] | None]:
@@ -194,9 +203,7 @@ def _watched(message: bytes, stdin: int, stdout: int, stderr: int, telling: int)
 def _become(arguments: list[str], environment: dict[str, str], directory: str, namespace: str) -> None:
     """Be as if started by its name."""
     if namespace:
-        with open(f"/run/netns/{namespace}", "rb") as file:  # noqa: PTH123  a descriptor is what is wanted
-            if _LIBC.setns(file.fileno(), _CLONE_NEWNET) != 0:
-                raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
+        _enter(Path("/run/netns", namespace))
     os.chdir(directory)
     os.environ.clear()
     os.environ.update(environment)
@@ -204,6 +211,15 @@ def _become(arguments: list[str], environment: dict[str, str], directory: str, n
     sys.stdin, sys.stdout = open(0, closefd=False), open(1, "w", closefd=False)  # noqa: SIM115
     sys.stderr = open(2, "w", 1, errors="backslashreplace", closefd=False)  # noqa: SIM115
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+
+
+def _enter(namespace: Path) -> None:
+    """A network namespace, if this is not it."""
+    if namespace.stat().st_ino == Path("/proc/self/ns/net").stat().st_ino:
+        return
+    with namespace.open("rb") as file:
+        if _LIBC.setns(file.fileno(), _CLONE_NEWNET) != 0:
+            raise OSError(ctypes.get_errno(), f"cannot enter {namespace}")
 
 
 def _import() -> None:
@@ -239,6 +255,7 @@ def _compile() -> None:
 
 
 if __name__ == "__main__":
+    _enter(Path(f"/proc/{os.getppid()}/ns/net"))  # whichever thread it was that needed it first
     _import()
     _become(*_serve(socket.socket(fileno=int(sys.argv[1]))))
     from sidecar.cli import main

@@ -110,6 +110,10 @@ class Metrics:
         self._tls_faults = Counter(
             "sidecar_tls_faults", "TLS files or SVIDs that were not had or not usable.", registry=registry
         )
+        self._ends = Gauge(
+            "sidecar_tls_certificate_end_seconds", "When the sidecar's certificate ends, since 1970.", ("shown_to",),
+            registry=registry,
+        )  # fmt: skip
         self._ready = Gauge("sidecar_ready", "1 when decisions can be made.", registry=registry)
         self._software, self._wall_ns = software, wall_ns
         self._anchored: Callable[[], int] = lambda: 0
@@ -173,10 +177,9 @@ class Metrics:
             gauge = Gauge(f"sidecar_{name}", text, registry=self._registry)
             gauge.set_function(functools.partial(getattr, shipping, name))
 
-    def watch_tls(self, not_after: Callable[[], float]) -> None:
-        """From now on a scrape shows when the sidecar's own certificate ends."""
-        told = "When the sidecar's certificate ends, since 1970."
-        Gauge("sidecar_tls_certificate_end_seconds", told, registry=self._registry).set_function(not_after)
+    def watch_tls(self, not_after: Callable[[], float], shown_to: str = "callers") -> None:
+        """From now on a scrape shows when a certificate of the sidecar's own ends. ``shown_to``: or a door's name."""
+        self._ends.labels(shown_to).set_function(not_after)
 
     def watch_link(self, not_after: Callable[[], float]) -> None:
         """From now on a scrape shows when the certificate ends that the collector is shown."""

@@ -21,7 +21,6 @@ from sidecar.errors import UsageError
 log = logging.getLogger("sidecar")
 
 _CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
-_LAST_CALLS_MS = 30_000  # for calls begun just before a connection's end
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
@@ -30,8 +29,8 @@ class Server:
     for chmod.
 
     ``told``: whether the sidecar is ready. ``credentials`` are for TLS on a port; without them the port is plain.
-    ``connection_seconds``: after so many the peer is asked to connect anew, and has as long again for its streams; 0:
-    never.
+    ``connection_seconds``: after so many the peer is asked to make new calls on a new connection, and those under way
+    go on; 0: never.
     """
 
     def __init__(
@@ -54,7 +53,7 @@ class Server:
                 ("grpc.max_receive_message_length", _TRANSPORT_FACTOR * max_request_bytes),
                 ("grpc.so_reuseport", 0),  # a second sidecar on the port must fail, not share it
                 ("grpc.max_concurrent_streams", 1024),
-                *_ages(connection_seconds),
+                *([("grpc.max_connection_age_ms", int(connection_seconds * 1000))] if connection_seconds else []),
             ],
         )
         self._health = HealthService(told, tuple(names))
@@ -107,13 +106,6 @@ class Server:
         if unix is not None:
             with contextlib.suppress(OSError):  # on a disk that failed it stays, and the next start takes it away
                 unix.unlink(missing_ok=True)
-
-
-def _ages(connection_seconds: float) -> list[tuple[str, int]]:
-    if not connection_seconds:
-        return []
-    most = int(connection_seconds * 1000)
-    return [("grpc.max_connection_age_ms", most), ("grpc.max_connection_age_grace_ms", most + _LAST_CALLS_MS)]
 
 
 def _unix_path(address: str) -> Path | None:

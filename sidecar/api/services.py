@@ -43,6 +43,12 @@ Method = Callable[[bytes, Context], Awaitable[Message]]
 Refuse = Callable[[SidecarError, Context, str], Awaitable[SidecarError]]
 
 
+def _parents(asked: pb.DecideRequest, context: Context) -> Iterator[str]:
+    """The `traceparent`s that came with a question: its own, the call's."""
+    yield asked.trace_parent
+    yield trace_parent_of(context)
+
+
 def _serialized(message: Message) -> bytes:
     return message.SerializeToString()
 
@@ -157,7 +163,7 @@ class Services:
         return messages.answer_message(await self._made("Decide", wire.parse(pb.DecideRequest, raw), context))
 
     async def _made(self, name: str, asked: pb.DecideRequest, context: Context) -> Answer:
-        with self._tracing.question(name, (asked.trace_parent, trace_parent_of(context))) as span:
+        with self._tracing.question(name, _parents(asked, context)) as span:
             try:
                 request, with_it = messages.request_of(asked), self._transports.shown(context, asked.signature)
                 answer = await self._path.decide(request, with_it, context.time_remaining())
@@ -213,7 +219,7 @@ class Services:
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
         report = wire.parse(pb.ReportOutcomeRequest, raw)
-        with self._tracing.question("ReportOutcome", (trace_parent_of(context),)):
+        with self._tracing.question("ReportOutcome", map(trace_parent_of, (context,))):
             recorded = await self._path.report(
                 messages.outcome_of(report), self._transports.shown(context, report.signature)
             )

@@ -60,13 +60,14 @@ class Head:
 
     def text(self) -> str:
         """The note's text, unsigned."""
-        d = self.decided
-        named = (lines.NONE,) * 3 if d is None else (d.decision_id, d.effect, d.request.hex())
-        values = (
-            self.chain_id.hex(), str(self.epoch), str(self.segment), str(self.seq), self.leaf.hex(),
-            str(self.time), *named,
-        )  # fmt: skip
-        return lines.join(KIND, list(zip(_NAMES, values, strict=True)))
+        d = self.decided  # whose texts were held against their forms: no value here can have a newline
+        named = "decision -\neffect -\nrequest -\n"
+        if d is not None:
+            named = f"decision {d.decision_id}\neffect {d.effect}\nrequest {d.request.hex()}\n"
+        return (
+            f"{KIND}\nchain {self.chain_id.hex()}\nepoch {self.epoch}\nsegment {self.segment}\nseq {self.seq}\n"
+            f"leaf {self.leaf.hex()}\ntime {self.time}\n{named}"
+        )
 
     @classmethod
     def parse(cls, text: str) -> Head:

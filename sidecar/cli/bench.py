@@ -15,6 +15,7 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli import (
     bench_collector,
     bench_engines,
+    bench_export,
     bench_ledger,
     bench_mcp,
     bench_policy,
@@ -28,15 +29,18 @@ from sidecar.cli.bench_programs import machine
 from sidecar.cli.bench_work import Work, prepare
 from sidecar.policy import OpaProgram, find_opa
 
-PARTS: Final = ("disk", "engines", "sizes", "signed", "tls", "verify", "collector", "start", "memory", "policy", "mcp")
+PARTS: Final = (
+    "disk", "engines", "sizes", "signed", "tls", "verify", "export", "collector", "start", "memory", "policy", "mcp",
+)  # fmt: skip
 _NEEDS: Final[Mapping[str, Sequence[str]]] = {
     "disk": (), "engines": ("opa", "h2load"), "sizes": ("opa", "h2load"), "verify": ("opa", "openssl"),
     "start": ("opa",), "memory": ("opa", "h2load"), "tls": ("opa",), "policy": ("opa", "h2load", "git"),
-    "signed": ("opa",), "collector": ("opa", "openssl"), "mcp": ("opa",),
+    "signed": ("opa",), "collector": ("opa", "openssl"), "mcp": ("opa",), "export": ("opa",),
 }  # fmt: skip
 _NO_OPA: Final = OpaProgram("", "")  # no part that is run needs one
 _ROUNDS: Final = 7
 _VERIFIED: Final = 4_000  # entries verified for each second that a figure may take, and decisions for RssAnon
+_EXPORTED: Final = 20_000  # entries exported, likewise
 _RERUN: Final = 200  # decisions run again, in each round, for each such second
 _MOST_DECISIONS: Final = 100_000
 
@@ -139,6 +143,11 @@ def _verify(findings: Findings, run: Run) -> None:
     bench_verify.measure_verify(findings, run.work, run.place / "verify", entries, run.rounds)
 
 
+def _export(findings: Findings, run: Run) -> None:
+    entries = max(100, int(_EXPORTED * run.seconds))
+    bench_export.measure_export(findings, run.work, run.place / "export", entries, min(3, run.rounds))
+
+
 def _collector(findings: Findings, run: Run) -> None:
     entries = max(100, int(_VERIFIED * run.seconds))
     bench_collector.measure_ingest(findings, run.work, run.place / "ingest", entries, run.rounds)
@@ -167,5 +176,5 @@ def _mcp(findings: Findings, run: Run) -> None:
 
 _MEASURE: Final[Mapping[str, Callable[[Findings, Run], None]]] = {
     "disk": _disk, "engines": _engines, "sizes": _sizes, "verify": _verify, "start": _start, "memory": _memory,
-    "signed": _signed, "tls": _tls, "collector": _collector, "policy": _policy, "mcp": _mcp,
+    "signed": _signed, "tls": _tls, "collector": _collector, "policy": _policy, "mcp": _mcp, "export": _export,
 }  # fmt: skip

@@ -15,11 +15,13 @@ from typing import Any, Final
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType, Header, StoredEntry
 from sidecar.chain.head import Decided
+from sidecar.chain.payload import policy_time
+from sidecar.chain.request import recorded
 from sidecar.chain.stream import Kind, records
 from sidecar.cli.bench_engines import Contestant, in_rounds, unary
 from sidecar.cli.bench_figures import Findings
 from sidecar.cli.bench_programs import LEDGER_MIB, serving
-from sidecar.cli.bench_work import AGENT, Work, ask_once
+from sidecar.cli.bench_work import AGENT, AGENTS, INVOICE, SESSION, Work, ask_once
 from sidecar.config import Config
 from sidecar.decide import new_decision_id
 from sidecar.founding import options_of, wrap_seed
@@ -33,6 +35,7 @@ _RECORD: Final = bytes(range(256)) * 7 + bytes(208)  # 2,000 bytes: below LMDB's
 _MAP: Final = 1 << 30
 _WAITING: Final = 1024
 _LARGE: Final = 1_000_000
+_NUMBERED: Final = {"arguments": INVOICE, "context": SESSION}
 _ALLOWED: Final = 0.0006  # seconds that a durable decision may add to engine and commit
 
 
@@ -112,7 +115,7 @@ def hold_durable(findings: Findings, asked: Mapping[str, Contestant]) -> None:
 
 
 def prefilled(place: Path, work: Work, entries: int) -> Path:
-    """A ledger with that many entries: one real decision, and copies of it under ids of their own.
+    """A ledger with that many entries: one real decision, and others made from it.
 
     Raises:
         LedgerError: it could not be written.
@@ -126,8 +129,8 @@ def prefilled(place: Path, work: Work, entries: int) -> Path:
     try:
         payload = ledger.payload(seq)
         waiting: deque[Future[Recorded]] = deque()
-        for _ in range(max(0, entries - ledger.position().next_seq)):
-            waiting.append(ledger.append(_copy(payload)))
+        for number in range(max(0, entries - ledger.position().next_seq)):
+            waiting.append(ledger.append(_copy(payload, number)))
             if len(waiting) >= _WAITING:
                 waiting.popleft().result()
         for future in waiting:
@@ -137,10 +140,19 @@ def prefilled(place: Path, work: Work, entries: int) -> Path:
     return place
 
 
-def _copy(payload: dict[str, Any]) -> Draft:
-    decision_id = new_decision_id()
-    decided = Decided(decision_id, payload["effect"], bytes.fromhex(payload["request_digest"]))
-    return Draft(EntryType.DECISION, {**payload, "decision_id": decision_id}, decided=decided)
+def _copy(payload: dict[str, Any], number: int) -> Draft:
+    """Such a decision of another agent, later and about something else: real ones are no more alike."""
+    decision_id, request = new_decision_id(), payload["request"]
+    texts = {name: request[name].replace(text, f"{text[:-6]}{number:06}") for name, text in _NUMBERED.items()}
+    value = payload | {
+        "decision_id": decision_id,
+        "time": policy_time(time.time_ns()),
+        "agent": payload["agent"] | {"id": f"agent-{number % AGENTS:04}"},
+        "request": request | texts | {"idempotency_key": decision_id},
+    }
+    digest = recorded(value).digest()
+    value["request_digest"] = digest.hex()
+    return Draft(EntryType.DECISION, value, decided=Decided(decision_id, payload["effect"], digest))
 
 
 def measure_sizes(

@@ -18,13 +18,16 @@ AGENTS: Final = 1_000
 AGENT: Final = "agent-0500"
 ENTRYPOINT: Final = "agents/decision"
 LONG_STREAM: Final = 512  # questions in one stream, where the sidecar itself keeps 64 of them in flight
+INVOICE: Final = "inv-2026-11-004711"
+SESSION: Final = "s-7f3a9c2e41"
+"""Of the one question: others, made from it, have the last six characters of both for themselves."""
 _ACTION: Final = "payments.refund"
 _RESOURCE: Final = ("account", "acct-17")
 _PURPOSE: Final = "refund for returned goods"
 _ARGUMENTS: Final[dict[str, Any]] = {
     "amount": 120,
     "currency": "EUR",
-    "invoice": "inv-2026-11-004711",
+    "invoice": INVOICE,
     "reason": "goods returned, two of three items",
     "lines": [
         {"sku": f"sku-{n:05}", "text": "replacement filter, standard size", "quantity": n, "price": 19.5}
@@ -32,7 +35,7 @@ _ARGUMENTS: Final[dict[str, Any]] = {
     ],
 }
 _CONTEXT: Final[dict[str, Any]] = {
-    "session": "s-7f3a9c2e41",
+    "session": SESSION,
     "user": "customer-8841",
     "conversation": ["The customer sent the parcel back on Tuesday.", "The warehouse confirmed it; the refund is due."],
     "tools": ["crm.read", "payments.refund", "tickets.create"],

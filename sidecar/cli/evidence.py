@@ -112,8 +112,8 @@ def export(
     with (
         new_file(out) as file,
         progress(4 * size, "exporting", quiet=False) as told,
-        verify_workers.started(processes := verify_workers.suitable(size)) as workers,
-        account_aside.started(out.parent, wanted=processes > 1) as accountant,
+        account_aside.started(out.parent, wanted=(processes := verify_workers.suitable(size)) > 1) as accountant,
+        verify_workers.started(processes - 1) as workers,
     ):
         case, report = write_bundle(
             order, sources, file, told or (lambda _: None), workers, notes.append, accountant

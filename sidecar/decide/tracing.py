@@ -6,6 +6,7 @@ Whoever traces can neither delay nor fail a decision, and nothing here raises.
 from __future__ import annotations
 
 import contextlib
+from collections.abc import Iterable
 from contextlib import AbstractContextManager
 from typing import Final, Protocol
 
@@ -27,8 +28,8 @@ class Span(Protocol):
 class Tracing(Protocol):
     """Spans follow the flow of control: a step belongs to the question that is under way in the same task."""
 
-    def question(self, method: str, parents: tuple[str, ...]) -> AbstractContextManager[Span]:
-        """A question by this RPC, under the first of the W3C `traceparent`s that is one."""
+    def question(self, method: str, parents: Iterable[str]) -> AbstractContextManager[Span]:
+        """A question by this RPC, under the first of the W3C `traceparent`s that is one; looked at where one traces."""
         ...
 
     def step(self, name: str) -> AbstractContextManager[object]:
@@ -50,7 +51,7 @@ class Untraced:
     def __init__(self) -> None:
         self._same: Final = contextlib.nullcontext(_Nothing())
 
-    def question(self, method: str, parents: tuple[str, ...]) -> AbstractContextManager[Span]:
+    def question(self, method: str, parents: Iterable[str]) -> AbstractContextManager[Span]:
         """Nothing."""
         return self._same
 

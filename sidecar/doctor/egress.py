@@ -41,14 +41,39 @@ class Way:
 
 
 def check_egress(patient: Patient) -> Iterator[Finding]:
-    """What becomes of the agent's attempts; nothing where no address is given. Raises UsageError, OSError."""
+    """What becomes of the agent's attempts, and which of docs/EGRESS.md's patterns that is; nothing where no address is
+    given. Raises UsageError, OSError."""
     agent = patient.agent
+    found: list[Finding] = []
     for given in patient.egress:
         ways = list(_ways(given))
         theirs = _apart(partial(_each, _fate, ways), agent.uid, tuple(agent.gids))
         ours = [""] * len(ways) if agent.uid == os.geteuid() else _each(_try, ways)
-        for way, fate, own in zip(ways, theirs, ours, strict=True):
-            yield _judged(agent.uid, way, fate, own)
+        found += [_judged(agent.uid, *each) for each in zip(ways, theirs, ours, strict=True)]
+    yield from found
+    if found:
+        yield _pattern(agent.uid, found)
+
+
+def _pattern(uid: int | None, found: list[Finding]) -> Finding:
+    """Which one holds, by all attempts together: one that is open is a way round all the others."""
+    said, states = f"the agent's user {uid} is held", {each.state for each in found}
+    if "wrong" in states:
+        open_ = ", ".join(_way(each) for each in found if each.state == "wrong")
+        return wrong("pattern", f"{said} by no network ({open_}): 1 at most, credentials only in the gateway", _MEND)
+    if states == {"careful"}:
+        mend = "see from elsewhere that the hosts answer, and from here that the gateway does"
+        return careful(
+            "pattern", f"{said} with all of its pod: 3, the gateway in a pod of its own, or no network", mend
+        )
+    if states == {"ok"} and any(each.found.endswith("redirected") for each in found):
+        return ok("pattern", f"{said} in its pod: 2, egress redirected to Envoy")
+    mend = "see that Envoy listens, and give IPv4 addresses that answer where nobody is held"
+    return careful("pattern", f"{said}, but by none of the patterns whole", mend)
+
+
+def _way(finding: Finding) -> str:
+    return finding.found.partition(", ")[2].partition(": ")[0]
 
 
 def _each(what: Callable[[Way], str], ways: list[Way]) -> list[str]:

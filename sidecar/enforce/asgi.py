@@ -27,6 +27,7 @@ from sidecar.enforce.wanted import Free, Wanted
 from sidecar.errors import SidecarError
 
 HEADER: Final = b"sidecar-permit"
+_BODY: Final = {"http.response.body", "http.response.pathsend", "http.response.zerocopysend"}
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -119,7 +120,7 @@ class _Told:
         if message["type"] == "http.response.start":
             self._status = message["status"]
             self._act.respond({"status": self._status}, status=str(self._status))
-        elif message["type"] == "http.response.body":
+        elif message["type"] in _BODY:
             self._ended = not message.get("more_body", False)
         await self._send(message)
 

@@ -5,7 +5,11 @@
 Not CrewAI's `before_tool_call` hook: a hook that raises lets the call pass. A guarded tool is another tool, which asks
 and then runs the first, whatever hooks there are. Its results are not kept in CrewAI's cache, which a crew's agents
 share: whoever wants one asks. Tools that CrewAI gives an agent by itself (`mcps`, `apps`, delegation, memory, code)
-pass no door.
+pass no door;
+
+    register_before_tool_call_hook(guarded_only)
+
+blocks these, as long as nobody clears CrewAI's hooks.
 """
 
 from __future__ import annotations
@@ -40,6 +44,14 @@ def guarded(
     check_guard(guard, Guard)
     asking = Tools(KIND, Naming(action, resource, wait))
     return [_of(tool, guard, asking, again=not wait) for tool in tools]
+
+
+def guarded_only(context: Any) -> bool | None:
+    """A hook before each call of a tool: False, which blocks it, where the tool is not guarded. Raises nothing."""
+    try:
+        return None if isinstance(context.tool._original_tool, _Guarded) else False
+    except Exception:
+        return False
 
 
 class _NotYet(Exception):

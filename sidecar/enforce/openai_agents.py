@@ -8,8 +8,8 @@ it is about to run, with the very text that it is then run with.
     Runner.run(agent, "…", hooks=GuardedOnly())
 
 refuses all else that an agent may have been given: tools that run at OpenAI ("hosted") or are added later, tools of
-`Agent(mcp_servers=…)`, for which there is `sidecar mcp`, tools of an agent that is handed to. An agent that is a tool
-is a run of its own: `agent.as_tool(…, hooks=GuardedOnly())`.
+`Agent(mcp_servers=…)`, for which there is `sidecar mcp`, tools of an agent that is handed to, and handoffs that take
+arguments. An agent that is a tool is a run of its own: `agent.as_tool(…, hooks=GuardedOnly())`.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import copy
 from collections.abc import Iterable
 from typing import Any, Final
 
-from agents import Agent, FunctionTool, RunHooks, Tool
+from agents import Agent, FunctionTool, Handoff, RunHooks, Tool
 from agents.tool import with_function_tool_failure_error_handler
 from agents.tool_context import ToolContext
 
@@ -58,6 +58,8 @@ def _guarded(tool: Tool, guard: AsyncGuard, asking: Tools) -> FunctionTool:
         async with guard.acting(decision):
             return await bare.on_invoke_tool(context, text)
 
+    if prepare := getattr(tool.on_invoke_tool, "prepare_arguments", None):  # by which the SDK's own approvals look
+        ask_and_run.__agents_prepare_arguments__ = prepare  # type: ignore[attr-defined]
     same = copy.copy(tool)
     handling = with_function_tool_failure_error_handler(ask_and_run, lambda *_: None)
     same.on_invoke_tool = handling.__agents_bind_function_tool__(same)  # type: ignore[attr-defined]
@@ -66,7 +68,7 @@ def _guarded(tool: Tool, guard: AsyncGuard, asking: Tools) -> FunctionTool:
 
 
 class GuardedOnly(RunHooks[Any]):
-    """Hooks of a run: it ends with UsageError before a tool that is not guarded is shown to a model, or runs here."""
+    """Hooks of a run: it ends with UsageError before what is not guarded is shown to a model, or runs here."""
 
     async def on_llm_start(self, context: Any, agent: Agent[Any], *_: Any) -> None:
         """Before each question to a model."""
@@ -74,10 +76,18 @@ class GuardedOnly(RunHooks[Any]):
             _check_guarded(tool)
         for server in agent.mcp_servers:
             raise UsageError(f"the MCP server {server.name}: its tools pass no door; `sidecar mcp` is for that")
+        for handoff in agent.handoffs:
+            if isinstance(handoff, Handoff) and _takes_arguments(handoff):
+                raise UsageError(f"{handoff.tool_name} hands arguments to a function, which would run unasked")
 
     async def on_tool_start(self, context: Any, agent: Any, tool: Tool) -> None:
         """Before each run of a tool. The SDK makes a UserError of it."""
         _check_guarded(tool)
+
+
+def _takes_arguments(handoff: Handoff[Any, Any]) -> bool:
+    schema = handoff.input_json_schema
+    return bool(schema) and (schema.get("type") != "object" or bool(schema.get("properties")))
 
 
 def _check_guarded(tool: Tool) -> None:

@@ -125,6 +125,8 @@ class Abstract:
         said = payload["policy"]
         if (known := self.policies.get((said["revision"], said["bundle_digest"]))) is not None:
             known["decisions"] += 1
+        if _is_plain(payload):
+            return  # most are: nothing stands out
         target = f"{asked['action']} {asked['resource']['type']}:{asked['resource']['id']}"
         because = "; ".join(reason["message"] for reason in payload["reasons"])
         told = f"{payload['effect']} {target}: {because}"
@@ -219,6 +221,12 @@ class Abstract:
 
 _PLACES: Final = ("first", "last")
 _COUNTED: Final = ("types", "effects", "causes", "statuses", "proofs", "agents", "notable_counts")
+
+
+def _is_plain(payload: Payload) -> bool:
+    """Whether a decision is an ALLOW or DENY, enforced, by a policy that is a function of its input, unapproved."""
+    usual = payload["cause"] == "policy" and payload["effect"] != "REQUIRE_APPROVAL" and not payload["approval"]
+    return bool(usual and not payload.get("impure_builtins") and payload["enforced"])
 
 
 def _custodian(known: Custodian) -> dict[str, str]:

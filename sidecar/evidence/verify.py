@@ -142,6 +142,8 @@ class Bundle:
         openings, files = self.openings(case), self.files([claim["chain"] for claim in case["chains"]])
         for claim in case["chains"]:
             if "stream.sdcseg" in files[claim["chain"]]: self.chain(claim, case, files[claim["chain"]], openings)
+        known = {row["chain"] for row in self.trust["chains"]} if self.trust else set()
+        self.report.not_checked["chains of the trust file that this bundle does not hold"] += len(known - files.keys())
         for name, member in self.members.items():
             while next(member.content, None) is not None: pass
             if member.flaw: self.say(f"{name} is not what the directory says")

@@ -8,7 +8,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import lines, note, personal, ratchet
 from sidecar.chain.entry import EntryType as Type
-from sidecar.chain.entry import Header, entry_tag, leaf, payload_commit, store
+from sidecar.chain.entry import Header, leaf, payload_commit, store
 from sidecar.chain.head import Decided, Head
 from sidecar.chain.limits import ZERO16, ZERO32
 from sidecar.chain.merkle import Tree
@@ -82,8 +82,7 @@ class OpenSegment:
             entry.type, self._place.epoch, seq, self._place.segment, self._place.chain_id, self._leaf, commit,
             len(payload), now.wall_ns, now.mono_ns, now.error_ms, entry.ref_seq, tagged, len(entry.parts),
         ).encode()  # fmt: skip
-        tag = entry_tag(self._key, header)
-        self._key = ratchet.evolve(self._key)
+        tag, self._key = ratchet.tag_and_next(self._key, header)
         self._leaf = leaf(header, tag)
         self._tree.append(self._leaf)
         first = self._span

@@ -11,7 +11,6 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
-from uuid import UUID
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import NO_SEQ
@@ -197,7 +196,7 @@ class Writer:
             if item.entry.attachment is not None:
                 batch.attach(entry.seq, *item.entry.attachment)
             if entry.decided is not None:
-                batch.decision(UUID(entry.decided.decision_id).bytes, entry.seq)
+                batch.decision(bytes.fromhex(entry.decided.decision_id.replace("-", "")), entry.seq)
             if item.entry.repeat_key is not None:
                 receipt = receipts[entry.seq] = self._epoch.open.head(entry)
                 period = max(0, now.wall_ns) // self._options.remember_ns

@@ -42,7 +42,8 @@ def encode_input(document: dict[str, Any]) -> bytes:
         raw = orjson.dumps(document, option=_WRITING)
     except orjson.JSONEncodeError:
         return _encode_exactly(document)
-    if _NULL in raw and orjson.loads(raw) != document:
+    nulls = sum(value is None for value in document.values())  # of an input, `executor` most often
+    if raw.count(_NULL) != nulls and orjson.loads(raw) != document:
         _encode_exactly(document)
     return raw
 

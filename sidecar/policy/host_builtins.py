@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import datetime
 import hashlib
-import json
 import re
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Final
+
+import orjson
 
 from . import gofmt
 from .rego_value import NotRego, Number, Value
@@ -25,7 +26,6 @@ _SECOND: Final = 1_000_000_000  # nanoseconds
 _DAY: Final = 86_400 * _SECOND
 _EPOCH: Final = datetime.date(1970, 1, 1).toordinal()
 _INT64: Final = range(-(1 << 63), 1 << 63)
-_JSON: Final = json.JSONEncoder(ensure_ascii=False)
 _WEEKDAYS: Final = ("Monday", "Tuesday", "Wednesday", "Thursday", "Friday", "Saturday", "Sunday")
 
 
@@ -33,10 +33,10 @@ class BuiltinError(ValueError):
     """A built-in that has no value for these arguments. The text quotes no argument."""
 
 
-def call(name: str, arguments: list[Value]) -> str:
-    """The JSON text of ``name``'s value for ``arguments``. Raises `BuiltinError`."""
+def call(name: str, arguments: list[Value]) -> bytes:
+    """The JSON of ``name``'s value for ``arguments``. Raises `BuiltinError`."""
     try:
-        return _JSON.encode(HOST_BUILTINS[name](*arguments))
+        return orjson.dumps(HOST_BUILTINS[name](*arguments))
     except (NotRego, gofmt.Unsupported, TypeError, ValueError, OverflowError) as error:
         cause = str(error) if isinstance(error, BuiltinError | gofmt.Unsupported) else type(error).__name__
         raise BuiltinError(f"{name}: {cause}") from None

@@ -89,7 +89,7 @@ class OpaEngine:
         self._connections.close()
 
     async def _query(self, document: dict[str, Any]) -> object:
-        body = encode_input({"input": document})
+        body = b'{"input":%b}' % encode_input(document)
         under = self._trace_parent().encode()
         traced = b"\r\ntraceparent: " + under if under else b""
         response = await self._connections.ask(b"%b%d%b\r\n\r\n%b" % (self._question, len(body), traced, body))

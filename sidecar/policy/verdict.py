@@ -14,13 +14,13 @@ default.
 
 from __future__ import annotations
 
-import json
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar
 
-from sidecar.errors import PolicyMisshaped
+from sidecar.chain import strictjson
+from sidecar.errors import Malformed, PolicyMisshaped
 
 Effect = Literal["ALLOW", "DENY", "REQUIRE_APPROVAL"]
 
@@ -60,7 +60,11 @@ class Obligation:
         _check_text(self.kind, "kind", MAX_NAME)
         if not isinstance(self.parameters, dict):
             raise PolicyMisshaped("parameters is not an object")
-        if len(json.dumps(self.parameters)) > MAX_PARAMETERS:
+        try:
+            length = len(strictjson.dumps(self.parameters))
+        except Malformed as error:
+            raise PolicyMisshaped(f"parameters: {error}") from None
+        if length > MAX_PARAMETERS:
             raise PolicyMisshaped(f"parameters is longer than {MAX_PARAMETERS} bytes")
 
 

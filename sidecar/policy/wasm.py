@@ -100,26 +100,31 @@ class WasmEngine:
             raise EngineTimeout("no time was left to ask the policy")
         raw = encode_input(document)
         limit = min(timeout, _MAX_TIMEOUT)
-        work = functools.partial(self._run, raw, time.monotonic() + limit)
-        try:
-            async with asyncio.timeout(limit):
-                answer = await self._quickly(raw) if limit > _AT_ONCE_TICKS * _TICK else None
-                if answer is None:
-                    answer = await asyncio.get_running_loop().run_in_executor(self._threads, work)
-        except TimeoutError:
-            raise _too_slow() from None
+        quick = self._usual <= _QUICK and limit > _AT_ONCE_TICKS * _TICK
+        at_once = quick and self._batches.idle and time.monotonic() - self._evaluated >= _RESTED
+        answer = self._here(raw) if at_once else None
+        if answer is None:
+            answer = await self._elsewhere(raw, limit, quick=quick and not at_once)
         return Evaluation(_unwrap(answer), self._version)
 
-    async def _quickly(self, raw: bytes) -> bytes | None:
-        """The answer of a policy that is usually quick; None where it is not, or not this time."""
-        if self._usual > _QUICK:
-            return None
-        if not self._batches.idle or time.monotonic() - self._evaluated < _RESTED:
-            return await self._batches.do(raw)
+    def _here(self, raw: bytes) -> bytes | None:
+        """As `_at_once`, on the event loop's own thread."""
         try:
             return self._at_once(raw)
         finally:
             self._evaluated = time.monotonic()
+
+    async def _elsewhere(self, raw: bytes, limit: float, *, quick: bool) -> bytes:
+        """The answer, within ``limit`` seconds, of another thread: with others' where it is ``quick``."""
+        work = functools.partial(self._run, raw, time.monotonic() + limit)
+        try:
+            async with asyncio.timeout(limit):
+                answer = await self._batches.do(raw) if quick else None
+                if answer is None:
+                    answer = await asyncio.get_running_loop().run_in_executor(self._threads, work)
+                return answer
+        except TimeoutError:
+            raise _too_slow() from None
 
     def _at_once(self, raw: bytes) -> bytes | None:
         """The answer, within the 10 ms that others may be kept waiting; else None."""
@@ -167,7 +172,7 @@ class WasmEngine:
         except EngineError:
             raise
         except Exception as error:
-            # Which exception reports a trap is not reliable between threads in wasmtime's binding; the clock is.
+            # Whether time was up is for the clock to say, whatever the trap is called.
             if time.monotonic() >= deadline:
                 raise _too_slow() from None
             raise EngineError(f"the policy's Wasm stopped: {_cause(error)}") from None

@@ -1,9 +1,10 @@
-"""Calling a guest's functions and reading its memory with little around it.
+"""Calling a guest's functions, being called by it and reading its memory, with little around it.
 
 wasmtime's own `Func.__call__` asks for the function's type and builds each value anew at every call: 40 µs, as long as
-much of a policy. Here the arguments' array is made once for each function. It reaches below the binding's public names
-(`_ffi`, `enter_wasm`), which the pinned major version keeps. Functions are called through wasmtime's checked call, so a
-function of another type than ours is an error and never undefined behaviour.
+much of a policy. Here the arguments' array is made once for each function, and what the guest calls takes its i32 from
+where they lie. It reaches below the binding's public names (`_ffi`), which the pinned major version keeps. Functions
+are called through wasmtime's checked call, so a function of another type than ours is an error and never undefined
+behaviour.
 
 What runs guest code lets go of Python's lock, as `ctypes` does by itself, so that the sidecar and the epoch's ticker
 run meanwhile. What only looks something up keeps it (`PyDLL`): asking for the lock again can take a turn of the
@@ -18,7 +19,6 @@ from typing import Any, Final
 
 import wasmtime
 from wasmtime import _ffi as ffi
-from wasmtime._func import enter_wasm
 
 from sidecar.errors import EngineError, PolicyLoadError
 
@@ -27,6 +27,8 @@ _CHUNK: Final = 4096
 _UNSIGNED: Final = 0xFFFF_FFFF
 _Context: Final = ctypes.POINTER(ffi.wasmtime_context_t)
 _Memory: Final = ctypes.POINTER(ffi.wasmtime_memory_t)
+_Trap: Final = ctypes.POINTER(ffi.wasm_trap_t)
+_NO_FINALIZER: Final = ctypes.CFUNCTYPE(None, ctypes.c_void_p)()
 
 
 def _lookup(library: ctypes.PyDLL, name: str, result: Any, *arguments: Any) -> Callable[..., Any]:
@@ -65,17 +67,46 @@ class GuestFunction:
         self._results = _values(1)
 
     def __call__(self, *values: int) -> int:
-        """Call it. Raises `wasmtime.Trap`, `wasmtime.WasmtimeError`, or what a callback raised."""
+        """Call it. Raises `wasmtime.Trap` or `wasmtime.WasmtimeError`, also where a host function raised."""
         arguments, results = self._arguments, self._results
         for place, value in enumerate(values):
             arguments[place].of.i32 = value
-        with enter_wasm(self._store) as trap:
-            error = ffi.wasmtime_func_call(
-                self._store._context(), ctypes.byref(self._function._func), arguments, self._arity, results, 1, trap
-            )
-            if error:
-                raise wasmtime.WasmtimeError._from_ptr(error)
+        trap = _Trap()
+        error = ffi.wasmtime_func_call(
+            self._store._context(), ctypes.byref(self._function._func), arguments, self._arity, results, 1,
+            ctypes.byref(trap),
+        )  # fmt: skip
+        if error:
+            raise wasmtime.WasmtimeError._from_ptr(error)
+        if trap:
+            raise wasmtime.Trap._from_ptr(trap)
         return int(results[0].of.i32) & _UNSIGNED
+
+
+class HostFunction:
+    """A function that the guest may import: takes so many i32, unsigned, and gives one, or None where it gives none.
+
+    What it raises is a trap to the guest, without its cause: that is for ``function`` to keep. It must live as long as
+    its store.
+    """
+
+    __slots__ = ("_called", "imported")
+
+    def __init__(self, store: wasmtime.Store, arity: int, function: Callable[..., int | None], *, gives: bool) -> None:
+        def called(_env: object, _caller: object, given: Any, _count: int, results: Any, _results: int) -> int:
+            try:
+                result = function(*[given[place].of.i32 & _UNSIGNED for place in range(arity)])
+                if gives:
+                    results[0].kind, results[0].of.i32 = ffi.WASMTIME_I32, result
+            except BaseException:  # nothing may be raised through the guest's frames
+                return ctypes.cast(wasmtime.Trap("the host failed")._consume(), ctypes.c_void_p).value or 0
+            return 0
+
+        i32, made = wasmtime.ValType.i32(), ffi.wasmtime_func_t()
+        kind = wasmtime.FuncType([i32] * arity, [i32] * gives)
+        self._called = ffi.wasmtime_func_callback_t(called)
+        ffi.wasmtime_func_new(store._context(), kind.ptr(), self._called, None, _NO_FINALIZER, ctypes.byref(made))
+        self.imported = wasmtime.Func._from_raw(made)
 
 
 class GuestMemory:

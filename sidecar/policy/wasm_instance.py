@@ -18,11 +18,10 @@ from sidecar.errors import EngineError, PolicyLoadError
 from . import rego_value
 from .document import MAX_RESULT_BYTES
 from .host_builtins import HOST_BUILTINS, BuiltinError, call
-from .wasm_guest import PAGE, GuestFunction, GuestMemory, set_deadline
+from .wasm_guest import PAGE, GuestFunction, GuestMemory, HostFunction, set_deadline
 
 _MESSAGE_BYTES: Final = 200
 _MAX_VALUE_BYTES: Final = 1 << 20
-_I32: Final = wasmtime.ValType.i32()
 # How many values each takes; each gives one.
 _EXPORTS: Final = {
     "opa_eval": 7,
@@ -56,16 +55,18 @@ class Instance:
         Raises `wasmtime.WasmtimeError`, `wasmtime.Trap`, `EngineError` or `PolicyLoadError`.
         """
         self._failure: EngineError | None = None
+        self._host: list[HostFunction] = []
         self._store = wasmtime.Store(program.engine)
         try:
             self._start(program, ticks)
         except BaseException:
-            self._store.close()
+            self.close()
             raise
 
     def close(self) -> None:
         """Free the guest's memory now, not when the collector comes by."""
         self._store.close()
+        self._host.clear()
 
     def deadline(self, ticks: int) -> None:
         """Interrupt guest code when the engine's epoch has moved on by ``ticks``."""
@@ -75,12 +76,7 @@ class Instance:
         """The result set as JSON: ``[{"result": ...}]``, or ``[]`` where the entry point is undefined."""
         self._failure = None
         heap = self._memory.write(self._base, document)
-        try:
-            address = self._call("opa_eval", 0, entrypoint, self._data, self._base, len(document), heap, 0)
-        except Exception:
-            if self._failure is not None:
-                raise self._failure from None
-            raise
+        address = self._call("opa_eval", 0, entrypoint, self._data, self._base, len(document), heap, 0)
         return self._memory.text_at(address, MAX_RESULT_BYTES)
 
     def _start(self, program: Program, ticks: int) -> None:
@@ -123,7 +119,8 @@ class Instance:
         if name not in callbacks:
             raise PolicyLoadError(f"policy.wasm imports env.{ascii(name)[:100]}, which OPA does not define")
         arity, returns, function = callbacks[name]
-        return wasmtime.Func(self._store, wasmtime.FuncType([_I32] * arity, [_I32] * returns), function)
+        self._host.append(HostFunction(self._store, arity, function, gives=returns))
+        return self._host[-1].imported
 
     def _abort(self, address: int) -> None:
         """The guest gives up: out of memory, or two values for one rule. Raising makes it trap."""
@@ -137,7 +134,7 @@ class Instance:
         try:
             name = self._builtins.get(number, "?")
             arguments = [self._value_at(address) for address in addresses]
-            return self._load_json(call(name, arguments).encode())
+            return self._load_json(call(name, arguments))
         except BuiltinError as error:
             self._failure = EngineError(f"a built-in of the policy failed: {error}")
             raise self._failure from None
@@ -146,7 +143,12 @@ class Instance:
             raise self._failure from None
 
     def _call(self, name: str, *arguments: int) -> int:
-        return self._functions[name](*arguments)
+        try:
+            return self._functions[name](*arguments)
+        except Exception:
+            if self._failure is not None:
+                raise self._failure from None
+            raise
 
     def _names(self, export: str) -> dict[str, int]:
         address = self._call("opa_json_dump", self._call(export))

@@ -18,7 +18,6 @@ from sidecar.verify.coverage import Coverage
 from sidecar.verify.principals import Principals
 from sidecar.verify.report import Findings, Verdict
 
-KINDS: Final = frozenset({EntryType.DECISION, EntryType.APPROVAL})
 REMEMBERED: Final = 10_000
 
 
@@ -36,7 +35,8 @@ class _Waiting:
 
 
 class Approvals:
-    """Told of each DECISION and APPROVAL whose payload is in order, in their order."""
+    """Told of each APPROVAL, and of each DECISION that has to do with approvals or delegations, whose payload is in
+    order, in their order."""
 
     def __init__(self, principals: Principals, findings: Findings, coverage: Coverage) -> None:
         self._principals, self._findings, self._coverage = principals, findings, coverage
@@ -49,10 +49,8 @@ class Approvals:
         self._blind = True
 
     def entry(self, kind: EntryType, value: Mapping[str, Any], segment: int, seq: int) -> None:
-        """One entry of :data:`KINDS`."""
+        """An APPROVAL, or a DECISION of which something is ``asked`` (`leave.asked`)."""
         asked = value["asked"] if kind is EntryType.DECISION else None
-        if kind is EntryType.DECISION and asked is None:
-            return
         fault = self._approval(value, seq) if asked is None else self._decision(value, asked)
         if fault:
             self._findings.add(Verdict.TAMPERED, segment, seq, fault)

@@ -85,7 +85,7 @@ class _Judge:
                 self._chain(case, claim, evidence, files, of_chain)
         self._strangers(evidence, case)
         files.read_rest()
-        self._left += files.unjudged()
+        self._left += [*_absent(evidence, case), *files.unjudged()]
 
     def _trusted(self, files: Files) -> Evidence:
         if not self._own_trust:
@@ -203,6 +203,14 @@ class _Judge:
         if verdict > Verdict.UNANCHORED:
             return f"Nothing beyond the findings: the bundle is {verdict.name}."
         return " ".join(dict.fromkeys(each.claim for each in self._reports))
+
+
+def _absent(evidence: Evidence, case: Case) -> list[str]:
+    """What the verifier expects chains for, and this bundle has none."""
+    known = set() if evidence.trust is None else evidence.trust.chains.keys()
+    absent = sorted(known - {claim.chain_id for claim in case.claims})
+    named = ", ".join(chain.hex() for chain in absent[:20])
+    return [f"chains of the trust file that this bundle does not hold ({len(absent)}): {named}"] if absent else []
 
 
 def _own(evidence: Evidence, chain: bytes) -> Evidence:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.verify.case import Case
-from sidecar.verify.report import MAX_FINDINGS, Finding, Verdict
+from sidecar.verify.report import MAX_FINDINGS, Finding, Verdict, bounded
 
 Placed = tuple[bytes | None, Finding]
 """A finding and the chain that it is of; None: of the bundle."""
@@ -67,11 +67,14 @@ class BundleReport:
 
 
 class Collected:
-    """Findings of all chains as they come: the first ones are kept, all are counted, the worst is remembered."""
+    """Findings of all chains as they come: the first ones are kept, all are counted; the worst of all and of each chain
+    are remembered, and by place the first that is worse than UNANCHORED."""
 
     def __init__(self) -> None:
         self._kept: list[Placed] = []
         self._worst: Placed | None = None
+        self._first: Placed | None = None
+        self._of: dict[bytes | None, Verdict] = {}
         self.total = 0
 
     def say(self, chain: bytes | None, verdict: Verdict, reason: str) -> None:
@@ -81,28 +84,31 @@ class Collected:
 
     def add(self, chain: bytes | None, finding: Finding) -> None:
         """One that is counted already."""
+        placed = chain, finding
         if len(self._kept) < MAX_FINDINGS:
-            self._kept.append((chain, finding))
+            self._kept.append(placed)
         if self._worst is None or finding.verdict > self._worst[1].verdict:
-            self._worst = chain, finding
+            self._worst = placed
+        bad = finding.verdict > Verdict.UNANCHORED
+        if bad and (self._first is None or in_order(placed) < in_order(self._first)):
+            self._first = placed
+        self._of[chain] = max(self.of(chain), finding.verdict)
 
     def worst(self) -> Verdict:
         """The worst verdict so far."""
         return Verdict.OK if self._worst is None else self._worst[1].verdict
 
-    def of(self, chain: bytes) -> Verdict:
-        """The worst of those kept of a chain."""
-        return max((f.verdict for c, f in self._kept if c == chain), default=Verdict.OK)
+    def of(self, chain: bytes | None) -> Verdict:
+        """The worst verdict of a chain so far."""
+        return self._of.get(chain, Verdict.OK)
 
     def in_order(self) -> tuple[Placed, ...]:
-        """Those kept, the worst among them: by chain, segment, seq, what has none of these after; worst first."""
-        kept = list(self._kept)
-        if self._worst is not None and self._worst not in kept:
-            kept[-1] = self._worst
-        return tuple(sorted(kept, key=_in_order))
+        """Those kept, the worst and the first bad one among them: by chain, segment, seq, what has none of these after;
+        worst first."""
+        return tuple(sorted(bounded(self._kept, self._worst, self._first), key=in_order))
 
 
-def _in_order(placed: tuple[bytes | None, Finding]) -> tuple[bool, bytes, bool, int, bool, int, int]:
+def in_order(placed: tuple[bytes | None, Finding]) -> tuple[bool, bytes, bool, int, bool, int, int]:
     chain, finding = placed
     segment, seq = finding.segment, finding.seq
     return (

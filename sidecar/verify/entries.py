@@ -14,7 +14,7 @@ from typing import Any
 from sidecar.chain.entry import HEADER_SIZE, LAYOUT, TYPES, EntryType
 from sidecar.chain.limits import ZERO16, ZERO32
 from sidecar.errors import Malformed
-from sidecar.verify import approvals, contents, permits, run
+from sidecar.verify import contents, permits, run
 from sidecar.verify.contents import Contradiction, Fault, Fields, Told
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.principals import KINDS
@@ -234,15 +234,17 @@ class Entries:
             s.principals.entry(kind, value, s.segment, s.seq)
         if kind is _DECISION:
             s.outcomes.decision(value["due"], s.seq)
+            if value["asked"] is not None:
+                s.approvals.entry(kind, value, s.segment, s.seq)
         elif kind is _OUTCOME:
             s.outcomes.outcome(value, s.segment, s.seq)
             if value["permit"]:
                 self._permit(value["permit"])
-        if kind in approvals.KINDS:
+        elif kind is EntryType.APPROVAL:
             s.approvals.entry(kind, value, s.segment, s.seq)
-        if kind is EntryType.TOMBSTONE:
+        elif kind is EntryType.TOMBSTONE:
             s.personal.tombstone(value, s.segment, s.seq)
-        if kind is _POLICY:
+        elif kind is _POLICY:
             s.attachments.named(kind, value, s.segment, s.seq)
         if fields[_FIELDS] or opened:
             s.personal.entry(value, fields[_FIELDS], s.segment, s.seq)

@@ -84,7 +84,8 @@ _id, _time, _digest = DECISION["decision_id"], DECISION["time"], DECISION["reque
 
 def told(data: bytes) -> dict[str, Any] | None:
     """What `contents.tell` tells of this payload, if it is a plain DECISION whose agent signed nothing; else None."""
-    turn, end = data.find(_DIGEST) + _ASKED, data.rfind(_TIMINGS)
+    end = data.rfind(_TIMINGS)
+    turn = data.rfind(_DIGEST, 0, end) + _ASKED
     asked, answered = data[:turn] + b"}", data[turn:end]
     try:
         d = _asked(asked)

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import enum
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 MAX_FINDINGS = 1_000
 """How many findings, and how many notes, a report keeps. More are counted: a hostile ledger cannot fill the memory."""
 
 _RECENT = 32  # how far back the blame rule can name an entry that is already condemned
+
+
+_Kept = TypeVar("_Kept")
 
 
 class Verdict(enum.IntEnum):
@@ -90,10 +93,14 @@ class Findings:
 
         The first bad one and the first of the worst verdict are among them, however many came before.
         """
-        kept = list(self._kept)
-        late = [each for each in {self._worst, self._first} if each is not None and each not in kept]
-        kept[len(kept) - len(late) :] = late
-        return tuple(sorted(kept, key=_in_order))
+        return tuple(sorted(bounded(self._kept, self._worst, self._first), key=_in_order))
+
+
+def bounded(kept: Sequence[_Kept], *surely: _Kept | None) -> list[_Kept]:
+    """At most :data:`MAX_FINDINGS` of those kept, ``surely`` these, whether they were kept or not."""
+    first = list({id(each): each for each in surely if each is not None}.values())
+    rest = [each for each in kept if all(each is not other for other in first)]
+    return [*first, *rest[: MAX_FINDINGS - len(first)]]
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,8 @@ from sidecar.verify.state import Phase, State
 ORDINARY = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REJECTED})
 _SEGMENT = Phase.SEGMENT
 
-_LONGEST = 250
+LONGEST = 64
+"""Entries: with headers and payloads they stay in a processor's cache."""
 _LARGEST = 1 << 20  # bytes from which on it is long enough
 
 Given = tuple[Kind, bytes, Told | None]
@@ -44,7 +45,7 @@ def runs(stream: Iterable[Given]) -> Iterator[list[Given]]:
             if entry:
                 run.append(given)
                 size += len(given[1])
-            if run and (not entry or len(run) == _LONGEST or size >= _LARGEST):
+            if run and (not entry or len(run) == LONGEST or size >= _LARGEST):
                 yield run
                 run, size = [], 0
             if not entry:

@@ -42,7 +42,10 @@ HEALTHY: Final = {
     f"sidecar_ledger_headroom_bytes{{{SIDECAR}}}": "9e9-1000000x90",
     f"sidecar_ledger_limit_bytes{{{SIDECAR}}}": "1e10+0x90",
     # Of an hour, renewed at half of it: SPIRE's habit.
-    f"sidecar_tls_certificate_end_seconds{{{SIDECAR}}}": " ".join(f"{3600 + n * 1800}+0x29" for n in range(4)),
+    f'sidecar_tls_certificate_end_seconds{{{SIDECAR}, shown_to="callers"}}': " ".join(
+        f"{3600 + n * 1800}+0x29" for n in range(4)
+    ),
+    f'sidecar_tls_certificate_end_seconds{{{SIDECAR}, shown_to="authzen"}}': f"{60 * DAY}+0x90",
     f"sidecar_collector_certificate_end_seconds{{{SIDECAR}}}": f"{60 * DAY}+0x90",
     f"collector_tls_certificate_end_seconds{{{COLLECTOR}}}": f"{60 * DAY}+0x90",
     f"sidecar_registry_broken{{{SIDECAR}}}": "0 1 0+0x90",
@@ -110,7 +113,7 @@ CASES: Final[list[tuple[set[str], dict[str, str], int]]] = [
         of_sidecar("sidecar_ledger_headroom_bytes", "9e7+0x90"),
         30,
     ),
-    ({"CertificateEnds"}, of_sidecar("sidecar_tls_certificate_end_seconds", "3600+0x90"), 55),
+    ({"CertificateEnds"}, of_sidecar("sidecar_tls_certificate_end_seconds", "3600+0x90", 'shown_to="authzen"'), 55),
     ({"CertificateEnds"}, of_sidecar("sidecar_collector_certificate_end_seconds", "3600+0x90"), 55),
     ({"CertificateEnds"}, of_collector("collector_tls_certificate_end_seconds", "3600+0x90"), 55),
     (set(), of_collector("collector_tls_certificate_end_seconds", "3600+0x90"), 45),
@@ -199,7 +202,7 @@ def test_the_rules_are_ones() -> None:
 @pytest.mark.parametrize("interval", ["1m", "10m"])
 def test_each_alert_fires_on_its_own_series_and_no_other_does(tmp_path: Path, interval: str) -> None:
     file = tmp_path / "cases.yaml"
-    certificate = f"sidecar_tls_certificate_end_seconds{{{SIDECAR}}}"
+    certificate = f'sidecar_tls_certificate_end_seconds{{{SIDECAR}, shown_to="callers"}}'
     short = [as_test(*case) for case in CASES]
     long = [promtool_test(fires, {certificate: values}, minute, interval) for fires, values, minute in DAYS]
     tests = {"tests": short if interval == "1m" else long, "evaluation_interval": interval}

@@ -53,7 +53,11 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     figures = figures_of(found)
     hold_engines(found, figures)
     targets = {target["name"]: target for target in found["targets"]}
-    assert len(targets) == 28
+    assert len(targets) == 29
+    exported = targets["export of 1,000,000 entries at that speed"]
+    took = figures["export of 400 entries with all documents"]["median"]
+    assert (exported["found"], exported["limit"]) == (pytest.approx(took * 2_500), 60.0)
+    assert exported["met"] is None and "400" in exported["not_judged"]
     without, with_it = (
         figures[f"p50 of an MCP tool call {how}"]["median"] for how in ("without the gateway", "with it")
     )

@@ -16,16 +16,20 @@ from tests.conformance.published import (
     MIDDLE,
     Due,
     Published,
+    at,
     case_of,
     folder,
     middle,
     of_agent,
     published,
+    rows,
     stream_name,
     to_end,
     two,
     with_case,
+    with_rows,
 )
+from tests.scribe import flip
 
 # --- good bundles
 
@@ -199,3 +203,22 @@ def _() -> bytes:
 @published("files-disclosure-that-is-none", "MALFORMED", HERE)
 def _() -> bytes:
     return packed({**middle(), f"{folder()}/disclosure.json": b"[]"})
+
+
+def _flooded(kind: str) -> bytes:
+    """An altered entry, and more files of nothing before it than a report keeps findings."""
+    there = rows(middle())
+    where = at(there, 13)
+    there[where] = there[where][0], flip(there[where][1], 260)
+    junk = {f"{folder()}/{kind}/{n}": b"x" for n in range(1_001)}
+    return packed({**with_rows(middle(), there), **junk})
+
+
+@published("33-a-thousand-files-of-nothing-in-receipts", "MALFORMED", HERE, 3, 13)
+def _() -> bytes:
+    return _flooded("receipts")
+
+
+@published("33-a-thousand-files-of-nothing-in-callers", "MALFORMED", HERE, 3, 13)
+def _() -> bytes:
+    return _flooded("callers")

@@ -91,3 +91,19 @@ granted if {
 	user == "alice"
 	input.arguments.action.properties.soft == true
 }
+
+# --- the API gateways' scenario: routes by name
+
+granted if {
+	input.resource.type == "route"
+	input.resource.id in {"/users/{userId}", "/todos"}
+	input.action == "GET"
+	people[user]
+}
+
+granted if {
+	input.resource.type == "route"
+	input.action in {"POST", "PUT", "DELETE"}
+	input.resource.id in {"/todos", "/todos/{todoId}"}
+	roles & {"admin", "evil_genius", "editor"} != set()
+}

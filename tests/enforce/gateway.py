@@ -24,6 +24,7 @@ from sidecar.chain.stream import Kind, records
 from sidecar.ledger import ledger_stream
 from tests.authorities import CLIENT, SERVER, Authority
 from tests.enforce.finding import envoy
+from tests.enforce.mounted import mount
 from tests.enforce.upstream import HOST, Upstream, grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import key as key_of
@@ -31,6 +32,7 @@ from tests.people import person, registry_text
 from tests.policy.processes import stop
 from tests.program import BIN, environment, made
 
+SECRETS = ("credential.yaml", "certificate.yaml", "agents-ca.yaml", "sidecar-ca.yaml")
 SHIPPED = Path(__file__).resolve().parents[2] / "charts" / "envoy"
 POLICY = Path(__file__).with_name("http.rego")
 AGENT, GATEWAY, LEAD, SERVICE = "shopper", "edge", "lead", "payments-service"
@@ -220,16 +222,19 @@ def filters(configuration: dict[str, Any]) -> list[dict[str, Any]]:
 def placed(
     configuration: dict[str, Any], place: Path, port: int, behind: int, http2: int, door: int = 0
 ) -> dict[str, Any]:
-    """The same with this machine's ports and paths, and nothing else changed."""
+    """The same with this machine's ports and paths, and nothing else changed. ``place/etc`` is /etc/envoy, with what is
+    shipped for it and the certificates that are in ``place``."""
+    etc = place / "etc"
+    secrets = {each: (SHIPPED / each).read_text().replace("/etc/envoy", str(etc)).encode() for each in SECRETS}
+    named = {"tls.crt": "edge.crt", "tls.key": "edge.key", "agents-ca.crt": "a.pem", "sidecar-ca.crt": "a.pem"}
+    given = {name: (place / file).read_bytes() for name, file in named.items() if (place / file).exists()}
+    mount(etc, {**secrets, **given})
     text = json.dumps(configuration)
     for old, new in (
         ("/run/envoy/admin.sock", f"{place}/admin.sock"),
         ("/run/sidecar/envoy.sock", f"{place}/door.sock"),
         ("/etc/ssl/certs/ca-certificates.crt", f"{place}/ca.pem"),
-        ("/etc/envoy/credential.yaml", str(SHIPPED / "credential.yaml")),
-        ("/etc/envoy/tls.", f"{place}/edge."),
-        ("/etc/envoy/agents-ca.crt", f"{place}/a.pem"),
-        ("/etc/envoy/sidecar-ca.crt", f"{place}/a.pem"),
+        ("/etc/envoy", str(etc)),
     ):
         text = text.replace(old, new)
     read: dict[str, Any] = json.loads(text)

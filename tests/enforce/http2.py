@@ -88,6 +88,8 @@ class Http2:
     def _take(self, frame: Frame) -> None:
         told = self._streams.setdefault(frame.stream_id, Told())
         if isinstance(frame, HeadersFrame):
+            if told.fields.get(b":status", b"").startswith(b"1"):
+                told.fields.clear()  # that was not the answer yet
             for name, value in self._decoder.decode(frame.data, raw=True):
                 told.fields.setdefault(name, value)
         elif isinstance(frame, DataFrame):

@@ -80,8 +80,8 @@ class Named(http.client.HTTPSConnection):
 
 
 @contextlib.contextmanager
-def pep(place: Path, timeout: float = 20.0) -> Iterator[Pep]:
-    """All of it, running. ``timeout``: seconds that a policy may take."""
+def pep(place: Path, timeout: float = 20.0, more: str = "") -> Iterator[Pep]:
+    """All of it, running. ``timeout``: seconds that a policy may take; ``more``: settings of the door, in TOML."""
     authority, port = Authority("a"), free_port()
     (place / "registry.json").write_bytes(registry_text(*PEOPLE))
     ledger, _ = made(place)
@@ -92,7 +92,7 @@ def pep(place: Path, timeout: float = 20.0) -> Iterator[Pep]:
     (place / "sidecar.toml").write_text(
         f'data_dir = "{ledger}"\nlisten = "unix:{place}/s.sock"\nregistry = "{place}/registry.json"\nengine = "opa"\n'
         f'opa = "unix:{place}/opa.sock"\nevaluate_timeout = {timeout}\n'
-        f'[doors.authzen]\ngateway = "{PEP}"\nagent = "{APP}"\nlisten = "127.0.0.1:{port}"\n'
+        f'[doors.authzen]\ngateway = "{PEP}"\nagent = "{APP}"\nlisten = "127.0.0.1:{port}"\n{more}'
         f'url = "https://{HOST}:{port}"\ntls_cert_file = "{place}/sidecar.crt"\n'
         f'tls_key_file = "{place}/sidecar.key"\ntls_client_ca_file = "{place}/a.pem"\n'
     )
@@ -158,6 +158,18 @@ def interop(who: Person) -> list[tuple[dict[str, Any], bool]]:
     for action, expected in (("can_update_todo", who.updates), ("can_delete_todo", who.deletes)):
         found += [(asking(who.pid, action, todo(owner)), so) for owner, so in zip((RICK, who), expected, strict=True)]
     return found
+
+
+def routed(who: Person) -> list[tuple[dict[str, Any], bool]]:
+    """What an API gateway asks for one of them in its scenario, with that scenario's decisions."""
+    routes = (
+        ("GET", "/users/{userId}", True), ("GET", "/todos", True), ("POST", "/todos", who.creates),
+        ("PUT", "/todos/{todoId}", who.creates), ("DELETE", "/todos/{todoId}", who.creates),
+    )  # fmt: skip
+    return [
+        ({**asking("", method, f"route/{path}"), "subject": {"type": "identity", "id": who.pid}}, so)
+        for method, path, so in routes
+    ]
 
 
 ACTIVE: dict[str, Any] = {"type": "record", "id": "record-1"}

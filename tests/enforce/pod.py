@@ -24,7 +24,7 @@ from tests.users import as_user
 
 RULES: Final = Path(__file__).resolve().parents[2] / "charts" / "sidecar" / "files" / "egress.nft"
 AGENT_USER: Final = 10001
-SIX: Final = {"pod": "fd77::1", "outside": "fd77::2"}
+SIX: Final = {"pod": "fd77::1", "outside": "fd77::2", "gateway": "fd77::3", "node": "fd77::4"}
 _FENCE: Final = 9
 _SO_RCVBUFFORCE: Final = 33  # <asm-generic/socket.h>
 _SETFSUID: Final = {"x86_64": 122, "aarch64": 151}[platform.machine()]  # <asm/unistd.h>
@@ -35,13 +35,14 @@ _NAMES: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6"}
 @dataclass(slots=True)
 class Pod:
     """Both. ``seen``: what reached the host outside, as `tcp/443`, without what a network says to itself; ``trusted``:
-    a user whose packets the rules let out."""
+    a user whose packets the rules let out; ``others``: further hosts of that network."""
 
     inside: Host
     outside: Host
     sniffer: socket.socket
     seen: list[str] = field(default_factory=list)
     trusted: int = 0
+    others: dict[str, Host] = field(default_factory=dict)
 
     def guard(self, door: int, trusted: str = "{ 0 }") -> None:
         """The chart's rules, in force. Here Envoy and the sidecar are root."""
@@ -76,7 +77,7 @@ class Pod:
 
     def arrived(self) -> list[str]:
         """What came since the last time."""
-        self.inside.call(self._fence)
+        self.others.get("node", self.inside).call(self._fence)
         wanted, end = {4, 6}, time.monotonic() + _PATIENCE
         before = len(self.seen)
         while wanted:
@@ -124,20 +125,21 @@ def nft(host: Host, *arguments: str) -> None:
 
 
 @contextlib.contextmanager
-def pod() -> Iterator[Pod]:
-    """They run; whoever the agent talks to beyond its network is the host outside."""
+def pod(*others: str) -> Iterator[Pod]:
+    """They run; whoever the agent talks to beyond its network is the host outside. Of ``others`` a `node` is one that
+    nothing holds."""
     needs_program("nft")
-    with hosts(("pod", "outside")) as at:
+    with hosts(("pod", "outside", *others)) as at:
         for name, host in at.items():
             _in(host, "ip", "-6", "address", "add", f"{SIX[name]}/64", "dev", "eth0", "nodad")
-        inside, outside = at["pod"], at["outside"]
+        inside, outside = at.pop("pod"), at.pop("outside")
         _in(inside, "ip", "route", "add", "default", "via", outside.address)
         inside.call(_as_runtimes_have_it)
         sniffer = outside.call(lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3)))
         with contextlib.closing(sniffer):
             sniffer.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, 16 << 20)  # room for what a pod's start sends
             sniffer.bind(("eth0", 3))
-            yield Pod(inside, outside, sniffer)
+            yield Pod(inside, outside, sniffer, others=at)
 
 
 def _as_runtimes_have_it() -> None:

@@ -36,6 +36,7 @@ from tests.enforce.pep import (
     context_of,
     interop,
     pep,
+    routed,
     todo,
 )
 from tests.program import sidecar
@@ -61,7 +62,7 @@ def test_the_certification_decides_batches(it: Pep, name: str) -> None:
 
 def test_the_interop_decisions(it: Pep) -> None:
     for who in TODO:
-        for asked, expected in interop(who):
+        for asked, expected in (*interop(who), *routed(who)):
             assert it.decision(asked) is expected, asked
     for who, expected in ((RICK, [True, True]), (MORTY, [False, True]), (JERRY, [False, False])):
         batch = {

@@ -8,7 +8,7 @@ import json
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable, Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -363,6 +363,26 @@ def test_obligations_are_said(tmp_path: Path) -> None:
     go(main)
 
 
+def test_a_decision_alone(tmp_path: Path) -> None:
+    """Nothing else is told; and what cannot be told is not allowed, on record."""
+    duty = {"kind": "mask", "parameters": {"fields": ["iban"]}}
+    answers_to = {"read": ALLOW, "mask": {**ALLOW, "obligations": [duty]}, "write": DENY}
+    settings = replace(SETTINGS, context=False)
+
+    async def main() -> None:
+        async with asking_at(tmp_path, settings, script=lambda asked: answers_to[asked["action"]]) as door:
+            items = [{"action": {"name": name}} for name in answers_to]
+            told = await door.post({**without("action"), "evaluations": [*items, {}]}, EVALUATIONS)
+            assert told.body["evaluations"][:3] == [{"decision": True}, {"decision": False}, {"decision": False}]
+            assert told.body["evaluations"][3]["context"]["error"]["status"] == 400
+            for name, expected in (("read", True), ("mask", False), ("write", False)):
+                assert (await door.post(asking("alice", name, ACTIVE))).body == {"decision": expected}
+            outcomes = door.of("OUTCOME")
+            assert [(each["status"], each["by"]["proof"]) for each in outcomes] == [("blocked", "gateway")] * 2
+
+    go(main)
+
+
 @pytest.mark.parametrize(
     ("settings", "status", "code"),
     [
@@ -505,7 +525,9 @@ def test_what_is_set_is_had(tmp_path: Path) -> None:
     assert of() is None
     assert of(doors_authzen_gateway="edge") == AuthZenSettings("edge", "socket")
     more = {"doors_authzen_agent": "a", "doors_authzen_url": "https://pdp.example.com", "max_request_bytes": 2_000}
-    assert of(**PORT, **FILES, **more) == AuthZenSettings("edge", "mtls", "a", "https://pdp.example.com", 2_000)
+    assert of(**PORT, **FILES, **more, doors_authzen_context=False) == AuthZenSettings(
+        "edge", "mtls", "a", "https://pdp.example.com", 2_000, False
+    )
     workload = {"doors_authzen_spiffe_socket": "/run/spire/agent.sock"}
     assert of(**PORT, **workload) == AuthZenSettings("edge", "mtls")
     for settings, said in (

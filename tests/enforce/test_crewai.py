@@ -134,6 +134,16 @@ def test_whatever_becomes_of_crewais_hooks_nothing_unasked_runs(place: Place, de
 
 
 @pytest.mark.parametrize("native", [False, True])
+def test_a_hook_of_ours_blocks_what_is_not_guarded_beside_hooks_that_fail(
+    place: Place, desk: Desk, crews: Crews, native: bool
+) -> None:
+    name = f"hook-{native}"
+    both = calls(("write", f"bare-{name}"), ("flaky", name), ("flaky", name))
+    crews(desk, both, "sync", native=native, bare=True, hooks=["raising", "guarded only", "raising"])
+    assert desk.wrote() == [name] and place.of(f"bare-{name}") == []
+
+
+@pytest.mark.parametrize("native", [False, True])
 def test_a_door_whose_own_code_fails_lets_nothing_run(desk: Desk, crews: Crews, native: bool) -> None:
     (told,) = crews(desk, calls(("write", "never")), "sync", native=native, broken_door=True)
     assert "division by zero" in told and desk.wrote() == []

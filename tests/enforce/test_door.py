@@ -21,7 +21,8 @@ from sidecar.enforce.envoy import ACCESS_LOG, AUTHORIZATION, EnvoyDoor, EnvoySet
 from sidecar.enforce.envoy.headers import INSTEAD
 from sidecar.enforce.envoy.v3 import access_log_pb2 as logs
 from sidecar.enforce.envoy.v3 import ext_authz_pb2 as pb
-from sidecar.errors import EngineUnavailable, UsageError
+from sidecar.errors import CallerUnproved, EngineUnavailable, UsageError
+from sidecar.identity import Transport
 from tests.api.running import Running, running
 from tests.api.tls_files import NAME, Files, server_certificate
 from tests.authorities import Authority
@@ -71,10 +72,11 @@ async def asking(
     tls: ServerTls | None = None,
     credentials: grpc.ChannelCredentials | None = None,
     metrics: Metrics | None = None,
+    transport: Callable[[Any], Transport] | None = None,
 ) -> AsyncIterator[Asking]:
     async with running(place, ScriptedEngine(script), development=False, registry=registered(*PEOPLE)) as run:
         transports = Transports(tls.bundles) if tls else Transports()
-        door = EnvoyDoor(run.path, run.ledger, settings, transports.of, peer_of, metrics)
+        door = EnvoyDoor(run.path, run.ledger, settings, transport or transports.of, peer_of, metrics)
         where = "127.0.0.1:0" if tls else f"unix:{place}/door.sock"
         server = Server(
             door.handlers(), (AUTHORIZATION, ACCESS_LOG), where, Health(),
@@ -289,6 +291,28 @@ def test_one_outcome_and_no_other(tmp_path: Path) -> None:
             assert len(door.of("OUTCOME")) == 1
             refused = [(r["call"], r["code"]) for r in door.of("REJECTED")]
             assert sorted(refused) == [("ReportOutcome", "FAILED_PRECONDITION"), ("ReportOutcome", "NOT_FOUND")]
+
+    go(main)
+
+
+def test_a_log_was_proved_when_it_began(tmp_path: Path) -> None:
+    """Its certificate may end; another log, or a question, is not believed then."""
+    proofs = [Transport("one"), Transport("two"), Transport("the log")]
+
+    def transport(_: Any) -> Transport:
+        if not proofs:
+            raise CallerUnproved("certificate: has ended", "certificate")
+        return proofs.pop()
+
+    async def main() -> None:
+        async with asking(tmp_path, transport=transport) as door:
+            answers = [await door.check(request()) for _ in range(2)]
+            ids = [each.dynamic_metadata.fields["decision_id"].string_value for each in answers]
+            await door.log(*map(entry, ids))
+            assert [each["decision_id"] for each in door.of("OUTCOME")] == ids
+            assert told(await door.check(request()))[1] == "refused"
+            await door.log(entry(ids[0], 500))
+            assert [each["code"] for each in door.of("REJECTED")] == ["UNAUTHENTICATED"] * 2
 
     go(main)
 

@@ -6,6 +6,7 @@ A test looks at what the service did, not at what the agent was told.
 from __future__ import annotations
 
 import base64
+import http.client
 import json
 import socket
 import tempfile
@@ -18,7 +19,10 @@ import pytest
 
 from sidecar.client import AgentKey, Guard, Status
 from sidecar.errors import SidecarError
-from tests.enforce.gateway import AGENT, GATEWAY, LEAD, TOKEN, Gateway, gateway, sign_key
+from tests.enforce.gateway import AGENT, GATEWAY, LEAD, SHIPPED, TOKEN, Gateway, gateway, sign_key
+from tests.enforce.http2 import connected, request
+from tests.enforce.mounted import mount
+from tests.enforce.upstream import HOST
 from tests.program import sidecar
 
 LIMIT = 65_536  # of the shipped configuration
@@ -124,7 +128,8 @@ def chunked(*chunks: bytes, path: str = "/pay") -> bytes:
 
 
 def test_a_body_within_the_limit(it: Gateway) -> None:
-    assert it.ask("POST", "/pay", padded(LIMIT - 1), JSON).status == 200
+    assert it.ask("POST", "/pay", padded(LIMIT), JSON).status == 200  # as long as it says, so it is whole
+    assert it.service.acts[-1].body == padded(LIMIT)
     assert it.raw(chunked(padded(LIMIT - 1))).startswith(b"HTTP/1.1 200")
     assert it.service.acts[-1].body == padded(LIMIT - 1)
 
@@ -135,8 +140,11 @@ def test_a_body_within_the_limit(it: Gateway) -> None:
         chunked(padded(LIMIT + 1)),
         chunked(padded(LIMIT)),  # Envoy says that it is whole, whatever follows
         chunked(padded(LIMIT), b"and what nobody judged"),
-        b"POST /pay HTTP/1.1\r\nhost: api.example.com\r\ncontent-type: application/json\r\nconnection: close\r\n"
-        b"content-length: 70000\r\n\r\n" + padded(70_000),
+        *(
+            b"POST /pay HTTP/1.1\r\nhost: api.example.com\r\ncontent-type: application/json\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n" % size + padded(size)
+            for size in (LIMIT + 1, 70_000)
+        ),
     ],
 )
 def test_a_cut_body_is_not_judged_as_if_whole(it: Gateway, sent: bytes) -> None:
@@ -202,12 +210,48 @@ def test_approval(it: Gateway) -> None:
     assert it.service.paths().count("/approve/this") == 1
 
 
-def test_events_stream(it: Gateway) -> None:
-    it.service.gate.set()
-    answered = it.ask("GET", "/stream/events")
-    assert answered.body == b"data: one\n\ndata: two\n\n"
-    assert it.outcome(last(it)["decision_id"])["status"] == "executed"
+ONE, BOTH = b"data: one\n\n", b"data: one\n\ndata: two\n\n"
+
+
+def test_events_arrive_as_they_are_sent(it: Gateway) -> None:
+    """The first while the service waits to send the second; the outcome once all is sent."""
+    it.service.gate.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", it.port, timeout=30)
+    connection.request("GET", "/stream/events", headers={"host": HOST})
+    response = connection.getresponse()
+    assert response.read(len(ONE)) == ONE
+    with connected(it.port) as over_http2:
+        over_http2.headers(1, request(b"/stream/events"))
+        assert over_http2.told(enough=lambda told: len(told.body) >= len(ONE)).body == ONE
+        decisions = [decision["decision_id"] for decision in it.of("DECISION")[-2:]]
+        assert not {outcome["decision_id"] for outcome in it.of("OUTCOME")} & set(decisions)
+        it.service.gate.set()
+        assert over_http2.told().body == BOTH and ONE + response.read() == BOTH
+    connection.close()
+    assert [it.outcome(each)["status"] for each in decisions] == ["executed", "executed"]
     assert arguments(last(it))["body_complete"] is False
+
+
+def test_an_upload_beyond_the_limit_on_a_route_of_streams(it: Gateway) -> None:
+    """It goes on whole, and the policy was told that nothing of it was seen."""
+    body = b"0123456789abcdef" * (1 << 16)
+    assert it.ask("POST", "/stream/upload", body, JSON).status == 200
+    assert it.service.acts[-1].body == body
+    seen = arguments(last(it))
+    assert (seen["body"], seen["body_size"], seen["body_complete"]) == (None, None, False)
+    outcome = it.outcome(last(it)["decision_id"])
+    assert outcome["status"] == "executed" and json.loads(outcome["response"])["request_body_bytes"] == len(body)
+
+
+def test_http1_to_a_service_of_http2(it: Gateway) -> None:
+    before = len(it.service.acts)
+    head = b"POST /echo.Echo/Back HTTP/1.1\r\nhost: api.example.com\r\nconnection: close\r\nte: trailers\r\n"
+    sent = it.raw(head + b"content-type: application/grpc\r\ncontent-length: 8\r\n\r\n\0\0\0\0\3one")
+    assert sent.startswith(b"HTTP/1.1 200") and b"\0\0\0\0\3one" in sent
+    (act,) = it.service.acts[before:]
+    assert act.headers["authorization"] == TOKEN and act.headers["x-sidecar-decision-id"] == last(it)["decision_id"]
+    assert json.loads(last(it)["request"]["context"])["door"]["protocol"] == "HTTP/1.1"
+    assert it.outcome(last(it)["decision_id"])["status"] == "executed"
 
 
 def echo(it: Gateway, *parts: bytes) -> list[bytes]:
@@ -255,6 +299,19 @@ def test_a_websocket(it: Gateway) -> None:
         assert connection.recv(4_096) == b"hello"
     assert json.loads(last(it)["request"]["context"])["door"]["upgrade"] == "websocket"
     assert it.outcome(last(it)["decision_id"])["downstream_status"].startswith(("101", "unknown 101"))
+
+
+def test_a_credential_that_is_replaced_is_used_without_a_restart(it: Gateway) -> None:
+    """As kubelet replaces what is in a mounted Secret."""
+    text = (SHIPPED / "credential.yaml").read_bytes()
+    mount(it.place / "etc", {"credential.yaml": text.replace(b"the-service's-token", b"the-next-one")})
+
+    def used() -> bool:
+        assert it.ask("GET", "/open/a").status == 200
+        return it.service.acts[-1].headers["authorization"] == "Bearer the-next-one"
+
+    it.until(used)
+    assert b"the-next-one" not in json.dumps(it.entries(), default=str).encode()
 
 
 def test_an_agent_cannot_report_in_the_gateways_place(it: Gateway) -> None:

@@ -11,10 +11,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
 
 from tests.authorities import Authority
 from tests.enforce.gateway import AGENT, AGENT_ID, EDGE_ID, GATEWAY, Gateway, gateway, issue, shipped
+from tests.enforce.mounted import mount
 
 TRUSTED, OTHER = Authority("a"), Authority("a")
 
@@ -51,6 +53,22 @@ def test_an_agent_by_its_certificate(it: Gateway) -> None:
     assert it.outcome(decision["decision_id"])["by"]["gateway_proof"] == "mtls"
 
 
+def test_grpc_over_tls(it: Gateway) -> None:
+    """A client that speaks nothing but HTTP/2, and asks for it in the handshake."""
+    before = len(it.service.acts)
+    issue(it.place, "caller", TRUSTED, AGENT_ID)
+    chain, key = ((it.place / f"caller.{each}").read_bytes() for each in ("crt", "key"))
+    options = [("grpc.ssl_target_name_override", "gateway.internal"), ("grpc.enable_retries", 0)]
+    options.append(("grpc.default_authority", "api.example.com"))
+    credentials = grpc.ssl_channel_credentials(TRUSTED.pem, key, chain)
+    with grpc.secure_channel(f"127.0.0.1:{it.port}", credentials, options) as channel:
+        assert list(channel.stream_stream("/echo.Echo/Back")(iter([b"one"]), timeout=30)) == [b"one"]
+    (act,) = it.service.acts[before:]
+    decision = it.of("DECISION")[-1]
+    assert act.headers["x-sidecar-decision-id"] == decision["decision_id"] and decision["agent"]["id"] == AGENT
+    assert '"protocol":"HTTP/2"' in decision["request"]["context"]
+
+
 @pytest.mark.parametrize("spiffe_id", ["spiffe://a/nobody", EDGE_ID])
 def test_who_is_no_agent(it: Gateway, spiffe_id: str) -> None:
     before, decided = len(it.service.acts), len(it.of("DECISION"))
@@ -67,6 +85,32 @@ def test_who_shows_nothing_that_counts(it: Gateway, authority: Authority, spiffe
     assert len(it.service.acts) == before
 
 
+def shown(it: Gateway) -> bytes:
+    """The certificate that Envoy shows."""
+    return ssl.get_server_certificate(("127.0.0.1", it.port)).encode()
+
+
+def test_certificates_that_are_replaced_are_shown_and_believed_without_a_restart(it: Gateway) -> None:
+    """As kubelet replaces what is in a mounted Secret: what Envoy shows to agents, whom it believes, and by what the
+    sidecar knows it."""
+    later, before = Authority("a"), shown(it)
+    (it.place / "new").mkdir()
+    issue(it.place / "new", "edge", TRUSTED, EDGE_ID, dns="gateway.internal")
+    new = {name: (it.place / "new" / f"edge.{name[4:]}").read_bytes() for name in ("tls.crt", "tls.key")}
+    mount(it.place / "etc", {**new, "agents-ca.crt": TRUSTED.pem + later.pem})
+    it.until(lambda: shown(it) != before)
+    assert shown(it) in new["tls.crt"]
+
+    def believed() -> bool:
+        try:
+            return ask(it, "later", later, AGENT_ID) == 200
+        except OSError:
+            return False
+
+    it.until(believed)
+    assert ask(it, "mine", TRUSTED, AGENT_ID) == 200
+
+
 def test_the_two_configurations_differ_in_what_they_say_alone() -> None:
     here, apart = shipped(), copy.deepcopy(shipped("gateway.yaml"))
     listener: dict[str, Any] = apart["static_resources"]["listeners"][0]
@@ -77,6 +121,6 @@ def test_the_two_configurations_differ_in_what_they_say_alone() -> None:
     assert filters[0]["typed_config"].pop("include_peer_certificate") is True
     (sidecar,) = (c for c in apart["static_resources"]["clusters"] if c["name"] == "sidecar")
     (beside,) = (c for c in here["static_resources"]["clusters"] if c["name"] == "sidecar")
-    sidecar.pop("transport_socket")
+    assert "combined_validation_context" in sidecar.pop("transport_socket")["typed_config"]["common_tls_context"]
     sidecar |= {"type": beside["type"], "load_assignment": beside["load_assignment"]}
     assert apart == here

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import signal
 import socket
@@ -15,6 +16,7 @@ import pytest
 import yaml
 
 from tests.enforce.gateway import AGENT, SHIPPED, Gateway, gateway
+from tests.enforce.upstream import HOST
 from tests.program import sidecar
 
 
@@ -73,6 +75,24 @@ def test_the_sidecar_is_killed_in_the_middle_of_a_call(it: Gateway) -> None:
     it.start_sidecar()
     recovered(it)
     assert {"/open/killed", "/open/down"}.isdisjoint(it.service.paths())
+
+
+def test_a_stream_outlives_the_sidecar_and_its_outcome_finds_the_next(it: Gateway) -> None:
+    it.service.gate.clear()
+    connection = http.client.HTTPConnection("127.0.0.1", it.port, timeout=60)
+    connection.request("GET", "/stream/events", headers={"host": HOST})
+    response = connection.getresponse()
+    assert response.read(11) == b"data: one\n\n"
+    (decision,) = (d for d in it.of("DECISION") if "/stream/events" in d["request"]["resource"]["id"])
+    it.kill("sidecar")
+    it.start_sidecar()
+    recovered(it)
+    it.service.gate.set()
+    assert response.read() == b"data: two\n\n"
+    connection.close()
+    outcome = it.outcome(decision["decision_id"])
+    assert (outcome["status"], outcome["downstream_status"]) == ("executed", "200")
+    it.service.gate.clear()
 
 
 def test_an_allow_of_which_envoy_could_not_tell_is_missing(it: Gateway) -> None:

@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import httpx
 import pytest
 from fastapi import BackgroundTasks, Depends, FastAPI, HTTPException, Request, UploadFile, WebSocket
-from fastapi.responses import StreamingResponse
+from fastapi.responses import FileResponse, StreamingResponse
 from fastapi.testclient import TestClient
 from pydantic import BaseModel
 from starlette.websockets import WebSocketDisconnect
@@ -83,6 +83,11 @@ class Service:
             content = await file.read()
             ran.append(f"uploaded {content.decode()}")
             return {"size": len(content)}
+
+        @app.post("/files/{name}")
+        async def file(name: str) -> FileResponse:
+            ran.append("file")
+            return FileResponse(__file__)
 
         @app.get("/health")
         async def health() -> str:
@@ -192,27 +197,48 @@ def test_a_caller_that_goes_in_the_middle_of_an_answer_leaves_a_failed_action(pl
     async def story() -> None:
         async with served(place) as (service, _, app):
             decision, permit = await asyncio.to_thread(place.allowed, "a", body_of("any"))
-            ((_, value),) = header(permit).items()
-            coming = iter([{"type": "http.request", "body": body_of("any"), "more_body": False}])
-
-            async def receive() -> Any:
-                return next(coming, {"type": "http.disconnect"})
-
-            async def send(message: Any) -> None:
-                if message.get("body") == b"two":
-                    raise OSError("the connection is gone")
-
-            scope = {
-                "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1",
-                "method": "POST", "path": "/streams/a", "raw_path": b"/streams/a", "query_string": b"",
-                "headers": [(b"sidecar-permit", value.encode())], "server": ("crm", 80), "scheme": "http",
-            }  # fmt: skip
             with pytest.raises(Exception):  # noqa: B017 the server's affair
-                await app(scope, receive, send)
+                await app(scope("/streams/a", permit), *connection_of(broken=b"two"))
             told = place.outcome(decision)
             assert service.ran == ["streamed"] and told is not None and told["status"] == "failed"
 
     asyncio.run(story())
+
+
+def test_a_file_that_the_server_is_told_to_send_ends_the_answer(place: Place) -> None:
+    async def story() -> None:
+        async with served(place) as (service, _, app):
+            decision, permit = await asyncio.to_thread(place.allowed, "a", body_of("any"))
+            able = {"extensions": {"http.response.pathsend": {}}}
+            await app({**scope("/files/a", permit), **able}, *connection_of())
+            told = place.outcome(decision)
+            assert service.ran == ["file"] and told is not None and told["status"] == "executed"
+
+    asyncio.run(story())
+
+
+def scope(path: str, permit: bytes) -> dict[str, Any]:
+    """A request as a server gives it to an application."""
+    ((_, value),) = header(permit).items()
+    return {
+        "type": "http", "asgi": {"version": "3.0", "spec_version": "2.4"}, "http_version": "1.1", "method": "POST",
+        "path": path, "raw_path": path.encode(), "query_string": b"", "server": ("crm", 80), "scheme": "http",
+        "headers": [(b"sidecar-permit", value.encode())],
+    }  # fmt: skip
+
+
+def connection_of(broken: bytes | None = None) -> tuple[Any, Any]:
+    """Its body comes, then its caller goes; ``broken``: the piece of the answer that no longer arrives."""
+    coming = iter([{"type": "http.request", "body": body_of("any"), "more_body": False}])
+
+    async def receive() -> Any:
+        return next(coming, {"type": "http.disconnect"})
+
+    async def send(message: Any) -> None:
+        if broken is not None and message.get("body") == broken:
+            raise OSError("the connection is gone")
+
+    return receive, send
 
 
 def test_what_fastapi_serves_by_itself_and_sockets_are_refused(place: Place) -> None:

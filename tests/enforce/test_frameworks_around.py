@@ -12,6 +12,7 @@ import pytest
 from langchain_core.tools import InjectedToolCallId
 from langgraph.prebuilt import InjectedState
 from langgraph.types import Command, interrupt
+from pydantic import BaseModel
 
 from sidecar.client import AgentKey, AsyncGuard, Guard
 from sidecar.errors import RequestError, UsageError
@@ -329,8 +330,54 @@ def test_agents_that_are_tools_or_are_handed_to_ask_for_their_own_tools(place: P
     assert asked == ["DENY", "ALLOW"]
 
 
+class Order(BaseModel):
+    name: str
+
+
+def test_the_sdks_own_approval_is_asked_for_as_ever_and_the_door_after_it(place: Place, desk: Desk) -> None:
+    """It takes a function's word that none is needed only where no code of the model's arguments has run by then."""
+    from agents import Agent, RunConfig, Runner, function_tool
+    from agents.testing import ScriptedModel, assistant_message, function_call
+
+    from sidecar.enforce.openai_agents import guarded
+
+    async def never(*_: Any) -> bool:
+        return False
+
+    def place_order(order: Order) -> str:
+        """Write."""
+        desk.run(order.name)
+        return "ordered"
+
+    def by_order(tool: str, arguments: Any) -> tuple[str, str]:
+        return "customer", arguments["order"]["name"] if "order" in arguments else arguments["name"]
+
+    quiet = RunConfig(tracing_disabled=True)
+
+    async def run() -> None:
+        async with desk.async_guard() as guard:
+            bare = [function_tool(each, needs_approval=never) for each in (place_order, desk.tools()[0])]
+            tools = guarded(bare, guard, action="crm.read", resource=by_order)
+            calls = [
+                function_call("place_order", {"order": {"name": "ordered"}}, call_id="1"),
+                function_call("write", {"name": "written"}, call_id="2"),
+            ]
+            agent: Any = Agent("billing", model=ScriptedModel([calls, [assistant_message("done")]]), tools=tools)
+            first = await Runner.run(agent, "go", run_config=quiet)
+            (asked,) = first.interruptions
+            assert asked.name == "place_order" and desk.wrote() == ["written"]
+            state = first.to_state()
+            state.approve(asked)
+            await Runner.run(agent, state, run_config=quiet)
+
+    asyncio.run(run())
+    assert [desk.runs(name) for name in ("ordered", "written")] == [1, 1]
+    asked = [each["request"]["resource"]["id"] for each in place.entries("DECISION")]
+    assert asked.count("ordered") == asked.count("written") == 1
+
+
 def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk) -> None:
-    from agents import Agent, RunConfig, Runner, UserError, WebSearchTool, function_tool
+    from agents import Agent, RunConfig, Runner, UserError, WebSearchTool, function_tool, handoff
     from agents.mcp import MCPServerStdio
     from agents.testing import ScriptedModel, assistant_message, function_call
 
@@ -364,6 +411,12 @@ def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk)
             for why, more in cases:
                 with pytest.raises((UsageError, UserError), match=why):
                     await ran(guard, "never", **more)
+            noted: list[Any] = []
+            taking = handoff(handed, on_handoff=lambda _, order: noted.append(order), input_type=Order)
+            with pytest.raises(UsageError, match="transfer_to_handed hands arguments to a function"):
+                over = ScriptedModel([[function_call("transfer_to_handed", {"name": "noted"}, call_id="0")]])
+                await ran(guard, "never", model=over, handoffs=[taking])
+            assert noted == []
             with pytest.raises(UsageError, match="files: its tools pass no door"):
                 await GuardedOnly().on_llm_start(None, Agent("a", mcp_servers=[server]), None, [])
             await ran(guard, "guarded")

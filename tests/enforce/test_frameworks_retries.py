@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import signal
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,21 @@ def test_a_node_of_langgraph_that_is_run_again_does_not_run_what_was_approved_on
     assert (desk.runs("ask-node"), desk.runs("node")) == (1, 2)
     required = ("langgraph", "REQUIRE_APPROVAL", "")
     assert place.of("ask-node") == [required, ("langgraph", "ALLOW", "EXECUTED"), required]
+
+
+@pytest.mark.parametrize("kind", DOORS)
+def test_of_calls_made_at_once_under_one_approval_one_runs(place: Place, desk: Desk, kind: str) -> None:
+    name = f"ask-twice-{kind}"
+
+    def turns() -> Iterator[list[Call]]:
+        yield [("write", {"name": name})]
+        place.speak(name)
+        yield [("write", {"name": name})] * 2
+
+    told = DOORS[kind](desk, turns(), "async")
+    assert sorted(each == f"wrote {name}" for each in told) == [False, False, True]
+    assert desk.runs(name) == 1
+    assert [each[1] for each in place.of(name)].count("ALLOW") == 1
 
 
 @pytest.mark.parametrize("how", ["sync", "async"])
@@ -225,31 +241,38 @@ def test_an_answer_lost_is_asked_for_again_and_from_a_killed_sidecar_nothing_run
     """All doors at once: each has asked, each was allowed as the ledger says, and none has heard of it."""
     (tmp_path / "work").mkdir()
     with placed(tmp_path) as place, Between(tmp_path / "between.sock", place.server.socket) as between:
-        desk = replace(Desk(between.address, tmp_path / "work"), timeout=AMPLE)
-        all_ready = threading.Barrier(len(WAYS), between.hold)
-
-        def turns(way: str) -> Iterator[list[Call]]:
-            for what in ("before", "lost", "killed"):
-                yield [("write", {"name": f"{what}-{way}"})]
-                if what != "killed":
-                    all_ready.wait(AMPLE)
-
-        names = {(kind, how): f"{kind}-{how}" for kind, how in WAYS}
-        with ThreadPoolExecutor(len(WAYS)) as threads:
-            runs = {way: threads.submit(DOORS[way[0]], desk, turns(name), way[1]) for way, name in names.items()}
-            for name in names.values():
-                place.until_asked(f"lost-{name}")
+        desk = Desk(between.address, tmp_path / "work", timeout=AMPLE)
+        with unheard(place, between, desk, "lost") as runs:
             assert not [name for name in desk.wrote() if name.startswith("lost")]
             between.lose()
-            for name in names.values():
-                place.until_asked(f"killed-{name}")
+        for (kind, how), run in runs.items():
+            assert run.result()[1] == f"wrote lost-{kind}-{how}" and desk.runs(f"lost-{kind}-{how}") == 1
+            assert place.of(f"lost-{kind}-{how}") == [(kind, "ALLOW", "EXECUTED")]
+        with unheard(place, between, replace(desk, attempts=1), "killed") as runs:
             place.server.stop(signal.SIGKILL)
             between.lose()
-            told = {way: run.result(AMPLE + 10) for way, run in runs.items()}
-        for (kind, how), name in names.items():
-            assert told[kind, how][1] == f"wrote lost-{name}" and desk.runs(f"lost-{name}") == 1
-            assert place.of(f"lost-{name}") == [(kind, "ALLOW", "EXECUTED")]
-            assert "did not run, because no decision was given" in told[kind, how][2]
-            assert desk.runs(f"killed-{name}") == 0 and place.of(f"killed-{name}") == [(kind, "ALLOW", "")]
+        for (kind, how), run in runs.items():
+            assert "did not run, because no decision was given" in run.result()[1]
+            assert desk.runs(f"killed-{kind}-{how}") == 0
+            assert place.of(f"killed-{kind}-{how}") == [(kind, "ALLOW", "")]
         report = json.loads(sidecar("verify", place.ledger, "--custodian-key", place.auditor, "--json").stdout)
         assert report["verdict"] == "UNANCHORED", report["findings"]
+
+
+@contextlib.contextmanager
+def unheard(
+    place: Place, between: Between, desk: Desk, what: str
+) -> Iterator[dict[tuple[str, str], Future[list[str]]]]:
+    """Every door's run at the point where it was decided and has not heard of that; at the end all have ended."""
+    all_ready = threading.Barrier(len(WAYS), between.hold)
+
+    def turns(kind: str, how: str) -> Iterator[list[Call]]:
+        yield [("write", {"name": f"before-{what}-{kind}-{how}"})]
+        all_ready.wait(AMPLE)
+        yield [("write", {"name": f"{what}-{kind}-{how}"})]
+
+    with ThreadPoolExecutor(len(WAYS)) as threads:
+        runs = {(kind, how): threads.submit(DOORS[kind], desk, turns(kind, how), how) for kind, how in WAYS}
+        for kind, how in WAYS:
+            place.until_asked(f"{what}-{kind}-{how}")
+        yield runs

@@ -30,10 +30,13 @@ class Act:
 
 @dataclass(slots=True)
 class Upstream:
-    """``acts``: what it did. ``gate``: a request of ``/open/wait`` waits for it."""
+    """``acts``: what it did. ``gate``: a request of ``/open/wait`` waits for it. ``token``: without it nothing is done,
+    where there is one; ``turned_away``: who came without it."""
 
     port: int
     acts: list[Act] = field(default_factory=list)
+    token: str = ""
+    turned_away: list[Act] = field(default_factory=list)
     gate: threading.Event = field(default_factory=threading.Event)
 
     def paths(self) -> list[str]:
@@ -97,7 +100,12 @@ class _Handler(BaseHTTPRequestHandler):
     def _serve(self) -> None:
         it: Upstream = self.server.it  # type: ignore[attr-defined]
         body = self._body()
-        it.acts.append(Act(self.command, self.path, self._headers(), body))
+        act = Act(self.command, self.path, self._headers(), body)
+        if it.token and act.headers.get("authorization") != it.token:
+            it.turned_away.append(act)
+            self._answer(401, b"who are you?\n")
+            return
+        it.acts.append(act)
         if self.path == "/open/abort":
             self.close_connection = True
             self.connection.close()

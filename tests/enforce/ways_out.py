@@ -144,8 +144,8 @@ def ways(four: str, six: str, control: str) -> Iterator[tuple[str, Callable[[], 
     yield "another user", lambda: another_user(four, 5009)
 
 
-def apart(what: Callable[[], str]) -> str:
-    """In a process of its own: some change who it is."""
+def apart(what: Callable[[], str]) -> Callable[[], str]:
+    """Begun in a process of its own: some change who it is. Gives what came of it."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:
@@ -155,12 +155,17 @@ def apart(what: Callable[[], str]) -> str:
         os.write(writing, told.encode()[:512])
         os._exit(0)
     os.close(writing)
-    with open(reading, "rb") as told_:  # noqa: PTH123
-        found = told_.read().decode()
-    with contextlib.suppress(ChildProcessError):
-        os.wait()
-    return found
+
+    def told_() -> str:
+        with open(reading, "rb") as pipe:  # noqa: PTH123
+            found = pipe.read().decode()
+        with contextlib.suppress(ChildProcessError):
+            os.wait()
+        return found
+
+    return told_
 
 
 if __name__ == "__main__":
-    print(json.dumps({name: apart(what) for name, what in ways(*sys.argv[1:4])}))
+    begun = {name: apart(what) for name, what in ways(*sys.argv[1:4])}
+    print(json.dumps({name: told() for name, told in begun.items()}))

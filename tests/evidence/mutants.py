@@ -5,14 +5,18 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 from sidecar.chain import note
 from sidecar.chain.entry import HEADER_SIZE
 from sidecar.chain.stream import Kind
-from tests.scribe import Record, Scribe, flip, secret, stream
+from sidecar.verify import Disclosure, Evidence
+from tests.scribe import Record, Scribe, flip, secret, signed_story, story, stream
 
 Change = Callable[[random.Random, Scribe, list[Record]], None]
+STORIES = (story(), signed_story())
+DISAGREED = (904, 2630, 3390, 4592, 4863, 5670, 6154, 18763, 19265, 20203, 20558, 22501, 23461)
+"""Seeds of mutants that two verifiers once judged differently, by rules that LEDGER.md had not made plain."""
 _ENDS = (0, 8, 9, 10, 12, 16, 24, 32, 64, 96, 128, 132, 136, 144, 152, 156, 160, 168, 184, 216, 248)
 FIELDS = tuple(itertools.pairwise(_ENDS))
 VALUES = ("-", "0", "1", "7", "18446744073709551615", "00" * 32, "ab" * 32, "crash", "close", "count", "x y", "")
@@ -141,3 +145,14 @@ def mutant(seed: int, s: Scribe, records: list[Record]) -> bytes:
     if rng.random() < 0.03 and data:
         data = flip(data, rng.randrange(len(data)), 1 << rng.randrange(8))
     return data
+
+
+def questions(seeds: Iterable[int]) -> Iterator[tuple[int, bytes, Evidence]]:
+    """For each seed a mutant of one of the stories, and what it is judged with: keys for most, with and without what
+    callers hold."""
+    for seed in seeds:
+        s = STORIES[seed % 2]
+        keys = Disclosure(s.chain_id, s.keys) if seed % 3 else None
+        data = mutant(seed, s, s.records)
+        for seqs in ((), (4, 7, s.seq - 1) if seed % 2 else (5, 9, s.seq - 1)):
+            yield seed, data, Evidence(disclosure=keys, receipts=[s.receipt(seq) for seq in seqs])

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.chain.entry import LAYOUT, Header
+from sidecar.chain.entry import LAYOUT, EntryType, Header
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
-from sidecar.verify import ChainOpenings, Disclosure, Evidence, Openings, Report, verify_stream
-from sidecar.verify.run import in_order
+from sidecar.verify import ChainOpenings, Disclosure, Evidence, Openings, Report, Verdict, verify_stream
+from sidecar.verify.run import LONGEST, in_order
 from sidecar.verify.state import State
 from tests.fuzz.examples import fuzz
 from tests.fuzz.test_fuzz_streams import changed_entry, tampered
@@ -47,8 +47,9 @@ def written() -> Scribe:
 
 LEDGER = written()
 ORDINARY = [r for r in LEDGER.records if r.kind is Kind.ENTRY and r.body[8] in (3, 4, 6)]
+DECISIONS = [seq for seq, value in LEDGER.payloads.items() if "effect" in value]
 PARTIES = {
-    "nobody": Evidence(),
+    "nobody": Evidence(receipts=[LEDGER.receipt(seq) for seq in DECISIONS[::3]]),
     "custodian": LEDGER.keyed,
     "auditor": Evidence(disclosure=Disclosure(LEDGER.chain_id, LEDGER.keys)),
 }
@@ -135,6 +136,35 @@ def test_what_a_writer_gets_wrong(wrong: str, party: str) -> None:
     evidence = {"nobody": Evidence(), "custodian": s.keyed, "auditor": disclosure}[party]
     found = assert_same(s.records, evidence, s.chain_id)
     assert (found.first_bad() is not None) == (wrong != "no")
+
+
+def test_what_follows_close() -> None:
+    """In a run of its own: CLOSE is the last entry of the one before."""
+    s = Scribe("closed")
+    s.open()
+    s.seal("count")
+    for _ in range(LONGEST - 1):
+        s.rejected()
+    closed = s.write(EntryType.CLOSE, b'{"type":"CLOSE","reason":"shutdown"}')
+    for _ in range(3):
+        s.decision()
+    s.head()
+    found = assert_same(s.records, s.keyed, s.chain_id)
+    assert [each.seq for each in found.findings if each.verdict is Verdict.TAMPERED] == [closed + 1]
+
+
+def test_receipts_of_what_is_not_recorded() -> None:
+    """Signed by the segment's key, for other bytes at their places."""
+    other, s = Scribe("runs"), Scribe("runs")
+    for each in (other, s):
+        each.open()
+        each.seal("count")
+        for _ in range(3):
+            each.decision("DENY" if each is other else "ALLOW")
+        each.head()
+    evidence = dataclasses.replace(s.keyed, receipts=[other.receipt(seq) for seq in (2, 3)])
+    found = assert_same(s.records, evidence, s.chain_id)
+    assert [each.seq for each in found.findings if each.verdict is Verdict.FORK] == [2, 3]
 
 
 def test_a_run_is_held_together_at_all() -> None:

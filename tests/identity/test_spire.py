@@ -172,8 +172,8 @@ class Renewals:
         sidecars: list[float] = []
         try:
             while not self._over.wait(0.1):
-                page = series(self._fleet.page())
-                for ends, end in (agents, mine.current()), (sidecars, page["sidecar_tls_certificate_end_seconds",]):
+                shown = series(self._fleet.page())["sidecar_tls_certificate_end_seconds", "callers"]
+                for ends, end in (agents, mine.current()), (sidecars, shown):
                     ends += [end] if end not in ends else []
                 self.seen = len(agents) - 1, len(sidecars) - 1
                 if min(self.seen) >= ROTATIONS and time.time() > max(agents[0], sidecars[0]):

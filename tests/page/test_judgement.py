@@ -6,7 +6,7 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from tests.conformance.driving import Answer, ask, due
 from tests.conformance.mutations import mutations
 from tests.conformance.published import stream_name
 from tests.conformance.test_conformance import judged
+from tests.evidence.mutants import DISAGREED, questions
 from tests.page.core import REFUSED, answers
 from tests.scribe import signed_story, story
 
@@ -206,10 +207,37 @@ def test_mutations_are_judged_as_ours_judges_them(tmp_path: Path) -> None:
     _same_of_streams(0, tmp_path)
 
 
+def test_mutants_that_two_verifiers_judged_differently(tmp_path: Path) -> None:
+    _same_of_mutants(DISAGREED, tmp_path)
+
+
+def _as_node_has_it(judged: Judged) -> tuple[str, float | None, float | None]:
+    """Numbers that a double holds: `answer.mjs` reads the page's JSON, where they are exact, by node's own parser."""
+    verdict, segment, seq = judged
+    return verdict, segment and float(segment), seq and float(seq)
+
+
+def _same_of_mutants(seeds: Iterable[int], tmp_path: Path) -> None:
+    asked: list[dict[str, Any]] = []
+    due: list[Judged] = []
+    for seed, data, held in questions(seeds):
+        path = tmp_path / f"mutant-{seed}"
+        path.write_bytes(data)
+        keys = held.disclosure and held.disclosure.encode().decode()
+        receipts = [each.decode() for each in held.receipts]
+        asked.append({"ask": "stream", "path": str(path), "disclosure": keys, "receipts": receipts})
+        due.append(_ours(data, held))
+    found = map(_theirs, answers(asked))
+    told = [(each["path"], *map(_as_node_has_it, both)) for each, *both in zip(asked, found, due, strict=True)]
+    wrong = [each for each in told if each[1] != each[2]]
+    assert not wrong, wrong[:5]
+
+
 @pytest.mark.soak
 @pytest.mark.parametrize("seed", range(1, 40))
 def test_many_mutations(seed: int, tmp_path: Path) -> None:
     _same_of_streams(seed, tmp_path)
+    _same_of_mutants(range(seed * 100, seed * 100 + 100), tmp_path)
     _same_of_bundles(seed, 300, tmp_path)
 
 

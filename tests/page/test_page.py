@@ -7,6 +7,7 @@ import hashlib
 import re
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -209,6 +210,28 @@ def test_a_long_ledger(browser: Browser, tmp_path: Path, count: int) -> None:
         assert all("Denied" in row for row in it.rows())
         it.page.fill("#agent", "nobody at all")
         it.until("document.getElementById('page-told').textContent === 'Nothing of this kind'")
+        it.quiet()
+
+
+def test_digests_that_a_second_worker_takes_are_held_against_the_bundle(browser: Browser, tmp_path: Path) -> None:
+    """Of a long file: a stream and a document with a byte that is another, each named at its place."""
+    bundle, trust = bundles.long(tmp_path, 12_000)
+    data = bytearray(bundle.read_bytes())
+    with ZipFile(bundle) as read:
+        for name in ("stream.sdcseg", "events.ocsf.jsonl"):
+            member = next(each for each in read.infolist() if each.filename.endswith(name))
+            data[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 1
+    (tmp_path / "other.zip").write_bytes(data)
+    with opened(browser) as it:
+        workers: list[str] = []
+        it.page.on("worker", lambda worker: workers.append(worker.url))
+        assert it.verify(bundle, trust) == "OK"
+        assert len(workers) == 2
+        it.page.click("#again")
+        assert it.verify(tmp_path / "other.zip", trust) == "MALFORMED"
+        findings = it.text("#findings")
+        assert re.search(r"stream\.sdcseg: its CRC-32 is not the one that is given", findings)
+        assert re.search(r"events\.ocsf\.jsonl: its (deflated data is damaged|CRC-32 is not)", findings)
         it.quiet()
 
 

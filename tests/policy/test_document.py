@@ -61,6 +61,8 @@ def test_members_come_in_the_order_of_their_names() -> None:
 def test_what_json_cannot_carry_is_not_sent(value: object) -> None:
     with pytest.raises(EngineError):
         encode_input({"a": None, "b": [value]})
+    with pytest.raises(EngineError):
+        encode_input({"a": "null", "b": value})
 
 
 def test_a_null_is_sent_as_it_is() -> None:

@@ -75,6 +75,7 @@ def test_allow_needs_no_reason_but_says_so() -> None:
         (DENY | {"obligations": [{"kind": ""}]}, r"obligations\[0\].kind"),
         (DENY | {"obligations": [{"kind": "k", "parameters": []}]}, "parameters is not an object"),
         (DENY | {"obligations": [{"kind": "k", "parameters": {"x": "y" * 20000}}]}, "longer than 16384"),
+        (DENY | {"obligations": [{"kind": "k", "parameters": {"x": 2**53}}]}, "cannot carry"),
         (DENY | {"obligations": [{"kind": "k"}] * 33}, "33 members"),
         (DENY | {"approval": {"count": 1}}, "DENY has an approval"),
         ({"effect": "ALLOW", "reasons": [], "approval": {}}, "ALLOW has an approval"),

@@ -7,7 +7,7 @@ import wasmtime
 from wasmtime._instance import InstanceExports as Exports
 
 from sidecar.errors import EngineError, PolicyLoadError
-from sidecar.policy.wasm_guest import PAGE, GuestFunction, GuestMemory
+from sidecar.policy.wasm_guest import PAGE, GuestFunction, GuestMemory, HostFunction
 
 MODULE = """
 (module
@@ -39,6 +39,45 @@ def test_calls_are_unsigned_and_may_be_repeated(store: wasmtime.Store, exports: 
 def test_a_trap_is_raised(store: wasmtime.Store, exports: Exports) -> None:
     with pytest.raises(wasmtime.Trap):
         GuestFunction(store, exports["trap"], "trap", 0)()
+
+
+ASKING = """
+(module
+  (import "env" "asked" (func $asked (param i32 i32) (result i32)))
+  (func (export "ask") (param i32) (result i32) local.get 0 i32.const -1 call $asked))
+"""
+
+
+def _asking(store: wasmtime.Store, host: HostFunction) -> GuestFunction:
+    module = wasmtime.Module(store.engine, wasmtime.wat2wasm(ASKING))
+    exports = wasmtime.Instance(store, module, [host.imported]).exports(store)
+    return GuestFunction(store, exports["ask"], "ask", 1)
+
+
+def test_the_guest_calls_the_host_with_unsigned_values(store: wasmtime.Store) -> None:
+    seen: list[tuple[int, ...]] = []
+
+    def asked(*values: int) -> int:
+        seen.append(values)
+        return values[0] + 1
+
+    host = HostFunction(store, 2, asked, gives=True)
+    ask = _asking(store, host)
+    assert [ask(7), ask(0xFFFF_FFFE)] == [8, 0xFFFF_FFFF]
+    assert seen == [(7, 0xFFFF_FFFF), (0xFFFF_FFFE, 0xFFFF_FFFF)]
+
+
+@pytest.mark.parametrize("wrong", [ValueError("secret"), KeyboardInterrupt(), None])
+def test_a_host_that_fails_is_a_trap_without_its_cause(store: wasmtime.Store, wrong: BaseException | None) -> None:
+    def fails(*_: int) -> int | None:
+        if wrong is not None:
+            raise wrong
+        return None
+
+    host = HostFunction(store, 2, fails, gives=True)
+    with pytest.raises((wasmtime.Trap, wasmtime.WasmtimeError), match="the host failed") as caught:
+        _asking(store, host)(7)
+    assert "secret" not in str(caught.value)
 
 
 @pytest.mark.parametrize(("name", "arity"), [("add", 1), ("add", 3), ("long", 1), ("silent", 1), ("memory", 0)])

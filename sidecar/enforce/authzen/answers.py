@@ -31,26 +31,29 @@ class Told:
     headers: Mapping[str, str] = field(default_factory=dict)
 
 
-def evaluated(answer: Answer) -> Told:
+def evaluated(answer: Answer, *, context: bool = True) -> Told:
     """The answer to one evaluation."""
-    decided = decision(answer)
-    if "error" in decided["context"]:
+    decided = decision(answer, context=context)
+    if "error" in decided.get("context", {}):
         return error(UNDECIDED, "undecided", decided["context"]["error"]["message"], answer.decision_id)
     return Told(200, decided)
 
 
-def decision(answer: Answer) -> dict[str, Any]:
-    """A Decision as the specification has it."""
+def decision(answer: Answer, *, context: bool = True) -> dict[str, Any]:
+    """A Decision as the specification has it. ``context``: whether it says more, which an error does in any case;
+    without it an ALLOW with obligations is false, since they could not be said."""
     verdict = answer.judged.verdict
     if answer.judged.cause != "policy":
         return {"decision": False, "context": {**_told(answer), **failure(UNDECIDED, _message(answer))}}
+    if not context:
+        return {"decision": verdict.effect == "ALLOW" and not verdict.obligations}
     if verdict.effect != "ALLOW":
         return {"decision": False, "context": {**_told(answer), **_approval(answer)}}
-    context = {**_told(answer), "permit": base64.urlsafe_b64encode(answer.permit).decode()}
+    told = {**_told(answer), "permit": base64.urlsafe_b64encode(answer.permit).decode()}
     if verdict.obligations:
-        context["obligations"] = [{"kind": each.kind, "parameters": each.parameters} for each in verdict.obligations]
-        context["message"] = _DUTIES
-    return {"decision": True, "context": context}
+        told["obligations"] = [{"kind": each.kind, "parameters": each.parameters} for each in verdict.obligations]
+        told["message"] = _DUTIES
+    return {"decision": True, "context": told}
 
 
 def failed(status: int, message: str) -> dict[str, Any]:

@@ -10,7 +10,9 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar.decide import FAILED, DecisionPath, Observer, Unobserved, refusal_of
+from sidecar.chain.digests import Outcome, arguments_digest
+from sidecar.chain.request import Request
+from sidecar.decide import FAILED, Answer, DecisionPath, Observer, Unobserved, refusal_of
 from sidecar.enforce.authzen import answers
 from sidecar.enforce.authzen.answers import Told
 from sidecar.enforce.authzen.asked import APPROVAL_OF, BODY, Asked, asked_of, request_of
@@ -85,7 +87,19 @@ class AuthZenDoor:
         if asked.batch:
             return Told(200, {"evaluations": await self._all(asked, head, shown, call, connection)})
         request = request_of(asked.items[0], self.settings, "".join(head.approval_of), head.trace)
-        return answers.evaluated(await self._path.decide(request, shown))
+        return answers.evaluated(await self._decided(request, shown), context=self.settings.context)
+
+    async def _decided(self, request: Request, shown: Shown) -> Answer:
+        """Where obligations cannot be said, the PEP is not allowed to go on: that is the outcome."""
+        answer = await self._path.decide(request, shown)
+        if not self.settings.context and answer.judged.verdict.effect == "ALLOW" and answer.judged.verdict.obligations:
+            outcome = Outcome(
+                self.settings.gateway, answer.decision_id, "blocked", permit=answer.permit,
+                arguments_digest=arguments_digest(request.wanted.arguments),
+                downstream_status="obligations could not be said",
+            )  # fmt: skip
+            await self._path.report(outcome, shown)
+        return answer
 
     async def _all(self, asked: Asked, head: Head, shown: Shown, call: str, connection: Any) -> list[dict[str, Any]]:
         if head.approval_of:
@@ -108,9 +122,8 @@ class AuthZenDoor:
     ) -> dict[str, Any]:
         """One of several: its error is its own."""
         try:
-            return answers.decision(
-                await self._path.decide(request_of(item, self.settings, trace=head.trace), shown)
-            )  # fmt: skip
+            request = request_of(item, self.settings, trace=head.trace)
+            return answers.decision(await self._decided(request, shown), context=self.settings.context)
         except Exception as error:
             return answers.failed(*await self._refused(error, call, connection))
 

@@ -15,7 +15,8 @@ _URL: Final = re.compile(r"\Ahttps://(?:\[[0-9a-f:.]+\]|[a-z0-9.-]+)(?::[0-9]{1,
 class AuthZenSettings:
     """``gateway``: the registered executor that the PEP is; ``proof``: ``socket`` or ``mtls``. ``agent``: the one agent
     on whose behalf it asks; empty: the subject is the agent. ``url``: this door's own, as PEPs write it; empty: none is
-    told. ``max_bytes``: of a body, and of all evaluations of one together, defaults applied.
+    told. ``max_bytes``: of a body, and of all evaluations of one together, defaults applied. ``context``: whether
+    answers say more than the decision.
 
     Raises:
         UsageError: the URL is none that a PEP could compare.
@@ -26,6 +27,7 @@ class AuthZenSettings:
     agent: str = ""
     url: str = ""
     max_bytes: int = 1 << 20
+    context: bool = True
 
     def __post_init__(self) -> None:
         if self.url and not _URL.match(self.url):

@@ -7,6 +7,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, Final
 
+from cryptography import x509
+
 from sidecar.client import Material, Source, pem_of
 from sidecar.errors import UsageError
 from sidecar.identity import Bundles
@@ -20,6 +22,7 @@ class HttpHalf:
 
     context: ssl.SSLContext
     bundles: Bundles
+    not_after: float  # of the certificate that it shows, seconds since 1970
 
 
 def http_half(material: Material) -> HttpHalf:
@@ -41,7 +44,8 @@ def http_half(material: Material) -> HttpHalf:
         context.load_verify_locations(cadata=pem_of(roots).decode())
     except ssl.SSLError as error:
         raise UsageError(f"doors.authzen: OpenSSL does not take the certificates ({error.reason})") from None
-    return HttpHalf(context, Bundles(material.roots))
+    end = x509.load_pem_x509_certificate(material.chain).not_valid_after_utc
+    return HttpHalf(context, Bundles(material.roots), end.timestamp())
 
 
 def listening(source: Source[HttpHalf]) -> ssl.SSLContext:

@@ -7,9 +7,8 @@ fault is recorded besides.
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import math
 from collections.abc import AsyncIterator, Callable
+from functools import cache
 from typing import Any, Final
 
 import grpc
@@ -103,7 +102,8 @@ class EnvoyDoor:
             conditions = conditions_of(answer.judged.verdict.obligations)
         except CannotMeet as error:
             self._observer.unanswered("Check", grpc.StatusCode.FAILED_PRECONDITION.name)
-            await self._ended(Ended(answer.decision_id, "blocked", "an obligation was not met"), context)
+            blocked = Ended(answer.decision_id, "blocked", "an obligation was not met")
+            await self._ended(blocked, context, lambda: self._shown(context))
             return answers.unmet(answer, str(error))
         return answers.allowed(answer, conditions, permit=executor != self._settings.gateway)
 
@@ -126,34 +126,28 @@ class EnvoyDoor:
     # --- after
 
     async def _log(self, raw: AsyncIterator[bytes], context: Context) -> Message:
-        """The stream goes on as long as Envoy does; over TLS it ends in time for Envoy to show a newer certificate."""
-        async for each in self._while_young(raw):
+        """The stream goes on as long as Envoy does: who it is was proved when it began, for its certificate may end."""
+        proved = cache(lambda: self._shown(context))
+        async for each in raw:
             try:
                 entries = logs.StreamAccessLogsMessage.FromString(each).http_logs.log_entry
             except DecodeError:
                 await context.abort(grpc.StatusCode.INVALID_ARGUMENT, "request: is not a StreamAccessLogsMessage")
             told = [found for entry in entries if (found := ended(entry)) is not None]
-            await asyncio.gather(*(self._ended(one, context) for one in told))
+            await asyncio.gather(*(self._ended(one, context, proved) for one in told))
         return logs.StreamAccessLogsResponse()
 
-    async def _while_young(self, raw: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
-        """What comes; the last of it when no more is likely to be on its way: just after a message, or in a silence."""
-        loop = asyncio.get_running_loop()
-        end = loop.time() + (self._settings.connection_seconds if self._settings.proof == "mtls" else math.inf)
-        with contextlib.suppress(StopAsyncIteration, TimeoutError):
-            while loop.time() < end:
-                async with asyncio.timeout_at(end if end < math.inf else None):
-                    each = await anext(raw)
-                yield each
+    def _shown(self, context: Context) -> Shown:
+        """What proves the gateway of a call. Raises CallerUnproved."""
+        return Shown(self._transport(context), voucher=Voucher(self._settings.gateway, self._settings.proof))
 
-    async def _ended(self, said: Ended, context: Context) -> None:
+    async def _ended(self, said: Ended, context: Context, proved: Callable[[], Shown]) -> None:
         """Record one outcome; one that is not taken is refused as any other, and the stream goes on."""
         try:
             outcome = self._outcome(said)
             if outcome is None:
                 return
-            voucher = Voucher(self._settings.gateway, self._settings.proof)
-            await self._path.report(outcome, Shown(self._transport(context), voucher=voucher))
+            await self._path.report(outcome, proved())
         except SidecarError as error:
             await self._outcome_refused(error, context)
         except Exception as error:

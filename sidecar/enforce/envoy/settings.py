@@ -18,7 +18,7 @@ class EnvoySettings:
     """``gateway``: the registered executor that Envoy is; ``proof``: ``socket`` or ``mtls``. ``agent``: the one agent
     behind it; empty: whose SPIFFE id the caller's certificate has. ``headers``: the requests' headers that are judged
     and recorded, lower case. ``body_bytes``: Envoy's ``max_request_bytes``: a body of so many bytes may be cut.
-    ``connection_seconds``: how long a connection over TLS, and then what streams on it, goes on.
+    ``connection_seconds``: how long a connection over TLS takes new calls.
 
     Raises:
         UsageError: a header that is none, or that carries secrets; a limit out of range.

@@ -20,7 +20,7 @@ from crewai.hooks import clear_all_tool_call_hooks, register_before_tool_call_ho
 from crewai.tools import tool
 
 from sidecar.client import AgentKey, Guard
-from sidecar.enforce.crewai import guarded
+from sidecar.enforce.crewai import guarded, guarded_only
 
 
 class Model(BaseLLM):
@@ -112,7 +112,8 @@ def hook(fault: str) -> Any:
     def changing(context: Any) -> None:
         context.tool_input["name"] = "forbidden-" + context.tool_input["name"]
 
-    return {"raising": raising, "changing": changing, "blocking": lambda _: False}[fault]
+    known = {"raising": raising, "changing": changing, "blocking": lambda _: False, "guarded only": guarded_only}
+    return known[fault]
 
 
 def play(story: dict[str, Any], key: AgentKey) -> list[str]:
@@ -133,6 +134,8 @@ def play(story: dict[str, Any], key: AgentKey) -> list[str]:
     with Guard(story["address"], agent="billing-agent", key=key, **options) as guard:
         cached = story.get("cache", False)
         given = guarded(tools(place), guard, **naming)
+        if story.get("bare"):
+            given[0] = tools(place)[0]  # `write`, as if CrewAI had brought it
         agent = Agent(
             role="clerk", goal="write", backstory="none", llm=model, tools=given, cache=cached, max_iter=20,
             max_retry_limit=story.get("retries", 0),
