@@ -1,10 +1,11 @@
 """A crew of CrewAI before a sidecar; the model is written here, with its answers."""
 
 from crewai import Agent, BaseLLM, Crew, Task
+from crewai.hooks import register_before_tool_call_hook
 from crewai.tools import tool
 
 from sidecar.client import AgentKey, Guard
-from sidecar.enforce.crewai import guarded
+from sidecar.enforce.crewai import guarded, guarded_only
 
 key = AgentKey.from_file("billing-agent.pem")
 guard = Guard("unix:ledger/sidecar.sock", agent="billing-agent", key=key)
@@ -29,6 +30,7 @@ class Model(BaseLLM):
         return False
 
 
+register_before_tool_call_hook(guarded_only)  # what CrewAI would add by itself does not run
 agent = Agent(role="clerk", goal="help", backstory="-", llm=Model(model="here"), tools=guarded([read_customer], guard))
 task = Task(description="Who is our customer?", expected_output="a name", agent=agent)
 print(Crew(agents=[agent], tasks=[task]).kickoff())

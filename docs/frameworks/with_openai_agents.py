@@ -4,7 +4,7 @@ from agents import Agent, RunConfig, Runner, function_tool
 from agents.testing import ScriptedModel, assistant_message, function_call
 
 from sidecar.client import AgentKey, AsyncGuard
-from sidecar.enforce.openai_agents import guarded
+from sidecar.enforce.openai_agents import GuardedOnly, guarded
 
 key = AgentKey.from_file("billing-agent.pem")
 guard = AsyncGuard("unix:ledger/sidecar.sock", agent="billing-agent", key=key)
@@ -20,5 +20,6 @@ call = function_call("read_customer", {"customer": "acme-42"}, call_id="1")
 model = ScriptedModel([[call], [assistant_message("done")]])
 
 agent = Agent("Billing", model=model, tools=guarded([read_customer], guard))
-run = Runner.run_sync(agent, "Who is our customer?", run_config=RunConfig(tracing_disabled=True))
+quiet = RunConfig(tracing_disabled=True)
+run = Runner.run_sync(agent, "Who is our customer?", run_config=quiet, hooks=GuardedOnly())
 print(*[item.output for item in run.new_items if item.type == "tool_call_output_item"])

@@ -21,6 +21,7 @@ from sidecar.chain.stream import Kind, records
 from sidecar.cli.bench_figures import Findings
 from sidecar.cli.bench_ledger import prefilled
 from sidecar.cli.bench_work import Work
+from sidecar.cli.verify_workers import collect_rarely
 from sidecar.custody import load_private, open_seed
 from sidecar.errors import UsageError
 from sidecar.ledger import ledger_stream
@@ -88,6 +89,7 @@ def _dump(ledger: Path, stream: Path) -> int:
 def _join(barrier: Barrier) -> None:
     global _barrier
     _barrier = barrier
+    collect_rarely()  # as `sidecar verify` does
 
 
 def _verify(stream: Path, key: Path, together: bool) -> tuple[float, float]:

@@ -35,7 +35,15 @@ METADATA: Final = "sidecar-permit-bin"
 
 
 def arguments_of(request: Message) -> bytes:
-    """A message as the JSON text of arguments, the same on both sides: names as in the `.proto`, sorted."""
+    """A message as the JSON text of arguments, the same on both sides: names as in the `.proto`, sorted.
+
+    RequestError for one with fields that its definition does not have: they would be judged by nobody.
+    """
+    known = type(request)()
+    known.CopyFrom(request)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != request.ByteSize():
+        raise RequestError("arguments", "the message has fields that its definition does not have")
     read = MessageToDict(request, preserving_proto_field_name=True)  # a map's order differs from process to process
     return json.dumps(read, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
 
@@ -180,6 +188,8 @@ def _taken(
     """The permit, taken; None: none is needed. Raises PermitRefused for whatever goes wrong."""
     try:
         wanted = meant(details.method, request)
+    except RequestError as error:
+        raise PermitRefused("arguments", str(error)) from None
     except Exception as error:
         raise PermitRefused("target", f"what it would do cannot be told: {type(error).__name__}") from error
     if isinstance(wanted, Free):

@@ -70,7 +70,8 @@ class Events:
         if chain in self._before:
             attestation["prev_event"] = self._before[chain]
         # Written once: what stands around the attestation is the same with its fingerprint and without.
-        head, _, tail = _canonical({**made, _ATTESTED: 0}).partition(_PLACE)
+        made[_ATTESTED] = 0
+        head, _, tail = _canonical(made).partition(_PLACE)
         print_ = _fingerprint(b"".join((head, _NAMED, _canonical(attestation), b"]", tail)))
         attestation["fingerprint"] = print_
         self._before[chain] = {"uid": uid, "type_uid": made["type_uid"], "fingerprint": print_}

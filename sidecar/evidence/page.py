@@ -64,12 +64,18 @@ def _chain(timeline: Timeline) -> Iterator[str]:
     yield "</ol>" if day else "<p>Nothing is recorded in this window.</p>"
 
 
+def _counted(effect: str, count: int) -> str:
+    word = _MARKS[effect].lower()
+    return word if count == 1 else word.replace("needs", "need")
+
+
 def _about(timeline: Timeline) -> Iterator[str]:
     within, read = timeline.within, timeline.read
     start = rows.at(within.start)[:19] + "Z" if within.start is not None else "the beginning"
     end = rows.at(within.end)[:19] + "Z" if within.end is not None else "the end"
     decisions = [row.about["effect"] for row in timeline.rows if row.kind == "decision"]
-    effects = ", ".join(f"{decisions.count(effect):,} {word.lower()}" for effect, word in _MARKS.items())
+    counts = {effect: decisions.count(effect) for effect in _MARKS}
+    effects = ", ".join(f"{count:,} {_counted(effect, count)}" for effect, count in counts.items())
     gaps = sum(row.gap for row in timeline.rows)
     window = f"From {_text(start)} to {_text(end)}"
     yield f"<p>{window}: {len(decisions):,} attempts ({effects}), {gaps:,} rows with gaps.</p>"

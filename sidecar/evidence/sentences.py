@@ -44,8 +44,9 @@ def _decision(about: About) -> Lines:
         if text:
             yield label, text
     yield from _sealed(about)
-    for reason in about["reasons"]:
-        yield "because", f"{reason['message']} ({reason['code']})"
+    for number, reason in enumerate(about["reasons"]):
+        sealed = f"/reasons/{number}/message" in about["sealed"]
+        yield "because", f"{'words that are sealed' if sealed else reason['message'] or 'no words'} ({reason['code']})"
     yield "policy", _judged_by(about)
     for obligation in about["obligations"]:
         yield "obliged to", f"{obligation['kind']} {dumps(obligation['parameters']).decode()}"
@@ -163,12 +164,16 @@ def _approval(told: About) -> str:
 
 
 def _outcome(told: About) -> str:
-    took = f" in {int(told['duration_ns']) / 1e6:,.1f} ms" if told["duration_ns"] else ""
+    took = _took(int(told["duration_ns"])) if told["duration_ns"] else ""
     status = f", downstream status {told['downstream_status']}" if told["downstream_status"] else ""
     kept = f", of the response only the digest {told['response_digest'][:16]}…" if told["response_digest"] else ""
     permit = ", under its permit" if told["under_permit"] else ""
     reported = f"reported at {milliseconds(told['time'])} by {principal(told['by'])} (entry {told['seq']})"
     return f"{told['status']}{took}{status}{permit}{kept}; {reported}"
+
+
+def _took(nanoseconds: int) -> str:
+    return " in less than 0.1 ms" if 0 <= nanoseconds < 100_000 else f" in {nanoseconds / 1e6:,.1f} ms"
 
 
 def _roles(roles: Sequence[str]) -> str:

@@ -14,7 +14,7 @@ payloads say (9 to 11), what callers and the log hold against it (8, 12, LOG 2 t
 and the forms of all these: entries, digests and delegations, notes, keys, JSON.
 """
 import argparse, base64, bisect, datetime, functools, hashlib, hmac, io, itertools, json, math, re, struct, sys, zlib
-from collections import Counter, namedtuple
+from collections import Counter, OrderedDict, namedtuple
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -309,16 +309,14 @@ class Segment:
         # Disclosed keys, the next entry's, and what they say; which counts once the seal is found to commit to them.
         self.keys, self.key, self.later, self.bare = keys, keys and keys[0], [], None
 
-class Remembered(dict):
+class Remembered(OrderedDict):
     """Something of the last decisions, by seq. Nothing is known of what was before `floor`."""
 
     def __init__(self, most): self.most, self.floor = most, 0
 
     def keep(self, seq, what):
         self[seq] = what
-        if len(self) > self.most:
-            self.floor = next(iter(self)) + 1
-            del self[self.floor - 1]
+        if len(self) > self.most: self.floor = self.popitem(last=False)[0] + 1
 
 def judge_stream(read, report, trust, keys, callers, logged, openings, claim=None, case=None):
     chain = claim and claim["chain"]

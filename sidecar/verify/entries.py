@@ -61,9 +61,10 @@ class Entries:
             self._accept_all(ordered, entries)
 
     def _accept_all(self, ordered: Run, entries: Sequence[Given]) -> None:
-        s, clocks = self._s, [fields[_WALL : _MONO + 1] for fields in ordered.fields]
+        s = self._s
         s.coverage.entries += len(entries)
-        s.first_clocks, s.last_clocks = s.first_clocks or clocks[0], clocks[-1]
+        s.first_clocks = s.first_clocks or ordered.fields[0][_WALL : _MONO + 1]
+        s.last_clocks = ordered.fields[-1][_WALL : _MONO + 1]
         for (_, body, told), fields, leaf in zip(entries, *ordered, strict=True):
             kind = TYPES[fields[1]]
             value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)

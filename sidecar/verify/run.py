@@ -68,13 +68,15 @@ class Run(NamedTuple):
 def in_order(s: State, bodies: Sequence[bytes]) -> Run | None:
     """The entries, if they are the next ones of the open segment, linked, built, timed and tagged as they must be, and
     nothing waits for one of them. Clock and keys have then gone on past them."""
-    waiting = s.phase is not _SEGMENT or s.due is not None or s.closed or s.receipts.due or s.personal.given.entries
-    if waiting or len(min(bodies, key=len)) < contents.SHORTEST:
+    following = range(s.seq, s.seq + len(bodies))
+    if s.phase is not _SEGMENT or s.due is not None or s.closed or s.personal.given.entries:
+        return None
+    if not s.receipts.due.keys().isdisjoint(following) or len(min(bodies, key=len)) < contents.SHORTEST:
         return None
     fields = [LAYOUT.unpack_from(body) for body in bodies]
     (magics, types, algs, flags, epochs, seqs, segments, chains, links, _, lengths, counts, walls, monos, _, zeros,
      references, _) = zip(*fields, strict=True)  # fmt: skip
-    if seqs != tuple(range(s.seq, s.seq + len(bodies))) or not ORDINARY.issuperset(types):
+    if seqs != tuple(following) or not ORDINARY.issuperset(types):
         return None
     if set(zip(epochs, segments, chains, strict=True)) != {(s.epoch, s.segment, s.chain_id)}:
         return None

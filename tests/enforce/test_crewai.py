@@ -115,6 +115,18 @@ def test_each_try_of_crewai_is_a_question_of_its_own(place: Place, desk: Desk, c
     assert "broke after writing" in told[0] and place.of("native") == [FAILED] * desk.runs("native")
 
 
+def test_a_task_that_crewai_starts_again_asks_again_and_a_refusal_may_end_it(
+    place: Place, desk: Desk, crews: Crews
+) -> None:
+    (call,) = calls(("write", "restarted"))
+    assert crews(desk, [call, [], call], "sync", retries=1) == ["wrote restarted"]
+    assert desk.runs("restarted") == 2 and place.of("restarted") == [EXECUTED] * 2
+    (call,) = calls(("write", "forbidden-restarted"))
+    crews(desk, [call] * 3, "sync", native=True, retries=2, on_failure="raise")
+    assert "ToolExecutionFailedError" in crews.error and "is denied" in crews.error
+    assert desk.wrote() == ["restarted"] and place.of("forbidden-restarted") == [DENIED]
+
+
 def test_a_tool_that_is_broken_off_has_failed(place: Place, desk: Desk, crews: Crews) -> None:
     crews(desk, calls(("halt", "halted")), "sync")
     assert "stop" in crews.error

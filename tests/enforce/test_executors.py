@@ -272,6 +272,11 @@ def struct(**members: Any) -> Struct:
     return made
 
 
+def with_unknown(**members: Any) -> Struct:
+    """A message with a field more than its definition has, which whoever hands it on would hand on too."""
+    return Struct.FromString(struct(**members).SerializeToString() + b"\xc2\x3e\x01x")
+
+
 def called(channel: grpc.Channel, method: str, request: Any, *permits: bytes) -> Any:
     kind = {"List": "unary_stream", "Send": "stream_unary", "Talk": "stream_stream"}.get(method, "unary_unary")
     stub = getattr(channel, kind)(f"/{SERVICE}/{method}", Struct.SerializeToString, Struct.FromString)
@@ -329,6 +334,7 @@ def test_an_rpc_without_its_own_permit_does_not_run(place: Place, channel: grpc.
         ("Write", struct(), (permit, permit), "needs one sidecar-permit-bin"),
         ("Write", struct(), (b"forged",), "not a permit of this chain"),
         ("Write", struct(more=1), (permit,), "other arguments"),
+        ("Write", with_unknown(), (permit,), "fields that its definition does not have"),
         ("Write", struct(id="b"), (permit,), "another action or resource"),
         ("Other", struct(), (permit,), "nobody may do that here"),
         ("Broken", struct(), (permit,), "cannot be told: ZeroDivisionError"),

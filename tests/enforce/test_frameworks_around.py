@@ -112,6 +112,22 @@ def test_commands_direct_returns_and_state_are_of_allowed_calls_alone(place: Pla
     assert place.of("command") == [("langgraph", "ALLOW", "EXECUTED")]
 
 
+def test_calls_that_are_sent_to_the_node_of_tools_one_by_one_ask_as_any(place: Place, desk: Desk) -> None:
+    from langgraph.graph import START, MessagesState, StateGraph
+    from langgraph.types import Send
+
+    from sidecar.enforce.langchain import tool_node
+
+    names = ["sent-1", "forbidden-sent", "sent-2"]
+    calls = [{"name": "write", "args": {"name": name}, "id": name, "type": "tool_call"} for name in names]
+    with desk.guard() as guard:
+        graph = StateGraph(MessagesState).add_node("tools", tool_node([desk.tools()[0]], guard))
+        graph.add_conditional_edges(START, lambda _: [Send("tools", [call]) for call in calls], ["tools"])
+        said = graph.compile().invoke(GO)["messages"]
+    assert sorted(each.status for each in said if each.type == "tool") == ["error", "success", "success"]
+    assert desk.wrote() == ["sent-1", "sent-2"] and place.of("forbidden-sent") == [("langgraph", "DENY", "")]
+
+
 def test_a_graph_within_a_graph_and_an_agent_that_is_a_tool_ask_as_any(place: Place, desk: Desk) -> None:
     from langchain.agents import create_agent
     from langchain_core.tools import tool
@@ -386,10 +402,16 @@ def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk)
     write, _, _ = desk.tools()
     bare: Any = function_tool(write)
 
-    def ran(guard: Any, name: str, hooks: Any = None, **more: Any) -> Any:
+    async def ran(guard: Any, name: str, hooks: Any = None, stream: bool = False, **more: Any) -> None:
         model = ScriptedModel([[function_call("write", {"name": name}, call_id="1")], [assistant_message("done")]])
         agent: Any = Agent("billing", **{"model": model, "tools": guarded([bare], guard), **more})
-        return Runner.run(agent, "go", run_config=RunConfig(tracing_disabled=True), hooks=hooks or GuardedOnly())
+        agent.model = agent.model or ScriptedModel([[function_call("transfer_to_handed", {}, call_id="0")]])
+        how: Any = {"run_config": RunConfig(tracing_disabled=True), "hooks": hooks or GuardedOnly()}
+        if not stream:
+            await Runner.run(agent, "go", **how)
+            return
+        async for _ in Runner.run_streamed(agent, "go", **how).stream_events():
+            pass
 
     class Unshown(GuardedOnly):
         """As if the SDK brought a tool that the agent does not list."""
@@ -401,16 +423,16 @@ def test_what_is_not_guarded_ends_the_run_before_it_is_shown_or_runs(desk: Desk)
         async with desk.async_guard() as guard:
             server = MCPServerStdio({"command": "none"}, name="files")
             handed: Any = Agent("handed", model=ScriptedModel([[assistant_message("done")]]), tools=[bare])
-            over = ScriptedModel([[function_call("transfer_to_handed", {}, call_id="0")]])
             cases: list[tuple[str, dict[str, Any]]] = [
                 ("write is not guarded", {"tools": [bare]}),
                 ("write is not guarded", {"tools": [bare], "hooks": Unshown()}),
                 ("web_search is not guarded", {"tools": [WebSearchTool()]}),
-                ("write is not guarded", {"model": over, "handoffs": [handed]}),
+                ("write is not guarded", {"model": None, "handoffs": [handed]}),
             ]
             for why, more in cases:
-                with pytest.raises((UsageError, UserError), match=why):
-                    await ran(guard, "never", **more)
+                for stream in (False, True):
+                    with pytest.raises((UsageError, UserError), match=why):
+                        await ran(guard, "never", stream=stream, **more)
             noted: list[Any] = []
             taking = handoff(handed, on_handoff=lambda _, order: noted.append(order), input_type=Order)
             with pytest.raises(UsageError, match="transfer_to_handed hands arguments to a function"):

@@ -249,27 +249,51 @@ def test_a_server_that_ends_takes_its_session_with_it_and_no_other(tmp_path: Pat
         async with w.post(call(2), other) as got:
             assert got.status == 200 and "result" in await got.json()
 
+        alone = asyncio.create_task(_whole(w.alone(1, "tools/call", name="write", arguments={"hold": True})))
+        await g.until(lambda: len(w.servers) == 3 and bool(w.servers[2].calls))
+        w.servers[2].put(None)
+        assert "may have been done" in json.dumps(await alone)
+        async with w.alone(1, "tools/call", name="write", arguments={}) as got:  # at once: of another server
+            assert got.status == 200 and "asked" in (await got.json())["result"]
+        assert len(w.servers) == 4
+
     def after(g: Gate) -> None:
-        assert [each["status"] for each in g.outcomes()] == ["failed", "executed"]
+        assert [each["status"] for each in g.outcomes()] == ["failed", "executed"] * 2
 
     run(tmp_path, story, after)
 
 
-def test_what_nobody_uses_ends_and_more_than_may_be_is_refused(tmp_path: Path) -> None:
+def test_more_than_may_be_is_refused_and_who_ends_makes_room(tmp_path: Path) -> None:
     async def story(g: Gate, w: Web) -> None:
+        hello = request(0, "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={})
+        session = await w.begin()
+        async with w.post(hello) as got:
+            assert got.status == 503 and got.headers["Retry-After"] and "as many as may be" in await got.text()
+        async with w.http.delete(w.url, headers=w.head(session)) as got:
+            assert got.status == 204
+        async with w.post(call(1), session) as got:
+            assert got.status == 404
+        await w.begin()  # once the other has ended
+        assert w.servers[0].gone and len(w.servers) == 2
+
+    run(tmp_path, story, most=1)
+
+
+def test_what_nobody_uses_ends(tmp_path: Path) -> None:
+    async def story(g: Gate, w: Web) -> None:
+        listens = await _opened(w.get(await w.begin()))
+        while listens.status != 200:  # a slow machine: it had ended before
+            listens = await _opened(w.get(await w.begin()))
+        kept = w.servers[-1]
         await w.begin()
         async with w.alone(1, "tools/call", name="write", arguments={}) as got:
             assert got.status == 200
-        hello = request(0, "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={})
-        async with w.post(hello) as got:
-            if got.status == 503:  # or the first has ended already
-                assert got.headers["Retry-After"] and "as many as may be" in await got.text()
-        async with asyncio.timeout(PATIENCE):
-            while not all(server.gone for server in w.servers):  # noqa: ASYNC110
-                await asyncio.sleep(0.01)
-        await w.begin()
+        await g.until(lambda: all(server.gone for server in w.servers if server is not kept))
+        assert not kept.gone and len(w.servers) >= 3  # somebody listens to it
+        listens.close()
+        await g.until(lambda: kept.gone)
 
-    run(tmp_path, story, most=1, idle=0.2)
+    run(tmp_path, story, idle=0.2)
 
 
 def test_an_initialize_that_fails_begins_no_session(tmp_path: Path) -> None:
@@ -439,11 +463,12 @@ def test_a_client_that_takes_nothing_holds_up_its_own_session_alone(tmp_path: Pa
         writer.write(f"POST /mcp HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         await slow.until(lambda got: bool(slow.calls))
         params = {"level": "info", "data": "x" * (6 << 20)}
-        for _ in range(8):
-            slow.put({"jsonrpc": "2.0", "method": "notifications/message", "params": params})
+        large = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": params}).encode()
+        for _ in range(30):
+            slow.put(large)
         async with w.post(call(1), other) as got:
             assert "result" in await got.json()
-        assert slow.sending.qsize() >= 4  # they are not read from it
+        assert slow.sending.qsize() >= 10  # they are not read from it
         writer.close()
 
     run(tmp_path, story)

@@ -103,50 +103,58 @@ def test_what_was_decided_is_what_happens(mode: str, behind: str, tmp_path: Path
     assert judged(tmp_path / "ledger").verdict.name == "UNANCHORED"
 
 
-async def approved(g: Gate, mode: str, upstream: str) -> None:
-    """Asked for again also by another client, for the gateway is one agent; then waited for."""
-
-    async def speak() -> None:
-        waiting = [d for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"][-1]
-        await g.speak(waiting["decision_id"], "approve")
-
-    async with listening(g, *credentials(g), upstream=upstream) as at:
-        async with at.client(mode=mode) as client:
-            first = await client.call_tool("write_file", {"name": "a.txt"})
-            assert first.is_error and "sidecar approvals approve" in words(first)
-        await speak()
-        assert not g.wrote("a.txt")
-        async with at.client(mode=mode) as client:
-            assert not (await client.call_tool("write_file", {"name": "a.txt"})).is_error and g.wrote("a.txt")
-    waits = ("--wait-approval", "60", *credentials(g))
-    async with listening(g, *waits, upstream=upstream) as at, at.client(mode=mode) as client:
-        heard = asyncio.Event()
-
-        async def progress(_done: float, _total: float | None, message: str | None) -> None:
-            assert message is not None and "waits for an approval" in message
-            heard.set()
-
-        call = asyncio.create_task(client.call_tool("write_file", {"name": "c.txt"}, progress_callback=progress))
-        await asyncio.wait_for(heard.wait(), 60)
-        assert not g.wrote("c.txt")
-        await speak()
-        assert not (await call).is_error and g.wrote("c.txt")
+async def speak(g: Gate) -> None:
+    waiting = [d for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"][-1]
+    await g.speak(waiting["decision_id"], "approve")
 
 
-@MODES
-def test_an_approval_is_waited_for_or_asked_for_again(mode: str, tmp_path: Path) -> None:
+def test_an_approval_is_asked_for_again_by_any_client(tmp_path: Path) -> None:
+    """The gateway is one agent, whoever asks it."""
+
     async def story() -> None:
         async with gate(tmp_path, call="REQUIRE_APPROVAL") as g:
             with remote(g.place) as upstream:
-                await approved(g, mode, upstream)
+                async with listening(g, *credentials(g), upstream=upstream) as at:
+                    again = {"name": "a.txt"}
+                    async with at.client(mode="2026-07-28") as client:
+                        first = await client.call_tool("write_file", again)
+                        assert first.is_error and "sidecar approvals approve" in words(first)
+                    await speak(g)
+                    assert not g.wrote("a.txt")
+                    async with at.client(mode="2026-07-28") as client:
+                        assert not (await client.call_tool("write_file", again)).is_error and g.wrote("a.txt")
+                        assert "needs an approval" in words(await client.call_tool("write_file", again))
+
+    asyncio.run(story())
+    assert judged(tmp_path / "ledger").verdict.name == "UNANCHORED"
+
+
+def test_an_approval_is_waited_for(tmp_path: Path) -> None:
+    async def story() -> None:
+        async with gate(tmp_path, call="REQUIRE_APPROVAL") as g:
+            heard = asyncio.Event()
+
+            async def progress(_done: float, _total: float | None, message: str | None) -> None:
+                assert message is not None and "waits for an approval" in message
+                heard.set()
+
+            waits = ("--wait-approval", "60")
+            async with listening(g, *waits, program=raw(g)) as at, at.client(mode="legacy") as client:
+                call = asyncio.create_task(client.call_tool("write", {"n": 1}, progress_callback=progress))
+                await asyncio.wait_for(heard.wait(), 60)
+                assert not g.wrote("write")
+                await speak(g)
+                assert words(await call) == "write" and g.wrote("write")
 
     asyncio.run(story())
     assert judged(tmp_path / "ledger").verdict.name == "UNANCHORED"
 
 
 def test_sessions_have_servers_of_their_own_and_leave_none_behind(tmp_path: Path) -> None:
+    limits = ("--sessions", "2", "--max-result", "4")
+
     async def story() -> None:
-        async with gate(tmp_path) as g, listening(g, "--sessions", "2", program=raw(g)) as at:
+        async with gate(tmp_path) as g, listening(g, *limits, program=raw(g)) as at:
             async with at.client(mode="legacy") as one, at.client(mode="legacy") as other:
                 held = asyncio.create_task(one.call_tool("hang", {}))
                 await g.until(lambda: g.wrote("hang"))
@@ -154,12 +162,15 @@ def test_sessions_have_servers_of_their_own_and_leave_none_behind(tmp_path: Path
                 assert len(at.children()) == 2
                 async with at.http() as http:
                     head = {"Accept": "application/json, text/event-stream"}
-                    refused = await http.post(at.url, json=HELLO, headers=head)
-                    assert refused.status_code == 503 and "as many as may be" in refused.text
+                    third = await http.post(at.url, json=HELLO, headers=head)
+                    assert third.status_code == 503 and "as many as may be" in third.text
                 held.cancel()
             await g.until(lambda: not at.children())
             async with at.client(mode="legacy") as client:
                 assert words(await client.call_tool("write", {"n": 2})) == "write"
+                assert len(words(await client.call_tool("huge", {"mebibytes": 3}))) == 3 << 20
+                refused = await client.call_tool("huge", {"mebibytes": 9})
+                assert refused.is_error and "more than this gateway hands on" in words(refused)
             assert json.loads((g.place / "write").read_text()) == {"n": 2}
 
     asyncio.run(story())

@@ -144,3 +144,24 @@ def test_it_ends_with_the_process_that_asked_even_where_that_is_killed(tmp_path:
     assert select.select([child], [], [], PATIENCE)[0], "it goes on without anybody who asks"
     os.close(child)
     os.close(reading)
+
+
+_ENDED = """
+import os, signal, sys
+from pathlib import Path
+from sidecar.cli.evidence import new_file
+with new_file(Path(sys.argv[1])) as out:
+    out.write(b"half of a bundle")
+    out.flush()
+    print(*os.listdir(Path(sys.argv[1]).parent), flush=True)
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+"""
+
+
+def test_an_export_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", _ENDED, tmp_path / "case.zip"], capture_output=True, text=True, timeout=PATIENCE
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, ".case.zip.new\n", "")
+    assert list(tmp_path.iterdir()) == []

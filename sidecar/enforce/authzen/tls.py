@@ -26,7 +26,8 @@ class HttpHalf:
 
 
 def http_half(material: Material) -> HttpHalf:
-    """TLS 1.2 and 1.3 with client certificates, without resumption: each connection shows its whole chain.
+    """TLS 1.2 and 1.3 with client certificates, without tickets: of a session that 1.2 resumes the whole chain is still
+    here, and is judged as any.
 
     Raises:
         UsageError: there is no certificate, key or root.

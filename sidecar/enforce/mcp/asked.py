@@ -104,7 +104,7 @@ class Requests:
         return Asking(action, resource, arguments.encode(), frame.method, params, {})
 
     async def _decide(self, under: Under, asking: Asking) -> None:
-        pin = "pinned"
+        pin, decision = "pinned", None
         try:
             before = await self._pin(under)
             if before is not None:
@@ -118,6 +118,8 @@ class Requests:
         except Exception as error:  # whatever it is: without an ALLOW nothing is passed on
             if not isinstance(error, SidecarError):
                 error = SidecarError(f"a defect of this gateway ({type(error).__name__})")
+            if decision is not None:
+                self._deciding.report(decision.decision_id, Status.BLOCKED, {"end": "not pinned", "pin": "unknown"})
             await self._close(under, verdicts.refusal(under.frame, self._name, error))
             return
         if pin not in ("pinned", "unlisted"):

@@ -64,6 +64,8 @@ class Gateway:
         self._own: dict[str, asyncio.Future[Frame]] = {}
         self._prefix = f"sidecar-{os.urandom(16).hex()}-"
         self._envelope: dict[str, Any] = {}
+        self.ending = False
+        """Whether no more requests are taken."""
 
     async def run(self, stop: asyncio.Event) -> bool:
         """Until the client is gone or ``stop`` is set; False: until the server was."""
@@ -72,6 +74,7 @@ class Gateway:
         stopped = asyncio.create_task(stop.wait())
         try:
             await asyncio.wait({client, server, stopped}, return_when=asyncio.FIRST_COMPLETED)
+            self.ending = True
             lost = server.done()
             if not lost:
                 self._requests.settle()

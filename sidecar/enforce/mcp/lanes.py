@@ -26,6 +26,7 @@ class Lane:
         self._asked: Frame | None = None
         self._own = ""
         self._stream: Stream | None = None
+        self._ended = False
         self.code: int | None = None
         """JSON-RPC's code, where the answer is an error."""
 
@@ -38,6 +39,8 @@ class Lane:
         """A request, when there is none under way; the stream has what is told of it, and its response last."""
         self._asked, self._own, self.code = frame, f"h-{os.urandom(16).hex()}", None
         self._stream = Stream(Room())
+        if self._ended:
+            await self._stream.end()
         await self._coming.put(_renamed(frame, self._own))
         return self._stream
 
@@ -67,6 +70,7 @@ class Lane:
 
     async def end(self) -> None:
         """The gateway has ended."""
+        self._ended = True
         if self._stream is not None:
             await self._stream.end()
 

@@ -36,13 +36,14 @@ class Running:
     def __init__(self, client: SessionClient | Lane, gateway: Gateway) -> None:
         self.client = client
         self.used = asyncio.get_running_loop().time()
+        self._gateway = gateway
         self._stop = asyncio.Event()
-        self._task = asyncio.create_task(self._run(gateway))
+        self._task = asyncio.create_task(self._run())
         self._failed: SidecarError | None = None
 
-    async def _run(self, gateway: Gateway) -> None:
+    async def _run(self) -> None:
         try:
-            await gateway.run(self._stop)
+            await self._gateway.run(self._stop)
         except SidecarError as error:
             self._failed = error
         finally:
@@ -50,8 +51,13 @@ class Running:
 
     @property
     def over(self) -> bool:
-        """Whether it has ended."""
-        return self._task.done()
+        """Whether it takes no more requests."""
+        return self._gateway.ending or self._stop.is_set() or self._task.done()
+
+    @property
+    def task(self) -> asyncio.Task[None]:
+        """Done once it has ended, its server too."""
+        return self._task
 
     def then(self, call: Callable[[], object]) -> None:
         """Call this once it has ended."""
@@ -105,8 +111,11 @@ class Sessions:
 
     async def begin(self) -> Session:
         """A new session. Full; SidecarError: there is no server for it."""
-        if len(self._sessions) + self._beginning >= self._most:
-            raise Full(self._most)
+        while len(self._sessions) + self._beginning >= self._most:
+            ending = {each.task for each in self._sessions.values() if each.over}
+            if not ending:
+                raise Full(self._most)
+            await asyncio.wait(ending, return_when=asyncio.FIRST_COMPLETED)
         client = SessionClient(self._say)
         self._beginning += 1
         try:

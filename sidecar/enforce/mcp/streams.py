@@ -88,6 +88,7 @@ class SessionClient:
         self._posts: dict[Id, Stream] = {}
         self._own: Stream | None = None
         self._room = Room()
+        self._ended = False
         self._waiting: deque[bytes] = deque()
 
     async def messages(self) -> AsyncIterator[Frame]:
@@ -105,6 +106,8 @@ class SessionClient:
         if frame.id in self._posts:
             raise BadFrame("its id is that of a request under way", id_text=frame.id_text)
         stream = self._posts[frame.id] = Stream(self._room)
+        if self._ended:
+            await stream.end()
         await self._flush(stream)
         await self._coming.put(frame)
         return stream
@@ -115,6 +118,8 @@ class SessionClient:
         if before is not None:
             await before.end()
         await self._flush(self._own)
+        if self._ended:
+            await self._own.end()
         return self._own
 
     async def left(self, stream: Stream) -> None:
@@ -147,6 +152,7 @@ class SessionClient:
 
     async def end(self) -> None:
         """The gateway has ended: no stream goes on."""
+        self._ended = True
         for stream in [*self._posts.values(), *([self._own] if self._own else [])]:
             await stream.end()
 

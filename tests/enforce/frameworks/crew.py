@@ -1,7 +1,8 @@
 """Crews of CrewAI before a sidecar, in CrewAI's own environment: `crew.py KEY`.
 
 Each line that comes in is a story, a JSON object; what is written out begins with "@". The test is the model: "@turn"
-asks for its next calls, a JSON list, or null for its end. "@end" and JSON: what the model was told, and the error.
+asks for its next calls, a JSON list; an empty one: it breaks, null: it ends. "@end" and JSON: what the model was told,
+and the error.
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ class Model(BaseLLM):
             self.told[:] = [text.partition("\n\n")[0].strip() for text in results]
         print("@turn", flush=True)
         calls = json.loads(sys.stdin.readline())
+        if calls == []:
+            raise RuntimeError("the model broke")
         if calls is None:
             return "Thought: I now know the final answer\nFinal Answer: done"
         if self.native:
@@ -138,7 +141,7 @@ def play(story: dict[str, Any], key: AgentKey) -> list[str]:
             given[0] = tools(place)[0]  # `write`, as if CrewAI had brought it
         agent = Agent(
             role="clerk", goal="write", backstory="none", llm=model, tools=given, cache=cached, max_iter=20,
-            max_retry_limit=story.get("retries", 0),
+            max_retry_limit=story.get("retries", 0), tool_failure_policy=story.get("on_failure"),
         )  # fmt: skip
         task = Task(description="write", expected_output="done", agent=agent)
         crew = Crew(agents=[agent], tasks=[task], cache=cached, stream=how == "stream")

@@ -266,7 +266,7 @@ def langgraph(desk: Desk, turns: Turns, how: str, *, retry: Any = None, tools: A
 
 
 def openai_agents(
-    desk: Desk, turns: Turns, how: str, *, raising: bool = False, tools: Any = None, made: Any = None, **options: Any
+    desk: Desk, turns: Turns, how: str, *, raising: bool = False, tools: Any = None, **options: Any
 ) -> Any:
     from agents import Agent, RunConfig, Runner, function_tool
     from agents.testing import ScriptedModel, assistant_message, function_call
@@ -296,7 +296,7 @@ def openai_agents(
 
     def agent(guard: AsyncGuard) -> Any:
         how_fails = {"failure_error_function": None} if raising else {}
-        plain = made or [function_tool(tool, **how_fails) for tool in tools or desk.tools()]
+        plain: Any = [function_tool(tool, **how_fails) for tool in tools or desk.tools()]  # type: ignore[call-overload]
         return Agent("billing", model=Model(), tools=guarded(plain, guard, **options))
 
     quiet = RunConfig(tracing_disabled=True)

@@ -19,7 +19,7 @@ from tests.needs import needs_program
 from tests.people import key, person, registry_text
 from tests.program import Serving, made, serving
 
-AMPLE = 30.0
+AMPLE = 90.0
 POLICY = Path(__file__).parents[1] / "tools.rego"
 
 
