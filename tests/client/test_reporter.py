@@ -197,9 +197,10 @@ def test_it_waits_for_a_sidecar_that_starts_again_and_the_ledger_verifies(tmp_pa
         with reporter.acting(permit):
             pass
         server.stop(signal.SIGKILL)
-    with reporter.acting(second) as act:
-        pass  # nobody is there
-    assert reporter.unreported == 1
+    with place.reporter(server.address, timeout=1.0) as hasty:
+        with hasty.acting(second) as act:
+            pass  # nobody is there
+        assert hasty.unreported == 1
     with place.serve() as server:
         seq = reporter.report(act, Status.EXECUTED)  # for the epoch that has begun
         assert reporter.report(act, Status.EXECUTED) == seq  # the very same again

@@ -24,5 +24,5 @@ def check(found: Flood, count: int) -> None:
     assert late - early < count * A_NONCE + (4 << 20)
 
 
-def test_ten_thousand_nonces_and_replays_among_them(tmp_path: Path) -> None:
-    check(flood(tmp_path, 10_000), 10_000)
+def test_thousands_of_nonces_and_replays_among_them(tmp_path: Path) -> None:
+    check(flood(tmp_path, 4_000), 4_000)
