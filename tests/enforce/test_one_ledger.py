@@ -17,6 +17,7 @@ from mcp import StdioServerParameters, stdio_client
 from mcp.client import Client
 
 from tests.authorities import Authority
+from tests.enforce.frameworks.crews import Crews
 from tests.enforce.frameworks.doors import AGENT, DOORS, Desk
 from tests.enforce.gates import OFFICIAL
 from tests.enforce.gateway import Gateway, filters, free_port, placed, shipped, sign_key
@@ -34,7 +35,7 @@ decision := {"effect": "ALLOW", "reasons": [{"code": "door", "message": "it came
 }
 """
 LAX = {"SIDECAR_POLICY_GATE_EXPECTATIONS": "false", "SIDECAR_POLICY_GATE_MIN_COVERAGE": "0"}
-KINDS = {"envoy", "authzen", "mcp", *DOORS}
+KINDS = {"envoy", "authzen", "mcp", "crewai", *DOORS}
 
 
 def test_one_ledger_holds_what_came_through_every_door() -> None:
@@ -61,6 +62,9 @@ def test_one_ledger_holds_what_came_through_every_door() -> None:
             desk = Desk(server.address, place / "work")
             for kind, door in DOORS.items():
                 assert door(desk, [[("write", {"name": kind})]], "async") == [f"wrote {kind}"]
+            (place / "crews").mkdir()
+            with Crews(place / "crews") as crews:
+                assert crews(desk, [[("write", {"name": "crewai"})]], "async") == ["wrote crewai"]
             assert server.stop() == 0
 
         told = sidecar("timeline", ledger, "--agent", AGENT).stdout
