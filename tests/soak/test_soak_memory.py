@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from sidecar.ledger import Ledger, Options, SystemClock
+from sidecar.verify.outcomes import REMEMBERED
 from tests.api.running import PRIVATE, found, wrap
 from tests.faults.load import Load, Told
 from tests.ledger.worlds import PATIENCE, decision
@@ -26,6 +27,7 @@ pytestmark = pytest.mark.soak
 HOME = Path(__file__).parents[2]
 MOST_ANON = 100_000_000  # bytes
 MOST_GROWTH = 8 << 20
+EARLY = 2 * REMEMBERED  # entries, when all is held that a verifier remembers of the last ones
 AT_ONCE = 1_000
 
 VERIFYING = """
@@ -100,11 +102,11 @@ def test_the_verifiers_memory_is_flat(tmp_path: Path, pytestconfig: pytest.Confi
     assert done.returncode == 0, done.stderr.decode()
     said = json.loads(done.stdout)
     assert (said["verdict"], said["entries"] >= count) == ("UNANCHORED", True)
-    early = max(taken for at, taken in said["samples"] if at <= 10_000)
-    late = max(taken for at, taken in said["samples"] if at > 10_000)
+    early = max(taken for at, taken in said["samples"] if at <= EARLY)
+    late = max(taken for at, taken in said["samples"] if at > EARLY)
     tell(
         pytestconfig,
-        f"verify: RssAnon with its reading child {early / 1e6:.1f} MB in the first 10,000 entries, at most "
+        f"verify: RssAnon with its reading child {early / 1e6:.1f} MB in the first {EARLY:,} entries, at most "
         f"{late / 1e6:.1f} MB in the rest of {said['entries']:,} ({took:.0f} s)",
     )
     assert late <= early + MOST_GROWTH
