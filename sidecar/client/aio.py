@@ -179,10 +179,5 @@ class AsyncGuard:
     async def _report(self, permit: Permit, status: Status) -> None:
         if permit.decision.permit:
             return  # its executor reports
-        try:
-            await self._send(permit.outcome(self._agent, status))
-        except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit.decision.decision_id, status, error)
-        except BaseException as interrupt:
-            self._unreported.add(permit.decision.decision_id, status, interrupt)
-            raise
+        report = permit.outcome(self._agent, status)
+        await self._unreported.sent(lambda: self._send(report), permit.decision.decision_id, status)

@@ -6,9 +6,10 @@ so the result is returned all the same; the loss is logged as a warning, counted
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -101,3 +102,24 @@ class Unreported:
             self._tell(lost)
         except Exception:
             _log.exception("decision %s: on_unreported failed", lost.decision_id)
+
+    async def sent(self, send: Callable[[], Awaitable[object]], decision_id: str, status: Status) -> None:
+        """Awaits ``send``, which may be done twice. What it raises is told here; nothing but an interruption gets out.
+
+        A first cancellation goes on once that is sent after all: whoever ends a loop cancels what a cancelled action
+        still has to do, and this is the last of it.
+        """
+        cancelled = False
+        try:
+            try:
+                await send()
+            except asyncio.CancelledError:
+                cancelled = True
+                await send()
+        except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
+            self.add(decision_id, status, error)
+        except BaseException as interrupt:
+            self.add(decision_id, status, interrupt)
+            raise
+        if cancelled:
+            raise asyncio.CancelledError

@@ -142,10 +142,4 @@ class AsyncReporter:
 
     async def _tell(self, act: Act, status: Status) -> None:
         act.end()
-        try:
-            await self.report(act, status)
-        except Exception as error:
-            self._unreported.add(act.permit.decision_id, status, error)
-        except BaseException as interrupt:
-            self._unreported.add(act.permit.decision_id, status, interrupt)
-            raise
+        await self._unreported.sent(lambda: self.report(act, status), act.permit.decision_id, status)

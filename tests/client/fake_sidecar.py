@@ -107,7 +107,7 @@ class FakeSidecar:
         self.given: list[bytes] = []
         self.deadlines: list[float | None] = []  # seconds left when a call came over a real socket
         self._answers = deque(answers)
-        self._report_fault = report_fault
+        self.report_fault = report_fault
         self._seq = 6
 
     @property
@@ -148,8 +148,8 @@ class FakeSidecar:
 
     def report(self, raw: bytes) -> pb.ReportOutcomeResponse | Abort | Silence:
         self.told.append(pb.ReportOutcomeRequest.FromString(raw))
-        if self._report_fault:
-            return self._report_fault
+        if self.report_fault:
+            return self.report_fault
         self._seq += 1
         self.given.append(receipt(self._seq))
         return pb.ReportOutcomeResponse(seq=self._seq, receipt=self.given[-1])

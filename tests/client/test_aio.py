@@ -203,13 +203,35 @@ def test_a_cancelled_action_is_reported_as_failed(drive):
     assert sidecar.outcomes == [("d-1", "FAILED")]
 
 
-def test_a_report_cut_short_is_counted(drive):
+def test_a_report_cut_short_is_sent_once_more_and_the_cancellation_goes_on(drive):
+    """As where a loop ends: what a cancelled run still does is cancelled once more."""
+    sidecar, lost = FakeSidecar(allow(), report_fault=Silence()), []
+
+    async def scenario(guard, server):
+        @guard.guarded("a", ACCOUNT)
+        async def broken() -> None:
+            raise KeyError("broken")
+
+        action = asyncio.create_task(broken())
+        await server.silent.wait()
+        sidecar.report_fault = None
+        action.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await action
+
+    drive(sidecar, scenario, on_unreported=lost.append)
+    assert sidecar.outcomes == [("d-1", "FAILED")] * 2 and not lost
+
+
+def test_a_report_cut_short_twice_is_counted(drive):
     sidecar, ran, lost = FakeSidecar(allow(), report_fault=Silence()), [], []
 
     async def scenario(guard, server):
         action = asyncio.create_task(transfer(guard, ran))
-        await server.silent.wait()
-        action.cancel()
+        for _ in range(2):  # after the first it is sent once more
+            await server.silent.wait()
+            server.silent.clear()
+            action.cancel()
         with pytest.raises(asyncio.CancelledError):
             await action
 
