@@ -113,7 +113,7 @@ class AsyncGuard:
     async def approved(self, what: ApprovalRequired | Decision, timeout: float) -> None:
         """Waits as `wait_for_approval` does, and asks nothing: cancelled, it leaves the approval as it is."""
         wait = Wait(what, check_timeout(timeout), self._patience)
-        wait.again()  # where that cannot be asked, there is nothing to wait for
+        again(what)  # where that cannot be asked, there is nothing to wait for
         await self._calls.wait(self._agent, wait)
 
     async def under_approval(self, what: ApprovalRequired | Decision) -> Decision:

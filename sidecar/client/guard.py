@@ -21,7 +21,7 @@ from sidecar.client.retry import REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
-from sidecar.client.waiting import Wait
+from sidecar.client.waiting import Wait, again
 from sidecar.client.wire import About, Ask, asked, batch
 from sidecar.v1 import decision_pb2 as pb
 
@@ -145,9 +145,9 @@ class Guard:
         Asked again for the same decision, also by another process of the agent, it gets the same answer.
         """
         wait = Wait(what, check_timeout(timeout), self._patience)
-        again = wait.again()
+        same = again(what)
         self._calls.wait(self._agent, wait)
-        question = asked(self._agent, b"", again)
+        question = asked(self._agent, b"", same)
         decision = read_answer(self._calls.decide(question), question)
         self._last.take(decision.receipt)
         return self._permitted(decision)

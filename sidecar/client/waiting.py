@@ -62,10 +62,6 @@ class Wait:
         self._failures += 1
         return min(self._patience.pace.pause(self._failures), max(self.seconds, 0.0))
 
-    def again(self) -> Ask:
-        """As `again`."""
-        return again(self.decision)
-
 
 def again(what: ApprovalRequired | Decision) -> Ask:
     """The question to ask under the approvals: the same, under a key that stands for this approval.

@@ -34,12 +34,6 @@ def place(crews: Crews, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pl
         yield served
 
 
-@pytest.fixture
-def desk(place: Place, tmp_path: Path) -> Desk:
-    (tmp_path / "work").mkdir()
-    return Desk(place.server.address, tmp_path / "work")
-
-
 def calls(*given: tuple[str, str]) -> list[list[Call]]:
     """One call a turn."""
     return [[(tool, {"name": name})] for tool, name in given]

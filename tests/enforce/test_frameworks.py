@@ -29,19 +29,6 @@ WAYS += [("langchain", "astream"), ("langgraph", "astream")]
 ID = r"Decision [0-9a-f-]{36}, policy sha256:[0-9a-f]{64}"
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with placed(tmp_path_factory.mktemp("frameworks")) as served:
-        yield served
-
-
-@pytest.fixture
-def desk(place: Place, tmp_path: Path) -> Desk:
-    work = tmp_path / "work"
-    work.mkdir()
-    return Desk(place.server.address, work)
-
-
 def name_of(what: str, *about: str) -> str:
     """A name that no other test uses: the ledger is one."""
     return "-".join([what, *about])

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Annotated, Any
 
 import pytest
@@ -17,22 +15,8 @@ from pydantic import BaseModel
 from sidecar.client import AgentKey, AsyncGuard, Guard
 from sidecar.errors import RequestError, UsageError
 from tests.enforce.frameworks.doors import AGENT, Desk, langchain, langchain_model, langgraph, pydantic_ai
-from tests.enforce.frameworks.place import Place, placed
+from tests.enforce.frameworks.place import Place
 from tests.people import key
-
-
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with placed(tmp_path_factory.mktemp("around")) as served:
-        yield served
-
-
-@pytest.fixture
-def desk(place: Place, tmp_path: Path) -> Desk:
-    work = tmp_path / "work"
-    work.mkdir()
-    return Desk(place.server.address, work)
-
 
 GO = {"messages": [{"role": "user", "content": "go"}]}
 

@@ -23,19 +23,6 @@ from tests.program import sidecar
 WAYS = [(kind, how) for kind in DOORS for how in ("sync", "async")]
 
 
-@pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Place]:
-    with placed(tmp_path_factory.mktemp("retries")) as served:
-        yield served
-
-
-@pytest.fixture
-def desk(place: Place, tmp_path: Path) -> Desk:
-    work = tmp_path / "work"
-    work.mkdir()
-    return Desk(place.server.address, work)
-
-
 def breaking(desk: Desk, error: Callable[[], BaseException]) -> Callable[..., str]:
     """A tool that breaks after its first run."""
 

@@ -422,29 +422,31 @@ def test_a_tool_that_changes_while_its_call_waits(tmp_path: Path) -> None:
     run(tmp_path, story, call="REQUIRE_APPROVAL")
 
 
+def _waiting(g: Gate) -> list[str]:
+    """The decisions that wait, or waited, for an approval."""
+    return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
+
+
 @pytest.mark.parametrize("wait", [0.0, 60.0])
 def test_an_approval_is_for_one_call(wait: float, tmp_path: Path) -> None:
     """Two calls that say the same, side by side, and one approval: one deed."""
 
     async def story(g: Gate) -> None:
-        def waiting() -> list[str]:
-            return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
-
         async with between(g, wait=wait) as (client, server):
             client.call(1)
-            await _until(lambda: len(waiting()) == 1)
+            await _until(lambda: len(_waiting(g)) == 1)
             if not wait:
                 await client.answer(1)
-                await g.speak(waiting()[0], "approve")
+                await g.speak(_waiting(g)[0], "approve")
                 client.call(3)  # takes up what was approved
             client.call(2)
-            await _until(lambda: len(waiting()) == 2)
+            await _until(lambda: len(_waiting(g)) == 2)
             if wait:
-                await g.speak(waiting()[0], "approve")
+                await g.speak(_waiting(g)[0], "approve")
             await server.until(lambda got: len(server.calls) == 1)
             if not wait:
                 assert "needs an approval" in text(await client.answer(2))
-            await g.speak(waiting()[1], "reject")
+            await g.speak(_waiting(g)[1], "reject")
             if wait:
                 assert "was rejected" in text(await client.answer(2))
         assert len(server.calls) == 1
@@ -456,12 +458,9 @@ def test_an_approval_is_for_one_call(wait: float, tmp_path: Path) -> None:
 @pytest.mark.parametrize("wait", [0.0, 60.0])
 def test_a_call_cancelled_while_it_waits_leaves_the_approval_to_the_next(wait: float, tmp_path: Path) -> None:
     async def story(g: Gate) -> None:
-        def waiting() -> list[str]:
-            return [d["decision_id"] for d in g.desk.entries("DECISION") if d["effect"] == "REQUIRE_APPROVAL"]
-
         async with between(g, wait=wait) as (client, server):
             client.call(1)
-            await _until(lambda: len(waiting()) == 1)
+            await _until(lambda: len(_waiting(g)) == 1)
             if not wait:
                 await client.answer(1)
                 client.call(2)  # looks whether it is approved by now
@@ -470,11 +469,11 @@ def test_a_call_cancelled_while_it_waits_leaves_the_approval_to_the_next(wait: f
             )
             client.ask(3, "ping")
             await client.answer(3)
-            await g.speak(waiting()[0], "approve")
+            await g.speak(_waiting(g)[0], "approve")
             client.call(4)
             assert (await client.answer(4))["result"]["isError"] is False
             client.call(5)
-            await _until(lambda: len(waiting()) == 2)
+            await _until(lambda: len(_waiting(g)) == 2)
             if not wait:
                 assert "needs an approval" in text(await client.answer(5))
             assert len(server.calls) == 1

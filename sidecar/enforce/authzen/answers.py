@@ -46,7 +46,7 @@ def decision(answer: Answer, *, context: bool = True) -> dict[str, Any]:
     if answer.judged.cause != "policy":
         return {"decision": False, "context": {**_told(answer), **failure(UNDECIDED, _message(answer))}}
     if not context:
-        return {"decision": verdict.effect == "ALLOW" and not verdict.obligations}
+        return {"decision": verdict.effect == "ALLOW" and not withheld(answer, context=False)}
     if verdict.effect != "ALLOW":
         return {"decision": False, "context": {**_told(answer), **_approval(answer)}}
     told = {**_told(answer), "permit": base64.urlsafe_b64encode(answer.permit).decode()}
@@ -54,6 +54,12 @@ def decision(answer: Answer, *, context: bool = True) -> dict[str, Any]:
         told["obligations"] = [{"kind": each.kind, "parameters": each.parameters} for each in verdict.obligations]
         told["message"] = _DUTIES
     return {"decision": True, "context": told}
+
+
+def withheld(answer: Answer, *, context: bool) -> bool:
+    """Whether it is an ALLOW that is answered false, since its obligations cannot be said."""
+    verdict = answer.judged.verdict
+    return not context and verdict.effect == "ALLOW" and bool(verdict.obligations)
 
 
 def failed(status: int, message: str) -> dict[str, Any]:

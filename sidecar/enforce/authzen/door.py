@@ -92,7 +92,7 @@ class AuthZenDoor:
     async def _decided(self, request: Request, shown: Shown) -> Answer:
         """Where obligations cannot be said, the PEP is not allowed to go on: that is the outcome."""
         answer = await self._path.decide(request, shown)
-        if not self.settings.context and answer.judged.verdict.effect == "ALLOW" and answer.judged.verdict.obligations:
+        if answers.withheld(answer, context=self.settings.context):
             outcome = Outcome(
                 self.settings.gateway, answer.decision_id, "blocked", permit=answer.permit,
                 arguments_digest=arguments_digest(request.wanted.arguments),
