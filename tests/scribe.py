@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import dataclasses
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
@@ -41,7 +42,7 @@ from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import CustodyError
 from sidecar.verify import Evidence, Piped, Report, verify_stream
 from sidecar.verify.ahead import work
-from sidecar.verify.contents import Told
+from sidecar.verify.run import Seen
 from tests.second import assert_agree, comparable
 
 START = 1_767_225_600_000_000_000  # 2026-01-01T00:00:00Z
@@ -150,16 +151,25 @@ class Near:
     """A verifier's worker in this process, asked and answering in the bytes that pipes carry."""
 
     def __init__(self) -> None:
-        self._answers = BytesIO()
+        self._answers: deque[bytes] = deque()
+        self._polled = False
 
-    def ask(self, entries: list[bytes]) -> None:
-        question = BytesIO()
-        Piped(question, self._answers).ask(entries)
-        self._answers = BytesIO()
-        work(BytesIO(question.getvalue()), self._answers)
+    def takes(self, size: int) -> bool:
+        return True
 
-    def answer(self) -> list[Told | None]:
-        return Piped(BytesIO(), BytesIO(self._answers.getvalue())).answer()
+    def ask(self, runs: Sequence[Sequence[bytes]]) -> None:
+        question, answer = BytesIO(), BytesIO()
+        Piped(question, answer).ask(runs)
+        work(BytesIO(question.getvalue()), answer)
+        self._answers.append(answer.getvalue())
+
+    def ready(self) -> bool:
+        """Not at once, so that the verifier sees the next run itself."""
+        self._polled = not self._polled
+        return not self._polled
+
+    def answer(self) -> list[Seen]:
+        return Piped(BytesIO(), BytesIO(self._answers.popleft())).answer()
 
 
 def secret(*path: object) -> bytes:

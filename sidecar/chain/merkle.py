@@ -73,6 +73,22 @@ class Tree:
         self._peaks.append(carried)
         self._size += 1
 
+    def extend(self, leaves: Sequence[bytes]) -> None:
+        """Add leaves by their hashes, as :meth:`append` each of them, level by level. Raises :class:`Malformed`."""
+        for leaf in leaves:
+            _check_hash(leaf, "leaf hash")
+        nodes, bits, odd = list(leaves), self._size, []
+        self._size += len(nodes)
+        while nodes:
+            if bits & 1:
+                nodes.insert(0, self._peaks.pop())
+            if len(nodes) & 1:
+                odd.append(nodes.pop())
+            pairs = iter(nodes)
+            nodes = [sha256(b"\x01" + left + right).digest() for left, right in zip(pairs, pairs, strict=True)]
+            bits >>= 1
+        self._peaks += reversed(odd)
+
     def root(self) -> bytes:
         """The root over all leaves so far; :data:`EMPTY_ROOT` when there is none."""
         if not self._peaks:

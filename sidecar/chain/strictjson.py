@@ -78,6 +78,18 @@ def parse_object(data: bytes, *, max_depth: int = 64) -> dict[str, Any]:
     return value
 
 
+def is_written_object(data: bytes, *, max_depth: int) -> bool:
+    """Whether it is a compact JSON object that :func:`parse_object` takes; False: that is for it to say.
+
+    ``data``: of which is known that no noncharacter stands in it unescaped (:func:`may_hold_noncharacter`).
+    """
+    try:
+        value = _loads(data)
+        return type(value) is dict and _dumps(value, None, _READING) == data and _openings(data) <= max_depth
+    except (orjson.JSONDecodeError, orjson.JSONEncodeError):
+        return False
+
+
 def dumps(value: Any) -> bytes:
     """The compact JSON of a value, keys in insertion order: the bytes :func:`parse` reads fastest.
 

@@ -41,10 +41,11 @@ def suitable(size: int) -> int:
 
 @contextlib.contextmanager
 def started(count: int) -> Iterator[list[Worker]]:
-    """So many workers, 1: none. They are killed in the end, and end by themselves if this process is killed."""
+    """The workers that make so many processes with this one. They are killed in the end, and end by themselves if this
+    process is killed."""
     children: list[subprocess.Popen[bytes]] = []
     try:
-        while len(children) < count and count > 1:
+        while len(children) < count - 1:
             children.append(_start())
         yield [_worker(child) for child in children]
     finally:
@@ -64,9 +65,11 @@ def _start() -> subprocess.Popen[bytes]:
 
 def _worker(child: subprocess.Popen[bytes]) -> Worker:
     assert child.stdin is not None and child.stdout is not None
-    with contextlib.suppress(OSError):  # a larger pipe is only faster
-        fcntl.fcntl(child.stdin, fcntl.F_SETPIPE_SZ, _PIPE)
-    return Piped(child.stdin, child.stdout)
+    room = 0
+    with contextlib.suppress(OSError):  # larger pipes are only faster
+        room = fcntl.fcntl(child.stdin, fcntl.F_SETPIPE_SZ, _PIPE)
+        fcntl.fcntl(child.stdout, fcntl.F_SETPIPE_SZ, _PIPE)
+    return Piped(child.stdin, child.stdout, room)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -22,7 +22,6 @@ from sidecar.verify.coverage import Coverage
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.one_log import OneLog
 from sidecar.verify.policy import Policy, Vouched
-from sidecar.verify.receipts import Decided
 from sidecar.verify.report import Findings, Verdict
 from sidecar.verify.stamps import judge_stamps, spelt
 
@@ -169,7 +168,7 @@ class Anchors:
         self._findings.add(Verdict.TAMPERED, segment, None, reason)
         return False
 
-    def end_segment(self, segment: int, first: int, entries: Sequence[tuple[bytes, int, Decided | None]]) -> None:
+    def end_segment(self, segment: int, first: int, entries: Sequence[tuple[bytes, int, object]]) -> None:
         """The entries from ``first`` on, each with its leaf first, are those of the segment, or its last ones."""
         for number, call, standing in self._rolls:
             at = -1 if standing.seq is None else standing.seq - first

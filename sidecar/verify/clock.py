@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from operator import lt, sub
-
 from sidecar.chain.limits import CLOCK_STEP_NS
 from sidecar.chain.seal import Span
 from sidecar.verify.report import Findings, Verdict
@@ -57,14 +54,14 @@ class ClockRule:
             self.base = d
         self.wall, self.mono = wall, mono
 
-    def steady(self, walls: Sequence[int], monos: Sequence[int]) -> bool:
-        """Whether nothing is to be said of the next entries, none of which is a CLOCK, nor first of an epoch."""
-        if self._new or self._late is not None or monos[0] <= self.mono or not all(map(lt, monos, monos[1:])):
+    def steady(self, mono: int, apart: tuple[int, int]) -> bool:
+        """Whether nothing is to be said of the next entries, none of which is a CLOCK, nor first of an epoch.
+
+        ``mono``: the first one's, from which on it rises; ``apart``: least and greatest difference of their clocks.
+        """
+        if self._new or self._late is not None or mono <= self.mono:
             return False
-        if self.base is None:
-            return True
-        apart: list[int] = list(map(sub, walls, monos))
-        return self.base - CLOCK_STEP_NS <= min(apart) and max(apart) <= self.base + CLOCK_STEP_NS
+        return self.base is None or (self.base - CLOCK_STEP_NS <= apart[0] and apart[1] <= self.base + CLOCK_STEP_NS)
 
     def settle(self) -> None:
         """No CLOCK entry will follow an OPEN whose wall clock lies before the epoch before."""

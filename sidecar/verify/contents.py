@@ -5,11 +5,14 @@ from __future__ import annotations
 from hashlib import sha256
 from typing import Any, NamedTuple
 
+from msgspec import msgpack
+
 from sidecar.chain import payload, personal
 from sidecar.chain.entry import LAYOUT, EntryType, OtherLength, header_type, unpacked
 from sidecar.chain.limits import GENESIS_SEQ, NO_SEQ, ZERO16
 from sidecar.errors import Malformed, ProofRejected
 from sidecar.verify import leave, outcomes, permits, plain
+from sidecar.verify.plain import Plain
 from sidecar.verify.receipts import request_digest
 from sidecar.verify.report import Verdict
 from sidecar.verify.statements import KINDS, fault
@@ -20,6 +23,7 @@ SHORTEST = 249
 _SALT_AT, _CODEC_AT = 216, 248
 _EPOCH, _SEQ, _CHAIN = 4, 5, 7
 _COMMIT, _LENGTH, _FIELDS, _REF_SEQ, _AGENT_TAG = 9, 10, 11, 16, 17  # fields of the layout
+_MUCH = 16_384  # bytes
 _COMMIT_LABEL = b"sidecar/v1/payload\0"
 _DECISION = EntryType.DECISION  # Python 3.11 takes long to look it up
 _REFERRING = frozenset({EntryType.OUTCOME, EntryType.APPROVAL})
@@ -46,7 +50,7 @@ class Fault(NamedTuple):
     reason: str
 
 
-Told = dict[str, Any] | Fault
+Told = dict[str, Any] | Plain | Fault
 """What is to be known of an entry's payload: its value, or some members of it, or what is wrong with it."""
 
 BARE = Fault(Verdict.INCOMPLETE, "its payload is not here")
@@ -71,8 +75,8 @@ def needed(kind: EntryType, fields: Fields, body: bytes) -> Told:
     try:
         data = read_payload(body, fields[_LENGTH], fields[_COMMIT])
         if kind is _DECISION and fields[_REF_SEQ] == NO_SEQ and not fields[_FIELDS]:
-            told = plain.told(data)
-            if told is not None and (fields[_AGENT_TAG] != ZERO16) == (proved_agent(kind, told) is not None):
+            told = plain.told(data, tagged=fields[_AGENT_TAG] != ZERO16)
+            if told is not None:
                 return told
         return _judged(kind, fields, data, None)
     except Malformed as error:
@@ -110,13 +114,21 @@ def tell(body: bytes) -> Told | None:
         kind = structure(fields)
     except Malformed:
         return None
+    return tell_of(kind, fields, body)
+
+
+def tell_of(kind: EntryType, fields: Fields, body: bytes) -> Told | None:
+    """As :func:`tell`, where the header's structure is in order. None also where there is much to tell: many of these
+    are kept until the judgement gets there."""
     if kind not in _TOLD:
         return None
     value = needed(kind, fields, body)
-    if isinstance(value, Fault):
-        return value
-    simple = kind is _DECISION and value["asked"] is None
-    return {name: value[name] for name in (_DECIDED if simple else _TOLD[kind])}
+    if isinstance(value, dict):
+        simple = kind is _DECISION and value["asked"] is None
+        value = {name: value[name] for name in (_DECIDED if simple else _TOLD[kind])}
+    if fields[_LENGTH] > _MUCH and len(msgpack.encode(value)) > _MUCH:
+        return None
+    return value
 
 
 def structure(fields: Fields) -> EntryType:

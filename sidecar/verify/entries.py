@@ -17,16 +17,19 @@ from sidecar.errors import Malformed
 from sidecar.verify import contents, permits, run
 from sidecar.verify.contents import Contradiction, Fault, Fields, Told
 from sidecar.verify.epochs import Epochs
+from sidecar.verify.plain import AGENT, Plain
 from sidecar.verify.principals import KINDS
 from sidecar.verify.receipts import WITHHELD, Decided
 from sidecar.verify.report import Verdict
-from sidecar.verify.run import Given, Run
+from sidecar.verify.run import Headers, Seen
 from sidecar.verify.state import Phase, State
 
 _BARE = contents.BARE
 _TAGGED = 216  # header and tag: the leaf's input
 _EPOCH, _SEQ, _SEGMENT, _CHAIN, _PREV, _COMMIT, _LENGTH = 4, 5, 6, 7, 8, 9, 10  # fields of the layout
 _FIELDS, _WALL, _MONO, _AGENT_TAG = 11, 12, 13, 17
+_AGENT_TAG_AT = 168
+_OTHER_TAG = "its agent tag is not that of the agent in its payload"
 _SEGMENT_OPEN = Phase.SEGMENT  # members of enumerations by names of their own: Python 3.11 takes long to look them up
 _OPEN, _DECISION, _POLICY, _CLOCK = EntryType.OPEN, EntryType.DECISION, EntryType.POLICY, EntryType.CLOCK
 _OUTCOME = EntryType.OUTCOME
@@ -49,31 +52,48 @@ class Entries:
         self._last: Place | None = None
         self._early: list[tuple[int, bytes]] = []
 
-    def feed_all(self, entries: Sequence[Given]) -> None:
+    def feed_all(self, bodies: Sequence[bytes], seen: Seen) -> None:
         """Entry records that follow each other, each as for :meth:`feed`."""
-        ordered = None
-        if self._held is None and self._suspects is None:
-            ordered = run.in_order(self._s, [body for _, body, _ in entries])
-        if ordered is None:
-            for _, body, told in entries:
-                self.feed(body, told)
+        headers, told = seen
+        in_order = headers is not None and self._held is None and self._suspects is None
+        if headers is not None and in_order and run.in_order(self._s, headers, bodies):
+            self._accept_all(headers, bodies, told)
         else:
-            self._accept_all(ordered, entries)
+            for body, each in zip(bodies, told, strict=True):
+                self.feed(body, each)
 
-    def _accept_all(self, ordered: Run, entries: Sequence[Given]) -> None:
-        s = self._s
-        s.coverage.entries += len(entries)
-        s.first_clocks = s.first_clocks or ordered.fields[0][_WALL : _MONO + 1]
-        s.last_clocks = ordered.fields[-1][_WALL : _MONO + 1]
-        for (_, body, told), fields, leaf in zip(entries, *ordered, strict=True):
-            kind = TYPES[fields[1]]
-            value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)
-            if value is None:
-                s.blind()
-            s.tree.append(leaf)
-            s.recent.append((leaf, fields[_WALL], _decided(kind, value)))
+    def _accept_all(self, headers: Headers, bodies: Sequence[bytes], told: Sequence[Told | None]) -> None:
+        s, leaves, walls = self._s, headers.leaves, headers.walls
+        s.coverage.entries += len(bodies)
+        s.first_clocks = s.first_clocks or (walls[0], headers.mono[0])
+        s.last_clocks = walls[-1], headers.mono[1]
+        decided: list[Plain | Decided | None] = []
+        for body, each in zip(bodies, told, strict=True):
+            if isinstance(each, Plain) and len(each.who) <= AGENT:  # longer ones are not kept
+                decided.append(self._plain(each, body))
+            else:
+                decided.append(self._accepted(body, each))
             s.seq += 1
-        s.leaf, self._last = ordered.leaves[-1], (s.segment, s.seq - 1)
+        s.tree.extend(leaves)
+        s.recent.extend(zip(leaves, walls, decided, strict=True))
+        s.leaf, self._last = leaves[-1], (s.segment, s.seq - 1)
+
+    def _plain(self, told: Plain, body: bytes) -> Plain:
+        """As :meth:`_content`, of a plain DECISION without sealed fields."""
+        s = self._s
+        tag, agent = body[_AGENT_TAG_AT:HEADER_SIZE], s.principals.plain(told, s.segment, s.seq)
+        if tag != ZERO16 and not s.keys.agent_fits(tag, s.seq, agent):
+            s.say(Verdict.TAMPERED, s.seq, _OTHER_TAG)
+        s.outcomes.decision(told, s.seq)
+        return told
+
+    def _accepted(self, body: bytes, told: Told | None) -> Decided | None:
+        fields = LAYOUT.unpack_from(body)
+        kind = TYPES[fields[1]]
+        value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)
+        if value is None:
+            self._s.blind()
+        return _decided(kind, value)
 
     def feed(self, body: bytes, told: Told | None = None, bare: bool = False) -> None:
         """One entry record. ``told``: what its payload is, where that is known already (`contents.tell`); ``bare``: it
@@ -222,6 +242,8 @@ class Entries:
     def _content(self, kind: EntryType, fields: Fields, value: Told, *, opened: bool = False) -> dict[str, Any] | None:
         """What its payload says, held against what other entries say. ``opened``: by an opening that was given."""
         s, agent_tag = self._s, fields[_AGENT_TAG]
+        if isinstance(value, Plain):
+            value = value.value()
         if value is _BARE:
             return None
         if isinstance(value, Fault):
@@ -230,7 +252,7 @@ class Entries:
         if agent_tag != ZERO16:
             agent = contents.proved_agent(kind, value)
             if agent is not None and not s.keys.agent_fits(agent_tag, s.seq, agent):
-                s.say(Verdict.TAMPERED, s.seq, "its agent tag is not that of the agent in its payload")
+                s.say(Verdict.TAMPERED, s.seq, _OTHER_TAG)
         if kind in KINDS:
             s.principals.entry(kind, value, s.segment, s.seq)
         if kind is _DECISION:

@@ -19,10 +19,12 @@ from sidecar.verify.entries import Entries
 from sidecar.verify.epochs import Epochs
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import Report, Verdict
-from sidecar.verify.run import Given, runs
+from sidecar.verify.run import runs
 from sidecar.verify.segments import Segments
 from sidecar.verify.state import Phase, State
 from sidecar.verify.window import IN_CONTEXT, Broken, Window
+
+Record = tuple[Kind, bytes]
 
 _EARLY = frozenset({Kind.GENESIS, Kind.EPOCH, Kind.OPEN, Kind.REGISTRY_BEFORE})
 _MOST_EARLY = 5  # records before the first seal of a context
@@ -47,7 +49,7 @@ def verify_stream(
     """
     judge = _Judge(evidence)
     try:
-        judge.read(ahead(records(read), workers), progress)
+        judge.read(records(read), workers, progress)
     except Malformed as error:
         judge.broken(str(error))
     except Broken:
@@ -65,29 +67,28 @@ class _Judge:
         self._part = evidence.part
         self._end_alone = False
 
-    def read(self, stream: Iterable[Given], progress: Callable[[int], None] | None) -> None:
+    def read(self, stream: Iterator[Record], workers: Sequence[Worker], progress: Callable[[int], None] | None) -> None:
         s, told = self._s, 0
         if self._part is not None and self._part.claim.first_segment > 0:
             stream = self._after_context(stream, self._part.claim.first_segment)
         elif self._part is None:
-            stream = self._or_end(iter(stream))
-        for run in runs(stream):
+            stream = self._or_end(stream)
+        for kind, bodies, seen in ahead(runs(stream), workers):
             if s.phase is Phase.DONE:
                 raise Malformed("a record follows the seal of a segment file")
-            kind, body, _ = run[0]
-            if kind is Kind.ENTRY:
-                self._entries.feed_all(run)
+            if seen is not None:
+                self._entries.feed_all(bodies, seen)
             elif kind is Kind.BARE:
-                self._entries.feed(body, bare=True)
+                self._entries.feed(bodies[0], bare=True)
             else:
-                self._other(kind, body)
+                self._other(kind, bodies[0])
             if progress is not None and s.coverage.entries >= told + PROGRESS_EVERY:
                 told += PROGRESS_EVERY
                 progress(told)
 
-    def _or_end(self, stream: Iterator[Given]) -> Iterator[Given]:
+    def _or_end(self, stream: Iterator[Record]) -> Iterator[Record]:
         """A stream that may be that of a ledger which keeps its end: its context has seals where a file's has one."""
-        context: list[Given] = []
+        context: list[Record] = []
         for record in stream:
             context.append(record)
             if record[0] is Kind.CONTEXT_SEAL and context[0][0] is Kind.GENESIS:
@@ -98,7 +99,7 @@ class _Judge:
                 break
         yield from chain(context, stream)
 
-    def _after_context(self, stream: Iterable[Given], first: int) -> Iterator[Given]:
+    def _after_context(self, stream: Iterable[Record], first: int) -> Iterator[Record]:
         """What follows the context of a window that claims to start with the segment ``first``."""
         window, records = Window(self._s, self._epochs), iter(stream)
         self._s.context = first

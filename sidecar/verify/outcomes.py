@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from sidecar.chain.digests import arguments_digest
 from sidecar.verify.coverage import Coverage
+from sidecar.verify.plain import Plain
 from sidecar.verify.report import Findings, Verdict
 from sidecar.verify.statements import is_sealed
 
@@ -39,7 +40,7 @@ class Outcomes:
 
     def __init__(self, findings: Findings, coverage: Coverage) -> None:
         self._findings, self._coverage = findings, coverage
-        self._decisions: dict[int, Sequence[str] | str] = {}
+        self._decisions: dict[int, Plain | Sequence[str] | str] = {}
         self._seqs: deque[int] = deque()  # theirs: a dict takes long to find its first key when many before it went
         self._forgotten = -1
         self._blind = False
@@ -49,8 +50,8 @@ class Outcomes:
         """Entries are missing or cannot be read: what refers to one that is not known may be right."""
         self._blind = True
 
-    def decision(self, told: Sequence[str] | None, seq: int) -> None:
-        """``told``: as :func:`due`."""
+    def decision(self, told: Plain | Sequence[str] | None, seq: int) -> None:
+        """``told``: as :func:`due`, or what tells it."""
         if seq not in self._decisions:
             self._seqs.append(seq)
         self._decisions[seq] = _NONE if told is None else told
@@ -62,6 +63,8 @@ class Outcomes:
         """One OUTCOME."""
         about = value["decision_seq"]
         found = self._decisions.get(about)
+        if isinstance(found, Plain):
+            found = found.due() or _NONE
         if found is None and (about <= self._forgotten or self._blind or not self._coverage.whole):
             self._unknown += 1
             return

@@ -21,7 +21,9 @@ from sidecar.chain.payload import DECISION
 from sidecar.chain.spellings import is_base64
 from sidecar.errors import Malformed
 
-_AGENTS, _AGENT = 2_048, 512  # remembered of those who ask, and of up to how many bytes each
+AGENTS, AGENT = 2_048, 512
+"""How many of those who ask are remembered, and of up to how many bytes each."""
+
 _ANSWERS, _ANSWER = 512, 4_096  # and of answers
 _DIGEST: Final = b',"request_digest":"'
 _ASKED: Final = len(_DIGEST) + 64 + 1
@@ -82,8 +84,41 @@ _answered = msgspec.json.Decoder(_Answered).decode
 _id, _time, _digest = DECISION["decision_id"], DECISION["time"], DECISION["request_digest"]
 
 
-def told(data: bytes) -> dict[str, Any] | None:
-    """What `contents.tell` tells of this payload, if it is a plain DECISION whose agent signed nothing; else None."""
+class Plain(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """What the judgement needs of a plain DECISION. ``who``: agent and registry, as the payload spells them;
+    ``arguments``: the digest that its outcome must name, "" where there may be none."""
+
+    decision_id: str
+    effect: str
+    request_digest: str
+    who: bytes
+    arguments: str
+
+    def value(self) -> dict[str, Any]:
+        """The same as members of the payload and what `contents.needed` adds to them."""
+        agent, registry, _ = _who_of(self.who)
+        return {
+            "decision_id": self.decision_id, "effect": self.effect, "request_digest": self.request_digest,
+            "agent": agent, "registry": registry, "executor": None, "asked": None, "due": self.due(), "sealed": None,
+        }  # fmt: skip
+
+    def decided(self) -> tuple[str, str, str]:
+        """What a head may name."""
+        return self.decision_id, self.effect, self.request_digest
+
+    def due(self) -> tuple[str, ...] | None:
+        """As `outcomes.due`."""
+        if not self.arguments:
+            return None
+        agent, _, _ = _who_of(self.who)
+        return self.decision_id, agent["id"], agent["proof"], agent["id"], self.arguments, ""
+
+
+def told(data: bytes, *, tagged: bool) -> Plain | None:
+    """What `contents.tell` tells of this payload, if it is a plain DECISION whose agent signed nothing; else None.
+
+    ``tagged``: its header has an agent tag.
+    """
     end = data.rfind(_TIMINGS)
     turn = data.rfind(_DIGEST, 0, end) + _ASKED
     asked, answered = data[:turn] + b"}", data[turn:end]
@@ -94,29 +129,34 @@ def told(data: bytes) -> dict[str, Any] | None:
             return None
         if not (_id(d.decision_id) and _time(d.time) and _digest(d.request_digest) and is_base64(request.last_receipt)):
             return None
-        for text in (request.arguments, request.context):
-            if text:
-                strictjson.parse_object(text.encode(), max_depth=MAX_DEPTH)
-        who = bytes(d.agent), bytes(d.registry)
-        agent, registry = (_remembered_who if len(who[0]) + len(who[1]) <= _AGENT else _who)(*who)
+        arguments = request.arguments.encode()
+        for text in (arguments, request.context.encode()):
+            if text and not strictjson.is_written_object(text, max_depth=MAX_DEPTH):
+                strictjson.parse_object(text, max_depth=MAX_DEPTH)
+        who = b"".join((d.agent, b",", d.registry))
+        _, _, proof = _who_of(who)
         effect, enforced = (_remembered_answer if len(answered) <= _ANSWER else _answer)(answered)
     except (msgspec.MsgspecError, Malformed, UnicodeDecodeError, RecursionError):
         return None
-    if "statement" in agent:
+    if proof is None or tagged is not proof:
         return None
-    due = None
-    if effect == "ALLOW" or not enforced:
-        digest = arguments_digest(request.arguments.encode()).hex()
-        due = d.decision_id, agent["id"], agent["proof"], agent["id"], digest, ""
-    return {
-        "decision_id": d.decision_id, "effect": effect, "request_digest": d.request_digest, "agent": agent,
-        "registry": registry, "executor": None, "asked": None, "due": due, "sealed": None,
-    }  # fmt: skip
+    digest = arguments_digest(arguments).hex() if effect == "ALLOW" or not enforced else ""
+    return Plain(d.decision_id, effect, d.request_digest, who, digest)
 
 
-def _who(agent: bytes, registry: bytes) -> tuple[dict[str, Any], dict[str, Any] | None]:
-    """Agent and registry. Raises Malformed."""
-    return _member("agent", agent), _member("registry", registry)
+def _who_of(texts: bytes) -> tuple[dict[str, Any], dict[str, Any] | None, bool | None]:
+    return _remembered_who(texts) if len(texts) <= AGENT else _who(texts)
+
+
+def _who(texts: bytes) -> tuple[dict[str, Any], dict[str, Any] | None, bool | None]:
+    """Agent, registry, and whether anything proves the agent; None: it signed something. Raises Malformed."""
+    values = strictjson.parse(b"[" + texts + b"]", max_depth=MAX_DEPTH)
+    if len(values) != 2:
+        raise Malformed("not plain")
+    for name, value in zip(("agent", "registry"), values, strict=True):
+        _proper(name, value)
+    agent, registry = values
+    return agent, registry, None if "statement" in agent else agent["proof"] != "asserted"
 
 
 def _answer(text: bytes) -> tuple[str, bool]:
@@ -138,14 +178,18 @@ def _answer(text: bytes) -> tuple[str, bool]:
 
 def _member(name: str, text: bytes) -> Any:
     value = strictjson.parse(text, max_depth=MAX_DEPTH - 1)
+    _proper(name, value)
+    return value
+
+
+def _proper(name: str, value: Any) -> None:
     try:
         proper = DECISION[name](value)
     except (KeyError, TypeError):
         proper = False
     if not proper:
         raise Malformed(f"{name} is not proper")
-    return value
 
 
-_remembered_who = lru_cache(_AGENTS)(_who)
+_remembered_who = lru_cache(AGENTS)(_who)
 _remembered_answer = lru_cache(_ANSWERS)(_answer)

@@ -13,6 +13,7 @@ from sidecar.chain.registry import Principal, Registry
 from sidecar.chain.statement import key_id
 from sidecar.errors import Malformed
 from sidecar.verify.coverage import Coverage
+from sidecar.verify.plain import AGENTS, Plain
 from sidecar.verify.report import Findings, Verdict
 from sidecar.verify.statements import speaker
 from sidecar.verify.trust import Trust
@@ -32,6 +33,7 @@ class Principals:
         self._known: dict[str, Registry] = {}
         self._unknown = 0
         self._blind = False
+        self._sound: dict[bytes, tuple[str, str]] = {}
         self.decisions = dict.fromkeys(
             ("non_repudiable", "signed", "authenticated_in_transit", "vouched", "unopened", "asserted"), 0
         )
@@ -41,9 +43,40 @@ class Principals:
         if kind is EntryType.REGISTRY:
             self._put_in_force(value, segment, seq)
             return
-        fault = self._decision(value) if kind is EntryType.DECISION else self._reporter(speaker(kind, value))
+        if kind is EntryType.DECISION:
+            self._count(self._worth(value))
+            fault = self._decision(value)
+        else:
+            fault = self._reporter(speaker(kind, value))
         if fault:
             self._findings.add(Verdict.TAMPERED, segment, seq, fault)
+
+    def plain(self, told: Plain, segment: int, seq: int) -> str:
+        """As :meth:`entry`, of a plain DECISION; the agent's id. Of agents that are the same to the byte, and not long,
+        one is held against the registries in force."""
+        found = self._sound.get(told.who)
+        if found is None:
+            return self._plain(told, segment, seq)
+        self._count(found[0])
+        return found[1]
+
+    def _plain(self, told: Plain, segment: int, seq: int) -> str:
+        value, unknown = told.value(), self._unknown
+        worth, agent = self._count(self._worth(value)), str(value["agent"]["id"])
+        fault = self._decision(value)
+        if fault:
+            self._findings.add(Verdict.TAMPERED, segment, seq, fault)
+        elif unknown == self._unknown:
+            if len(self._sound) >= AGENTS:
+                self._sound.clear()
+            self._sound[told.who] = worth, agent
+        return agent
+
+    def _count(self, worth: str) -> str:
+        self.decisions[worth] += 1
+        if worth == "asserted":
+            self._coverage.asserted += 1
+        return worth
 
     def registries(self, digest: str | None) -> list[Registry]:
         """The registry of this digest, if it is one of the last two; None: both."""
@@ -57,6 +90,7 @@ class Principals:
         """A REGISTRY entry is withheld: which registries are in force is not known from here on."""
         self._blind = True
         self._known.clear()
+        self._sound.clear()
 
     def finish(self) -> None:
         """The stream has ended."""
@@ -78,6 +112,7 @@ class Principals:
         self._force(read)
 
     def _force(self, read: Registry) -> None:
+        self._sound.clear()
         self._known.pop(read.digest, None)
         self._known[read.digest] = read
         for old in list(self._known)[:-2]:
@@ -85,10 +120,6 @@ class Principals:
 
     def _decision(self, value: Mapping[str, Any]) -> str | None:
         agent, named = value["agent"], value["registry"]
-        worth = _WORTH.get(agent["proof"]) or self._worth(agent, opened=not value["sealed"])
-        self.decisions[worth] += 1
-        if worth == "asserted":
-            self._coverage.asserted += 1
         if named is None:
             if value["executor"] is not None:
                 return "it names an executor, and no registry that knows it"
@@ -117,10 +148,12 @@ class Principals:
             return None
         return faults[-1] if faults else "the registry that it names was not in force"
 
-    def _worth(self, agent: Mapping[str, Any], *, opened: bool) -> str:
-        if not opened:
+    def _worth(self, value: Mapping[str, Any]) -> str:
+        agent = value["agent"]
+        known = _WORTH.get(agent["proof"])
+        if known is None and value["sealed"]:
             return "unopened"
-        return "non_repudiable" if self._pinned(agent) else "signed"
+        return known or ("non_repudiable" if self._pinned(agent) else "signed")
 
     def _pinned(self, by: Mapping[str, Any]) -> bool:
         return self._trust is not None and key_id(base64.b64decode(by["key"])) in self._trust.keys_of(by["id"])

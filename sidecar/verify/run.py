@@ -3,15 +3,21 @@
 Most entries are DECISIONs and OUTCOMEs in their places. Whether all of a run are, in all but what their payloads say,
 is told in a few comparisons of whole columns; what is wrong with a run that is not in order, and where, is told by
 judging its entries one by one. So nothing is ever found here, and nothing is changed unless all is in order.
+
+What a run says by its own bytes alone may be seen by anybody, in any order (:func:`see`); whether it is due is said by
+the judgement (:func:`in_order`), which takes run after run.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from hashlib import sha256
+from operator import lt, sub
 from typing import NamedTuple
 
-from sidecar.chain.entry import LAYOUT, TAGGED, EntryType
+import msgspec
+
+from sidecar.chain.entry import LAYOUT, TAGGED, TYPES, EntryType
 from sidecar.chain.limits import MAX_PAYLOAD
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
@@ -25,72 +31,98 @@ _SEGMENT = Phase.SEGMENT
 LONGEST = 64
 """Entries: with headers and payloads they stay in a processor's cache."""
 _LARGEST = 1 << 20  # bytes from which on it is long enough
+_FARTHEST = 1 << 62  # nanoseconds between two clocks of one moment: any more is out of order on any ground
 
-Given = tuple[Kind, bytes, Told | None]
-"""A record, and what is known of an entry's payload already."""
+Run = tuple[Kind, list[bytes]]
+"""The bodies of entry records that follow each other, or of one record of another kind."""
 
 
-def runs(stream: Iterable[Given]) -> Iterator[list[Given]]:
-    """Records in their order: several entries that follow each other, or one record of another kind.
+class Headers(msgspec.Struct, array_like=True, frozen=True, gc=False):
+    """Headers that are well built, of one chain, epoch and segment, each the next of the one before and linked to it.
+
+    ``seq`` and ``link`` are the first one's; ``mono`` are the first and the last boot-time clock, between which it
+    rises; ``apart`` are the least and the greatest difference of wall and boot-time clock, ns.
+    """
+
+    epoch: int
+    segment: int
+    chain_id: bytes
+    seq: int
+    link: bytes
+    leaves: list[bytes]
+    walls: list[int]
+    mono: tuple[int, int]
+    apart: tuple[int, int]
+
+
+class Seen(NamedTuple):
+    """What a run's own bytes say: of its headers, if they are in order by themselves, and of each payload (`tell`)."""
+
+    headers: Headers | None
+    told: Sequence[Told | None]
+
+
+def runs(stream: Iterable[tuple[Kind, bytes]]) -> Iterator[Run]:
+    """Records in their order.
 
     Raises:
         Malformed: what ``stream`` raised, once all records before it were given.
     """
-    run: list[Given] = []
+    run: list[bytes] = []
     size = 0
     trouble: Malformed | None = None
     try:
-        for given in stream:
-            entry = given[0] is Kind.ENTRY
+        for kind, body in stream:
+            entry = kind is Kind.ENTRY
             if entry:
-                run.append(given)
-                size += len(given[1])
+                run.append(body)
+                size += len(body)
             if run and (not entry or len(run) == LONGEST or size >= _LARGEST):
-                yield run
+                yield Kind.ENTRY, run
                 run, size = [], 0
             if not entry:
-                yield [given]
+                yield kind, [body]
     except Malformed as error:
         trouble = error
     if run:
-        yield run
+        yield Kind.ENTRY, run
     if trouble is not None:
         raise trouble
 
 
-class Run(NamedTuple):
-    """What was read of entries in order: of each, the fields of its header, and its leaf."""
-
-    fields: Sequence[Fields]
-    leaves: Sequence[bytes]
-
-
-def in_order(s: State, bodies: Sequence[bytes]) -> Run | None:
-    """The entries, if they are the next ones of the open segment, linked, built, timed and tagged as they must be, and
-    nothing waits for one of them. Clock and keys have then gone on past them."""
-    following = range(s.seq, s.seq + len(bodies))
-    if s.phase is not _SEGMENT or s.due is not None or s.closed or s.personal.given.entries:
-        return None
-    if not s.receipts.due.keys().isdisjoint(following) or len(min(bodies, key=len)) < contents.SHORTEST:
-        return None
+def see(bodies: Sequence[bytes]) -> Seen:
+    """What these entries say by themselves."""
+    if len(min(bodies, key=len)) < contents.SHORTEST:
+        return Seen(None, [contents.tell(body) for body in bodies])
     fields = [LAYOUT.unpack_from(body) for body in bodies]
+    headers = _headers(bodies, fields)
+    if headers is None:
+        return Seen(None, [contents.tell(body) for body in bodies])
+    return Seen(
+        headers, [contents.tell_of(TYPES[each[1]], each, body) for each, body in zip(fields, bodies, strict=True)]
+    )
+
+
+def _headers(bodies: Sequence[bytes], fields: Sequence[Fields]) -> Headers | None:
     (magics, types, algs, flags, epochs, seqs, segments, chains, links, _, lengths, counts, walls, monos, _, zeros,
      references, _) = zip(*fields, strict=True)  # fmt: skip
-    if seqs != tuple(following) or not ORDINARY.issuperset(types):
+    if seqs != tuple(range(seqs[0], seqs[0] + len(seqs))) or not ORDINARY.issuperset(types):
         return None
-    if set(zip(epochs, segments, chains, strict=True)) != {(s.epoch, s.segment, s.chain_id)}:
-        return None
+    places = set(zip(epochs, segments, chains, strict=True))
     shapes = list(zip(magics, types, algs, flags, counts, zeros, references, strict=True))
-    if min(lengths) < 2 or max(lengths) > MAX_PAYLOAD or not _built(shapes, fields):
+    if len(places) > 1 or min(lengths) < 2 or max(lengths) > MAX_PAYLOAD or not _built(shapes, fields):
         return None
     leaves = [sha256(b"\0" + body[:TAGGED]).digest() for body in bodies]
-    if links != (s.leaf, *leaves[:-1]) or not s.clock.steady(walls, monos) or not s.keys.fit(bodies):
+    if list(links[1:]) != leaves[:-1] or not all(map(lt, monos, monos[1:])):
         return None
-    s.clock.wall, s.clock.mono = walls[-1], monos[-1]
-    return Run(fields, leaves)
+    differences: list[int] = list(map(sub, walls, monos))
+    apart = min(differences), max(differences)
+    if apart[0] < -_FARTHEST or apart[1] > _FARTHEST:
+        return None
+    return Headers(*places.pop(), seqs[0], links[0], leaves, list(walls), (monos[0], monos[-1]), apart)
 
 
-def _built(shapes: list[Fields], fields: list[Fields]) -> bool:
+def _built(shapes: list[Fields], fields: Sequence[Fields]) -> bool:
     """Whether the headers' structure is in order. Of each shape the first is looked at: what is before that is before
     those of its shape that follow."""
     first = dict(zip(reversed(shapes), reversed(fields), strict=True))
@@ -99,4 +131,19 @@ def _built(shapes: list[Fields], fields: list[Fields]) -> bool:
             contents.structure(each)
     except Malformed:
         return False
+    return True
+
+
+def in_order(s: State, it: Headers, bodies: Sequence[bytes]) -> bool:
+    """Whether the entries are the next ones of the open segment, timed and tagged as they must be, and nothing waits
+    for one of them. Clock and keys have then gone on past them."""
+    if s.phase is not _SEGMENT or s.due is not None or s.closed or s.personal.given.entries:
+        return False
+    if (it.epoch, it.segment, it.chain_id, it.seq, it.link) != (s.epoch, s.segment, s.chain_id, s.seq, s.leaf):
+        return False
+    if s.receipts.due and not s.receipts.due.keys().isdisjoint(range(s.seq, s.seq + len(bodies))):
+        return False
+    if not s.clock.steady(it.mono[0], it.apart) or not s.keys.fit(bodies):
+        return False
+    s.clock.wall, s.clock.mono = it.walls[-1], it.mono[1]
     return True

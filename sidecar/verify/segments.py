@@ -10,6 +10,7 @@ from sidecar.chain.limits import ZERO32
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.errors import Malformed
 from sidecar.verify.entries import Entries
+from sidecar.verify.plain import Plain
 from sidecar.verify.receipts import WITHHELD
 from sidecar.verify.report import MAX_FINDINGS, Verdict
 from sidecar.verify.signed import is_signed, signer
@@ -107,7 +108,8 @@ class Segments:
         if back >= len(s.recent):
             s.say(Verdict.TAMPERED, head.seq, "head: names an entry farther back than a segment is long")
             return
-        leaf, wall, decided = s.recent[-1 - back]
+        leaf, wall, found = s.recent[-1 - back]
+        decided = found.decided() if isinstance(found, Plain) else found
         if back == 0:
             self._entries.signed_leaf(leaf == head.leaf)
         elif leaf != head.leaf and not s.findings.condemned(s.segment, head.seq):

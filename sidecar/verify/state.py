@@ -22,12 +22,17 @@ from sidecar.verify.evidence import Evidence
 from sidecar.verify.keys import Keyring
 from sidecar.verify.outcomes import Outcomes
 from sidecar.verify.personal import PersonalFields
+from sidecar.verify.plain import Plain
 from sidecar.verify.principals import Principals
 from sidecar.verify.receipts import Decided, Receipts
 from sidecar.verify.report import Findings, Verdict
 
 REMEMBERED = 16_384
 """Entries of a segment that a head may name: more than a segment holds (10,000), and a bound on memory."""
+
+
+Recent = tuple[bytes, int, Plain | Decided | None]
+"""Leaf, wall clock, and what was decided."""
 
 
 class Phase(enum.Enum):
@@ -85,7 +90,7 @@ class State:
     def _fresh(self) -> None:
         self.first = self.seq
         self.tree = Tree()
-        self.recent: deque[tuple[bytes, int, Decided | None]] = deque(maxlen=REMEMBERED)
+        self.recent: deque[Recent] = deque(maxlen=REMEMBERED)
         self.first_clocks: tuple[int, int] | None = None
         self.last_clocks = (0, 0)
         self.head: tuple[Head, bytes] | None = None

@@ -49,6 +49,26 @@ def test_a_growing_tree_has_the_defined_root_at_every_size() -> None:
         tree.append(leaf)
 
 
+@pytest.mark.parametrize("first", [0, 1, 2, 3, 4, 5, 7, 8, 31, 32, 33])
+def test_leaves_added_together_are_as_added_one_by_one(first: int) -> None:
+    for more in (0, 1, 2, 3, 4, 5, 8, 63, 64, 65):
+        one, together = merkle.Tree(), merkle.Tree()
+        leaves = [merkle.leaf_hash(bytes([n])) for n in range(first + more)]
+        for leaf in leaves:
+            one.append(leaf)
+        together.extend(leaves[:first])
+        together.extend(leaves[first:])
+        assert (together.size, together.peaks, together.root()) == (one.size, one.peaks, one.root())
+
+
+@pytest.mark.parametrize("leaf", [b"", bytes(31), bytes(33)])
+def test_leaves_added_together_have_their_length(leaf: bytes) -> None:
+    tree = merkle.Tree()
+    with pytest.raises(Malformed):
+        tree.extend([bytes(32), leaf, bytes(32)])
+    assert tree.size == 0 and tree.root() == merkle.EMPTY_ROOT
+
+
 def test_a_tree_keeps_one_hash_a_bit() -> None:
     assert len(grown(LEAVES[:63])._peaks) == 6
     assert len(grown(LEAVES[:64])._peaks) == 1

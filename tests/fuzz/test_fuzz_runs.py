@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from io import BytesIO
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.chain import strictjson
 from sidecar.chain.entry import LAYOUT, EntryType, Header
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
 from sidecar.verify import ChainOpenings, Disclosure, Evidence, Openings, Report, Verdict, verify_stream
-from sidecar.verify.run import LONGEST, in_order
+from sidecar.verify.run import LONGEST, in_order, see
 from sidecar.verify.state import State
 from tests.fuzz.examples import fuzz
 from tests.fuzz.test_fuzz_streams import changed_entry, tampered
-from tests.scribe import Record, Scribe, stream
+from tests.scribe import Near, Record, Scribe, registered, registry_text, stream
 
 
 def written() -> Scribe:
@@ -62,12 +64,18 @@ def report(data: bytes, evidence: Evidence) -> tuple[Report, tuple[str, ...]]:
     return dataclasses.replace(found, not_checked=()), left
 
 
-def assert_same(records: list[Record], evidence: Evidence, chain_id: bytes = LEDGER.chain_id) -> Report:
+def assert_same(
+    records: list[Record], evidence: Evidence, chain_id: bytes = LEDGER.chain_id, workers: Sequence[Near] = ()
+) -> Report:
     """Together and one by one: so are they judged where there is any opening, even of an entry that is not there."""
     elsewhere = Openings({chain_id: ChainOpenings({2**62: b""})})
     data = stream(records)
     found = report(data, evidence)
     assert found == report(data, dataclasses.replace(evidence, openings=elsewhere))
+    if workers:
+        assert verify_stream(BytesIO(data).read, evidence) == verify_stream(
+            BytesIO(data).read, evidence, workers=workers
+        )
     return found[0]
 
 
@@ -118,7 +126,9 @@ WRONG = {
     "a count of fields": {5: (11, 1)},
     "zero": {5: (15, 1)},
     "a boot-time clock that stands still": {5: (13, 0)},
+    "a boot-time clock at its end": {5: (13, 2**64 - 1)},
     "a wall clock that stepped": {5: (12, 0)},
+    "a wall clock at its start": {5: (12, -(2**63))},
     "an agent's tag": {5: (17, b"t" * 16)},
 }
 
@@ -134,7 +144,7 @@ def test_what_a_writer_gets_wrong(wrong: str, party: str) -> None:
     s.head()
     disclosure = Evidence(disclosure=Disclosure(s.chain_id, s.keys))
     evidence = {"nobody": Evidence(), "custodian": s.keyed, "auditor": disclosure}[party]
-    found = assert_same(s.records, evidence, s.chain_id)
+    found = assert_same(s.records, evidence, s.chain_id, [Near()])
     assert (found.first_bad() is not None) == (wrong != "no")
 
 
@@ -151,6 +161,50 @@ def test_what_follows_close() -> None:
     s.head()
     found = assert_same(s.records, s.keyed, s.chain_id)
     assert [each.seq for each in found.findings if each.verdict is Verdict.TAMPERED] == [closed + 1]
+
+
+def decisions(s: Scribe, *, proof: str = "mtls", attributes: dict[str, str] | None = None) -> list[int]:
+    """Some that make a run, of an agent as the last registry has it."""
+    agent = registered("billing-agent", proof)
+    agent["attributes"] = agent["attributes"] if attributes is None else attributes
+    found = [s.decision(proof=proof, agent=agent) for _ in range(5)]
+    s.seal("count")
+    return found
+
+
+@pytest.mark.parametrize("length", [0, 600])
+def test_an_agent_that_was_in_order_is_not_when_the_registry_changes(length: int) -> None:
+    """Who is the same to the byte as one before is held against the registry only once; the long are not remembered."""
+    s = Scribe("registries")
+    team = {"team": "x" * length}
+    s.open()
+    s.registry(registry_text(attributes=team))
+    s.seal("count")
+    first = s.registered
+    decisions(s, attributes=team)
+    decisions(s, attributes=team)
+    for other in ("second", "third"):
+        s.registry(registry_text(attributes=team, owner=other))
+    s.seal("count")
+    s.registered = first
+    late = decisions(s, attributes=team)
+    s.head()
+    found = assert_same(s.records, s.keyed, s.chain_id, [Near()])
+    tampered = [(each.seq, each.reason) for each in found.findings if each.verdict is Verdict.TAMPERED]
+    assert tampered == [(seq, "the registry that it names was not in force") for seq in late]
+    assert found.decisions["authenticated_in_transit"] == 15
+
+
+def test_an_agent_s_tag_is_looked_at_though_the_agent_is_known() -> None:
+    s = Scribe("tags")
+    s.open()
+    s.seal("count")
+    good = decisions(s)
+    wrong = s.write(EntryType.DECISION, strictjson.dumps(s.decision_value("ALLOW", "mtls")), agent="another")
+    s.decision(proof="mtls")
+    s.head()
+    found = assert_same(s.records, s.keyed, s.chain_id, [Near()])
+    assert [each.seq for each in found.findings if each.verdict is Verdict.TAMPERED] == [wrong] != good[-1:]
 
 
 def test_receipts_of_what_is_not_recorded() -> None:
@@ -176,8 +230,9 @@ def test_a_run_is_held_together_at_all() -> None:
     state.seq, state.epoch = LAYOUT.unpack_from(bodies[0])[5], 0
     state.leaf = LAYOUT.unpack_from(bodies[0])[8]
     state.clock.begin_epoch()
-    assert in_order(state, bodies) is None  # the clock waits for the epoch's first entry
+    headers, _ = see(bodies)
+    assert headers is not None and len(headers.leaves) == len(bodies) > 5
+    assert not in_order(state, headers, bodies)  # the clock waits for the epoch's first entry
     state.clock.resume(None)
-    run = in_order(state, bodies)
-    assert run is not None and len(run.leaves) == len(bodies) > 5
-    assert in_order(state, bodies) is None  # their clocks were read
+    assert in_order(state, headers, bodies)
+    assert not in_order(state, headers, bodies)  # their clocks were read

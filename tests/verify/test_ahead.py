@@ -5,19 +5,21 @@ from __future__ import annotations
 import contextlib
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from sidecar.chain.stream import Kind, records
 from sidecar.cli import verify_workers
 from sidecar.errors import Malformed, UsageError
-from sidecar.verify import Evidence, Piped, Report, Verdict, Worker, verify_stream
+from sidecar.verify import Evidence, Piped, Report, Verdict, Worker, contents, verify_stream
 from sidecar.verify.ahead import ahead
+from sidecar.verify.run import Seen, runs
 from tests.attacks.expect import at, seal_of
-from tests.scribe import Near, Record, Scribe, stream
+from tests.scribe import Near, Record, Scribe, principal, stream
 
 Attack = Callable[[list[Record]], None]
 
@@ -100,30 +102,73 @@ def test_records_before_the_trouble_are_given_first() -> None:
     whole = list(records(BytesIO(LEDGER.stream()).read))
     got = []
     with pytest.raises(Malformed, match="within a record"):
-        for kind, body, told in ahead(records(BytesIO(LEDGER.stream()[:-1]).read), [Near()]):
-            got.append((kind, body))
-            assert (told is None) is (kind is not Kind.ENTRY or body[8] in (1, 2))
+        for kind, bodies, seen in ahead(runs(records(BytesIO(LEDGER.stream()[:-1]).read)), [Near()]):
+            got += [(kind, body) for body in bodies]
+            assert (seen is None) is (kind is not Kind.ENTRY)
+            for body, told in zip(bodies, () if seen is None else seen.told, strict=seen is not None):
+                assert (told is None) is (body[8] in (1, 2))
     assert got == whole[:-1]
 
 
-def test_a_worker_has_one_question_at_a_time() -> None:
+class Watched(Near):
+    """Of so much room. ``sizes`` of the questions that wait; ``most`` of them ever."""
+
+    def __init__(self, room: int) -> None:
+        super().__init__()
+        self.room, self.sizes, self.most, self.largest = room, [], 0, 0
+
+    def takes(self, size: int) -> bool:
+        return Piped(BytesIO(), BytesIO(), self.room).takes(size)
+
+    def ask(self, runs: Sequence[Sequence[bytes]]) -> None:
+        question = BytesIO()
+        Piped(question, BytesIO()).ask(runs)
+        self.sizes.append(len(question.getvalue()))
+        self.most, self.largest = max(self.most, len(self.sizes)), max(self.largest, self.sizes[-1])
+        assert len(self.sizes) == 1 or sum(self.sizes) <= self.room
+        super().ask(runs)
+
+    def answer(self) -> list[Seen]:
+        self.sizes.pop(0)
+        return super().answer()
+
+
+@pytest.mark.parametrize(("room", "most"), [(1 << 20, 2), (0, 1), (1 << 16, 1)])
+@pytest.mark.parametrize("large", [False, True])
+def test_a_second_question_waits_only_where_there_is_room_for_it(room: int, most: int, large: bool) -> None:
     """So memory is flat, and two pipes cannot both be full."""
+    s = LEDGER
+    if large:
+        s, most = Scribe(), 1
+        s.open()
+        for n in range(120):
+            s.decision(peer=Random(n).randbytes(100_000 * (n % 3 == 0)).hex())
+        s.head()
+    several = [Watched(room), Watched(room)]
+    evidence = Evidence(s.keyed.open_seed)
+    reports = [verify_stream(BytesIO(s.stream()).read, evidence, workers=workers) for workers in ([], several)]
+    assert reports[0] == reports[1] and reports[0].entries == len([r for r in s.records if r.kind is Kind.ENTRY])
+    assert [(w.sizes, w.most) for w in several] == [([], most)] * 2
+    assert all(w.largest < 2 << 20 for w in several)
 
-    class Watched(Near):
-        asked = 0
 
-        def ask(self, entries: list[bytes]) -> None:
-            self.asked += 1
-            assert self.asked == 1 and sum(map(len, entries)) < 1 << 19
-            super().ask(entries)
-
-        def answer(self):
-            self.asked -= 1
-            return super().answer()
-
-    several = [Watched(), Watched()]
-    assert judged(LEDGER.stream(), [*several]) == judged(LEDGER.stream(), [])
-    assert [w.asked for w in several] == [0, 0]
+@pytest.mark.parametrize("asserted", [True, False])
+def test_what_is_long_to_tell_is_told_when_its_turn_comes(asserted: bool) -> None:
+    """A stream of few bytes may inflate to much that would be kept for many entries at once; a long payload may be told
+    in few."""
+    s = Scribe()
+    s.open()
+    s.seal("count")
+    agent = principal("billing-agent", "asserted" if asserted else "mtls") | {"attributes": {"team": "x" * 20_000}}
+    s.decision(bulk=100_000)
+    s.decision(proof=agent["proof"], agent=agent)
+    s.outcome(s.decision("REQUIRE_APPROVAL", proof=agent["proof"], agent=agent))
+    s.head()
+    told = [contents.tell(r.body) for r in s.records if r.kind is Kind.ENTRY and r.segment == 1]
+    assert [each is None for each in told] == [False, True, True, False]
+    reports = [verify_stream(BytesIO(s.stream()).read, s.keyed, workers=workers) for workers in ([], [Near()])]
+    assert reports[0] == reports[1]
+    assert [each.seq for each in reports[0].findings if each.verdict is Verdict.TAMPERED] == [5]  # it may have none
 
 
 def test_a_worker_that_has_ended_is_said_and_is_no_finding() -> None:
