@@ -21,7 +21,7 @@ from sidecar.chain.stream import Kind, records
 from sidecar.cli.bench_figures import Findings
 from sidecar.cli.bench_ledger import prefilled
 from sidecar.cli.bench_work import Work
-from sidecar.cli.verify_workers import collect_rarely
+from sidecar.cli.verify_workers import collect_rarely, started
 from sidecar.custody import load_private, open_seed
 from sidecar.errors import UsageError
 from sidecar.ledger import ledger_stream
@@ -36,7 +36,8 @@ _barrier: Barrier | None = None
 
 
 def measure_verify(findings: Findings, work: Work, place: Path, entries: int, rounds: int) -> None:
-    """Entries a second of one process and of two at once, and openssl's HMAC at an entry's size, in rounds."""
+    """Entries a second of one process, of one with a helper and of two at once, and openssl's HMAC at an entry's size,
+    in rounds."""
     place.mkdir()
     ledger = prefilled(place / "ledger", work, entries)
     key, stream = place / "ledger.custodian.pem", place / "stream"
@@ -44,19 +45,23 @@ def measure_verify(findings: Findings, work: Work, place: Path, entries: int, ro
     limits: list[float] = []
     alone: list[tuple[float, float]] = []
     both: list[float] = []
+    shared: list[float] = []
     context = multiprocessing.get_context("spawn")
     barrier = context.Barrier(2)
     with ProcessPoolExecutor(2, context, _join, (barrier,)) as pool:
         for _ in range(rounds):
             limits.append(openssl_hmac(each))
             alone.append(pool.submit(_verify, stream, key, False).result())
+            shared.append(pool.submit(_verify, stream, key, False, 2).result()[1])
             both.append(sum(wall for _, wall in pool.map(_verify, [stream] * 2, [key] * 2, [True] * 2)))
     limit = findings.add(f"openssl HMAC-SHA256, {each:,} bytes at a time", "B/s", limits)
     of_cpu = findings.add("verified entries a second of CPU time", "/s", [cpu for cpu, _ in alone])
     one = findings.add("verified entries a second, one process", "/s", [wall for _, wall in alone])
     two = findings.add("verified entries a second, two processes", "/s", both)
+    jobs = findings.add("verified entries a second, one ledger by --jobs 2", "/s", shared)
     findings.hold("verification of openssl's limit a core", of_cpu.median * each / limit.median, 0.15, at_most=False)
     findings.hold("verification: two processes of one", two.median / one.median, 1.8, at_most=False)
+    findings.hold("verification: --jobs 2 of one", jobs.median / one.median, 1.8, at_most=False)
 
 
 def openssl_hmac(size: int) -> float:
@@ -92,8 +97,8 @@ def _join(barrier: Barrier) -> None:
     collect_rarely()  # as `sidecar verify` does
 
 
-def _verify(stream: Path, key: Path, together: bool) -> tuple[float, float]:
-    """Entries a second of one pass, of CPU time and of wall time.
+def _verify(stream: Path, key: Path, together: bool, jobs: int = 1) -> tuple[float, float]:
+    """Entries a second of one pass, of this process's CPU time and of wall time.
 
     Raises:
         UsageError: the judgement is not the expected one.
@@ -102,10 +107,13 @@ def _verify(stream: Path, key: Path, together: bool) -> tuple[float, float]:
     evidence = Evidence(open_seed=lambda *sealed: open_seed(private, *sealed))
     if together and _barrier is not None:
         _barrier.wait()
-    began, began_cpu = time.perf_counter(), time.process_time()
-    with stream.open("rb") as file:
-        report = verify_stream(file.read, evidence)
-    took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
+    with started(jobs) as workers, stream.open("rb") as file:
+        for worker in workers:  # until it has started
+            worker.ask([])
+            worker.answer()
+        began, began_cpu = time.perf_counter(), time.process_time()
+        report = verify_stream(file.read, evidence, workers=workers)
+        took, took_cpu = time.perf_counter() - began, time.process_time() - began_cpu
     if report.verdict.name != "UNANCHORED" or not any(line.startswith("HMAC tags") for line in report.checked):
         raise UsageError(f"the bench's ledger is {report.verdict.name}; please report this")
     return report.entries / took_cpu, report.entries / took

@@ -53,7 +53,7 @@ def test_every_part_is_measured(tmp_path: Path) -> None:
     figures = figures_of(found)
     hold_engines(found, figures)
     targets = {target["name"]: target for target in found["targets"]}
-    assert len(targets) == 29
+    assert len(targets) == 30
     exported = targets["export of 1,000,000 entries at that speed"]
     took = figures["export of 400 entries with all documents"]["median"]
     assert (exported["found"], exported["limit"]) == (pytest.approx(took * 2_500), 60.0)

@@ -171,12 +171,17 @@ def test_what_is_long_to_tell_is_told_when_its_turn_comes(asserted: bool) -> Non
     assert [each.seq for each in reports[0].findings if each.verdict is Verdict.TAMPERED] == [5]  # it may have none
 
 
-def test_a_worker_that_has_ended_is_said_and_is_no_finding() -> None:
-    with subprocess.Popen([sys.executable, "-c", ""], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
-        child.wait()
+@pytest.mark.parametrize("answer", [None, b"", b"\0\0", b"\0\0\1\0half of what it was to say"])
+@pytest.mark.parametrize("room", [0, 1 << 20])
+def test_a_worker_that_has_ended_is_said_and_is_no_finding(answer: bytes | None, room: int) -> None:
+    """Before it was asked, while it was asked, or while it answered."""
+    program = f"import sys; sys.stdin.buffer.read(9); sys.stdout.buffer.write({answer})" if answer is not None else ""
+    with subprocess.Popen([sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        if answer is None:
+            child.wait()
         assert child.stdin is not None and child.stdout is not None
         with pytest.raises(UsageError, match="--jobs 1"):
-            judged(LEDGER.stream(), [Piped(child.stdin, child.stdout)])
+            judged(LEDGER.stream(), [Piped(child.stdin, child.stdout, room)])
         with contextlib.suppress(BrokenPipeError):  # from what could not be written
             child.communicate()
 
