@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
@@ -17,9 +17,9 @@ _PACK: Final = 1 << 20
 class Entry:
     """A member that is being written."""
 
-    def __init__(self, out: BinaryIO | None) -> None:
-        """``out`` None: it is only counted."""
-        self._out = out
+    def __init__(self, out: BinaryIO | None, written: Callable[[int], object] = lambda _: None) -> None:
+        """``out`` None: it is only counted. ``written``: how many bytes were passed on by now."""
+        self._out, self._written = out, written
         self._held = bytearray()
         self.crc, self.size, self.hash = 0, 0, sha256()
 
@@ -37,6 +37,7 @@ class Entry:
         self.size += len(self._held)
         self.hash.update(self._held)
         self._held.clear()
+        self._written(self.size)
 
 
 @dataclass(frozen=True, slots=True)
