@@ -1,4 +1,4 @@
-"""Text from agents, policies and tools, made fit for a line that a person reads."""
+"""Text from agents, policies and tools, and numbers, made fit for a line that a person reads."""
 
 from __future__ import annotations
 
@@ -14,3 +14,8 @@ def plain(text: object) -> str:
     if line.isprintable():  # then no character is of those categories
         return line
     return "".join(" " if unicodedata.category(c) in _NOT_SHOWN else c for c in line)
+
+
+def number_of(number: int, one: str, more: str = "") -> str:
+    """A number and its noun: ``1 entry``, ``2,000 entries``. ``more``: but for 1; empty: ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.verify.case import Case
 
 _PAGE = """\
@@ -50,7 +51,7 @@ def how_to_verify(case: Case) -> str:
         for each in case.statements
     ]
     return _PAGE.format(
-        what=f"{case.name or 'evidence'}: {what}, {len(case.claims)} chain{'s' * (len(case.claims) > 1)}",
+        what=f"{case.name or 'evidence'}: {what}, {number_of(len(case.claims), 'chain')}",
         start=policy_time(case.start),
         end=policy_time(case.end),
         exported=policy_time(case.exported),

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sidecar.chain.printable import number_of
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import Case
 
@@ -60,7 +61,7 @@ def told(parts: Parts) -> dict[str, Any]:
     window = f"{rows.at(case.start)[:19]}Z to {rows.at(case.end)[:19]}Z"
     return {
         "title": name,
-        "description": f"What {_count(len(case.claims), 'chain')} of decisions recorded from {window}",
+        "description": f"What {number_of(len(case.claims), 'chain')} of decisions recorded from {window}",
         "exporter": case.exporter,
         "exported": f"exported {rows.at(case.exported)[:19]}Z",
         "verdict": {"word": parts.report.verdict.name, "means": _MEANS[parts.report.verdict.name]},
@@ -97,7 +98,7 @@ def _summary(parts: Parts, window: str) -> list[list[Any]]:
         ["Agents", agents],
         ["Profile", "external: values and openings are left out" if case.profile == "external" else "full"],
         ["Exported", f"{rows.at(case.exported)[:19]}Z by {case.exporter}, from {case.source[0]} {case.source[1]}"],
-        ["Entries", f"{parts.report.entries:,} in {parts.report.segments:,} segments"],
+        ["Entries", f"{parts.report.entries:,} in {number_of(parts.report.segments, 'segment')}"],
         ["Certificate of custody, SHA-256", certificate],
     ]
 
@@ -145,7 +146,7 @@ def _method(parts: Parts) -> dict[str, Any]:
             "sidecar replay case.zip     sidecar timeline case.zip --agent ID",
         ],
         "findings": findings,
-        "findings_more": f"And {left:,} more findings; the verifier lists them." if left > 0 else "",
+        "findings_more": f"And {number_of(left, 'more finding')}; the verifier lists all." if left > 0 else "",
         "checked": list(report.checked[:_STATEMENTS]),
         "not_checked": list(report.not_checked[:_STATEMENTS]),
         "statements": [_statement(each) for each in case.statements[:_STATEMENTS]],
@@ -197,7 +198,7 @@ def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
         ["Chain", mono(chain["chain"])],
         ["Produced by", mono(f"identity key {chain['identity'] or 'unknown: GENESIS is not here'}")],
         ["Runs", "; ".join(runs) or "none starts in this window"],
-        ["Sealed", f"{_count(sealed['segments'], 'segment')}{when}, each by a key of its own{crashed}"],
+        ["Sealed", f"{number_of(sealed['segments'], 'segment')}{when}, each by a key of its own{crashed}"],
         ["Custodians", "; ".join(keys) or "none: nobody can check HMACs"],
         ["Authority", mono(chain["authority"]) if chain["authority"] else "none: nothing may be erased or pruned"],
     ]
@@ -207,7 +208,7 @@ def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
         told.append(
             [
                 "Received by",
-                f"log {log['log']} (key {log['key']}): {_count(log['receipts'], 'receipt')}, "
+                f"log {log['log']} (key {log['key']}): {number_of(log['receipts'], 'receipt')}, "
                 f"tree of {log['size']:,}{roll_call}",
             ]
         )
@@ -287,9 +288,8 @@ def _extract(timelines: Sequence[Timeline] | None) -> dict[str, Any]:
     every = [(each.read["chain"], row) for each in timelines for row in each.rows]
     shown = [(chain, row) for chain, row in every if row.gap or row.kind == "decision"][:_EXTRACT]
     several = len(timelines) > 1
-    note = (
-        f"The first {len(shown)} of {len(every):,} rows: attempts and gaps. timeline.json has all that belongs to them."
-    )
+    extent = f"{len(shown):,} of {number_of(len(every), 'row')}"
+    note = f"The first attempts and gaps of the timeline, {extent}: timeline.json has all."
     return {"extract_note": note, "extract": [_row(row, _entry(chain, row.seq, several)) for chain, row in shown]}
 
 
@@ -311,12 +311,8 @@ def _row(row: Any, entry: str) -> list[str]:
 def _files(files: Mapping[str, str]) -> dict[str, Any]:
     listed = sorted(files.items())
     left = len(listed) - _FILES
-    more = f" {left:,} more are in the manifest." if left > 0 else ""
+    more = f" {number_of(left, 'more is', 'more are')} in the manifest." if left > 0 else ""
     return {
         "files_note": f"Files of the bundle when this report was made; the report itself is in the manifest.{more}",
         "files": [[name, mono(digest)] for name, digest in listed[:_FILES]],
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

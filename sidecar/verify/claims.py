@@ -35,7 +35,7 @@ def _segments(state: State, part: Part) -> None:
         reason = f"the stream ends with segment {last}, and {claim.last_segment} is claimed"
         findings.add(Verdict.INCOMPLETE, min(last, claim.last_segment) + 1, None, reason)
     if state.coverage.entries != claim.entries:
-        reason = f"the stream holds {state.coverage.entries} entries, and {claim.entries} are claimed"
+        reason = f"entries that the stream holds: {state.coverage.entries:,}, not {claim.entries:,} as is claimed"
         findings.add(Verdict.INCOMPLETE, None, None, reason)
 
 
@@ -62,8 +62,8 @@ def _bare(state: State, part: Part) -> None:
         return
     if coverage.tagless:
         coverage.leave(
-            f"whether {coverage.tagless} withheld entries concern the agents of the case: they bear no tag "
-            "(asserted agents, rejected requests, registries)"
+            "whether withheld entries that bear no tag (asserted agents, rejected requests, registries) concern the "
+            f"agents of the case: {coverage.tagless:,}"
         )
-    coverage.leave(f"what {coverage.bare} withheld entries say, and that their tags are those of who asked")
+    coverage.leave(f"what withheld entries say, and that their tags are those of who asked: {coverage.bare:,}")
     coverage.leave("entries of other agents that name one of the case as executor, approver or delegator")
