@@ -228,10 +228,15 @@ def restore(copy: Path, file: Path | None, data_dir: str | None, sources: tuple[
     config = _loaded(file, data_dir)
     chain, genesis = _genesis(config)
     try:
-        held = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain)
+        held, left = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain)
     except Malformed as error:
         raise UsageError(f"{copy}: {error}") from None
     SubjectKeys.restore(erasing.keys_directory(config), chain, held)
+    if left:
+        click.echo(
+            f"sidecar: {copy} ends in {number_of(left, 'byte')} that are no whole key: one that was being written, and "
+            "was never used, or the file was cut", err=True,
+        )  # fmt: skip
     click.echo(f"{erasing.keys_directory(config)}: keys of {number_of(len(held), 'data subject')}")
 
 
