@@ -19,3 +19,8 @@ def plain(text: object) -> str:
 def number_of(number: int, one: str, more: str = "") -> str:
     """A number and its noun: ``1 entry``, ``2,000 entries``. ``more``: but for 1; empty: ``one`` with an s."""
     return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
+def without_zeros(time: str) -> str:
+    """A time in the one spelling of payloads, without the zeros at its end: ``2026-01-01T12:00:00Z``, ``…:00.5Z``."""
+    return f"{time.removesuffix('Z').rstrip('0').removesuffix('.')}Z" if "." in time else time

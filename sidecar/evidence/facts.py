@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, without_zeros
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.verify.case import Statement
 
@@ -109,14 +109,15 @@ class Facts:
     def _recovered(self) -> str:
         if not self.crashed:
             return ""
-        segments = "a segment" if len(self.crashed) == 1 else "segments"
-        return f"{segments} ended by a crash, so that what came after the last head is unknown: {_list(self.crashed)}"
+        segments = "segment" if len(self.crashed) == 1 else "segments"
+        return f"{segments} {_list(self.crashed)} ended by a crash: what came after the last head is unknown"
 
     def _after(self, end: int, through: int | None) -> str:
         if through is not None and through >= end:
             return ""
-        since = "" if through is None else f" after {policy_time(through)}"
-        return f"no seal shows what the chain wrote{since} up to the end of the window, {policy_time(end)}"
+        since = "" if through is None else f" after {without_zeros(policy_time(through))}"
+        window = without_zeros(policy_time(end))
+        return f"no seal shows what the chain wrote{since} up to the end of the window, {window}"
 
     def _outcomes(self) -> str:
         count, first = self.without_outcome()

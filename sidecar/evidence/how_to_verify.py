@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from sidecar.chain.payload import policy_time
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, without_zeros
 from sidecar.verify.case import Case
 
 _PAGE = """\
@@ -52,9 +52,9 @@ def how_to_verify(case: Case) -> str:
     ]
     return _PAGE.format(
         what=f"{case.name or 'evidence'}: {what}, {number_of(len(case.claims), 'chain')}",
-        start=policy_time(case.start),
-        end=policy_time(case.end),
-        exported=policy_time(case.exported),
+        start=without_zeros(policy_time(case.start)),
+        end=without_zeros(policy_time(case.end)),
+        exported=without_zeros(policy_time(case.exported)),
         exporter=case.exporter,
         statements="\n".join(lines) or "   - (nothing was stated)",
     )
