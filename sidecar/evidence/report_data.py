@@ -27,7 +27,7 @@ _EPOCHS: Final = 10
 _CHAINS: Final = 50
 
 _MEANS: Final = {
-    "OK": "Every check holds, and a log that was pinned says where the chains end.",
+    "OK": "Every check holds, and a log that was pinned vouches for it up to the end of the window.",
     "REDACTED": "Every check holds; personal values were erased by the authority.",
     "PRUNED": "Every check holds; payloads were taken out by the authority.",
     "UNANCHORED": "All that was checked holds, but nobody outside vouches for all of it.",

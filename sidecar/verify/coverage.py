@@ -181,8 +181,8 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
 def _since(coverage: Coverage) -> str:
     """What the log adds to the claim, and what it does not."""
     if coverage.anchored is None:
-        return "Not that the ledger was never made anew or cut at its end."
+        return "It does not show that the ledger was never made anew or cut at its end."
     kept = f"Nobody rewrote anything up to segment {coverage.anchored} since the pinned log took its seal"
     if coverage.complete is not None:
         return f"{kept}, and at {coverage.complete} nothing was missing at its end."
-    return f"{kept}. Not that the ledger was never cut at its end." if coverage.whole else f"{kept}."
+    return f"{kept}. It does not show that the ledger was never cut at its end." if coverage.whole else f"{kept}."

@@ -52,7 +52,7 @@ def test_receipts_without_a_roll_call_do_not_tell_the_end() -> None:
     assert report.verdict is U
     (only,) = report.findings
     assert (only.segment, only.seq) == (None, None) and "roll-call" in only.reason
-    assert "Not that the ledger was never cut at its end" in report.claim
+    assert "It does not show that the ledger was never cut at its end" in report.claim
 
 
 @pytest.mark.parametrize("segment", [0, 1, 2])
