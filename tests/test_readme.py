@@ -146,3 +146,6 @@ def test_the_evidence_section(tmp_path: Path) -> None:
     assert len(re.findall(r"^(?:OK|UNANCHORED)$", said, re.MULTILINE)) == 2
     assert re.search(r"^(?:OK|UNANCHORED): \d+ entries in \d+ segments of 1 chain$", said, re.MULTILINE)  # verify.py
     assert "Stated in the bundle as not proved:" in said and "DECISION  ALLOW billing-agent" in said
+    (vouched,) = set(re.findall(r"missing at the end at (\S+): a roll-call", said))
+    window = f"--from 2026-01-01 --to {vouched} --trust demo/trust.json --lean"
+    assert shell(f"sidecar evidence export demo/ledger {window} --out ok.zip", tmp_path).startswith("OK\n")

@@ -15,7 +15,8 @@ The format is written down to the byte in proto/EVIDENCE.md of the project; anyb
 
 1. Get what you need from somebody else than whoever gave you this file:
    the trust file (which chains, which log, which witnesses), and a verifier. Those in this bundle, data/verify.py and
-   data/verify.html, are as good as whoever put them there. Compare their SHA-256 with what the project publishes.
+   data/verify.html, are as good as whoever put them there. Compare them with those of the same version in the
+   project's repository, below sidecar/evidence/.
 
 2. Run one of
      sidecar verify case.zip --trust trust.json
