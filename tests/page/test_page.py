@@ -15,11 +15,13 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.conformance.cases import CASES, TRUST
+from tests.evidence.bundled import bundle
 from tests.languages.building import node_modules
 from tests.needs import needs_program
 from tests.page import bundles
 from tests.page.browser import PATIENCE, opened
 from tests.page.core import PAGE
+from tests.scribe import Scribe
 
 HERE = Path(__file__).resolve().parent
 NODE = HERE.parent / "conformance" / "verify_html.mjs"
@@ -105,6 +107,28 @@ def test_what_is_withheld_is_said(browser: Browser, given: Path) -> None:
         assert it.verify(given / "good-agent.zip", given / "trust.json") == "OK"
         assert any("whose content is not in this bundle" in row for row in it.rows())
         assert "billing-agent" in it.text("#facts") and "withheld entries" in it.text("#unchecked")
+        assert "of others are withheld" in it.text("#stated")
+        it.quiet()
+
+
+def test_an_opened_decision_tells_how_it_came_and_a_print_which_page_it_is(browser: Browser, tmp_path: Path) -> None:
+    s = Scribe()
+    s.open()
+    asked = s.decision_value("ALLOW")["request"]
+    asked |= {"context": '{"door":{"kind":"mcp","server":"files"}}', "arguments": '{"path":"/etc/motd"}'}
+    seq = s.decision(request=asked)
+    for _ in range(60):
+        s.outcome(s.decision())
+    s.seal("close")
+    (tmp_path / "case.zip").write_bytes(bundle(s))
+    with opened(browser) as it:
+        it.verify(tmp_path / "case.zip")
+        it.page.click(f"tr[data-place='0/{seq}'] button.link")
+        it.page.wait_for_selector(".detail")
+        told = it.text(".detail dl")
+        assert 'mcp {"server":"files"}' in told and '{"path":"/etc/motd"}' in told
+        it.page.emulate_media(media="print")
+        assert "Page 1 of 3" in it.text("nav.pages") and it.page.is_hidden("#after") and it.page.is_hidden("#rerun-box")
         it.quiet()
 
 
@@ -314,7 +338,7 @@ def test_it_prints_without_its_controls(browser: Browser, given: Path) -> None:
         it.verify(given / "good-whole.zip", given / "trust.json")
         it.page.emulate_media(media="print")
         assert it.page.is_visible("#verdict") and it.page.is_visible("#entries")
-        for control in ("#again", "#filters", "nav.pages", "#rerun"):
+        for control in ("#again", "#filters", "#after", "#rerun"):
             assert it.page.is_hidden(control), control
         assert it.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
         assert it.page.pdf().startswith(b"%PDF")
