@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sidecar import __version__, erasing
@@ -26,7 +27,7 @@ from sidecar.api import (
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.doors import Behind, authzen_listening, authzen_of, envoy_listening, envoy_of
-from sidecar.ending import Stopped, ended, unless
+from sidecar.ending import Stopped, ended, unless, unless_on_thread
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.founding import found_ledger, options_of, wrap_seed
 from sidecar.ledger import Ledger, SystemClock, has_ledger
@@ -52,10 +53,6 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-
-
-class _Stopped(Exception):
-    """The end was asked for before the sidecar had begun."""
 
 
 class Sidecar:
@@ -94,7 +91,8 @@ class Sidecar:
             await self._show_metrics(stack)
             self._health.starts("the ledger is being opened")
             shipping = await asyncio.to_thread(Shipping, self._config)
-            ledger = await asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
+            open_ = partial(self._open_ledger, asyncio.get_running_loop(), shipping)
+            ledger = await unless_on_thread(self._stop, open_, shipping.break_off)
             stack.callback(ledger.close)
             self._erasing = await asyncio.to_thread(erasing.of, self._config, ledger)
             self._ship(stack, ledger, shipping)
