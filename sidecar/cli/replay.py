@@ -130,7 +130,7 @@ def _summary(tally: Tally) -> list[str]:
     if tally.withheld:
         lines.append(f"  {tally.withheld:,} more are not here: pruned, or withheld as other agents'")
     if tally.let_go:
-        lines.append("  those before what this ledger keeps are not here: export them from the collector, and re-run that")
+        lines.append("  those before what this ledger keeps are not here: export them from the collector")
     if tally.unreadable:
         lines.append(f"  {tally.unreadable:,} entries cannot be read; run `sidecar verify`")
     if tally.ends_badly:
