@@ -121,13 +121,14 @@ class Sidecar:
             stack.push_async_callback(failed.settled)  # after every port was closed
             server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing, failed.begun))
             servers = [server]
-            behind = Behind(path, ledger, self._log, self._metrics, failed)
+            doors: dict[str, Callable[[], float]] = {}
+            behind = Behind(path, ledger, self._log, self._metrics, failed, doors.__setitem__)
             if self._envoy is not None:
                 door = envoy_listening(self._config, self._envoy, behind, self._health)
                 servers.append(await stack.enter_async_context(door))
             if self._authzen is not None:
                 await stack.enter_async_context(authzen_listening(self._config, self._authzen, behind))
-            readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
+            readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None, doors=doors)
             await self._watch(servers, readiness, path, started)
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
@@ -204,7 +205,9 @@ class Sidecar:
         # The SPIFFE agent may take its time.
         tls = await asyncio.to_thread(server_tls, self._config, self._metrics, begun)
         server = Server(
-            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing).handlers(),
+            Services(
+                path, ledger, self._log, Transports(tls.bundles, ends=tls.not_after) if tls else None, tracing
+            ).handlers(),
             NAMES,
             self._config.listen,
             self._health,
@@ -233,13 +236,14 @@ class Sidecar:
         told, in_force = False, readiness.in_force
         while not self._stop.is_set():
             trouble = await readiness.look()
-            news = self._health.found(trouble)
+            shut = readiness.shut()
+            news = self._health.found(trouble, shut)
             for server in servers:
                 await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
             if news:
-                log.warning("not ready: %s", trouble)
+                log.warning("%s", f"not ready: {trouble}" if trouble else f"ready, but {shut}")
             if not trouble and not told:
                 told = True
                 settle_memory()

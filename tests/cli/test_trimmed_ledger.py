@@ -183,7 +183,9 @@ def test_a_re_run_of_what_is_kept_is_none_of_all(kept: Trimmed) -> None:
     """Not of what was asked for, unless no more was."""
     again = here("replay", kept.ledger)
     assert again.returncode == 3 and again.stdout.startswith(f"{kept.open + 1} decisions: {kept.open + 1} came out")
-    assert "those before what this ledger keeps are not here: export" in again.stdout and "no longer kept" in again.stderr
+    assert (
+        "those before what this ledger keeps are not here: export" in again.stdout and "no longer kept" in again.stderr
+    )
     last = sealed_at(kept, kept.entries[0]["segment"] - 1)
     for start, code in ((last - 1_000, 3), (last + 1_000, 0)):
         within = here("replay", kept.ledger, "--from", policy_time(start), "--json")
