@@ -1,4 +1,4 @@
-"""A process that makes the account of a bundle while the bundle is verified, so that two processors work."""
+"""A process that makes the account of a bundle while that is written and verified, so that two processors work."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sidecar.errors import UsageError
-from sidecar.evidence import Account, Ask, Told, answered, asked
+from sidecar.evidence import Account, Ask, Grown, Told, answered, asked, grown
 from sidecar.evidence.aside import ENDED
 
 _SOURCE: Final = str(Path(__file__).parents[2])
@@ -29,7 +29,7 @@ class Aside:
     def begin(self, ask: Ask, bundle: BinaryIO) -> None:
         """As `Accountant.begin`. Raises UsageError where the process has ended."""
         files = [each.fileno() for each in (bundle, self._events, self._entries)]
-        self._child = child = subprocess.Popen(
+        self._child = subprocess.Popen(
             [sys.executable, "-P", "-c", _PROGRAM],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -37,10 +37,17 @@ class Aside:
             env={**os.environ, "PYTHONPATH": _SOURCE},
             pass_fds=files,
         )
-        assert child.stdin is not None
+        self._tell(asked(ask, files))
+
+    def grown(self, stream: Grown) -> None:
+        """As `Accountant.grown`. Raises UsageError where the process has ended."""
+        self._tell(grown(stream))
+
+    def _tell(self, line: bytes) -> None:
+        assert self._child is not None and self._child.stdin is not None
         try:
-            child.stdin.write(asked(ask, files))
-            child.stdin.flush()
+            self._child.stdin.write(line)
+            self._child.stdin.flush()
         except BrokenPipeError:
             raise UsageError(ENDED) from None
 

@@ -108,6 +108,7 @@ def export(
         lean=lean,
     )  # fmt: skip
     size = max(1, sum(each.size for each in sources))
+    verify_workers.collect_rarely()
     notes: list[str] = []
     with (
         new_file(out) as file,

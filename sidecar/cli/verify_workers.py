@@ -25,7 +25,8 @@ _MOST: Final = 6  # the judgement itself, which is one process, keeps no more of
 
 
 def collect_rarely() -> None:
-    """For a process that does nothing but verify: values are many and short-lived, and refer to no other in a circle.
+    """For a process that does nothing but read and verify: values are many and short-lived, and none refers to another
+    in a circle.
 
     What was imported is not looked at again, and what is new not before there is much of it: it took a tenth of the
     time, and a quarter of that of a process which others read for.

@@ -10,11 +10,12 @@ size. No import of the collector: who calls hands in streams and receipts.
 from typing import TYPE_CHECKING
 
 from .account import Account, Accountant, Ask
-from .aside import answered, asked, work
+from .aside import answered, asked, grown, work
 from .bundle_file import FileSource, Told
 from .certificate import ExporterKey
 from .documents import DOCUMENTS, Document
 from .export import Order, export
+from .growing import Grown
 from .made import Made
 from .page import page
 from .range import Range
@@ -37,6 +38,7 @@ __all__ = [
     "ExporterKey",
     "FileSource",
     "Found",
+    "Grown",
     "Made",
     "Order",
     "Range",
@@ -51,6 +53,7 @@ __all__ = [
     "answered",
     "asked",
     "export",
+    "grown",
     "page",
     "sheet",
     "text",

@@ -1,22 +1,22 @@
 """The account of a bundle's streams that needs no verdict: events, entries, figures; made in one pass over them.
 
-So somebody else may make it while the bundle is verified (`Accountant`); whoever makes it, it is the same.
+So somebody else may make it while the streams are written and verified (`Accountant`); whoever makes it, it is the
+same.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import BinaryIO, Protocol
 
 from sidecar.chain.stream import Kind, records
 from sidecar.errors import Malformed
-from sidecar.verify import Source
-from sidecar.verify.container import Content, Member, directory
 
 from . import entry_sheet
 from .abstract import Abstract
 from .bundle_file import FileSource, Told
+from .growing import Grown, Read, streams
 from .ocsf import Events
 from .packed import Packed, packing
 from .recorded import recorded
@@ -47,7 +47,10 @@ class Accountant(Protocol):
     """Whoever makes the account."""
 
     def begin(self, ask: Ask, bundle: BinaryIO) -> None:
-        """The streams are whole in this file, which is changed no more before `finish`."""
+        """The streams of the chains asked for will be written into this file, in their order."""
+
+    def grown(self, stream: Grown) -> None:
+        """The stream that is being written is so far."""
 
     def finish(self, told: Told) -> Account:
         """The account. ``told``: how many bytes were read for it. Raises UsageError where it could not be made."""
@@ -59,49 +62,55 @@ class Here:
     def __init__(self, events: BinaryIO, entries: BinaryIO) -> None:
         self._files = events, entries
         self._asked: tuple[Ask, BinaryIO] | None = None
+        self._streams: list[Grown] = []
 
     def begin(self, ask: Ask, bundle: BinaryIO) -> None:
         """As `Accountant.begin`."""
         self._asked = ask, bundle
 
+    def grown(self, stream: Grown) -> None:
+        """As `Accountant.grown`."""
+        if stream.whole:
+            self._streams.append(stream)
+
     def finish(self, told: Told) -> Account:
         """As `Accountant.finish`."""
         assert self._asked is not None
         ask, bundle = self._asked
-        return account(ask, FileSource(bundle, told), *self._files)
+        return account(ask, streams(FileSource(bundle, told), iter(self._streams)), *self._files)
 
 
-def account(ask: Ask, bundle: Source, events: BinaryIO, entries: BinaryIO) -> Account:
-    """Make it. ``events``, ``entries``: new files for the long documents."""
-    members = directory(bundle)
+def account(ask: Ask, reads: Iterable[Read], events: BinaryIO, entries: BinaryIO) -> Account:
+    """Make it. ``reads``: the streams, in the order of the chains; ``events``, ``entries``: new files for the long
+    documents."""
     abstracts = tuple(Abstract(chain) for chain in ask.chains)
+    chains = zip(abstracts, reads, strict=False)  # not strict: that asks for one more, of which nobody tells
     if ask.lean:
-        for abstract in abstracts:
-            for entry in recorded(_watched(bundle, members, abstract)):
+        for abstract, read in chains:
+            for entry in recorded(_watched(read, abstract)):
                 abstract.take(entry)
         return Account(abstracts)
     making = Events(ask.exporter, ask.authority, external=ask.external)
     with packing(events) as lines, packing(entries) as sheet:
         sheet.write(entry_sheet.header().encode())
-        for abstract in abstracts:
-            for entry in recorded(_watched(bundle, members, abstract)):
+        for abstract, read in chains:
+            for entry in recorded(_watched(read, abstract)):
                 abstract.take(entry)
                 sheet.write(entry_sheet.record(entry).encode())
                 lines.write(making.line(entry))
         return Account(abstracts, lines.done(), sheet.done())
 
 
-def _watched(bundle: Source, members: Mapping[str, Member], abstract: Abstract) -> Iterator[tuple[Kind, bytes]]:
-    for kind, body in stream(bundle, members, abstract.chain):
+def _watched(read: Read, abstract: Abstract) -> Iterator[tuple[Kind, bytes]]:
+    for kind, body in stream(read):
         if kind is not Kind.ENTRY:
             abstract.record(kind, body)
         yield kind, body
 
 
-def stream(bundle: Source, members: Mapping[str, Member], chain: str) -> Iterator[tuple[Kind, bytes]]:
+def stream(read: Read) -> Iterator[tuple[Kind, bytes]]:
     """A chain's records, as far as they can be read: how it ends is in the verdict."""
-    member = members[f"data/chains/{chain}/stream.sdcseg"]
     try:
-        yield from records(Content(bundle, member).read)
+        yield from records(read)
     except Malformed:
         return

@@ -1,7 +1,8 @@
-"""The account made by another process, while this one verifies the bundle: what is asked of it and what it answers.
+"""The account made by another process, while this one writes and verifies the bundle: what it is told, what it answers.
 
-Both are lines of JSON on its two pipes. The question: what is wanted (`Ask`) and which open files it was given: the
-bundle, and two new ones for the long documents. Answers, until the last: ``{"read": bytes}``; the last:
+Both are lines of JSON on its two pipes. The first that it is told: what is wanted (`Ask`) and which open files it was
+given: the bundle, and two new ones for the long documents; all that follow: how far a stream is (`Grown`). Answers,
+until the last: ``{"read": bytes}``; the last:
 ``{"account": …}``, or ``{"refused": why}``.
 """
 
@@ -12,8 +13,9 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from queue import SimpleQueue
 from typing import IO, Any, BinaryIO, Final
 
 from sidecar.errors import SidecarError, UsageError
@@ -21,6 +23,7 @@ from sidecar.errors import SidecarError, UsageError
 from .abstract import Abstract
 from .account import Account, Ask, account
 from .bundle_file import FileSource, Told
+from .growing import Grown, streams
 from .packed import Packed
 
 _REPORTED: Final = 1 << 24  # bytes between two lines: of the longest bundle the lines fit a pipe that nobody reads yet
@@ -30,13 +33,18 @@ ENDED: Final = "a process that helped to export has ended (killed? out of memory
 
 
 def asked(ask: Ask, files: Sequence[int]) -> bytes:
-    """The question. ``files``: descriptors of bundle, events and entries, as the other process has them."""
+    """The first line. ``files``: descriptors of bundle, events and entries, as the other process has them."""
     return json.dumps({"ask": asdict(ask), "files": files}).encode() + b"\n"
 
 
-def work(question: bytes, answers: IO[bytes]) -> None:
+def grown(stream: Grown) -> bytes:
+    """A line that follows."""
+    return json.dumps(asdict(stream)).encode() + b"\n"
+
+
+def work(lines: Iterator[bytes], answers: IO[bytes]) -> None:
     """What the other process does."""
-    given = json.loads(question)
+    given = json.loads(next(lines))
     ask = Ask(**{**given["ask"], "chains": tuple(given["ask"]["chains"])})
     of_bundle, of_events, of_entries = given["files"]
     try:
@@ -45,7 +53,8 @@ def work(question: bytes, answers: IO[bytes]) -> None:
             os.fdopen(of_events, "wb") as events,
             os.fdopen(of_entries, "wb") as entries,
         ):
-            made = account(ask, FileSource(bundle, _reporting(answers)), events, entries)
+            told = (Grown(**json.loads(line)) for line in lines)
+            made = account(ask, streams(FileSource(bundle, _reporting(answers)), told), events, entries)
         last: dict[str, Any] = {"account": _told(made)}
     except SidecarError as error:
         last = {"refused": str(error)}
@@ -57,17 +66,17 @@ def work(question: bytes, answers: IO[bytes]) -> None:
 
 def main() -> None:
     """The other process: it works once, and ends with the one that asks, however that ends."""
-    questions, answers = sys.stdin.buffer, sys.stdout.buffer
-    line = questions.readline()
-    threading.Thread(target=_end_with, args=(questions,), daemon=True).start()
+    lines: SimpleQueue[bytes] = SimpleQueue()
+    threading.Thread(target=_listen, args=(sys.stdin.buffer, lines), daemon=True).start()
     gc.freeze()
     gc.set_threshold(_OFTEN)
-    work(line, answers)
+    work(iter(lines.get, None), sys.stdout.buffer)
 
 
-def _end_with(questions: IO[bytes]) -> None:
-    questions.read()  # nobody writes any more: it returns when the writing end is closed
-    os._exit(1)
+def _listen(questions: IO[bytes], lines: SimpleQueue[bytes]) -> None:
+    for line in questions:
+        lines.put(line)
+    os._exit(1)  # the writing end is closed
 
 
 def _reporting(answers: IO[bytes]) -> Told:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.stream import MAGIC, Kind, reader, record
 from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
 from sidecar.errors import UsageError
@@ -23,6 +24,7 @@ from sidecar.evidence.certificate import ExporterKey
 from sidecar.evidence.documents import DOCUMENTS
 from sidecar.evidence.external import EXTERNAL
 from sidecar.evidence.facts import Facts
+from sidecar.evidence.growing import Grown
 from sidecar.evidence.made import Made
 from sidecar.evidence.receipts import Needed, needed
 from sidecar.evidence.source import Records, Source
@@ -69,7 +71,7 @@ def export(
 ) -> tuple[Case, BundleReport]:  # fmt: skip
     """Write a bundle to a new file, open for reading and writing. ``told``: bytes that were read, in all passes.
     ``note`` takes what whoever exports should be told. ``accountant``: who makes the account of the streams, perhaps
-    while the bundle is verified; None: it is made here, afterwards.
+    while they are written and verified; None: it is made here, afterwards.
 
     Raises:
         UsageError: nothing of the window is there, it does not fit a bundle, or who helped has ended.
@@ -79,10 +81,10 @@ def export(
     making = _Making(order, Zipped(out), told)
     for source in sources:
         making.survey(source)
-    case = making.write()
     with tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as entries:
         accountant = accountant or Here(events, entries)
-        accountant.begin(_ask(order, case), out)
+        accountant.begin(making.asked(), out)
+        case = making.write(accountant.grown)
         report = verify_bundle(FileSource(out, told), order.evidence, stamp_check=order.stamp_check, workers=workers)
         made = Made(
             case, report, accountant.finish(told), FileSource(out, told), directory(FileSource(out)), making.digests,
@@ -91,12 +93,6 @@ def export(
         )  # fmt: skip
         making.documents(made)
     return case, report
-
-
-def _ask(order: Order, case: Case) -> Ask:
-    chains = tuple(claim.chain_id.hex() for claim in case.claims)
-    signer = order.key.id if order.key else ""
-    return Ask(chains, case.exporter, signer, external=order.profile == EXTERNAL, lean=order.lean)
 
 
 class _Making:
@@ -119,12 +115,18 @@ class _Making:
                 what = f"the segments of the window before segment {chosen.first} are no longer kept in this ledger"
                 self._statements.append(Statement(chosen.chain_id, "cut", f"{what}: export from the collector"))
 
-    def write(self) -> Case:
-        """Everything but the documents, as a whole bundle."""
+    def asked(self) -> Ask:
+        """What is wanted of an account. Raises UsageError where nothing of the window is there."""
         if not self._writers:
             raise UsageError("no chain recorded anything in this window; look at --from and --to")
-        for chain_id, (source, writer, first) in sorted(self._writers.items(), key=lambda each: each[0]):
-            self._chain(f"data/chains/{chain_id.hex()}", source, writer, first)
+        order, chains = self._order, tuple(chain_id.hex() for chain_id in sorted(self._writers))
+        signer = order.key.id if order.key else ""
+        return Ask(chains, order.exporter, signer, external=order.profile == EXTERNAL, lean=order.lean)
+
+    def write(self, grown: Callable[[Grown], object]) -> Case:
+        """Everything but the documents, as a whole bundle. ``grown``: how far each stream is, by rising chain."""
+        for chain_id in sorted(self._writers):
+            self._chain(f"data/chains/{chain_id.hex()}", *self._writers[chain_id], grown)
         order = self._order
         if self._openings:
             self._zipped.add("data/openings.json", Openings(self._openings).encode())
@@ -159,9 +161,9 @@ class _Making:
 
     # --- one chain
 
-    def _chain(self, place: str, source: Source, writer: Writer, first: int) -> None:
+    def _chain(self, place: str, source: Source, writer: Writer, first: int, grown: Callable[[Grown], object]) -> None:
         order, facts = self._order, writer.facts
-        with self._zipped.stored(f"{place}/stream.sdcseg") as entry:
+        with self._zipped.stored(f"{place}/stream.sdcseg", grown) as entry:
             writer.write(entry.write)
         shown = None if facts.sealed_at is None else min(facts.sealed_at, order.end)
         through = shown if shown is not None and shown > order.start else None
@@ -197,9 +199,7 @@ class _Making:
             else:
                 why = "all of them were erased"
         if why:
-            fields = (
-                "1 personal field is" if facts.sealed_fields == 1 else f"{facts.sealed_fields:,} personal fields are"
-            )
+            fields = number_of(facts.sealed_fields, "personal field is", "personal fields are")
             what = f"{fields} sealed, and not all openings are here: {why}"
             self._statements.append(Statement(facts.chain_id, "sealed", what))
 
@@ -226,8 +226,7 @@ class _Making:
             self._statements.append(Statement(facts.chain_id, "keys", self._unkeyed(without, why)))
 
     def _unkeyed(self, segments: int, why: str) -> str:
-        which = "1 segment" if segments == 1 else f"{segments:,} segments"
-        said = f"the keys of {which} are not here ({why}): their tags are not checked"
+        said = f"the keys of {number_of(segments, 'segment')} are not here ({why}), so that tags are not checked there"
         if self._order.agents is None:
             return said
         return f"{said}, and nothing shows that no entry of the agents was left out of them"

@@ -4,22 +4,22 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from hashlib import sha256
 from typing import BinaryIO, Final
 
 _PIECE: Final = 1 << 18
-_PACK: Final = 1 << 20
+_PACK: Final = 1 << 18
 
 
 class Entry:
     """A member that is being written."""
 
-    def __init__(self, out: BinaryIO | None) -> None:
-        """``out`` None: it is only counted."""
-        self._out = out
+    def __init__(self, out: BinaryIO, written: Callable[[int], object] = lambda _: None) -> None:
+        """``written``: takes how many bytes were passed on by now."""
+        self._out, self._written = out, written
         self._held = bytearray()
         self.crc, self.size, self.hash = 0, 0, sha256()
 
@@ -31,12 +31,12 @@ class Entry:
 
     def flush(self) -> None:
         """Pass on what was held back: small pieces cost more than they weigh."""
-        if self._out is not None:
-            self._out.write(self._held)
+        self._out.write(self._held)
         self.crc = zlib.crc32(self._held, self.crc)
         self.size += len(self._held)
         self.hash.update(self._held)
         self._held.clear()
+        self._written(self.size)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,25 +57,31 @@ class Packing:
     def __init__(self, out: BinaryIO, thread: ThreadPoolExecutor) -> None:
         self._out, self._thread = out, thread
         self._packer = zlib.compressobj(1, zlib.DEFLATED, -15)
-        self._packed, self._content = Entry(out), Entry(None)
-        self._pieces = bytearray()
+        self._packed = Entry(out)
+        self._crc, self._size, self._hash = 0, 0, sha256()
+        self._pieces: list[bytes] = []
+        self._waiting = 0
         self._under_way: Future[None] | None = None
 
     def write(self, data: bytes) -> None:
         """More of its content."""
-        self._pieces += data
-        if len(self._pieces) >= _PACK:
+        self._pieces.append(data)
+        self._waiting += len(data)
+        if self._waiting >= _PACK:
             self._hand_over()
 
     def _hand_over(self) -> None:
         if self._under_way is not None:
             self._under_way.result()
-        self._under_way = self._thread.submit(self._pack, bytes(self._pieces))
-        self._pieces.clear()
+        self._under_way = self._thread.submit(self._pack, self._pieces)
+        self._pieces, self._waiting = [], 0
 
-    def _pack(self, data: bytes) -> None:
-        self._content.write(data)
-        self._packed.write(self._packer.compress(data))
+    def _pack(self, pieces: list[bytes]) -> None:
+        piece = b"".join(pieces)
+        self._crc = zlib.crc32(piece, self._crc)
+        self._size += len(piece)
+        self._hash.update(piece)
+        self._packed.write(self._packer.compress(piece))
 
     def done(self) -> Packed:
         """What was written, whole."""
@@ -84,10 +90,8 @@ class Packing:
         self._under_way.result()
         self._packed.write(self._packer.flush())
         self._packed.flush()
-        self._content.flush()
         self._out.flush()
-        content = self._content
-        return Packed(self._out, content.crc, self._packed.size, content.size, content.hash.hexdigest())
+        return Packed(self._out, self._crc, self._packed.size, self._size, self._hash.hexdigest())
 
 
 @contextlib.contextmanager

@@ -40,7 +40,11 @@ def sheet(timelines: Sequence[Timeline]) -> Iterator[str]:
 
 def line(cells: Iterable[object]) -> str:
     """One record, each cell made safe."""
-    texts = ["" if cell is None else str(cell) for cell in cells]
+    return record(["" if cell is None else str(cell) for cell in cells])
+
+
+def record(texts: Sequence[str]) -> str:
+    """As `line`, of cells that are texts already."""
     joined = "\n".join(texts)
     if joined.count("\n") >= len(texts) or not _HARMLESS(joined):
         texts = [_cell(safe(text)) for text in texts]

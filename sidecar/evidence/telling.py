@@ -109,7 +109,7 @@ class _Telling:
         }
 
     def _stream(self, chain: str) -> Iterator[tuple[Kind, bytes]]:
-        return stream(self._made.bundle, self._members, chain)
+        return stream(self._content(self._members[f"data/chains/{chain}/stream.sdcseg"]).read)
 
     def _content(self, member: Member) -> Content:
         return Content(self._made.bundle, member)

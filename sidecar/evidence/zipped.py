@@ -14,6 +14,7 @@ from hashlib import sha256
 from typing import BinaryIO, Final
 
 from sidecar.errors import UsageError
+from sidecar.evidence.growing import Grown
 from sidecar.evidence.packed import Entry, Packed
 from sidecar.verify.bag import BAGIT, DECLARATION, INFO, MANIFEST, PAYLOAD, TAGS, write_manifest
 from sidecar.verify.container import (
@@ -70,12 +71,19 @@ class Zipped:
         self._end = 0  # where the next member goes
 
     @contextlib.contextmanager
-    def stored(self, name: str) -> Iterator[Entry]:
-        """Write a member's content as it is, however long."""
+    def stored(self, name: str, told: Callable[[Grown], object] = lambda _: None) -> Iterator[Entry]:
+        """Write a member's content as it is, however long. ``told``: how far it is."""
         start = self._start(name)
-        entry = Entry(self._out)
+        at = self._out.tell()
+
+        def written(size: int) -> None:
+            self._out.flush()
+            told(Grown(at, size))
+
+        entry = Entry(self._out, written)
         yield entry
         entry.flush()
+        told(Grown(at, entry.size, whole=True))
         self._done(_Written(name, STORED, entry.crc, entry.size, entry.size, start, entry.hash.hexdigest()))
 
     def take(self, name: str, packed: Packed) -> None:

@@ -20,8 +20,10 @@ from sidecar.cli import account_aside
 from sidecar.cli.account_aside import Aside
 from sidecar.cli.evidence import new_file
 from sidecar.errors import UsageError
-from sidecar.evidence import Account, Ask, Order, answered, export
+from sidecar.evidence import Account, Ask, FileSource, Grown, Order, answered, asked, export, grown, work
 from sidecar.evidence.account import Here
+from sidecar.verify.bundle_files import STREAM
+from sidecar.verify.container import directory
 from tests.evidence.bundled import DAY, KEY, ExporterKey, bundle, source
 from tests.evidence.day import day
 from tests.evidence.test_odd import odd
@@ -68,7 +70,13 @@ def _here(s: Scribe) -> Account:
         file.flush()
         maker = Here(events, entries)
         maker.begin(Ask((s.chain_id.hex(),), "tests"), file)
+        maker.grown(_stream(file))
         return maker.finish(lambda _: None)
+
+
+def _stream(bundle: BinaryIO) -> Grown:
+    """Where the only stream lies in a bundle."""
+    return next(Grown(m.offset, m.size, whole=True) for n, m in directory(FileSource(bundle)).items() if STREAM in n)
 
 
 class Killed(Aside):
@@ -93,16 +101,15 @@ def test_where_it_is_killed_the_export_fails_in_one_line_and_leaves_nothing(tmp_
 
 
 def test_what_it_cannot_do_is_said_as_it_said_it() -> None:
-    from sidecar.evidence import asked
-    from sidecar.evidence.aside import work
-
     with tempfile.TemporaryFile() as bundle_file, tempfile.TemporaryFile() as events:
         bundle_file.write(bundle(day().s))
         bundle_file.flush()
         full = os.open("/dev/full", os.O_RDWR)
         said = io.BytesIO()
-        work(asked(Ask((day().s.chain_id.hex(),), "x"), [os.dup(bundle_file.fileno()), full, os.dup(events.fileno())]),
-             said)  # fmt: skip
+        question = asked(
+            Ask((day().s.chain_id.hex(),), "x"), [os.dup(bundle_file.fileno()), full, os.dup(events.fileno())]
+        )
+        work(iter([question, grown(_stream(bundle_file))]), said)
         said.seek(0)
         with pytest.raises(UsageError, match="temporary file: No space left on device"):
             answered(said, events, events, lambda _: None)
@@ -111,10 +118,11 @@ def test_what_it_cannot_do_is_said_as_it_said_it() -> None:
 _PARENT = """
 import sys, time
 from sidecar.cli.account_aside import Aside
-from sidecar.evidence import Ask
+from sidecar.evidence import Ask, Grown
 bundle, pipe, entries = open(sys.argv[1], "r+b"), open(int(sys.argv[2]), "wb"), open(sys.argv[3], "w+b")
 aside = Aside(pipe, entries)
 aside.begin(Ask((sys.argv[4],), "x"), bundle)
+aside.grown(Grown(*map(int, sys.argv[5:])))
 print(aside.process, flush=True)
 time.sleep(600)
 """
@@ -130,7 +138,10 @@ def test_it_ends_with_the_process_that_asked_even_where_that_is_killed(tmp_path:
     s.close()
     (tmp_path / "bundle").write_bytes(bundle(s))
     reading, writing = os.pipe()
-    command = [sys.executable, "-c", _PARENT, tmp_path / "bundle", str(writing), tmp_path / "e", s.chain_id.hex()]
+    with (tmp_path / "bundle").open("rb") as file:
+        stream = _stream(file)
+    command = [sys.executable, "-c", _PARENT, tmp_path / "bundle", str(writing), tmp_path / "e", s.chain_id.hex(),
+               str(stream.at), str(stream.size), "1"]  # fmt: skip
     parent = subprocess.Popen(command, stdout=subprocess.PIPE, text=True, pass_fds=[writing])
     try:
         assert parent.stdout is not None
