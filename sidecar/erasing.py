@@ -7,8 +7,8 @@ has the ledger open does it: a running sidecar within a second, else the command
     acts/<hash>.done     the seq of the TOMBSTONE, for whoever left it
     acts/<hash>.refused  why not
 
-Where a copy of the keys is kept elsewhere (`personal.copy_file`), nothing counts as erased before the copy, too, is one
-without it.
+Where a copy of the keys is kept elsewhere (`personal.copy_file`), it holds a key before that seals anything, and
+nothing counts as erased before the copy, too, is one without it.
 """
 
 from __future__ import annotations
@@ -18,14 +18,14 @@ import os
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 from sidecar.chain.limits import GENESIS_SEQ
 from sidecar.chain.seeds import custody_of
 from sidecar.config import Config, write_secret
-from sidecar.custody import FieldSealer, Pointers, SubjectKeys, overwrite, wrap_copy
+from sidecar.custody import CopyFile, FieldSealer, Pointers, SubjectKeys
 from sidecar.decide import Erasure
-from sidecar.errors import LedgerError, NotPermitted, UsageError
+from sidecar.errors import NotPermitted
 from sidecar.ledger import Ledger
 
 log = logging.getLogger("sidecar.subjects")
@@ -57,7 +57,10 @@ class Erasing:
         keys = SubjectKeys.open(keys_directory(config), chain_id)
         self._erasure = Erasure(ledger, keys)
         self._erasure.settle()
-        self._copy = _Copy(Path(config.personal_copy_file), ledger, keys) if config.personal_copy_file else None
+        if config.personal_copy_file:
+            custody = custody_of(ledger.payload(GENESIS_SEQ))
+            keys.copy_to(CopyFile(Path(config.personal_copy_file), custody, chain_id, os.urandom))
+        self._keys = keys
         ledger.seal_with(FieldSealer(pointers_of(config), keys, chain_id))
 
     def pick_up(self, then: Callable[[], None] = lambda: None) -> None:
@@ -72,47 +75,9 @@ class Erasing:
                 answer, said = ".refused", str(error)
                 log.warning("an erasure was refused: %s", error)
             then()
-            self._copied()
             put(act.with_suffix(answer), said.encode())
             act.unlink()
-        self._copied()
-
-    def _copied(self) -> None:
-        if self._copy is not None:
-            self._copy.refresh()
-
-
-class _Copy:
-    """The custodians' copy of the keys, on another volume: made anew whenever there are others."""
-
-    def __init__(self, path: Path, ledger: Ledger, keys: SubjectKeys) -> None:
-        self._path, self._keys = path, keys
-        self._chain_id = ledger.position().chain_id
-        self._custody = custody_of(ledger.payload(GENESIS_SEQ))
-        self._made: tuple[int, int] | None = None  # the stamp of what it holds
-
-    def refresh(self) -> None:
-        """Bring it up to date; what it held is overwritten. Raises LedgerError where it cannot be written."""
-        stamp = self._keys.stamp
-        try:
-            if stamp == self._made and self._path.exists():
-                return
-            data = wrap_copy(self._keys.copy(), self._custody, self._chain_id, os.urandom)
-            old = _opened_again(self._path)
-            put(self._path, data)
-            if old is not None:
-                with old:
-                    overwrite(old, os.urandom)
-        except (OSError, UsageError) as error:
-            raise LedgerError(f"the copy of the data subjects' keys, {self._path}: {error}") from None
-        self._made = stamp
-
-
-def _opened_again(path: Path) -> BinaryIO | None:
-    try:
-        return path.open("r+b")
-    except FileNotFoundError:
-        return None
+        self._keys.look_after_copy()
 
 
 def of(config: Config, ledger: Ledger) -> Erasing | None:

@@ -110,7 +110,7 @@ def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
     for each in (
         "ALLOW",
         "log key sidecar.dev/log+",
-        "1 chains",
+        "1 chain",
         "UNANCHORED",
         "all that is held is as it was taken",
         "\nready\n",
@@ -144,5 +144,8 @@ def test_the_evidence_section(tmp_path: Path) -> None:
     ((_, commands),) = BLOCK.findall(EVIDENCE)
     said = shell(commands, tmp_path)
     assert len(re.findall(r"^(?:OK|UNANCHORED)$", said, re.MULTILINE)) == 2
-    assert re.search(r"^(?:OK|UNANCHORED): \d+ entries in \d+ segments of 1 chains", said, re.MULTILINE)  # verify.py
+    assert re.search(r"^(?:OK|UNANCHORED): \d+ entries in \d+ segments of 1 chain$", said, re.MULTILINE)  # verify.py
     assert "Stated in the bundle as not proved:" in said and "DECISION  ALLOW billing-agent" in said
+    (vouched,) = set(re.findall(r"missing at the end at (\S+): a roll-call", said))
+    window = f"--from 2026-01-01 --to {vouched} --trust demo/trust.json --lean"
+    assert shell(f"sidecar evidence export demo/ledger {window} --out ok.zip", tmp_path).startswith("OK\n")

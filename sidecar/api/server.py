@@ -21,6 +21,7 @@ from sidecar.errors import UsageError
 log = logging.getLogger("sidecar")
 
 _CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
+_LONGEST_PATH = 107  # bytes (unix(7), sun_path, without the NUL at its end)
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
@@ -114,6 +115,8 @@ def _unix_path(address: str) -> Path | None:
 
 def claim(path: Path) -> None:
     """Take away a dead socket. Raises UsageError where somebody answers, or something else is in the way."""
+    if (length := len(os.fsencode(path))) > _LONGEST_PATH:
+        raise UsageError(f"cannot listen on unix:{path}: it has {length} bytes, a unix socket at most {_LONGEST_PATH}")
     if not path.parent.is_dir():
         raise UsageError(f"cannot listen on unix:{path}: its directory does not exist")
     if not path.is_socket():

@@ -1,4 +1,4 @@
-"""Text from agents, policies and tools, made fit for a line that a person reads."""
+"""Text from agents, policies and tools, and numbers, made fit for a line that a person reads."""
 
 from __future__ import annotations
 
@@ -14,3 +14,13 @@ def plain(text: object) -> str:
     if line.isprintable():  # then no character is of those categories
         return line
     return "".join(" " if unicodedata.category(c) in _NOT_SHOWN else c for c in line)
+
+
+def number_of(number: int, one: str, more: str = "") -> str:
+    """A number and its noun: ``1 entry``, ``2,000 entries``. ``more``: but for 1; empty: ``one`` with an s."""
+    return f"{number:,} {one if number == 1 else more or f'{one}s'}"
+
+
+def without_zeros(time: str) -> str:
+    """A time in the one spelling of payloads, without the zeros at its end: ``2026-01-01T12:00:00Z``, ``…:00.5Z``."""
+    return f"{time.removesuffix('Z').rstrip('0').removesuffix('.')}Z" if "." in time else time

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from sidecar.chain.printable import number_of
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.serve import start_log
@@ -122,7 +123,8 @@ def status(file: Path | None, as_json: bool, **flags: Any) -> None:
     if as_json:
         click.echo(dumps(found))
         return
-    click.echo(f"log key {found['log_key']}\nlog {found['log_size']} entries, {len(chains)} chains")
+    entries = number_of(int(str(found["log_size"])), "entry", "entries")
+    click.echo(f"log key {found['log_key']}\nlog {entries}, {number_of(len(chains), 'chain')}")
     for each in chains:
         said = "nothing yet" if each["seq"] is None else f"entry {each['seq']}, {each['lag_seconds']} s ago"
         sealed = "no seal yet" if each["sealed"] is None else f"segment {each['sealed']}"
@@ -187,7 +189,7 @@ def rebuild(file: Path | None, **flags: Any) -> None:
         size = reindex(open_storage(config), index, _key(config))
     finally:
         index.close()
-    click.echo(f"{size} entries of the log are indexed")
+    click.echo(f"{number_of(size, 'entry', 'entries')} of the log indexed")
 
 
 @collector.command("verify")
@@ -201,13 +203,14 @@ def verify_all(file: Path | None, workers: int | None, as_json: bool, **flags: A
     config = load_present(file, **flags)
 
     def progress(done: int, of: int) -> None:
-        click.echo(f"{done} of {of} chains verified", err=True)
+        click.echo(f"chains verified: {done} of {of}", err=True)
 
     chains, wrong = verify_everything(config, _key(config), workers or os.cpu_count() or 1, progress)
     if as_json:
         click.echo(dumps({"chains": chains, "wrong": wrong}))
     else:
-        click.echo(f"{len(chains)} chains, {sum(int(each['entries']) for each in chains)} entries")
+        entries = sum(int(each["entries"]) for each in chains)
+        click.echo(f"{number_of(len(chains), 'chain')}, {number_of(entries, 'entry', 'entries')}")
         for each in chains:
             for line in each["accepted"]:
                 click.echo(f"{each['verdict']}: chain {each['chain']}: {line}")

@@ -15,6 +15,7 @@ from typing import Final
 import click
 
 from sidecar.chain import checkpoint, note
+from sidecar.chain.printable import number_of
 from sidecar.config import host_and_port
 from sidecar.errors import Malformed, SignatureInvalid, UsageError
 from sidecar.probe import ask
@@ -92,7 +93,7 @@ def _log(url: str, origin: str | None, key: note.VerifierKey | None) -> str:
     if origin is not None and found.origin != origin:
         raise _Wrong(f"it is the log {found.origin}, not {origin}")
     signed = "signed by the key given" if key is not None else "signature not checked: no --log-key"
-    return f"{found.origin}, {found.size} entries, {signed}"
+    return f"{found.origin}, {number_of(found.size, 'entry', 'entries')}, {signed}"
 
 
 def _fetched(url: str) -> bytes | None:

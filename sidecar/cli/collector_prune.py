@@ -15,6 +15,7 @@ from sidecar.chain.entry import leaf, tagged
 from sidecar.chain.logged import Logged
 from sidecar.chain.merkle import leaf_hash
 from sidecar.chain.note import VerifierKey, parse, parse_vkey
+from sidecar.chain.printable import number_of
 from sidecar.chain.pruning_certificate import Certificate
 from sidecar.chain.stream import Kind
 from sidecar.chain.strictjson import dumps
@@ -105,7 +106,7 @@ def _prune(config: Collecting, runs: Runs, grant: Grant, act: Prune, out: Path) 
     data = pruning_certificate.certify(certificate, grant.record, config.name, log_key(config))
     runs.certify(chain.chain_id, data)
     write_secret(out, data)
-    click.echo(f"{done.payloads} payloads pruned, {done.size:,} bytes; certificate {out}")
+    click.echo(f"{number_of(done.payloads, 'payload')} pruned, {done.size:,} bytes; certificate {out}")
 
 
 def _held(runs: Runs, chain_id: bytes) -> Chain:
@@ -202,6 +203,7 @@ def certificate(certificate: Path, log_key: str, authority: Path, as_json: bool)
         }  # fmt: skip
         click.echo(dumps(said))
         return
-    click.echo(f"verified: the log's key says it pruned {read.payloads} payloads ({read.size:,} bytes)")
+    click.echo(f"verified: the log's key says it pruned {number_of(read.payloads, 'payload')} ({read.size:,} bytes)")
     click.echo(f"of chain {read.chain_id.hex()}, segments {read.segments}, by the authority's leave: {act.reason}")
-    click.echo(f"{read.entries} entries remain as leaves of the chain, up to leaf {read.leaf.hex()}")
+    entries = number_of(read.entries, "entry remains", "entries remain")
+    click.echo(f"{entries} as leaves of the chain, up to leaf {read.leaf.hex()}")

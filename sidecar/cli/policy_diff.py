@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.printable import number_of
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
@@ -101,9 +102,11 @@ def diff(
     if as_json:
         click.echo(dumps({"compared": count, "differ": len(flips), "sealed": inputs.sealed, "decisions": flips}))
     else:
-        click.echo(f"{count} decisions and alternatives compared, {len(flips)} come out otherwise")
+        compared = number_of(count, "decision or alternative", "decisions and alternatives")
+        click.echo(f"{compared} compared; otherwise: {len(flips)}")
         if inputs.sealed:
-            click.echo(f"{inputs.sealed} decisions cannot be re-run: personal fields are sealed; give --openings")
+            decisions = number_of(inputs.sealed, "decision")
+            click.echo(f"{decisions} cannot be re-run: personal fields are sealed; give --openings")
     say_what_is_gone(ledger)
     sys.exit(1 if flips else 0)
 

@@ -12,6 +12,7 @@ from sidecar.chain import note as notes
 from sidecar.chain.acts import Prune, Run
 from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import EntryType
+from sidecar.chain.printable import number_of
 from sidecar.chain.pruning import PRUNABLE, Record, bared, pruned
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.chain.stream import MAGIC, Kind, reader, record, records
@@ -68,7 +69,7 @@ def prune(
     with opened(ledger) as read:
         check(records(read), grant, act, evidence)
     cut = carry_out(ledger, grant, act)
-    click.echo(f"{cut.entries} payloads pruned; the file has {cut.after:,} bytes, and had {cut.before:,}")
+    click.echo(f"{number_of(cut.entries, 'payload')} pruned; the file has {cut.after:,} bytes, and had {cut.before:,}")
 
 
 def granted(file: Path) -> tuple[Grant, Prune]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import click
 
+from sidecar.chain.printable import number_of
 from sidecar.chain.stream import records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.sealed import openings_for, put_back
@@ -113,23 +114,23 @@ def _said(value: object) -> str:
 
 def _summary(tally: Tally) -> list[str]:
     lines = [
-        f"{tally.decisions:,} decisions: {tally.matched:,} came out the same, {tally.mismatched:,} did not, "
+        f"{number_of(tally.decisions, 'decision')}: {tally.matched:,} came out the same, {tally.mismatched:,} did not, "
         f"{tally.not_rerun:,} could not be re-run"
     ]
-    lines += [f"  compared {tally.options:,} actions and alternatives"]
+    lines += [f"  actions and alternatives compared: {tally.options:,}"]
     if tally.impure:
-        lines.append(f"  {tally.impure:,} are no proof and were not re-run: their policy is no function of its input")
+        lines.append(f"  no proof and not re-run, since their policy is no function of its input: {tally.impure:,}")
     for cause, count in sorted(tally.undecided.items()):
-        lines.append(f"  {count:,} are a DENY for want of a decision ({cause}): there is nothing to re-run")
+        lines.append(f"  a DENY for want of a decision ({cause}), so that there is nothing to re-run: {count:,}")
     if tally.undecided_alternatives:
-        lines.append(f"  {tally.undecided_alternatives:,} alternatives are a DENY for want of a decision")
+        lines.append(f"  alternatives that are a DENY for want of a decision: {tally.undecided_alternatives:,}")
     for (recorded, now), count in sorted(tally.engines.items()):
         same = "the same engine" if recorded == now else f"{plain(now)}, recorded by {plain(recorded)}"
         lines.append(f"  {count:,} by {same}" + (f" ({plain(now)})" if recorded == now else ""))
     if tally.withheld:
-        lines.append(f"  {tally.withheld:,} more are not here: pruned, or withheld as other agents'")
+        lines.append(f"  not here, since they were pruned or withheld as other agents': {tally.withheld:,}")
     if tally.unreadable:
-        lines.append(f"  {tally.unreadable:,} entries cannot be read; run `sidecar verify`")
+        lines.append(f"  {number_of(tally.unreadable, 'entry', 'entries')} cannot be read; run `sidecar verify`")
     if tally.ends_badly:
         lines.append(f"  reading ended early: {plain(tally.ends_badly)}; run `sidecar verify`")
     elif not tally.decisions:

@@ -6,6 +6,7 @@ from typing import Final
 
 import click
 
+from sidecar.chain.printable import number_of
 from sidecar.verify import BundleReport, Finding, Report
 
 _EXITS: Final = {"OK": 0, "REDACTED": 0, "PRUNED": 0, "UNANCHORED": 4, "INCOMPLETE": 3, "CLOCK": 3}
@@ -28,11 +29,11 @@ def exit_code(report: Report | BundleReport) -> int:
 def print_report(report: Report | BundleReport) -> None:
     """Verdict first, then findings, what was checked and what was not."""
     click.echo(report.verdict.name)
-    chains = f", {len(report.chains)} chains" if isinstance(report, BundleReport) else ""
-    click.echo(f"  {report.entries:,} entries in {report.segments:,} segments{chains}")
+    chains = f", {number_of(len(report.chains), 'chain')}" if isinstance(report, BundleReport) else ""
+    click.echo(f"  {_size(report.entries, report.segments)}{chains}")
     if isinstance(report, BundleReport):
         for chain, verdict, entries, segments in report.chains if len(report.chains) > 1 else ():
-            click.echo(f"  chain {chain.hex()}: {verdict.name}, {entries:,} entries in {segments:,} segments")
+            click.echo(f"  chain {chain.hex()}: {verdict.name}, {_size(entries, segments)}")
         findings = [(_place(finding, chain), finding) for chain, finding in report.findings]
         bad = report.first_bad()
         first = None if bad is None else (_place(bad[1], bad[0]), bad[1])
@@ -46,8 +47,12 @@ def print_report(report: Report | BundleReport) -> None:
         click.echo(f"  {finding.verdict.name:<10} {place}: {finding.reason}")
     hidden = report.findings_total - min(len(findings), _SHOWN)
     if hidden:
-        click.echo(f"  … and {hidden} more findings (--json lists more)")
+        click.echo(f"  … and {number_of(hidden, 'more finding')} (--json lists more)")
     _print_rest(report)
+
+
+def _size(entries: int, segments: int) -> str:
+    return f"{number_of(entries, 'entry', 'entries')} in {number_of(segments, 'segment')}"
 
 
 def _print_rest(report: Report | BundleReport) -> None:

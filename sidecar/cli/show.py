@@ -17,6 +17,7 @@ import click
 from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
@@ -104,7 +105,7 @@ def show(
                     _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
     say_what_is_gone(path)
     if bad:
-        raise Malformed(f"{bad} entries cannot be shown; run `sidecar verify`")
+        raise Malformed(f"{number_of(bad, 'entry', 'entries')} cannot be shown; run `sidecar verify`")
     if not found and (seq is not None or decision or agent):
         raise NotFound(f"no such entry in {path}")
 

@@ -10,6 +10,7 @@ from typing import Any
 
 from sidecar.chain import delegation, door
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.statement import Statement
 from sidecar.errors import Malformed
 
@@ -74,7 +75,7 @@ def _rejected(refused: Mapping[str, Any]) -> Iterator[str]:
     count = refused["count"]
     yield f"{refused['call']} of {who}, from {refused['peer']}, was refused; nothing came of it"
     if count > 1:
-        yield f"it stands for {count} refusals of that caller since the one before; the last is told"
+        yield f"it stands for {number_of(count, 'refusal')} of that caller since the one before; the last is told"
 
 
 def _signed(who: Mapping[str, Any]) -> str:

@@ -15,6 +15,7 @@ from sidecar.chain import authority_note, strictjson
 from sidecar.chain.acts import Erase
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import chain_id, parse
+from sidecar.chain.printable import number_of
 from sidecar.chain.recorded import entry
 from sidecar.chain.retention import NEVER_ERASED
 from sidecar.chain.seeds import custody_of
@@ -186,7 +187,8 @@ def openings(path: Path, keys: Path, only: tuple[str, ...], out: Path) -> None:
     with opened(path) as read:
         found = openings_of(read, keys, subjects=wanted or None)
     write_secret(out, found.encode())
-    click.echo(f"{out}: openings of {sum(len(each.entries) for each in found.chains.values())} entries")
+    entries = sum(len(each.entries) for each in found.chains.values())
+    click.echo(f"{out}: openings of {number_of(entries, 'entry', 'entries')}")
 
 
 @subjects.command()
@@ -207,7 +209,7 @@ def export(file: Path | None, data_dir: str | None, out: Path) -> None:
     chain, genesis = _genesis(config)
     keys = SubjectKeys.read(erasing.keys_directory(config), chain)
     erasing.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain, os.urandom))
-    click.echo(f"{out}: keys of {len(keys.subjects())} data subjects")
+    click.echo(f"{out}: keys of {number_of(len(keys.subjects()), 'data subject')}")
 
 
 @subjects.command()
@@ -226,11 +228,16 @@ def restore(copy: Path, file: Path | None, data_dir: str | None, sources: tuple[
     config = _loaded(file, data_dir)
     chain, genesis = _genesis(config)
     try:
-        held = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain)
+        held, left = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain)
     except Malformed as error:
         raise UsageError(f"{copy}: {error}") from None
     SubjectKeys.restore(erasing.keys_directory(config), chain, held)
-    click.echo(f"{erasing.keys_directory(config)}: keys of {len(held)} data subjects")
+    if left:
+        click.echo(
+            f"sidecar: {copy} ends in {number_of(left, 'byte')} that are no whole key: one that was being written, and "
+            "was never used, or the file was cut", err=True,
+        )  # fmt: skip
+    click.echo(f"{erasing.keys_directory(config)}: keys of {number_of(len(held), 'data subject')}")
 
 
 def _genesis(config: Config) -> tuple[bytes, dict[str, Any]]:

@@ -23,10 +23,11 @@ from sidecar.custody.pkcs11 import load_pkcs11
 from sidecar.custody.pkcs11_agent import load_agent_token, make_agent_token
 from sidecar.custody.sealing import FieldSealer, Pointers
 from sidecar.custody.shares import open_seed, seal_shares
-from sidecar.custody.subjects import SubjectKeys, overwrite
-from sidecar.custody.subjects_copy import open_copy, wrap_copy
+from sidecar.custody.subjects import SubjectKeys
+from sidecar.custody.subjects_copy import CopyFile, open_copy, wrap_copy
 
 __all__ = [
+    "CopyFile",
     "FieldSealer",
     "Pointers",
     "PrivateKey",
@@ -46,7 +47,6 @@ __all__ = [
     "open_copy",
     "open_seed",
     "openings_of",
-    "overwrite",
     "public_pem",
     "seal_shares",
     "wrap_copy",

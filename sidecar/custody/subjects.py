@@ -19,7 +19,7 @@ import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import BinaryIO, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -50,12 +50,28 @@ class _Held:
     by_who: dict[bytes, Key]
 
 
+class KeysCopy(Protocol):
+    """A second copy of the keys, elsewhere. What it was given is durable there once the call returns."""
+
+    def there(self) -> bool:
+        """Whether it is as it was left."""
+
+    def replace(self, kek: bytes, records: bytes) -> None:
+        """This key-encryption key and these records in the place of all that it held. Raises LedgerError."""
+
+    def add(self, record: bytes) -> None:
+        """One record more under the same key. Raises LedgerError."""
+
+
 class SubjectKeys:
     """The keys of one chain's data subjects. Every method may be called from any thread."""
 
     def __init__(self, directory: Path, chain_id: bytes, entropy: Callable[[int], bytes], held: _Held) -> None:
         self._directory, self._chain_id, self._entropy = directory, chain_id, entropy
         self._guard = threading.Lock()
+        self._copy: KeysCopy | None = None
+        self._copied: int | None = None  # the generation that the copy holds all of
+        self._lacking: set[bytes] = set()  # who has a key that the copy may not hold: it is not given
         self._take(held)
 
     @classmethod
@@ -122,24 +138,60 @@ class SubjectKeys:
                     return file.read(_START)[_CHAIN_AT:]
         return None
 
-    def of(self, who: bytes) -> Key:
-        """The key of a person whom ``who``, compact JSON, names; a new one is durable before it is given.
+    def copy_to(self, copy: KeysCopy) -> None:
+        """Keep a copy from now on: it holds a key before that is given, and no erased one once :meth:`erase` is done.
 
         Raises:
-            LedgerFull: there are as many as there may be. LedgerError: it cannot be written.
+            LedgerError: the copy cannot be written.
         """
         with self._guard:
-            found = self._held.by_who.get(who)
-            if found is not None:
-                return found
-            if len(self._held.by_who) >= MAX_SUBJECTS:
-                raise LedgerFull(f"{MAX_SUBJECTS} data subjects have keys, and there may be no more")
-            made = self._entropy(SUBJECT_BYTES), self._entropy(KEY_BYTES)
-            with _translated(self._directory):
-                _append(self._directory / f"keys.{self._held.generation}", self._record(self._held.kek, who, made))
-            self._held.by_who[who] = made
-            self._by_subject[made[0]] = made[1]
-            return made
+            self._copy, self._copied = copy, None
+            self._keep()
+
+    def look_after_copy(self) -> None:
+        """Make the copy anew where it is away, or an earlier call could not write it. Raises LedgerError."""
+        with self._guard:
+            if self._copy is not None and not self._copy.there():
+                self._copied = None
+            self._keep()
+
+    def of(self, who: bytes) -> Key:
+        """The key of a person whom ``who``, compact JSON, names; a new one is durable, in the copy too, before it is
+        given.
+
+        Raises:
+            LedgerFull: there are as many as there may be. LedgerError: it, or the copy, cannot be written.
+        """
+        with self._guard:
+            record = b"" if who in self._held.by_who else self._add(who)
+            if who in self._lacking:
+                self._keep(record)
+            return self._held.by_who[who]
+
+    def _add(self, who: bytes) -> bytes:
+        """A key for somebody new, durable here; gives its record."""
+        if len(self._held.by_who) >= MAX_SUBJECTS:
+            raise LedgerFull(f"{MAX_SUBJECTS} data subjects have keys, and there may be no more")
+        made = self._entropy(SUBJECT_BYTES), self._entropy(KEY_BYTES)
+        record = self._record(self._held.kek, who, made)
+        with _translated(self._directory):
+            append(self._directory / f"keys.{self._held.generation}", record)
+        self._held.by_who[who] = made
+        self._by_subject[made[0]] = made[1]
+        self._lacking.add(who)
+        return record
+
+    def _keep(self, record: bytes = b"") -> None:
+        """See that the copy holds what is held here, of which ``record`` is the last if it is new."""
+        current = self._copied == self._held.generation
+        if self._copy is not None and (record or not current):
+            self._copied = None
+            if current and self._copy.there():
+                self._copy.add(record)
+            else:
+                self._copy.replace(*self._everything())
+            self._copied = self._held.generation
+        self._lacking.clear()
 
     def key(self, subject: bytes) -> bytes | None:
         """The key of a subject, if it has one: it was not erased."""
@@ -156,8 +208,8 @@ class SubjectKeys:
             return [(subject, who) for who, (subject, _) in self._held.by_who.items()]
 
     def erase(self, subjects: Collection[bytes]) -> None:
-        """Destroy the keys of these subjects, and the key that all were encrypted under. Where it fails nothing, or
-        not everything, is destroyed: to be tried again. Raises LedgerError."""
+        """Destroy the keys of these subjects, and the key that all were encrypted under, in the copy too. Where it
+        fails nothing, or not everything, is destroyed: to be tried again. Raises LedgerError."""
         with self._guard, _translated(self._directory):
             if any(subject in self._by_subject for subject in subjects):
                 left = {who: key for who, key in self._held.by_who.items() if key[0] not in subjects}
@@ -165,16 +217,15 @@ class SubjectKeys:
                 self._write(following)
                 self._take(following)
             self._tidy()
-
-    @property
-    def stamp(self) -> tuple[int, int]:
-        """Another whenever there are other keys."""
-        with self._guard:
-            return self._held.generation, len(self._held.by_who)
+            self._keep()
 
     def copy(self) -> tuple[bytes, bytes]:
         """The key-encryption key and all records under it. Raises LedgerError."""
-        with self._guard, _translated(self._directory):
+        with self._guard:
+            return self._everything()
+
+    def _everything(self) -> tuple[bytes, bytes]:
+        with _translated(self._directory):
             return self._held.kek, (self._directory / f"keys.{self._held.generation}").read_bytes()[_START:]
 
     def _take(self, held: _Held) -> None:
@@ -186,10 +237,7 @@ class SubjectKeys:
         _save(self._directory / f"kek.{held.generation}", held.kek)
         records = [self._record(held.kek, who, key) for who, key in held.by_who.items()]
         name = self._directory / f"keys.{held.generation}"
-        draft = name.with_name(f"{name.name}.new")
-        _save(draft, b"".join((_MAGIC, self._chain_id, *records)))
-        draft.rename(name)
-        _sync(self._directory)
+        put(name, b"".join((_MAGIC, self._chain_id, *records)))
 
     def _tidy(self) -> None:
         """Destroy what is of another generation: overwritten before it is unlinked."""
@@ -261,8 +309,8 @@ def _read(directory: Path, chain_id: bytes, generation: int) -> tuple[_Held, int
     return _Held(generation, kek, held), _START + whole
 
 
-def _append(path: Path, record: bytes) -> None:
-    """All of it, durably, or nothing."""
+def append(path: Path, record: bytes) -> None:
+    """Put all of it at the end of a file, durably, or nothing. Raises OSError."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
     try:
         before = os.fstat(fd).st_size
@@ -275,6 +323,14 @@ def _append(path: Path, record: bytes) -> None:
             raise
     finally:
         os.close(fd)
+
+
+def put(path: Path, data: bytes) -> None:
+    """A file (0600) that is there whole or not at all, durably; one that was there is replaced. Raises OSError."""
+    draft = path.with_name(f"{path.name}.new")
+    _save(draft, data)
+    draft.rename(path)
+    _sync(path.parent)
 
 
 def _save(path: Path, data: bytes) -> None:

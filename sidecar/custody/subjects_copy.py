@@ -1,22 +1,25 @@
 """The copy of data subjects' keys that outlives the machine, wrapped for custodians (proto/LEDGER.md, "Subject keys").
 
-It is not shipped: what a collector keeps under a retention lock could not be erased.
+A line for the key-encryption key, then the records, so that a new one is appended. It is not shipped: what a collector
+keeps under a retention lock could not be erased.
 """
 
 from __future__ import annotations
 
 import base64
 import binascii
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
+from pathlib import Path
 from typing import Any, Final
 
 from sidecar.chain import strictjson
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.custody.kems import PrivateKey
 from sidecar.custody.shares import open_seed, seal_shares
-from sidecar.custody.subjects import Key, opened
-from sidecar.errors import CustodyError, Malformed
+from sidecar.custody.subjects import Key, append, opened, overwrite, put
+from sidecar.errors import CustodyError, LedgerError, Malformed
 
 FORMAT: Final = "sidecar/v1/subject-keys"
 
@@ -31,30 +34,72 @@ def wrap_copy(copy: tuple[bytes, bytes], custody: Custody, chain_id: bytes, entr
         "format": FORMAT,
         "chain": chain_id.hex(),
         "kek": [{"commit": s.commit.hex(), "sealed": base64.b64encode(s.sealed).decode()} for s in shares],
-        "keys": base64.b64encode(records).decode(),
     }
-    return strictjson.dumps(value) + b"\n"
+    return strictjson.dumps(value) + b"\n" + records
 
 
-def open_copy(data: bytes, keys: Sequence[PrivateKey], custody: Custody, chain_id: bytes) -> dict[bytes, Key]:
-    """Subject and key by each person's JSON text.
+class CopyFile:
+    """The copy that is kept while a sidecar runs, in a file of its own: a `KeysCopy`."""
+
+    def __init__(self, path: Path, custody: Custody, chain_id: bytes, entropy: Callable[[int], bytes]) -> None:
+        self._path, self._custody, self._chain_id, self._entropy = path, custody, chain_id, entropy
+        self._left: tuple[int, int, int] | None = None
+
+    def there(self) -> bool:
+        """Whether the file is the one that was written last, and as long."""
+        return self._left is not None and self._left == self._found()
+
+    def replace(self, kek: bytes, records: bytes) -> None:
+        """A new file in its place; what it held is overwritten. Raises LedgerError, CustodyError."""
+        data = wrap_copy((kek, records), self._custody, self._chain_id, self._entropy)
+        with self._writing(), contextlib.ExitStack() as stack:
+            old = stack.enter_context(self._path.open("r+b")) if self._path.exists() else None
+            put(self._path, data)
+            if old is not None:
+                overwrite(old, self._entropy)
+
+    def add(self, record: bytes) -> None:
+        """One record more at its end. Raises LedgerError."""
+        with self._writing():
+            append(self._path, record)
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        self._left = None
+        try:
+            yield
+        except OSError as error:
+            said = error.strerror or str(error)
+            raise LedgerError(f"the copy of the data subjects' keys, {self._path}: {said}; mend that") from None
+        self._left = self._found()
+
+    def _found(self) -> tuple[int, int, int] | None:
+        try:
+            seen = self._path.stat()
+        except OSError:
+            return None
+        return seen.st_dev, seen.st_ino, seen.st_size
+
+
+def open_copy(
+    data: bytes, keys: Sequence[PrivateKey], custody: Custody, chain_id: bytes
+) -> tuple[dict[bytes, Key], int]:
+    """Subject and key by each person's JSON text, and how many bytes at the end are no whole record.
 
     Raises:
         Malformed: not of this form, or of another chain. CustodianMissing, CustodyError: it does not open.
     """
-    value = strictjson.parse_object(data)
-    if value.keys() != {"format", "chain", "kek", "keys"} or value["format"] != FORMAT:
-        raise Malformed(f"subject keys: an object with format {FORMAT!r}, chain, kek and keys is required")
+    line, ended, records = data.partition(b"\n")
+    value = strictjson.parse_object(line)
+    if not ended or value.keys() != {"format", "chain", "kek"} or value["format"] != FORMAT:
+        raise Malformed(f"subject keys: a line with an object of format {FORMAT!r}, chain and kek is required")
     if value["chain"] != chain_id.hex():
         raise Malformed("subject keys: of another chain")
     if not isinstance(value["kek"], list):
         raise Malformed("subject keys: kek is an array")
     shares = [_share(each) for each in value["kek"]]
-    records = _decoded(value["keys"])
     held, whole = opened(open_seed(keys, custody, _bound(chain_id), 0, shares), chain_id, records)
-    if whole != len(records):
-        raise CustodyError("the copy of the keys is cut short")
-    return held
+    return held, len(records) - whole
 
 
 def _share(value: Any) -> SealedShare:

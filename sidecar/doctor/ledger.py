@@ -8,6 +8,7 @@ from typing import Final
 
 from sidecar.chain.ack import Ack
 from sidecar.chain.limits import UNKNOWN_CLOCK_ERROR
+from sidecar.chain.printable import number_of
 from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
 from sidecar.doctor.patient import Patient
 from sidecar.errors import CollectorRefused, CollectorUnavailable
@@ -25,7 +26,7 @@ def check_ledger(patient: Patient) -> Iterator[Finding]:
         yield wrong("ledger", f"there is no ledger in {patient.directory}", mend)
         return
     seen = patient.ledger
-    yield ok("ledger", f"{seen.next_seq:,} entries; `sidecar verify` says whether they are true")
+    yield ok("ledger", f"{number_of(seen.next_seq, 'entry', 'entries')}; `sidecar verify` says whether that is true")
 
 
 def check_clock(patient: Patient) -> Iterator[Finding]:
@@ -92,7 +93,8 @@ def check_anchors(patient: Patient) -> Iterator[Finding]:
         yield skipped("anchors", "there is no ledger yet")
         return
     seen = patient.ledger
-    said = f"{seen.decisions:,} decisions are not anchored, of {seen.next_seq - seen.anchored:,} entries"
+    decisions = number_of(seen.decisions, "decision is", "decisions are")
+    said = f"{decisions} not anchored, of {number_of(seen.next_seq - seen.anchored, 'entry', 'entries')}"
     age = 0.0 if seen.waits_since is None else patient.now - seen.waits_since / 1e9
     if not patient.config.collector_address:
         yield careful("anchors", f"{said}: nothing is shipped", "set collector.address and collector.log_key")

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.stream import MAGIC, Kind, reader, record
 from sidecar.custody import PrivateKey, SubjectKeys, disclose, openings_of
 from sidecar.errors import UsageError
@@ -213,9 +214,7 @@ class _Making:
             else:
                 why = "all of them were erased"
         if why:
-            fields = (
-                "1 personal field is" if facts.sealed_fields == 1 else f"{facts.sealed_fields:,} personal fields are"
-            )
+            fields = number_of(facts.sealed_fields, "personal field is", "personal fields are")
             what = f"{fields} sealed, and not all openings are here: {why}"
             self._statements.append(Statement(facts.chain_id, "sealed", what))
 
@@ -242,8 +241,7 @@ class _Making:
             self._statements.append(Statement(facts.chain_id, "keys", self._unkeyed(without, why)))
 
     def _unkeyed(self, segments: int, why: str) -> str:
-        which = "1 segment" if segments == 1 else f"{segments:,} segments"
-        said = f"the keys of {which} are not here ({why}): their tags are not checked"
+        said = f"the keys of {number_of(segments, 'segment')} are not here ({why}), so that tags are not checked there"
         if self._order.agents is None:
             return said
         return f"{said}, and nothing shows that no entry of the agents was left out of them"

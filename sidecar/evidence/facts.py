@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of, without_zeros
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.verify.case import Statement
 
@@ -108,30 +109,32 @@ class Facts:
     def _recovered(self) -> str:
         if not self.crashed:
             return ""
-        segments = "a segment" if len(self.crashed) == 1 else "segments"
-        return f"{segments} ended by a crash, so that what came after the last head is unknown: {_list(self.crashed)}"
+        segments = "segment" if len(self.crashed) == 1 else "segments"
+        return f"{segments} {_list(self.crashed)} ended by a crash: what came after the last head is unknown"
 
     def _after(self, end: int, through: int | None) -> str:
         if through is not None and through >= end:
             return ""
-        since = "" if through is None else f" after {policy_time(through)}"
-        return f"no seal shows what the chain wrote{since} up to the end of the window, {policy_time(end)}"
+        since = "" if through is None else f" after {without_zeros(policy_time(through))}"
+        window = without_zeros(policy_time(end))
+        return f"no seal shows what the chain wrote{since} up to the end of the window, {window}"
 
     def _outcomes(self) -> str:
         count, first = self.without_outcome()
-        if count == 1:
-            return f"1 allowed decision has no outcome in this bundle: entry {_list(first)}"
-        return f"{count:,} allowed decisions have no outcome in this bundle: entries {_list(first)}" if count else ""
+        if not count:
+            return ""
+        decisions = number_of(count, "allowed decision has", "allowed decisions have")
+        return f"{decisions} no outcome in this bundle: {'entry' if count == 1 else 'entries'} {_list(first)}"
 
     def _withheld(self, agents: tuple[str, ...] | None) -> str:
         if agents is None or not self.bare:
             return ""
         return (
-            f"{self.bare} entries of others are withheld, {self.tagless} of them without an agent's tag (asserted "
-            "agents, rejected requests, registries): of these nothing shows whom they concern. "
-            f"{self.withheld_registries} are registries, so that keys, roles and attributes of those who signed are "
-            "not checked. Entries of other agents that name an agent of this case as executor, approver or delegator "
-            "are withheld too"
+            f"{number_of(self.bare, 'entry of others is', 'entries of others are')} withheld; of those without an "
+            f"agent's tag (asserted agents, rejected requests, registries: {self.tagless:,}) nothing shows whom they "
+            f"concern. Where registries are withheld ({self.withheld_registries:,}), keys, roles and attributes of "
+            "those who signed are not checked. Entries of other agents that name an agent of this case as executor, "
+            "approver or delegator are withheld too"
         )
 
 
@@ -141,9 +144,7 @@ def _proof(payload: Mapping[str, Any]) -> object:
 
 
 def _decisions(count: int, whose: str) -> str:
-    if count == 0:
-        return ""
-    return f"1 decision is {whose}" if count == 1 else f"{count:,} decisions are {whose}"
+    return f"{number_of(count, 'decision is', 'decisions are')} {whose}" if count else ""
 
 
 def _list(numbers: list[int]) -> str:

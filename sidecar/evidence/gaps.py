@@ -49,4 +49,4 @@ def _waiting(about: Mapping[str, Any], now: int) -> list[str]:
     wanted, given = about["waits_for"]["count"], len(about["approvals"])
     expires = about["waits_for"]["expires"]
     ended = "it has expired" if expires <= rows.at(now) else f"it waits until {expires[:19]}Z"
-    return [f"{given} of {wanted} approvals were given and it was not asked again; {ended}"]
+    return [f"approvals given: {given} of {wanted}, and it was not asked again; {ended}"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of, without_zeros
 from sidecar.verify.case import Case
 
 _PAGE = """\
@@ -14,7 +15,8 @@ The format is written down to the byte in proto/EVIDENCE.md of the project; anyb
 
 1. Get what you need from somebody else than whoever gave you this file:
    the trust file (which chains, which log, which witnesses), and a verifier. Those in this bundle, data/verify.py and
-   data/verify.html, are as good as whoever put them there. Compare their SHA-256 with what the project publishes.
+   data/verify.html, are as good as whoever put them there. Compare them with those of the same version in the
+   project's repository, below sidecar/evidence/.
 
 2. Run one of
      sidecar verify case.zip --trust trust.json
@@ -50,10 +52,10 @@ def how_to_verify(case: Case) -> str:
         for each in case.statements
     ]
     return _PAGE.format(
-        what=f"{case.name or 'evidence'}: {what}, {len(case.claims)} chain{'s' * (len(case.claims) > 1)}",
-        start=policy_time(case.start),
-        end=policy_time(case.end),
-        exported=policy_time(case.exported),
+        what=f"{case.name or 'evidence'}: {what}, {number_of(len(case.claims), 'chain')}",
+        start=without_zeros(policy_time(case.start)),
+        end=without_zeros(policy_time(case.end)),
+        exported=without_zeros(policy_time(case.exported)),
         exporter=case.exporter,
         statements="\n".join(lines) or "   - (nothing was stated)",
     )

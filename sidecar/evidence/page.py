@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
-from sidecar.chain.printable import plain
+from sidecar.chain.printable import number_of, plain
 
 from . import rows, sentences
 from .timeline import Row, Timeline
@@ -78,10 +78,12 @@ def _about(timeline: Timeline) -> Iterator[str]:
     effects = ", ".join(f"{count:,} {_counted(effect, count)}" for effect, count in counts.items())
     gaps = sum(row.gap for row in timeline.rows)
     window = f"From {_text(start)} to {_text(end)}"
-    yield f"<p>{window}: {len(decisions):,} attempts ({effects}), {gaps:,} rows with gaps.</p>"
+    read_of = number_of(read["entries"], "entry", "entries")
+    attempts, gapped = number_of(len(decisions), "attempt"), number_of(gaps, "row with a gap", "rows with gaps")
+    yield f"<p>{window}: {attempts} ({effects}), {gapped}.</p>"
     for act in read["allowed"]:
         yield f"<p>{_text(sentences.allowed(act))}</p>"
-    yield f'<p class="quiet">Chain {_text(read["chain"])}, {read["entries"]:,} entries read. As it is recorded: '
+    yield f'<p class="quiet">Chain {_text(read["chain"])}, {read_of} read. As it is recorded: '
     yield "<code>sidecar verify</code> says whether that is true.</p>"
 
 

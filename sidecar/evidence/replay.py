@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.chain.entry import HEADER_SIZE, EntryType, Header
+from sidecar.chain.printable import number_of
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, PolicyLoadError, UsageError
@@ -204,7 +205,7 @@ class Replay:
         documents: tuple[dict[str, Any], ...] = ()
         trouble = ""
         if not impure and _asks(payload) and (hidden := sealed(payload)):
-            trouble = f"{len(hidden)} personal values of what the policy saw or said are sealed"
+            trouble = f"what the policy saw or said has {number_of(len(hidden), 'sealed personal value')}"
         elif not impure and _asks(payload):
             try:
                 documents = tuple(self._inputs(payload)[_first(payload) :])

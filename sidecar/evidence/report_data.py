@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from sidecar.chain.printable import number_of
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import Case
 
@@ -26,15 +27,24 @@ _EPOCHS: Final = 10
 _CHAINS: Final = 50
 
 _MEANS: Final = {
-    "OK": "every check holds, and a log that was pinned says where the chains end.",
-    "REDACTED": "every check holds; personal values were erased by the authority.",
-    "PRUNED": "every check holds; payloads were taken out by the authority.",
-    "UNANCHORED": "all that was checked holds, but nobody outside vouches for all of it.",
-    "INCOMPLETE": "something that must be there is missing.",
-    "CLOCK": "a clock moved and no entry says so.",
-    "FORK": "one place was signed twice, differently.",
-    "TAMPERED": "something was changed.",
-    "MALFORMED": "something is not of the form it must have.",
+    "OK": "Every check holds, and a log that was pinned vouches for it up to the end of the window.",
+    "REDACTED": "Every check holds; personal values were erased by the authority.",
+    "PRUNED": "Every check holds; payloads were taken out by the authority.",
+    "UNANCHORED": "All that was checked holds, but nobody outside vouches for all of it.",
+    "INCOMPLETE": "Something that must be there is missing.",
+    "CLOCK": "A clock moved and no entry says so.",
+    "FORK": "One place was signed twice, differently.",
+    "TAMPERED": "Something was changed.",
+    "MALFORMED": "Something is not of the form it must have.",
+}
+
+
+_PROOFS: Final = {
+    "asserted": "a name that is merely asserted",
+    "mtls": "a certificate, in transit",
+    "signature": "their signature",
+    "signature+mtls": "their signature and a certificate",
+    "gateway": "the word of a gateway",
 }
 
 
@@ -60,7 +70,7 @@ def told(parts: Parts) -> dict[str, Any]:
     window = f"{rows.at(case.start)[:19]}Z to {rows.at(case.end)[:19]}Z"
     return {
         "title": name,
-        "description": f"What {_count(len(case.claims), 'chain')} of decisions recorded from {window}",
+        "description": f"What {number_of(len(case.claims), 'ledger')} recorded from {window}",
         "exporter": case.exporter,
         "exported": f"exported {rows.at(case.exported)[:19]}Z",
         "verdict": {"word": parts.report.verdict.name, "means": _MEANS[parts.report.verdict.name]},
@@ -97,8 +107,9 @@ def _summary(parts: Parts, window: str) -> list[list[Any]]:
         ["Agents", agents],
         ["Profile", "external: values and openings are left out" if case.profile == "external" else "full"],
         ["Exported", f"{rows.at(case.exported)[:19]}Z by {case.exporter}, from {case.source[0]} {case.source[1]}"],
-        ["Entries", f"{parts.report.entries:,} in {parts.report.segments:,} segments"],
+        ["Entries", f"{parts.report.entries:,} in {number_of(parts.report.segments, 'segment')}"],
         ["Certificate of custody, SHA-256", certificate],
+        ["Trust file, SHA-256", mono(parts.trust) if parts.trust else "none was used"],
     ]
 
 
@@ -126,7 +137,7 @@ def _place(header: Any) -> str:
 
 def _method(parts: Parts) -> dict[str, Any]:
     report, case = parts.report, parts.case
-    given = f"a trust file (SHA-256 {parts.trust})" if parts.trust else "no trust file, so that no log is believed"
+    given = "the trust file named above" if parts.trust else "no trust file, so that no log is believed"
     findings = [
         [finding.verdict.name, _where(chain, finding.segment, finding.seq), finding.reason]
         for chain, finding in report.findings[:_FINDINGS]
@@ -137,15 +148,16 @@ def _method(parts: Parts) -> dict[str, Any]:
             "The streams of this bundle were copied from the source entry by entry, then judged by the exporter's own "
             f"verifier as anybody's would, with {given}. What the verifier proves depends on what it is given: without "
             "a key that the bytes fit the signatures, with a custodian's key or a disclosure also the origin of each "
-            f"HMAC, with receipts and a trust file also that nobody rewrote it since. It may be said: {report.claim}"
+            "HMAC, with receipts and a trust file also that nobody rewrote it since."
         ),
+        "claim": report.claim,
         "commands": [
             "sidecar verify case.zip --trust trust.json",
             "python verify.py verify case.zip --trust trust.json    (a verify.py from elsewhere than the bundle)",
             "sidecar replay case.zip     sidecar timeline case.zip --agent ID",
         ],
         "findings": findings,
-        "findings_more": f"And {left:,} more findings; the verifier lists them." if left > 0 else "",
+        "findings_more": f"And {number_of(left, 'more finding')}; the verifier lists all." if left > 0 else "",
         "checked": list(report.checked[:_STATEMENTS]),
         "not_checked": list(report.not_checked[:_STATEMENTS]),
         "statements": [_statement(each) for each in case.statements[:_STATEMENTS]],
@@ -180,6 +192,7 @@ def _certificate(parts: Parts) -> list[list[Any]]:
     return [
         ["File", "data/certificate.dsse.json: an in-toto Statement in a DSSE envelope"],
         ["SHA-256", mono(digest)],
+        ["Covers", "every file of the bundle but itself and this report; signed by the exporter"],
         ["Exporter's key", mono(key)],
         ["Check it", "with any DSSE verifier and the exporter's public key, which you have from another source"],
     ]
@@ -187,9 +200,10 @@ def _certificate(parts: Parts) -> list[list[Any]]:
 
 def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
     sealed = chain["sealed"]
-    crashed = f"; after a crash: {', '.join(map(str, sealed['crashed'][:20]))}" if sealed["crashed"] else ""
     first, last = sealed["first"], sealed["last"]
     when = f" from {first[:19]}Z to {last[:19]}Z" if first and last else ""
+    if sealed["segments"] == 1 and last:
+        when = f" at {last[:19]}Z"
     produced = chain["produced"][-_EPOCHS:]
     runs = [f"run {each['epoch']} since {each['time'][:19]}Z ({each['software']})" for each in produced]
     keys = [f"{each['name']} ({each['kem']}, {each['spki'][:16]}…)" for each in chain["custodians"]]
@@ -197,17 +211,19 @@ def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
         ["Chain", mono(chain["chain"])],
         ["Produced by", mono(f"identity key {chain['identity'] or 'unknown: GENESIS is not here'}")],
         ["Runs", "; ".join(runs) or "none starts in this window"],
-        ["Sealed", f"{_count(sealed['segments'], 'segment')}{when}, each by a key of its own{crashed}"],
+        ["Sealed", f"{number_of(sealed['segments'], 'segment')}{when}; each segment has a key of its own"],
         ["Custodians", "; ".join(keys) or "none: nobody can check HMACs"],
         ["Authority", mono(chain["authority"]) if chain["authority"] else "none: nothing may be erased or pruned"],
     ]
+    if sealed["crashed"]:
+        told.append(["After a crash", f"sealed by the run after it: {', '.join(map(str, sealed['crashed'][:20]))}"])
     told += [["Allowed", f"{each['act']} at {each['time'][:19]}Z: {each['reason']}"] for each in chain["allowed"]]
     for log in chain["received"]:
         roll_call = f"; last roll-call {log['roll_call'][:19]}Z" if log["roll_call"] else ""
         told.append(
             [
                 "Received by",
-                f"log {log['log']} (key {log['key']}): {_count(log['receipts'], 'receipt')}, "
+                f"log {log['log']} (key {log['key']}): {number_of(log['receipts'], 'receipt')}, "
                 f"tree of {log['size']:,}{roll_call}",
             ]
         )
@@ -236,10 +252,12 @@ def _figures(abstracts: Sequence[Abstract]) -> dict[str, Any]:
 
     statistics: list[list[str]] = []
     for label, member in (
-        ("Entries: {}", "types"), ("Decisions: {}", "effects"), ("Decisions of agents proved by: {}", "proofs"),
+        ("Entries: {}", "types"), ("Decisions: {}", "effects"), ("Decisions of agents known by {}", "proofs"),
         ("Denied for want of a decision: {}", "causes"), ("Outcomes: {}", "statuses"),
     ):  # fmt: skip
-        statistics += [[label.format(name), f"{count:,}"] for name, count in sorted(total(member).items())]
+        named = _PROOFS if member == "proofs" else {}
+        counted = sorted(total(member).items())
+        statistics += [[label.format(named.get(name, name)), f"{count:,}"] for name, count in counted]
     for label, number in (
         ("Requests refused", sum(each.refusals for each in abstracts)),
         ("Steps of the wall clock on record", sum(each.clock_steps for each in abstracts)),
@@ -287,9 +305,8 @@ def _extract(timelines: Sequence[Timeline] | None) -> dict[str, Any]:
     every = [(each.read["chain"], row) for each in timelines for row in each.rows]
     shown = [(chain, row) for chain, row in every if row.gap or row.kind == "decision"][:_EXTRACT]
     several = len(timelines) > 1
-    note = (
-        f"The first {len(shown)} of {len(every):,} rows: attempts and gaps. timeline.json has all that belongs to them."
-    )
+    extent = f"{len(shown):,} of {number_of(len(every), 'row')}"
+    note = f"The first attempts and gaps of the timeline, {extent}: timeline.json has all."
     return {"extract_note": note, "extract": [_row(row, _entry(chain, row.seq, several)) for chain, row in shown]}
 
 
@@ -311,12 +328,8 @@ def _row(row: Any, entry: str) -> list[str]:
 def _files(files: Mapping[str, str]) -> dict[str, Any]:
     listed = sorted(files.items())
     left = len(listed) - _FILES
-    more = f" {left:,} more are in the manifest." if left > 0 else ""
+    more = f" {number_of(left, 'more is', 'more are')} in the manifest." if left > 0 else ""
     return {
         "files_note": f"Files of the bundle when this report was made; the report itself is in the manifest.{more}",
         "files": [[name, mono(digest)] for name, digest in listed[:_FILES]],
     }
-
-
-def _count(number: int, what: str) -> str:
-    return f"{number:,} {what}{'' if number == 1 else 's'}"

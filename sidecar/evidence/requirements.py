@@ -3,9 +3,11 @@
 The provisions are paraphrased; their own text decides. Nothing here says that anybody complies with anything: whether a
 rule applies, and whether what is here is enough, is for the reader's counsel and auditor.
 
-The paraphrases were held against the words of the AI Act (OJ L, 2024/1689, as published; later amendments move when it
-applies), 45 CFR 164.312, 15 U.S.C. 7262, FINRA Rule 4511, 17 CFR 240.17a-4(f)(2) as amended in 2022 ((i) word by word,
-(ii), (iv) and (v) in part), and the AICPA's criteria of 2017, all as others reprint them.
+The paraphrases were held against the words, as others reprint them, of the AI Act's articles (OJ L, 2024/1689, as
+published; later amendments move when it applies), 45 CFR 164.312, 15 U.S.C. 7262, FINRA Rule 4511, and the AICPA's
+criteria of 2017. Of 17 CFR 240.17a-4 as amended in 2022, (f)(2)(i) was read word by word; of (ii) and (iv) the words in
+part, as quoted by others; (iii), (v) and (f)(3) only in summaries of law firms and of a chart of FINRA's, not in their
+words; paragraphs (a) to (e) not at all. Nobody who gives legal advice has reviewed any of it.
 """
 
 from __future__ import annotations
@@ -146,9 +148,11 @@ REQUIREMENTS: Final = (
             "Electronic records are kept for their period either with a complete time-stamped audit trail (every "
             "modification and deletion, when each was made, who made it if applicable, and what else is needed for "
             "authenticity and to re-create an original that was modified or deleted), or exclusively in a "
-            "non-rewriteable, non-erasable format. The system verifies completeness and accuracy of its storing "
-            "automatically, gives copies of records and audit trail in a human-readable and in a reasonably usable "
-            "electronic format, and has a backup or other redundancy."
+            "non-rewriteable, non-erasable format. The system verifies automatically that its processes of storing and "
+            "retaining are complete and accurate; readily gives copies of records and audit trail in a human-readable "
+            "and in a reasonably usable electronic format; where it applies, units of storage media are serialized and "
+            "dated; and there is a backup system that meets the same requirements, or other redundancy. (The last two, "
+            "and (f)(3) below, as summaries of the rule give them.)"
         ),
         here=(
             "No entry is modified: a change is a new entry, with its time and the key or name behind it. Erasure and "
@@ -156,14 +160,16 @@ REQUIREMENTS: Final = (
             "Readable (report, timeline) and electronic (streams, JSON, CSV) copies are in the bundle."
         ),
         check=(
-            "sidecar verify: the verdict says REDACTED or PRUNED where something was taken out, and by what authority."
+            "sidecar verify: the verdict says REDACTED or PRUNED where something was taken out, and by what authority. "
+            "It checks what was stored: whether the processes around it are complete, it cannot know."
         ),
         yours=(
             "Choose between storage that cannot be rewritten (Object Lock) and the audit-trail alternative with your "
             "counsel. Found the ledger with the retention profile sec-17a-4, under which nothing is erased and nothing "
-            "pruned for six years; verify on a schedule; keep a second copy; arrange for the access and undertaking of"
-            " a designated executive officer or third party (paragraph (f)(3)) and for the periods of (a) to (e). The "
-            "ledger is about agents' decisions, not your whole book of records."
+            "pruned for six years; verify on a schedule; keep a backup system or other redundancy; be able to produce "
+            "records and copies for examination at once, and have a designated executive officer or third party "
+            "undertake to (paragraph (f)(3)); see to the periods of (a) to (e). The ledger is about agents' decisions, "
+            "not your whole book of records."
         ),
     ),
     Requirement(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from sidecar.chain.printable import number_of
 from sidecar.chain.strictjson import dumps
 
 from .timeline import Row
@@ -84,8 +85,7 @@ def _decision(about: About) -> Lines:
 
 def _sealed(about: About) -> Lines:
     if about["sealed"]:
-        count = f"{len(about['sealed'])} personal value{'s' * (len(about['sealed']) > 1)}"
-        yield "sealed", f"{count}, not shown: {', '.join(about['sealed'])}"
+        yield "sealed", f"{number_of(len(about['sealed']), 'personal value')}, not shown: {', '.join(about['sealed'])}"
 
 
 def allowed(act: About) -> str:

@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from sidecar.chain.printable import plain
+from sidecar.chain.printable import number_of, plain
 
 from . import rows, sentences
 from .timeline import Row, Timeline
@@ -42,7 +42,8 @@ def _head(timeline: Timeline, width: int, style: Style) -> Iterator[str]:
     window = f"{start.format('beginning')} to {end.format('end')}"
     for line in _wrapped(f"Timeline of {within.agent or 'all agents'}, {window}", width, ""):
         yield style(line, "title")
-    yield from _wrapped(f"chain {read['chain'][:16]}…, {read['entries']:,} entries read", width, "")
+    entries = number_of(read["entries"], "entry", "entries")
+    yield from _wrapped(f"chain {read['chain'][:16]}…, {entries} read", width, "")
     for act in read["allowed"]:
         yield from _wrapped(sentences.allowed(act), width, "  ")
     yield from _wrapped("As it is recorded; sidecar verify says whether that is true.", width, "")
@@ -91,4 +92,5 @@ def _counts(timeline: Timeline) -> str:
     effects = {effect: sum(row.about["effect"] == effect for row in decisions) for effect in _MARKS}
     gaps = sum(row.gap for row in timeline.rows)
     told = ", ".join(f"{count:,} {_MARKS[effect]}" for effect, count in effects.items() if count)
-    return f"{len(decisions):,} attempts{': ' if told else ''}{told}; {gaps:,} rows with gaps"
+    attempts = number_of(len(decisions), "attempt")
+    return f"{attempts}{': ' if told else ''}{told}; {number_of(gaps, 'row with a gap', 'rows with gaps')}"

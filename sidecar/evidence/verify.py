@@ -97,7 +97,8 @@ def tell(report, as_json):
              "notes": report.notes, "decisions": report.worth, "entries": sum(chain["entries"] for chain in chains),
              "segments": sum(chain["segments"] for chain in chains), "chains": chains}
     if as_json: return print(json.dumps(value))
-    print(f"{value['verdict']}: {value['entries']} entries in {value['segments']} segments of {len(chains)} chains")
+    sizes = some(value["entries"], "entry", "entries"), some(value["segments"], "segment"), some(len(chains), "chain")
+    print(f"{value['verdict']}: {sizes[0]} in {sizes[1]} of {sizes[2]}")
     for each in findings:
         place = ", ".join(f"{n} {each[n]}" for n in names[1:4] if each[n] is not None)
         print(f"  {each['verdict']} {place or 'the whole'}: {printable(each['reason'])}")
@@ -105,6 +106,7 @@ def tell(report, as_json):
     for title in (*lists, "notes", "decisions"):
         if value[title]: print(f"{title.replace('_', ' ')}:", *map(printable, value[title]), sep="\n  ")
 
+def some(number, one, more=None): return f"{number:,} {one if number == 1 else more or one + 's'}"
 def printable(text): return "".join(c if c.isprintable() else "?" for c in text)
 
 # --- the bundle (EVIDENCE.md, "Verification")
@@ -151,7 +153,7 @@ class Bundle:
         for name, listed in (MANIFEST, payload), (TAGS, (self.members.keys() & tags.keys()) - {TAGS}):
             due = "".join(f"{self.members[each].digest}  {each}\n" for each in sorted(listed)).encode()
             if tags[name] not in (None, due): self.say(f"{name} is not that of the contents")
-        self.report.checked[f"container, case.json, and the digests of {len(self.members)} files"] += 1
+        self.report.checked[f"container, case.json, and the digests of {some(len(self.members), 'file')}"] += 1
         self.report.not_checked["files in the bundle that say the same in other forms, or that belong to no chain"] += 1
 
     def case(self):
@@ -1124,7 +1126,7 @@ class Stream:
         first, last, reached = claim["first_segment"], claim["last_segment"], self.reached
         if self.first_segment != first: missing(first, f"it starts with segment {self.first_segment}, not as claimed")
         if reached != last: missing(min(reached, last) + 1, f"it ends with segment {reached}, not as claimed")
-        if self.entries != claim["entries"]: missing(None, f"{self.entries} entries, not as claimed")
+        if self.entries != claim["entries"]: missing(None, f"{some(self.entries, 'entry', 'entries')}, not as claimed")
         if self.opened_at is not None and self.opened_at >= start:
             missing(self.first_segment - 1, "of the window, and not here")
         shown = max(called, -1 if self.sealed_at is None else self.sealed_at)
@@ -1189,7 +1191,7 @@ class Log:
                 need(climb(leaf, index, lines["chains"], path) == lines["root"], "its answer leads elsewhere")
         need(self.policy.reached(witnesses, self.policy.quorum), "not cosigned by the quorum of witnesses", UNANCHORED)
         if self.resting.setdefault((origin, size), (root, signed, witnesses))[0] != root:
-            self.add(FORK, None, None, f"log {origin} signed two trees of {size} entries")
+            self.add(FORK, None, None, f"log {origin} signed two trees of size {size:,}")
         hashed = sha(f"sidecar/v1/{kind}\0".encode(), text.encode())
         self.claims.append((kind, {**line, "called": lines["time"]} if call else {**lines, "hash": hashed}))
 
@@ -1203,9 +1205,9 @@ class Log:
         for old, proof, (origin, size), root, _, _ in sorted(self.joins, key=lambda join: (join[0], join[2][1])):
             if (origin, old) not in roots: self.report.not_checked["consistency files that no receipt goes with"] += 1
             elif not extends(old, size, roots[origin, old], root, proof):
-                self.add(FORK, None, None, f"the tree of {size} entries does not extend {old}")
+                self.add(FORK, None, None, f"the tree of size {size:,} does not extend {old:,}")
             elif roots.setdefault((origin, size), root) != root:
-                self.add(FORK, None, None, f"log {origin} signed two trees of {size} entries")
+                self.add(FORK, None, None, f"log {origin} signed two trees of size {size:,}")
             else: above.setdefault((origin, old), set()).add((origin, size))
         def reach(place):
             found, waiting = {place}, [place]
@@ -1230,7 +1232,7 @@ class Log:
                 try: said = check_timestamp(v)
                 except Flaw as flaw: bad.append((text, flaw.args[1]))
                 else:
-                    self.report.notes.append(f"a checkpoint of {text.split()[1]} entries was there at {said}")
+                    self.report.notes.append(f"a checkpoint of size {text.split()[1]} was there at {said}")
                     self.report.not_checked[ASK], cover[text] = self.report.not_checked[ASK] + 1, True
         for text, reason in bad: self.add(OK if cover[text] else TAMPERED, None, None, f"a timestamp: {reason}")
 

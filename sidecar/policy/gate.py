@@ -24,6 +24,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal, TypeVar
 
+from sidecar.chain.printable import number_of
 from sidecar.chain.registry import Registry
 from sidecar.chain.registry import parse as parse_registry
 from sidecar.errors import Malformed, PolicyLoadError
@@ -229,7 +230,7 @@ class _Gate:
     async def _read(self) -> str:
         self._input = await self._aside(self._given.read)
         await self._aside(self._write_out)
-        return f"{len(self._files)} files, {sum(map(len, self._files.values())):,} bytes"
+        return f"{number_of(len(self._files), 'file')}, {sum(map(len, self._files.values())):,} bytes"
 
     def _write_out(self) -> None:
         """The copy that `opa` sees, and the capabilities beside it."""
@@ -355,7 +356,7 @@ class _Gate:
         found += [m for one, got in zip(expected, answers, strict=True) if (m := one.mismatch(got))]
         if found:
             raise Refused(*sorted(found, key=lambda finding: finding.line))
-        return f"{len(expected)} decisions as expected"
+        return f"{number_of(len(expected), 'decision')} as expected"
 
     async def _answers(self, documents: Iterable[dict[str, Any]], at_once: int = 8) -> list[Rerun]:
         engine = await self._on_trial()

@@ -13,6 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.chain.printable import number_of
+
 from .bundle import pack, unpack
 from .findings import Finding, Refused, refused
 from .opa_bounded import Bounds, Said, run_opa
@@ -81,7 +83,7 @@ class OpaSteps:
             raise Refused(*_errors(said, "opa test failed")) from None
         if failed:
             raise Refused(*failed)
-        return f"{len(ran) - skipped} tests" + (f", {skipped} skipped" if skipped else "")
+        return number_of(len(ran) - skipped, "test") + (f", {skipped} skipped" if skipped else "")
 
     def cover(self) -> Coverage | None:
         """Coverage, or None when the tests do not all pass."""

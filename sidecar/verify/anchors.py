@@ -61,7 +61,7 @@ class Anchors:
         policy = None if evidence.trust is None else evidence.trust.policy
         if policy is None:
             if evidence.logged:
-                coverage.leave(f"{len(evidence.logged)} receipts of logs: no log is pinned, so they prove nothing")
+                coverage.leave(f"receipts of logs ({len(evidence.logged):,}): no log is pinned, so they prove nothing")
             return
         log = OneLog(policy, findings, coverage)
         for number, data in enumerate(evidence.logged, 1):
@@ -197,7 +197,7 @@ class Anchors:
                 outside += len(receipts) - len(read)
                 kept[place] = read
         if outside:
-            self._coverage.leave(f"{outside} receipts of the log: their places were not read")
+            self._coverage.leave(f"receipts of the log whose places were not read: {outside:,}")
         if to_end and not broken:
             self._beyond(following)
         self._judge_end(whole=to_end, following=following)

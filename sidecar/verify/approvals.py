@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.registry import Registry
 from sidecar.chain.statement import Statement
 from sidecar.verify.coverage import Coverage
@@ -60,8 +61,8 @@ class Approvals:
     def finish(self) -> None:
         """The stream has ended."""
         if self._unknown:
-            told = f"what was approved, in {self._unknown} entries: the decision is not in what was read"
-            self._coverage.leave(told)
+            entries = number_of(self._unknown, "entry", "entries")
+            self._coverage.leave(f"what was approved, in {entries}: the decision is not in what was read")
 
     def _remember(self, value: Mapping[str, Any], asked: Mapping[str, Any], seq: int) -> None:
         if len(self._waiting) >= REMEMBERED:

@@ -16,6 +16,7 @@ from sidecar.chain.acts import AcceptLoss, Erase, Prune, Run
 from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import EntryType
 from sidecar.chain.epoch import EpochNote
+from sidecar.chain.printable import number_of
 from sidecar.chain.pruning import PRUNABLE
 from sidecar.chain.retention import least_ns
 from sidecar.chain.rollcall import Standing
@@ -162,7 +163,8 @@ class Authority:
                 continue
             _, grant = self._runs[next((i for i in covering if self._confirmed.get(i)), covering[0])]
             when, why = spelt(grant.note.time // 10**9), grant.act.reason if isinstance(grant.act, Prune) else ""
-            what = f"{group.entries} payloads up to segment {group.last_segment} were pruned"
+            last = f"up to segment {group.last_segment}"
+            what = number_of(group.entries, f"payload {last} was pruned", f"payloads {last} were pruned")
             self._findings.add(Verdict.PRUNED, *group.first, f"{what}; the authority allowed it at {when}: {why}")
 
     def _fault(self, covering: tuple[int, ...], group: _Group, anchored: int | None, pinned: bool) -> str | None:

@@ -11,6 +11,7 @@ from dataclasses import replace
 from sidecar.chain import note, tlog_proof
 from sidecar.chain.head import Head
 from sidecar.chain.logged import Logged
+from sidecar.chain.printable import number_of
 from sidecar.chain.timestamp import Timestamp
 from sidecar.chain.tlog_proof import TlogProof
 from sidecar.errors import Malformed, UsageError
@@ -196,7 +197,10 @@ class _Judge:
     def _checked(self) -> tuple[str, ...]:
         if self._case is None or self._files is None:
             return ()
-        lines = [f"container, manifest and digests of {self._files.read} files", "case.json against the streams"]
+        lines = [
+            f"container, manifest and digests of {number_of(self._files.read, 'file')}",
+            "case.json against the streams",
+        ]
         return (*lines, *dict.fromkeys(line for each in self._reports for line in each.checked))[:MAX_FINDINGS]
 
     def _claim(self, verdict: Verdict) -> str:

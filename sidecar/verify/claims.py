@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import without_zeros
 from sidecar.verify.case import Part
 from sidecar.verify.report import Verdict
 from sidecar.verify.state import State
@@ -35,7 +36,7 @@ def _segments(state: State, part: Part) -> None:
         reason = f"the stream ends with segment {last}, and {claim.last_segment} is claimed"
         findings.add(Verdict.INCOMPLETE, min(last, claim.last_segment) + 1, None, reason)
     if state.coverage.entries != claim.entries:
-        reason = f"the stream holds {state.coverage.entries} entries, and {claim.entries} are claimed"
+        reason = f"entries that the stream holds: {state.coverage.entries:,}, not {claim.entries:,} as is claimed"
         findings.add(Verdict.INCOMPLETE, None, None, reason)
 
 
@@ -48,12 +49,16 @@ def _window(state: State, part: Part) -> None:
     shown = max((t for t in (anchors.sealed_at, anchors.shown(state.seq)) if t is not None), default=None)
     after = anchors.last_sealed + 1
     if claimed is not None and (shown is None or shown < claimed):
-        reason = f"everything up to {policy_time(claimed)} is claimed to be here, and nothing shows that"
+        reason = f"everything up to {_told(claimed)} is claimed to be here, and nothing shows that"
         state.findings.add(Verdict.INCOMPLETE, after, None, reason)
     elif shown is None or shown < part.end:
-        since = "what the chain wrote" if shown is None else f"what the chain wrote after {policy_time(shown)}"
-        reason = f"{since} may be missing: the window ends at {policy_time(part.end)}"
+        since = "what the chain wrote" if shown is None else f"what the chain wrote after {_told(shown)}"
+        reason = f"{since} may be missing: the window ends at {_told(part.end)}"
         state.findings.add(Verdict.UNANCHORED, after, None, reason)
+
+
+def _told(time: int) -> str:
+    return without_zeros(policy_time(time))
 
 
 def _bare(state: State, part: Part) -> None:
@@ -62,8 +67,8 @@ def _bare(state: State, part: Part) -> None:
         return
     if coverage.tagless:
         coverage.leave(
-            f"whether {coverage.tagless} withheld entries concern the agents of the case: they bear no tag "
-            "(asserted agents, rejected requests, registries)"
+            "whether withheld entries that bear no tag (asserted agents, rejected requests, registries) concern the "
+            f"agents of the case: {coverage.tagless:,}"
         )
-    coverage.leave(f"what {coverage.bare} withheld entries say, and that their tags are those of who asked")
+    coverage.leave(f"what withheld entries say, and that their tags are those of who asked: {coverage.bare:,}")
     coverage.leave("entries of other agents that name one of the case as executor, approver or delegator")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from sidecar.chain.printable import number_of
 from sidecar.verify.evidence import Evidence
 from sidecar.verify.report import MAX_FINDINGS, Verdict
 
@@ -65,23 +66,28 @@ class Coverage:
         if not self.entries:
             return ()
         lines = [
-            f"structure, order, links and payload commitments of {self.entries} entries",
-            f"signatures of {self.notes_signed} epoch notes, heads and seals"
+            f"structure, order, links and payload commitments of {number_of(self.entries, 'entry', 'entries')}",
+            f"signatures of {number_of(self.notes_signed, 'epoch note, head or seal', 'epoch notes, heads and seals')}"
             + (", the segment's by a key that only its context names" if self.unvouched else ""),
             "boot-time and wall clocks of the entries against each other",
         ]
         if self.seeds:
-            lines.append(f"HMAC tags of {self.tags} entries and agent tags (custodian's key, {self.seeds} epochs)")
+            tags, epochs = number_of(self.tags, "entry", "entries"), number_of(self.seeds, "epoch")
+            lines.append(f"HMAC tags of {tags} and agent tags (custodian's key, {epochs})")
         elif self.disclosed:
-            lines.append(f"HMAC tags of the entries of {self.disclosed} segments (disclosed keys)")
+            lines.append(f"HMAC tags of the entries of {number_of(self.disclosed, 'segment')} (disclosed keys)")
         if self.outcomes:
             lines.append(f"outcomes against their decisions: {self.outcomes}")
         if self.held_out:
-            lines.append(f"whether {self.held_out} withheld entries bear the tag of an agent of the case: none may")
+            lines.append(
+                f"withheld entries for the tag of an agent of the case, which none may bear: {self.held_out:,}"
+            )
         if self.permits:
-            lines.append(f"permits of {self.permits} outcomes against the identity key and what the outcomes say")
+            permits = number_of(self.permits, "outcome")
+            lines.append(f"permits of {permits} against the identity key and what the outcomes say")
         if self.opened:
-            lines.append(f"openings of {self.opened} sealed personal fields, and what their entries say with them")
+            opened = number_of(self.opened, "sealed personal field")
+            lines.append(f"openings of {opened}, and what their entries say with them")
         if self.grants:
             lines.append(f"authority notes by the key that GENESIS names: {self.grants}")
         if self.receipts:
@@ -96,7 +102,7 @@ class Coverage:
 
     def not_checked(self, evidence: Evidence) -> tuple[str, ...]:
         """Plain lines: what was not checked, and why."""
-        bare = [f"{self.bare} payloads: they are not here"] if self.bare else []
+        bare = [f"payloads that are not here: {self.bare:,}"] if self.bare else []
         return (*bare, *self._keys(evidence), *self._outside(evidence), *self.unchecked)
 
     def _keys(self, evidence: Evidence) -> list[str]:
@@ -124,12 +130,13 @@ class Coverage:
                 f"that nothing was added after {self.complete} and cut off since: only a later roll-call can tell"
             )
         if self.sealed:
+            fields = number_of(self.sealed, "sealed personal field")
             lines.append(
-                f"{self.sealed} sealed personal fields of {self.sealed_entries} entries, and the digests, statements "
-                "and permits that need their values: there is no opening"
+                f"{fields} of {number_of(self.sealed_entries, 'entry', 'entries')}, and the digests, statements and "
+                "permits that need their values: there is no opening"
             )
         if self.asserted:
-            lines.append(f"whether asserted agent names are true ({self.asserted} decisions)")
+            lines.append(f"whether asserted agent names are true ({number_of(self.asserted, 'decision')})")
         if evidence.trust is None:
             lines.append("that this is the chain you expect: no trust file was given")
         if not evidence.receipts:
@@ -166,7 +173,7 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
     elif coverage.seeds or coverage.disclosed:
         tagged = "; the HMAC tags checked were made with the sidecar's own keys"
     keyless = "" if tagged else "; without a key nothing is said of the tags"
-    gone = f"; {coverage.bare} payloads are not here, and nothing is said of them" if coverage.bare else ""
+    gone = f"; nothing is said of what is not here ({number_of(coverage.bare, 'payload')})" if coverage.bare else ""
     told = "; the receipts compared agree with what is recorded" if coverage.receipts else ""
     return f"{signed}{gone}{tagged}{keyless}{told}. {_since(coverage)}"
 
@@ -174,8 +181,8 @@ def claim(verdict: Verdict, coverage: Coverage) -> str:
 def _since(coverage: Coverage) -> str:
     """What the log adds to the claim, and what it does not."""
     if coverage.anchored is None:
-        return "Not that the ledger was never made anew or cut at its end."
+        return "It does not show that the ledger was never made anew or cut at its end."
     kept = f"Nobody rewrote anything up to segment {coverage.anchored} since the pinned log took its seal"
     if coverage.complete is not None:
         return f"{kept}, and at {coverage.complete} nothing was missing at its end."
-    return f"{kept}. Not that the ledger was never cut at its end." if coverage.whole else f"{kept}."
+    return f"{kept}. It does not show that the ledger was never cut at its end." if coverage.whole else f"{kept}."

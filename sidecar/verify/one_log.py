@@ -6,6 +6,7 @@ from itertools import pairwise
 
 from sidecar.chain import merkle
 from sidecar.chain.consistency import Consistency
+from sidecar.chain.printable import number_of
 from sidecar.errors import Malformed, ProofRejected, SignatureInvalid
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.policy import Policy, Vouched
@@ -30,7 +31,7 @@ class OneLog:
         new = vouched.checkpoint
         old = self._known.setdefault((new.origin, new.size), vouched)
         if old.checkpoint.root != new.root:
-            self._say(Verdict.FORK, f"log {new.origin} signed two trees of {new.size} entries")
+            self._say(Verdict.FORK, f"log {new.origin} signed two trees of {number_of(new.size, 'entry', 'entries')}")
 
     def _say(self, verdict: Verdict, reason: str) -> None:
         self._findings.add(verdict, None, None, reason)
@@ -52,12 +53,14 @@ class OneLog:
         origin, size = new.checkpoint.origin, new.checkpoint.size
         old = self._known.get((origin, file.old))
         if old is None:
-            self._coverage.leave(f"consistency file {number}: no receipt rests on a checkpoint of {file.old} entries")
+            entries = number_of(file.old, "entry", "entries")
+            self._coverage.leave(f"consistency file {number}: no receipt rests on a checkpoint of {entries}")
             return
         try:
             merkle.verify_consistency(file.old, size, old.checkpoint.root, new.checkpoint.root, file.proof)
         except (Malformed, ProofRejected) as error:
-            self._say(Verdict.FORK, f"log {origin}: its tree of {size} entries does not extend {file.old}: {error}")
+            entries = number_of(size, "entry", "entries")
+            self._say(Verdict.FORK, f"log {origin}: its tree of {entries} does not extend {file.old:,}: {error}")
             return
         self._learn(new)
         self._above.setdefault((origin, file.old), set()).add(size)
@@ -68,7 +71,8 @@ class OneLog:
             sizes = sorted(size for name, size in self._resting if name == origin)
             for old, new in pairwise(sizes):
                 if not self._joined(origin, old, new):
-                    missing = f"that its tree of {new} entries extends that of {old}: no consistency proof"
+                    entries = number_of(new, "entry", "entries")
+                    missing = f"that its tree of {entries} extends that of {old:,}: no consistency proof"
                     self._say(Verdict.INCOMPLETE, f"log {origin}: nothing shows {missing}")
 
     def _joined(self, origin: str, old: int, new: int) -> bool:

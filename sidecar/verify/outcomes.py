@@ -75,8 +75,8 @@ class Outcomes:
     def finish(self) -> None:
         """The stream has ended."""
         if self._unknown:
-            told = f"{self._unknown} outcomes against their decisions: not in what was read, or too far before them"
-            self._coverage.leave(told)
+            told = "outcomes against their decisions, which are not in what was read, or too far before them"
+            self._coverage.leave(f"{told}: {self._unknown:,}")
 
 
 def _fault(value: Mapping[str, Any], found: Sequence[str] | str) -> str | None:

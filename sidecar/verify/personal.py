@@ -108,4 +108,4 @@ class PersonalFields:
             if subject not in self._erased:
                 self._findings.add(Verdict.INCOMPLETE, segment, seq, _MISSING.format(subject))
         if self._unused:
-            self._coverage.leave(f"{self._unused} openings: their entries, or the payloads of them, were not read")
+            self._coverage.leave(f"openings whose entries, or the payloads of them, were not read: {self._unused:,}")

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from sidecar.chain import registry
 from sidecar.chain.entry import EntryType
+from sidecar.chain.printable import number_of
 from sidecar.chain.registry import Principal, Registry
 from sidecar.chain.statement import key_id
 from sidecar.errors import Malformed
@@ -61,7 +62,8 @@ class Principals:
     def finish(self) -> None:
         """The stream has ended."""
         if self._unknown:
-            self._coverage.leave(f"whose key it is, in {self._unknown} entries: the registry is not here")
+            entries = number_of(self._unknown, "entry", "entries")
+            self._coverage.leave(f"whose key it is, in {entries}: the registry is not here")
 
     def _put_in_force(self, value: Mapping[str, Any], segment: int, seq: int) -> None:
         if value["event"] == "refused":

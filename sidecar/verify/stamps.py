@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 
+from sidecar.chain.printable import number_of
 from sidecar.chain.timestamp import Timestamp
 from sidecar.errors import AnchorRefused, Malformed
 from sidecar.verify.coverage import Coverage
@@ -41,7 +42,7 @@ def judge_stamps(
                 bad.append((stamp.checkpoint, f"timestamp {number}: {error}"))
     for text, seen in good.items():
         size = resting[text].checkpoint.size
-        coverage.note(f"a timestamp authority saw the log's {size} entries at {spelt(seen)}")
+        coverage.note(f"a timestamp authority saw the log's {number_of(size, 'entry', 'entries')} at {spelt(seen)}")
     for text, reason in bad:
         covered = text in good or bool(resting[text].witnesses)
         findings.add(Verdict.OK if covered else Verdict.TAMPERED, None, None, reason)

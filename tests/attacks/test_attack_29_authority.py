@@ -62,7 +62,7 @@ def test_pruned_with_the_authority() -> None:
         assert report.verdict is PRUNED, report.findings
         assert [(f.verdict, f.segment, f.seq) for f in report.findings] == [(PRUNED, 0, 3)]
         assert "retention is over" in report.findings[0].reason and "4 payloads" in report.findings[0].reason
-        assert "4 payloads: they are not here" in report.not_checked and "4 payloads are not here" in report.claim
+        assert "payloads that are not here: 4" in report.not_checked and "not here (4 payloads)" in report.claim
     unpinned = judge(s.records, dataclasses.replace(evidence, trust=None))
     assert unpinned.verdict is Verdict.UNANCHORED and unpinned.first_bad() is None
     assert "that what was pruned was receipted before: no log is pinned" in unpinned.not_checked

@@ -69,7 +69,7 @@ def test_opened_all_is_judged_as_if_it_had_never_been_sealed() -> None:
     report = nothing_worse(s.records, dataclasses.replace(opened(s, s.opened()), receipts=[s.receipt(4)]))
     assert not not_checked(report, "sealed personal") and report.decisions["signed"] == 2
     assert "receipts against their entries: 1" in report.checked
-    assert any("permits of 1 outcomes" in line for line in report.checked)
+    assert any("permits of 1 outcome" in line for line in report.checked)
 
 
 def test_erased_with_the_authority() -> None:
@@ -108,8 +108,8 @@ def test_openings_of_another_chain_claim_nothing() -> None:
 def test_openings_of_entries_that_are_not_there() -> None:
     s = ledger()
     report = nothing_worse(s.records, opened(s, s.opened(at99=b"\0" * 36)))
-    assert not_checked(report, "1 openings")
-    assert not_checked(judge(s.segment_file(0), opened(s, s.opened())), "1 openings")
+    assert not_checked(report, "were not read: 1")
+    assert not_checked(judge(s.segment_file(0), opened(s, s.opened())), "were not read: 1")
 
 
 def places(report: Report) -> list[tuple[Verdict, int | None, int | None]]:

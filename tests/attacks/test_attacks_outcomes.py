@@ -22,6 +22,7 @@ from tests.attacks.expect import T, found, judge, nothing_worse
 from tests.scribe import Scribe, principal
 
 AT = 2
+UNKNOWN = "outcomes against their decisions, which are not in what was read, or too far before them: 1"
 
 
 def told(report: Report) -> list[str]:
@@ -104,7 +105,9 @@ def test_a_segment_file_without_the_decision_says_so() -> None:
     say(s)
     s.seal("count")
     report = nothing_worse(s.segment_file(1))
-    assert told(report) == ["1 outcomes against their decisions: not in what was read, or too far before them"]
+    assert told(report) == [
+        "outcomes against their decisions, which are not in what was read, or too far before them: 1"
+    ]
 
 
 def test_after_a_gap_what_refers_into_it_is_not_judged() -> None:
@@ -130,4 +133,6 @@ def test_no_more_than_the_last_decisions_are_remembered() -> None:
     outcomes.outcome({**value, "decision_seq": 2, "decision_id": "1"}, 0, NO_SEQ - 1)
     outcomes.finish()
     assert (findings.total, coverage.outcomes) == (1, 2)
-    assert coverage.unchecked == ["1 outcomes against their decisions: not in what was read, or too far before them"]
+    assert coverage.unchecked == [
+        "outcomes against their decisions, which are not in what was read, or too far before them: 1"
+    ]

@@ -33,7 +33,7 @@ def test_an_outcome_with_its_permit() -> None:
     s.signed_outcome(3)
     s.head()
     report = nothing_worse(s.records)
-    assert "permits of 1 outcomes against the identity key and what the outcomes say" in report.checked
+    assert "permits of 1 outcome against the identity key and what the outcomes say" in report.checked
 
 
 CHANGES: dict[str, dict[str, Any]] = {

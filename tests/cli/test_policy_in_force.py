@@ -131,7 +131,7 @@ def test_diff_lists_what_comes_out_otherwise(tmp_path: Path) -> None:
             ("crm.read", "ALLOW", "DENY"), ("crm.write", "DENY", "ALLOW"), ("crm.read", "ALLOW", "DENY"),
         ]  # fmt: skip
     same = sidecar("policy", "diff", policy, active["revision"], "--ledger", ledger)
-    assert (same.returncode, same.stdout) == (0, "4 decisions and alternatives compared, 0 come out otherwise\n")
+    assert (same.returncode, same.stdout) == (0, "4 decisions and alternatives compared; otherwise: 0\n")
     text = sidecar("policy", "diff", policy, other, "--ledger", ledger, "--engine", "opa", "--agent", "billing-agent")
     assert text.returncode == 1 and "  after  ALLOW: it may be read (writer)" in text.stdout
     assert sidecar("policy", "diff", "0" * 40, other, "--ledger", ledger).returncode == 1

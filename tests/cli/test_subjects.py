@@ -13,12 +13,13 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import pytest
 from click.testing import CliRunner
 
 from sidecar.cli import cli
 from sidecar.cli.policy_diff import Inputs
 from sidecar.cli.sealed import read_openings
-from sidecar.client import Status
+from sidecar.client import NoDecision, Status
 from sidecar.ledger import ledger_stream
 from tests.collecting import collecting
 from tests.program import environment, serving, sidecar
@@ -169,7 +170,17 @@ def test_the_keys_outlive_the_pod_and_what_is_erased_does_not(tmp_path: Path) ->
     where, erase = ("--config", config, "--data-dir", ledger), ("subjects", "erase", "--config", config)
     with serving(ledger, "--config", config) as server:
         act(server, 4711)
+        assert after_the_pod(ledger, volume / "keys") == listed(config, ledger)  # as soon as it was answered
+        shutil.move(volume, tmp_path / "unmounted")
+        with (
+            server.guard(attempts=1) as guard,
+            pytest.raises(NoDecision),
+        ):  # there would be no key if the pod died
+            guard.check("crm.read", ("customer", "record"), {"customer_id": "bob", "email": BOBS})
+        act(server, 4711)
+        shutil.move(tmp_path / "unmounted", volume)
         act(server, "bob", email=BOBS)
+        assert set(after_the_pod(ledger, volume / "keys")) == {4711, "bob"}
         assert server.stop() == 0
     who, request = listed(config, ledger), tmp_path / "erase.json"
     here(*erase, "--data-dir", ledger, "bob", "--reason", "ticket 13", "--request", request)
@@ -195,6 +206,18 @@ def test_the_keys_outlive_the_pod_and_what_is_erased_does_not(tmp_path: Path) ->
     shutil.rmtree(ledger / "subjects")
     here("subjects", "restore", volume / "keys", *where, "--custodian-key", tmp_path / "auditor.pem")
     assert listed(config, ledger) == {4711: who[4711]}
+
+
+def after_the_pod(ledger: Path, copy: Path) -> dict[object, str]:
+    """Who has a key where only the copy is left."""
+    place = ledger.parent / "after"
+    config = ledger.parent / "after.toml"
+    config.write_text(f'[personal]\nsubject = "/arguments/customer_id"\nkeys_dir = "{place}"\n')
+    where = ("--config", config, "--data-dir", ledger)
+    here("subjects", "restore", copy, *where, "--custodian-key", ledger.parent / "auditor.pem")
+    found = listed(config, ledger)
+    shutil.rmtree(place)
+    return found
 
 
 def exported(ledger: Path, out: Path, keys: Path, profile: str, *more: str | Path) -> str:

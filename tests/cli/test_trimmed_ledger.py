@@ -158,11 +158,11 @@ def test_keys_are_disclosed_of_what_is_kept_and_of_what_is_not(kept: Trimmed, tm
         done = here("keys", "disclose", kept.ledger, "--custodian-key", kept.key, "--segment", str(each), "--out", out)
         assert done.returncode == 0, done.stderr
     report = json.loads(here("verify", kept.ledger, "--disclosure", tmp_path / f"{segment}.json", "--json").stdout)
-    assert "HMAC tags of the entries of 1 segments (disclosed keys)" in report["checked"], report["checked"]
+    assert "HMAC tags of the entries of 1 segment (disclosed keys)" in report["checked"], report["checked"]
     bundle, window = tmp_path / "case.zip", ("--from", "2020-01-01", "--to", "2100-01-01")
     given = ("--disclosure", tmp_path / f"{segment - 1}.json", "--trust", kept.trust)
     done = here("evidence", "export", kept.place / "collector", *window, *given, "--out", bundle)
-    assert done.returncode == 0 and "HMAC tags of the entries of 1 segments (disclosed keys)" in done.stdout
+    assert done.returncode == 0 and "HMAC tags of the entries of 1 segment (disclosed keys)" in done.stdout
 
 
 def test_what_is_shown_says_what_is_missing(kept: Trimmed) -> None:
@@ -188,7 +188,7 @@ def test_policies_put_in_force_before_are_known(kept: Trimmed) -> None:
     assert len(found["history"]) == 1
     other = write(kept.place / "other", action="crm.write")
     done = here("policy", "diff", found["active"]["revision"], other, "--ledger", kept.ledger)
-    assert done.returncode == 1 and f"{kept.open + 1} come out otherwise" in done.stdout, done.stdout
+    assert done.returncode == 1 and f"compared; otherwise: {kept.open + 1}" in done.stdout, done.stdout
     assert "no longer kept here" in done.stderr
 
 

@@ -184,7 +184,7 @@ def test_a_lost_index_and_a_poisoned_one(tmp_path: Path) -> None:
     for name in ("index.db", "index.db-wal", "index.db-shm"):
         (place / name).unlink(missing_ok=True)
     done = sidecar("collector", "reindex", *flags)
-    assert done.returncode == 0 and done.stdout.endswith("entries of the log are indexed\n")
+    assert done.returncode == 0 and done.stdout.endswith("entries of the log indexed\n")
     assert sidecar("collector", "verify", *flags).returncode == 0
     objects = (place / "store" / "objects" / "chain").rglob("*1")
     run = next(each for each in objects if each.is_file())  # a chain's name may end so, too

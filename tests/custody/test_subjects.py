@@ -13,6 +13,7 @@ import pytest
 
 from sidecar.chain.seeds import Custody
 from sidecar.custody import (
+    CopyFile,
     PrivateKey,
     SubjectKeys,
     generate_custodian,
@@ -174,8 +175,8 @@ def test_a_copy_opens_for_custodians_alone(mode: str, tmp_path: Path) -> None:
     ann, bob = keys.of(ANN), keys.of(BOB)
     data = wrap_copy(keys.copy(), custody, CHAIN, os.urandom)
     assert not any(secret in data for secret in (ANN, ann[1], base64.b64encode(ann[1])[:40]))
-    assert open_copy(data, private, custody, CHAIN) == {ANN: ann, BOB: bob}
-    restored = SubjectKeys.restore(tmp_path / "again", CHAIN, open_copy(data, private, custody, CHAIN))
+    assert open_copy(data, private, custody, CHAIN) == ({ANN: ann, BOB: bob}, 0)
+    restored = SubjectKeys.restore(tmp_path / "again", CHAIN, open_copy(data, private, custody, CHAIN)[0])
     assert restored.subjects() == SubjectKeys.open(tmp_path / "again", CHAIN).subjects() == keys.subjects()
     with pytest.raises(UsageError, match="there are keys"):
         SubjectKeys.restore(tmp_path / "again", CHAIN, {})
@@ -193,16 +194,69 @@ def test_no_other_copy_opens(tmp_path: Path) -> None:
     keys = SubjectKeys.open(tmp_path / "k", CHAIN)
     keys.of(ANN)
     data = wrap_copy(keys.copy(), custody, CHAIN, os.urandom)
-    value = json.loads(data)
-    records = base64.b64decode(value["keys"])
+    line, _, records = data.partition(b"\n")
+    value = json.loads(line)
     seed = seal_shares(custody, CHAIN, 0, keys.copy()[0], os.urandom)[0]  # made for an epoch, not for this
     lies: list[dict[str, object]] = [
-        {"format": "x"}, {"chain": "00" * 32}, {"more": 1}, {"kek": None}, {"kek": [1]}, {"kek": []}, {"keys": "?"},
-        {"keys": 1}, {"keys": base64.b64encode(records[:-1]).decode()}, {"kek": [{"commit": "x", "sealed": ""}]},
-        {"keys": base64.b64encode(records[:40] + bytes([records[40] ^ 1]) + records[41:]).decode()},
+        {"format": "x"}, {"chain": "00" * 32}, {"more": 1}, {"kek": None}, {"kek": [1]}, {"kek": []}, {"keys": ""},
+        {"kek": [{"commit": "x", "sealed": ""}]},
         {"kek": [{"commit": seed.commit.hex(), "sealed": base64.b64encode(seed.sealed).decode()}, value["kek"][1]]},
     ]  # fmt: skip
     for lie in lies:
         with pytest.raises((Malformed, CustodyError)):
-            open_copy(json.dumps(value | lie).encode(), private, custody, CHAIN)
-    assert open_copy(data, private, custody, CHAIN)
+            open_copy(json.dumps(value | lie).encode() + b"\n" + records, private, custody, CHAIN)
+    for damaged in (line, data[:-40] + bytes([data[-40] ^ 1]) + data[-39:]):
+        with pytest.raises((Malformed, CustodyError)):
+            open_copy(damaged, private, custody, CHAIN)
+    assert open_copy(data, private, custody, CHAIN)[1] == 0
+
+
+def test_a_key_is_in_the_copy_before_it_is_given(tmp_path: Path) -> None:
+    """Read at once, as by whoever finds it after the pod has died; a record cut short is one that nobody was given."""
+    custody, private = custodians("any")
+    file, keys = tmp_path / "copy", SubjectKeys.open(tmp_path / "k", CHAIN)
+
+    def copied() -> dict[bytes, tuple[bytes, bytes]]:
+        held, left = open_copy(file.read_bytes(), private, custody, CHAIN)
+        assert not left
+        return held
+
+    first = keys.of(ANN)
+    keys.copy_to(CopyFile(file, custody, CHAIN, os.urandom))
+    assert copied() == {ANN: first} and file.stat().st_mode & 0o777 == 0o600
+    before = file.read_bytes()
+    bob = keys.of(BOB)
+    assert copied() == {ANN: first, BOB: bob}
+    assert file.read_bytes().startswith(before)  # appended: what is added costs what one record does
+    for cut in range(len(before) + 1, file.stat().st_size):
+        assert open_copy(file.read_bytes()[:cut], private, custody, CHAIN) == ({ANN: first}, cut - len(before))
+    keys.erase([first[0]])
+    again = keys.of(ANN)
+    assert copied() == {BOB: bob, ANN: again} and again != first
+
+
+def test_no_new_key_is_given_while_the_copy_is_away(tmp_path: Path) -> None:
+    """Who has one goes on; once the copy can be written it is whole, whatever was put in its place meanwhile."""
+    custody, private = custodians("any")
+    volume, away = tmp_path / "volume", tmp_path / "away"
+    volume.mkdir()
+    file, keys = volume / "copy", SubjectKeys.open(tmp_path / "k", CHAIN)
+    keys.copy_to(CopyFile(file, custody, CHAIN, os.urandom))
+    ann = keys.of(ANN)
+    volume.rename(away)
+    assert keys.of(ANN) == ann
+    for _ in range(2):
+        with pytest.raises(LedgerError, match=r"copy of the data subjects' keys.*volume/copy"):
+            keys.of(BOB)
+        assert keys.of(ANN) == ann
+    with pytest.raises(LedgerError):
+        keys.look_after_copy()
+    with pytest.raises(LedgerError):
+        SubjectKeys.open(tmp_path / "k2", CHAIN).copy_to(CopyFile(file, custody, CHAIN, os.urandom))
+    volume.mkdir()
+    file.write_bytes(b"another's")
+    bob = keys.of(BOB)
+    assert open_copy(file.read_bytes(), private, custody, CHAIN) == ({ANN: ann, BOB: bob}, 0)
+    file.unlink()
+    keys.look_after_copy()
+    assert open_copy(file.read_bytes(), private, custody, CHAIN) == ({ANN: ann, BOB: bob}, 0)

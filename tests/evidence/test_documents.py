@@ -157,12 +157,12 @@ def test_the_report_carries_the_certificate_and_the_account(files: dict[str, byt
     read = text_of(files["report.pdf"], tmp_path)
     assert hashlib.sha256(files["certificate.dsse.json"]).hexdigest() in read
     for said in (
-        "Evidence report: case 7", "TAMPERED something was changed.", "It is no legal advice, and no claim",
+        "Evidence report: case 7", "TAMPERED Something was changed.", "It is no legal advice, and no claim",
         "Article 12(1) and (2)", "Article 19(1)", "Article 26(6)", "PI1.4", "PI1.5", "CC7.2", "CC7.3",
         "240.17a-4(f)(2)",
         "FINRA Rule 4511", "section 404", "164.312(b)", "164.312(c)(1) and (2)", "Allowed under approvals (1)",
         "approved by bob@example.com, dana@example.com", "commit 4f2c91a8d7e6 by Ada Byte", "allowed, and no outcome",
-        "no sidecar was running", "after a crash: 0", "Yours to do",
+        "no sidecar was running", "sealed by the run after it: 0", "Yours to do",
     ):  # fmt: skip
         assert said in read, said
     for claim in ("compliant", "complies with", "certified", "guarantee"):

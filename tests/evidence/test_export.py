@@ -78,7 +78,7 @@ def test_what_is_not_proved_is_stated() -> None:
     made = bundle([source(s, notary(s), 3)], start, end + 10**12, keys=disclosure(s))
     said = statements(made)
     assert said["open_tail"].startswith("the last entry is in a segment")
-    assert said["recovered"].endswith("unknown: 5")
+    assert said["recovered"].startswith("segment 5 ended by a crash")
     assert said["missing_outcome"] == "5 allowed decisions have no outcome in this bundle: entries 6, 11, 15, 22, 26"
     assert said["unanchored"] == "no receipt of a log covers segments 4 to 8"
     assert said["after"].startswith("no seal shows what the chain wrote after")

@@ -61,7 +61,7 @@ def run(s: Discreet, openings: Openings | None) -> tuple[list[Found], Tally]:
 def test_what_is_sealed_is_re_run_with_openings_alone(s: Discreet, tmp_path: Path) -> None:
     found, tally = run(s, None)
     assert [(f.kind, f.why) for f in found] == [
-        ("not re-run", "4 personal values of what the policy saw or said are sealed")
+        ("not re-run", "what the policy saw or said has 4 sealed personal values")
     ]
     assert tally.exit_code == 3
     assert run(s, s.opened())[1].exit_code == 0

@@ -93,7 +93,7 @@ def test_gaps_stand_in_their_place(whole: Day) -> None:
     about = decisions(account)
     assert about[lost]["gaps"] == ["allowed, and no outcome is recorded up to entry 19 at 2026-01-01T01:10:32.020Z"]
     assert about[late]["gaps"] == ["denied for want of a decision (engine_timeout)"]
-    assert about[waiting]["gaps"][0].startswith("0 of 1 approvals were given and it was not asked again; it waits")
+    assert about[waiting]["gaps"][0].startswith("approvals given: 0 of 1, and it was not asked again; it waits")
     assert [row.seq for row in account.rows] == sorted(row.seq for row in account.rows)
 
 

@@ -3,7 +3,7 @@ import { readFileSync } from "node:fs";
 import { core } from "../conformance/verify_html.mjs";
 
 const it = await core(
-  "Sha256, sha256, hmac, sha512, inflate, INFLATED, parseObject, ed25519, ed25519Here, p256, p256Here, publicKey, parseStatement, parseDelegation, " +
+  "Sha256, judgeStream, toldAhead, KIND, SHORTEST, sha256, hmac, sha512, inflate, INFLATED, parseObject, ed25519, ed25519Here, p256, p256Here, publicKey, parseStatement, parseDelegation, " +
   "parseGrant, messageDigest, verifyStream, verifyBundle, reportJson, parseTrust, parseDisclosure, parseOpenings, VERDICTS, IN_BROWSER, sprintf, RegoReader, inputsOf, " +
   "inputJson, WasmPolicy, tarFiles, gunzip, rerunDecision, shown, expected, parsePermit, signer, DECISION, OUTCOME, APPROVAL",
 );
@@ -44,6 +44,21 @@ const ANSWERS = {
   stream: async ({ path, receipts = [], disclosure = null, openings = null, trust = null }) => first(await it.verifyStream(memory(file(path)), {
     trust: trust && it.parseTrust(Buffer.from(trust)), disclosure: disclosure && it.parseDisclosure(Buffer.from(disclosure)), openings: openings && it.parseOpenings(Buffer.from(openings)), receipts: receipts.map((r) => new Uint8Array(Buffer.from(r))),
   })),
+  // What is judged with and without Workers that read ahead, of a stream in pieces; they get every second piece.
+  ahead: async ({ path, size, trust = null }) => {
+    const data = file(path), held = () => ({ trust: trust && it.parseTrust(Buffer.from(trust)), disclosure: null, openings: null, part: null, receipts: [], logged: [], consistency: [], timestamps: [] });
+    async function* pieces() { for (let at = 0; at < data.length; at += size) yield data.slice(at, at + size); }
+    let turn = 0, texts = 0;
+    const told = async (body) => { const text = await it.toldAhead(body); texts += text !== null; return text; };
+    const give = (read) => {
+      for (const batch of read) {
+        if (batch.texts !== null || turn++ % 2) continue;
+        batch.texts = Promise.all(batch.records.map(([kind, body]) => (kind === it.KIND.ENTRY && body.length >= it.SHORTEST ? told(body) : null)));
+      }
+    };
+    const judged = async (ahead) => JSON.stringify(await it.judgeStream(pieces(), held(), () => {}, ahead), (_, v) => (typeof v === "bigint" ? `${v}` : v));
+    return { alone: await judged(null), helped: await judged({ depth: 4, give }), texts };
+  },
   bundle: async ({ path, trust }) => first(await it.verifyBundle(memory(file(path)), { trust: trust && it.parseTrust(file(trust)) })),
   sprintf: ({ values }) => it.sprintf(...new it.RegoReader(values).value()),
   input: ({ value }) => it.inputsOf(it.parseObject(Buffer.from(value))).map((each) => Buffer.from(each).toString()),

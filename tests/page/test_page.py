@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import re
+import subprocess
 from pathlib import Path
 from typing import Any
 from zipfile import ZipFile
@@ -13,12 +15,16 @@ import pytest
 from playwright.sync_api import Browser, Page
 
 from tests.conformance.cases import CASES, TRUST
+from tests.evidence.bundled import bundle
 from tests.languages.building import node_modules
+from tests.needs import needs_program
 from tests.page import bundles
 from tests.page.browser import PATIENCE, opened
 from tests.page.core import PAGE
+from tests.scribe import Scribe
 
 HERE = Path(__file__).resolve().parent
+NODE = HERE.parent / "conformance" / "verify_html.mjs"
 _NEVER = re.compile(
     r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|\bimport\b|https?://(?!www\.w3\.org/2000/svg)"
 )
@@ -101,6 +107,28 @@ def test_what_is_withheld_is_said(browser: Browser, given: Path) -> None:
         assert it.verify(given / "good-agent.zip", given / "trust.json") == "OK"
         assert any("whose content is not in this bundle" in row for row in it.rows())
         assert "billing-agent" in it.text("#facts") and "withheld entries" in it.text("#unchecked")
+        assert "of others are withheld" in it.text("#stated")
+        it.quiet()
+
+
+def test_an_opened_decision_tells_how_it_came_and_a_print_which_page_it_is(browser: Browser, tmp_path: Path) -> None:
+    s = Scribe()
+    s.open()
+    asked = s.decision_value("ALLOW")["request"]
+    asked |= {"context": '{"door":{"kind":"mcp","server":"files"}}', "arguments": '{"path":"/etc/motd"}'}
+    seq = s.decision(request=asked)
+    for _ in range(60):
+        s.outcome(s.decision())
+    s.seal("close")
+    (tmp_path / "case.zip").write_bytes(bundle(s))
+    with opened(browser) as it:
+        it.verify(tmp_path / "case.zip")
+        it.page.click(f"tr[data-place='0/{seq}'] button.link")
+        it.page.wait_for_selector(".detail")
+        told = it.text(".detail dl")
+        assert 'mcp {"server":"files"}' in told and '{"path":"/etc/motd"}' in told
+        it.page.emulate_media(media="print")
+        assert "Page 1 of 3" in it.text("nav.pages") and it.page.is_hidden("#after") and it.page.is_hidden("#rerun-box")
         it.quiet()
 
 
@@ -213,7 +241,7 @@ def test_a_long_ledger(browser: Browser, tmp_path: Path, count: int) -> None:
         it.quiet()
 
 
-def test_digests_that_a_second_worker_takes_are_held_against_the_bundle(browser: Browser, tmp_path: Path) -> None:
+def test_what_other_workers_help_with_is_held_against_the_bundle(browser: Browser, tmp_path: Path) -> None:
     """Of a long file: a stream and a document with a byte that is another, each named at its place."""
     bundle, trust = bundles.long(tmp_path, 12_000)
     data = bytearray(bundle.read_bytes())
@@ -222,14 +250,21 @@ def test_digests_that_a_second_worker_takes_are_held_against_the_bundle(browser:
             member = next(each for each in read.infolist() if each.filename.endswith(name))
             data[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 1
     (tmp_path / "other.zip").write_bytes(data)
+    alone = subprocess.run(
+        [needs_program("node"), NODE, "verify", tmp_path / "other.zip", "--trust", trust, "--json"],
+        capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    due = [each["reason"] for each in json.loads(alone.stdout)["findings"]]
     with opened(browser) as it:
         workers: list[str] = []
         it.page.on("worker", lambda worker: workers.append(worker.url))
         assert it.verify(bundle, trust) == "OK"
-        assert len(workers) == 2
+        helping = it.page.evaluate("Math.min(4, Math.max(2, navigator.hardwareConcurrency - 1))")
+        assert len(workers) == 1 + helping  # one takes digests, the others read entries ahead
         it.page.click("#again")
         assert it.verify(tmp_path / "other.zip", trust) == "MALFORMED"
         findings = it.text("#findings")
+        assert due and all(reason in findings for reason in due)
         assert re.search(r"stream\.sdcseg: its CRC-32 is not the one that is given", findings)
         assert re.search(r"events\.ocsf\.jsonl: its (deflated data is damaged|CRC-32 is not)", findings)
         it.quiet()
@@ -303,7 +338,7 @@ def test_it_prints_without_its_controls(browser: Browser, given: Path) -> None:
         it.verify(given / "good-whole.zip", given / "trust.json")
         it.page.emulate_media(media="print")
         assert it.page.is_visible("#verdict") and it.page.is_visible("#entries")
-        for control in ("#again", "#filters", "nav.pages", "#rerun"):
+        for control in ("#again", "#filters", "#after", "#rerun"):
             assert it.page.is_hidden(control), control
         assert it.page.evaluate("getComputedStyle(document.documentElement).backgroundColor") == "rgb(255, 255, 255)"
         assert it.page.pdf().startswith(b"%PDF")
