@@ -312,11 +312,16 @@ def write_secret(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-    parent = os.open(path.absolute().parent, os.O_RDONLY)
+    sync_names(path.absolute().parent)  # a key that a power cut takes away cannot be had again
+
+
+def sync_names(directory: Path) -> None:
+    """The names in a directory, durable: a file that was made, renamed or removed there."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(parent)  # a key that a power cut takes away cannot be had again
+        os.fsync(descriptor)
     finally:
-        os.close(parent)
+        os.close(descriptor)
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import logging
 import re
 import socket
 import stat
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -172,13 +172,20 @@ def authzen_of(config: Config) -> AuthZenSettings | None:
 
 @dataclass(frozen=True, slots=True)
 class Behind:
-    """What a door needs of the sidecar. ``handshakes``: those that failed at any port."""
+    """What a door needs of the sidecar. ``handshakes``: those that failed at any port; ``shown``: told of each
+    door that shows a certificate, and when that ends."""
 
     path: DecisionPath
     ledger: Ledger
     told: DecisionLog
     metrics: Metrics
     handshakes: FailedHandshakes
+    shown: Callable[[str, Callable[[], float]], None]
+
+    def watch(self, door: str, ends: Callable[[], float]) -> None:
+        """A door shows a certificate that ends then, in seconds since 1970."""
+        self.metrics.watch_tls(ends, door)
+        self.shown(door, ends)
 
 
 @contextlib.asynccontextmanager
@@ -194,8 +201,8 @@ async def envoy_listening(
         tls_of, listener.workload, listener.files, behind.metrics, behind.handshakes.begun, listener.name
     )
     if tls:
-        behind.metrics.watch_tls(tls.not_after, listener.name)
-    transports = Transports(tls.bundles) if tls else Transports()
+        behind.watch(listener.name, tls.not_after)
+    transports = Transports(tls.bundles, ends=tls.not_after) if tls else Transports()
     server = Server(
         EnvoyDoor(behind.path, behind.ledger, settings, transports.of, peer_of, behind.told).handlers(),
         (AUTHORIZATION, ACCESS_LOG),
@@ -232,8 +239,8 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
                 material_of, listener.workload, listener.files, http_half, behind.metrics, listener.name
             )
             stack.callback(source.close)
-            behind.metrics.watch_tls(lambda: source.current().not_after, listener.name)
-            transports = Transports(lambda: source.current().bundles)
+            behind.watch(listener.name, lambda: source.current().not_after)
+            transports = Transports(lambda: source.current().bundles, ends=lambda: source.current().not_after)
             tls = listening(source)
         bound = stack.enter_context(_bound(listener))
         if listener.unix:

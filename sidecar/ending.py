@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
 log = logging.getLogger("sidecar")
@@ -25,6 +25,19 @@ async def unless(stopping: asyncio.Event, begin: Coroutine[Any, Any, _T]) -> _T:
     await ended(stop, *([] if in_time else [beginning]))
     if not in_time and (beginning.cancelled() or beginning.exception()):
         raise Stopped
+    return beginning.result()
+
+
+async def unless_on_thread(stopping: asyncio.Event, begin: Callable[[], _T], break_off: Callable[[], object]) -> _T:
+    """As `unless`, of what blocks: it runs on a thread of its own, and ``break_off`` makes it end soon."""
+    beginning, stop = asyncio.create_task(asyncio.to_thread(begin)), asyncio.create_task(stopping.wait())
+    await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
+    if not beginning.done():
+        break_off()
+        await asyncio.wait({beginning})
+        if beginning.exception():
+            raise Stopped
+    await ended(stop)
     return beginning.result()
 
 

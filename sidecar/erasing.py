@@ -22,7 +22,7 @@ from typing import Final
 
 from sidecar.chain.limits import GENESIS_SEQ
 from sidecar.chain.seeds import custody_of
-from sidecar.config import Config, write_secret
+from sidecar.config import Config, sync_names, write_secret
 from sidecar.custody import CopyFile, FieldSealer, Pointers, SubjectKeys
 from sidecar.decide import Erasure
 from sidecar.errors import NotPermitted
@@ -96,6 +96,7 @@ def leave(config: Config, grant: bytes) -> Path:
     """Leave a grant to be done, durably; gives its file. Raises UsageError."""
     acts = keys_directory(config) / ACTS
     acts.mkdir(mode=0o700, exist_ok=True)
+    sync_names(acts.parent)
     act = acts / f"{sha256(grant).hexdigest()}.act"
     for answer in (".done", ".refused"):
         act.with_suffix(answer).unlink(missing_ok=True)
@@ -104,7 +105,8 @@ def leave(config: Config, grant: bytes) -> Path:
 
 
 def put(path: Path, data: bytes) -> None:
-    """A file (0600) that is there whole or not at all; one that was there is replaced. Raises UsageError."""
+    """A file (0600) that is there whole or not at all, durably; one that was there is replaced. Raises UsageError."""
     draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
     write_secret(draft, data)
     draft.rename(path)
+    sync_names(path.absolute().parent)

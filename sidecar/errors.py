@@ -87,6 +87,10 @@ class TooMany(SidecarError):
     """The callers': more at a time than is held for them. RESOURCE_EXHAUSTED."""
 
 
+class CertificateEnded(SidecarError):
+    """Ours: the certificate that is shown where the call came has ended. UNAVAILABLE."""
+
+
 class EngineError(SidecarError):
     """The policy engine's or the policy's: no usable decision came back. Always answered with DENY.
 

@@ -8,6 +8,7 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from sidecar import __version__, erasing
@@ -26,7 +27,7 @@ from sidecar.api import (
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.doors import Behind, authzen_listening, authzen_of, envoy_listening, envoy_of
-from sidecar.ending import Stopped, ended, unless
+from sidecar.ending import Stopped, ended, unless, unless_on_thread
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.founding import found_ledger, options_of, wrap_seed
 from sidecar.ledger import Ledger, SystemClock, has_ledger
@@ -52,10 +53,6 @@ def settle_memory() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(10_000, 20, 50)
-
-
-class _Stopped(Exception):
-    """The end was asked for before the sidecar had begun."""
 
 
 class Sidecar:
@@ -94,7 +91,8 @@ class Sidecar:
             await self._show_metrics(stack)
             self._health.starts("the ledger is being opened")
             shipping = await asyncio.to_thread(Shipping, self._config)
-            ledger = await asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
+            open_ = partial(self._open_ledger, asyncio.get_running_loop(), shipping)
+            ledger = await unless_on_thread(self._stop, open_, shipping.break_off)
             stack.callback(ledger.close)
             self._erasing = await asyncio.to_thread(erasing.of, self._config, ledger)
             self._ship(stack, ledger, shipping)
@@ -123,13 +121,14 @@ class Sidecar:
             stack.push_async_callback(failed.settled)  # after every port was closed
             server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing, failed.begun))
             servers = [server]
-            behind = Behind(path, ledger, self._log, self._metrics, failed)
+            doors: dict[str, Callable[[], float]] = {}
+            behind = Behind(path, ledger, self._log, self._metrics, failed, doors.__setitem__)
             if self._envoy is not None:
                 door = envoy_listening(self._config, self._envoy, behind, self._health)
                 servers.append(await stack.enter_async_context(door))
             if self._authzen is not None:
                 await stack.enter_async_context(authzen_listening(self._config, self._authzen, behind))
-            readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None)
+            readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None, doors=doors)
             await self._watch(servers, readiness, path, started)
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
@@ -206,7 +205,9 @@ class Sidecar:
         # The SPIFFE agent may take its time.
         tls = await asyncio.to_thread(server_tls, self._config, self._metrics, begun)
         server = Server(
-            Services(path, ledger, self._log, Transports(tls.bundles) if tls else None, tracing).handlers(),
+            Services(
+                path, ledger, self._log, Transports(tls.bundles, ends=tls.not_after) if tls else None, tracing
+            ).handlers(),
             NAMES,
             self._config.listen,
             self._health,
@@ -235,13 +236,14 @@ class Sidecar:
         told, in_force = False, readiness.in_force
         while not self._stop.is_set():
             trouble = await readiness.look()
-            news = self._health.found(trouble)
+            shut = readiness.shut()
+            news = self._health.found(trouble, shut)
             for server in servers:
                 await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
             if news:
-                log.warning("not ready: %s", trouble)
+                log.warning("%s", f"not ready: {trouble}" if trouble else f"ready, but {shut}")
             if not trouble and not told:
                 told = True
                 settle_memory()

@@ -24,7 +24,7 @@ _SERVING, _CAUSE_FIELD = 1, 1000
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """What was answered. ``cause``: why not, in one line, "" where it is well."""
+    """What was answered. ``cause``: why not, in one line; where it is well, what is wrong besides, at a door, or ""."""
 
     well: bool
     cause: str = ""
@@ -118,7 +118,7 @@ def _by_http(line: _Line, live: bool) -> Word:
     status = head.split(b" ", 2)[1:2]
     said = body.decode(errors="replace").strip()
     if status == [b"200"]:
-        return Word(True)
+        return Word(True, said.partition(", but ")[2])
     if status == [b"503"]:
         return Word(False, said.removeprefix("not ready: "))
     raise NoAnswer("what listens there is no sidecar's or collector's listener for metrics")
@@ -196,7 +196,7 @@ def _read(message: bytes) -> Word:
                 status = value
     except IndexError:
         raise NoAnswer("its word on its health is cut short") from None
-    return Word(status == _SERVING, "" if status == _SERVING else cause or f"status {status}")
+    return Word(status == _SERVING, cause or ("" if status == _SERVING else f"status {status}"))
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:

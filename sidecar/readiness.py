@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 from sidecar.config import Config
@@ -21,7 +21,8 @@ LOOK_WITHIN: Final = 10.0  # seconds
 class Readiness:
     """What is looked at, in at most ``within`` seconds.
 
-    ``not_after``: when the certificate that is shown ends, seconds since 1970; None: none is.
+    ``not_after``: when the certificate that is shown ends, seconds since 1970; None: none is. ``doors``: the same of
+    each door that shows one.
     """
 
     config: Config
@@ -31,6 +32,7 @@ class Readiness:
     not_after: Callable[[], float] | None
     wall: Callable[[], float] = time.time
     within: float = LOOK_WITHIN
+    doors: Mapping[str, Callable[[], float]] = field(default_factory=dict)
 
     async def look(self) -> str:
         """Why no decision can be made now, or "". What a running OPA reports is on record before it decides."""
@@ -45,6 +47,16 @@ class Readiness:
         except TimeoutError:
             return f"policy engine and ledger took longer than {self.within:g} s; see to the disk"
         return self._no_identity()
+
+    def shut(self) -> str:
+        """Which doors answer nobody, though decisions can be made, and why; "" where all do."""
+        ended = [f"doors.{name}" for name, ends in self.doors.items() if ends() <= self.wall()]
+        if not ended:
+            return ""
+        return (
+            f"the certificate of {' and '.join(ended)} has ended, and nobody is answered there; renew tls_cert_file, "
+            "or see to the SPIFFE agent"
+        )
 
     def _no_identity(self) -> str:
         """Why nobody can prove who it is: to us, or we to them."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -38,6 +39,7 @@ class Shipping:
         self._source: Source[grpc.ChannelCredentials] | None = None
         self._shipper: Shipper | None = None
         self.backlog: Backlog | None = None
+        self._stopping = threading.Event()
         self._lost: int | None = None  # the segment that the chain goes on in, after a loss
         if config.collector_address:
             self._key = _log_key(config.collector_log_key)
@@ -67,7 +69,16 @@ class Shipping:
         def accepted() -> bytes:
             return read_file(Path(path), "authority note") if path else b""
 
-        return Confirmation(self._link, self._key, self._token, unconfirmed=allowed, accepted=accepted)
+        return Confirmation(
+            self._link, self._key, self._token, stopping=self._stopping, unconfirmed=allowed, accepted=accepted
+        )
+
+    def break_off(self) -> None:
+        """What `confirm` asks is answered no more: the end was asked for. On another thread."""
+        self._stopping.set()
+        if self._config.collector_address:
+            self._link.expire(0.0)
+            self._link.close()
 
     def begin(self, ledger: Ledger, on_failure: Callable[[LedgerError], None]) -> None:
         """Ship from now on."""

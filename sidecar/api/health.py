@@ -24,19 +24,20 @@ class Health:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._looked: float | None = None
-        self._found, self._said = "it starts", 0.0
+        self._found, self._shut, self._said = "it starts", "", 0.0
 
     def starts(self, what: str) -> None:
         """``what`` is being done, however long it takes, before anybody can look."""
         self._looked, self._found = None, f"it starts: {what}"
 
-    def found(self, cause: str) -> bool:
-        """Somebody looked: ``cause`` why no decision can be made, "" where one can. Whether that is to be logged: it is
-        new, or was said a while ago.
+    def found(self, cause: str, shut: str = "") -> bool:
+        """Somebody looked: ``cause`` why no decision can be made, "" where one can; ``shut``: what is wrong besides,
+        at a door. Whether that is to be logged: it is new, or was said a while ago.
         """
         now = self._now()
-        news = bool(cause) and (cause != self._found or now - self._said >= SAY_AGAIN)
-        self._looked, self._found = now, cause
+        another = (cause, shut) != (self._found, self._shut)
+        news = bool(cause or shut) and (another or now - self._said >= SAY_AGAIN)
+        self._looked, self._found, self._shut = now, cause, shut
         self._said = now if news else self._said
         return news
 
@@ -48,6 +49,11 @@ class Health:
             return f"nobody has looked for {silent:.0f} s: it hangs, at its ledger's disk perhaps"
         return _line(self._found)
 
+    @property
+    def shut(self) -> str:
+        """What is wrong at a door while it is ready, in one printable line; "" where nothing is."""
+        return "" if self.cause else _line(self._shut)
+
     def page(self, path: str) -> tuple[int, bytes] | None:
         """Status and body of `/healthz` and `/readyz`; None for another path."""
         if path == HEALTHZ:
@@ -55,7 +61,9 @@ class Health:
         if path != READYZ:
             return None
         cause = self.cause
-        return (503, f"not ready: {cause}\n".encode()) if cause else (200, b"ready\n")
+        if cause:
+            return 503, f"not ready: {cause}\n".encode()
+        return 200, f"ready, but {self.shut}\n".encode() if self.shut else b"ready\n"
 
 
 class HealthService(health.aio.HealthServicer):
@@ -82,8 +90,8 @@ class HealthService(health.aio.HealthServicer):
             return await super().Check(request, context)
         cause = self._told.cause
         answer = health_pb2.HealthCheckResponse(status=_state(cause))
-        if cause:
-            answer.MergeFromString(_cause_field(cause))
+        if said := cause or self._told.shut:
+            answer.MergeFromString(_cause_field(said))
         return answer
 
 

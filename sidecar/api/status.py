@@ -5,12 +5,13 @@ from __future__ import annotations
 import grpc
 
 from sidecar.decide import FAULTS
-from sidecar.errors import LedgerError, LedgerFull, SidecarError
+from sidecar.errors import CertificateEnded, LedgerError, LedgerFull, SidecarError
 
 _CODES: tuple[tuple[type[SidecarError], grpc.StatusCode], ...] = (
     *((kind, grpc.StatusCode[code]) for kind, code in FAULTS),
     (LedgerFull, grpc.StatusCode.RESOURCE_EXHAUSTED),
     (LedgerError, grpc.StatusCode.UNAVAILABLE),
+    (CertificateEnded, grpc.StatusCode.UNAVAILABLE),
 )
 
 REFUSALS = tuple(kind for kind, _ in FAULTS)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import OrderedDict
 from collections.abc import Callable
 from datetime import UTC, datetime
@@ -10,7 +11,7 @@ from typing import Any
 import grpc.aio
 from google.protobuf.message import Message
 
-from sidecar.errors import CallerUnproved
+from sidecar.errors import CallerUnproved, CertificateEnded
 from sidecar.identity import Bundles, Shown, Transport, Verified, verify_chain
 from sidecar.v1 import decision_pb2 as pb
 
@@ -24,19 +25,25 @@ def _now() -> datetime:
 
 
 class Transports:
-    """``bundles`` gives who vouches for callers now, or None where callers show no certificate.
+    """``bundles`` gives who vouches for callers now, or None where callers show no certificate; ``ends``: when the
+    certificate ends that callers are shown, in seconds since 1970. Then none is answered, on no connection.
 
     What was verified holds until a certificate of the chain ends, and while the bundles are the same.
     """
 
     def __init__(
-        self, bundles: Callable[[], Bundles | None] = lambda: None, now: Callable[[], datetime] = _now
+        self,
+        bundles: Callable[[], Bundles | None] = lambda: None,
+        now: Callable[[], datetime] = _now,
+        ends: Callable[[], float] = lambda: math.inf,
     ) -> None:
-        self._bundles, self._now = bundles, now
+        self._bundles, self._now, self._ends = bundles, now, ends
         self._verified: OrderedDict[tuple[bytes, bytes], tuple[Bundles, Verified]] = OrderedDict()
 
     def of(self, context: Any) -> Transport:
-        """What the transport proves of this call (gRPC's servicer context). Raises CallerUnproved."""
+        """What the transport proves of this call (gRPC's servicer context). Raises CallerUnproved, CertificateEnded."""
+        if self._ends() <= self._now().timestamp():
+            raise CertificateEnded("the sidecar's own certificate has ended, so nobody is answered here; renew it")
         bundles = self._bundles()
         if bundles is None:
             return Transport(peer_of(context))

@@ -331,13 +331,20 @@ def parse(kind: EntryType, payload: bytes) -> dict[str, Any]:
     return hold(kind, strictjson.parse_object(payload, max_depth=MAX_DEPTH))
 
 
-def hold(kind: EntryType, value: Any) -> dict[str, Any]:
-    """As :func:`parse`, of a value that was parsed already, as one with its sealed fields put back.
+def parse_known(kind: EntryType, payload: bytes) -> dict[str, Any]:
+    """As :func:`parse`, of a payload that somebody else parses too: whether it is strict JSON is left to them. Raises
+    Malformed: not JSON at all, or not what its type's table says."""
+    return hold(kind, strictjson.parse_known(payload, max_depth=MAX_DEPTH), known=True)
+
+
+def hold(kind: EntryType, value: Any, *, known: bool = False) -> dict[str, Any]:
+    """As :func:`parse`, of a value that was parsed already, as one with its sealed fields put back; ``known``: as
+    :func:`parse_known`.
 
     Raises:
         Malformed: as said there.
     """
-    check(kind, value)
+    checked = check(kind, value)
     if kind is EntryType.POLICY and bool(value["bundle_digest"]) != (value["event"] in ("activated", "resumed")):
         raise Malformed("payload has a bundle_digest that does not go with its event")
     if kind is EntryType.REGISTRY and {bool(value["digest"]), bool(value["registry"])} != {value["event"] != "refused"}:
@@ -347,12 +354,12 @@ def hold(kind: EntryType, value: Any) -> dict[str, Any]:
             raise Malformed("payload has an unknown receipt_check")
         if not (_names(value.get("impure_builtins", [""])) and value.get("impure_builtins") != []):
             raise Malformed("payload has impure_builtins that are none")
-        _check_embedded(value["request"])
+        if not known:
+            _check_embedded(value["request"])
         if "personal" in value:
             personal.read(kind, value)
     elif kind in WITH_FIELDS:
         personal.read(kind, value)
-    checked: dict[str, Any] = value
     return checked
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from sidecar.errors import UsageError
-from sidecar.evidence import Account, Ask, Grown, Told, answered, asked, grown
+from sidecar.evidence import Account, Ask, Grown, Told, answered, asked, found, grown
 from sidecar.evidence.aside import ENDED
 
 _SOURCE: Final = str(Path(__file__).parents[2])
@@ -51,8 +51,9 @@ class Aside:
         except BrokenPipeError:
             raise UsageError(ENDED) from None
 
-    def finish(self, told: Told) -> Account:
+    def finish(self, told: Told, *, sound: bool) -> Account:
         """As `Accountant.finish`."""
+        self._tell(found(sound=sound))
         assert self._child is not None and self._child.stdout is not None
         return answered(self._child.stdout, self._events, self._entries, told)
 

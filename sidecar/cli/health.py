@@ -24,5 +24,8 @@ def health(server: str, live: bool, timeout: float) -> None:
     """
     word = ask(server, live=live, timeout=timeout)
     wanted = "live" if live else "ready"
-    click.echo(wanted if word.well else f"not {wanted}: {word.cause}")
+    if word.well:
+        click.echo(f"{wanted}, but {word.cause}" if word.cause else wanted)
+    else:
+        click.echo(f"not {wanted}: {word.cause}")
     sys.exit(not word.well)

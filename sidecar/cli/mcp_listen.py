@@ -84,13 +84,13 @@ class Listening:
     ) -> None:
         """Until ``stop`` is set. UsageError where it cannot be listened."""
         try:
-            from sidecar.enforce.mcp.heads import read_token
             from sidecar.enforce.mcp.listen import served
             from sidecar.enforce.mcp.sessions import Sessions
+            from sidecar.enforce.mcp.token import TokenFile
         except ImportError:
             raise UsageError("--listen needs the extra mcp: pip install 'decision-sidecar[mcp]'") from None
-        token = "" if self.token is None else read_token(self.token)
-        tls = self._tls()
+        token = None if self.token is None else TokenFile(self.token, say).current
+        tls = self._tls(say)
         with contextlib.closing(self._bound()) as bound:
             reached, told = self._reached(bound, token, tls=tls is not None)
             try:
@@ -117,23 +117,19 @@ class Listening:
         except OSError as error:
             raise UsageError(f"cannot listen on {self.address}: {error.strerror or 'no such address'}") from None
 
-    def _reached(self, bound: socket.socket, token: str, *, tls: bool) -> tuple[Reached, str]:
+    def _reached(self, bound: socket.socket, token: Callable[[], str] | None, *, tls: bool) -> tuple[Reached, str]:
         from sidecar.config import host_and_port
         from sidecar.enforce.mcp.heads import Reached, reached
 
-        if bound.family == socket.AF_UNIX:
+        if token is None or bound.family == socket.AF_UNIX:
             return Reached(None, frozenset(), token), self.address
         host, port = host_and_port("--listen", self.address)[0], int(bound.getsockname()[1])
         return reached(host, port, tls=tls, token=token), f"{f'[{host}]' if ':' in host else host}:{port}"
 
-    def _tls(self) -> ssl.SSLContext | None:
+    def _tls(self, say: Callable[[str], object]) -> ssl.SSLContext | None:
         if self.cert is None:
             return None
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-        context.set_alpn_protocols(["http/1.1"])
-        try:
-            context.load_cert_chain(self.cert, self.key_file)
-        except (OSError, ssl.SSLError) as error:
-            cause = error.strerror if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) else "not PEM"
-            raise UsageError(f"--listen-cert {self.cert}, --listen-key {self.key_file}: {cause}") from None
-        return context
+        from sidecar.client import FileSource
+        from sidecar.enforce.shown import newest, showing
+
+        return newest(FileSource((str(self.cert), str(self.key_file), ""), showing, say).current)

@@ -46,7 +46,8 @@ def replay(
     re-run, and a DENY for want of a decision is counted apart. Decisions by the engine opa need the program opa on
     PATH. Whether the record is true, `sidecar verify` says.
 
-    Exit: 0 all came out the same; 1 mismatches; 3 something could not be re-run, or there was nothing; 2 usage.
+    Exit: 0 all came out the same; 1 mismatches; 3 something could not be re-run, as where it was pruned or the
+    ledger let go of it, or there was nothing; 2 usage.
 
     \b
     Example:
@@ -59,7 +60,7 @@ def replay(
     others = case is not None and case.agents is not None  # what is withheld is not theirs, or verify says so
     restore = partial(put_back, openings=openings_for(path, opening))
     within = Range(start, end, agent)
-    run = Replay(policy_inputs, find_opa, within, others_withheld=others, restore=restore)
+    run = Replay(policy_inputs, find_opa, within, others_withheld=others, whole=path.is_dir(), restore=restore)
     tell: Callable[[Found], None] = _Object() if as_json else _lines
     for stream in streams(path):
         with stream.open() as read, with_progress(path, read, "re-running", quiet=as_json) as counted:
@@ -129,6 +130,8 @@ def _summary(tally: Tally) -> list[str]:
         lines.append(f"  {count:,} by {same}" + (f" ({plain(now)})" if recorded == now else ""))
     if tally.withheld:
         lines.append(f"  not here, since they were pruned or withheld as other agents': {tally.withheld:,}")
+    if tally.let_go:
+        lines.append("  those before what this ledger keeps are not here: export them from the collector")
     if tally.unreadable:
         lines.append(f"  {number_of(tally.unreadable, 'entry', 'entries')} cannot be read; run `sidecar verify`")
     if tally.ends_badly:

@@ -160,7 +160,7 @@ class AsyncGuard:
         try:
             yield permit
         except BaseException:  # a cancelled action has run in part: FAILED, whatever stopped it
-            await self._report(permit, Status.FAILED)
+            await self._report(permit, permit.raised)
             raise
         await self._report(permit, Status.EXECUTED)
 

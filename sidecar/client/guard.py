@@ -176,7 +176,7 @@ class Guard:
 
         As a decorator, ``resource`` and ``arguments`` may be functions of the action's own arguments; without
         ``arguments``, the action's arguments by name are what the policy sees (without `self`). Raises as `check`
-        does; RequestError too where an argument was changed meanwhile: then nothing runs.
+        does; RequestError too where an argument was changed meanwhile: then nothing runs, and BLOCKED is reported.
         EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on. Where the question names
         an executor nothing is reported: the executor does, with `permit.decision.permit`.
         """
@@ -200,7 +200,7 @@ class Guard:
         try:
             yield permit
         except BaseException:  # an interrupted action has run in part: FAILED, whatever stopped it
-            self._report(permit, Status.FAILED)
+            self._report(permit, permit.raised)
             raise
         self._report(permit, Status.EXECUTED)
 

@@ -61,8 +61,9 @@ class Guarded:
         def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
             resource, arguments = self._asked.of_call(signature, args, kwargs)
             judged = encode_object("arguments", arguments)
-            with self._guard.permitted(resource, judged, self._asked):
-                _check_unchanged(arguments, judged)
+            with self._guard.permitted(resource, judged, self._asked) as permit:
+                with permit.not_begun():
+                    _check_unchanged(arguments, judged)
                 result = action(*args, **kwargs)
                 if inspect.iscoroutine(result):  # a coroutine function in disguise: nothing has run
                     result.close()
@@ -101,8 +102,9 @@ class AsyncGuarded:
         async def guarded_action(*args: P.args, **kwargs: P.kwargs) -> R:
             resource, arguments = self._asked.of_call(signature, args, kwargs)
             judged = encode_object("arguments", arguments)
-            async with self._guard.permitted(resource, judged, self._asked):
-                _check_unchanged(arguments, judged)
+            async with self._guard.permitted(resource, judged, self._asked) as permit:
+                with permit.not_begun():
+                    _check_unchanged(arguments, judged)
                 return await action(*args, **kwargs)
 
         return _sealed(guarded_action, signature)

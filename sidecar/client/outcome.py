@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
@@ -66,6 +67,19 @@ class Permit:
     def __init__(self, decision: Decision) -> None:
         self.decision = decision
         self._response = b""
+        self._raised = Status.FAILED
+
+    @property
+    def raised(self) -> Status:
+        """What became of the action where the body that runs under this raises."""
+        return self._raised
+
+    @contextmanager
+    def not_begun(self) -> Iterator[None]:
+        """What raises within is before the action, which so is BLOCKED."""
+        self._raised = Status.BLOCKED
+        yield
+        self._raised = Status.FAILED
 
     def respond(self, value: object) -> None:
         """Attaches the downstream answer, any JSON value, to the outcome that will be reported.

@@ -1,8 +1,8 @@
 """HTTP/1.1 listened for (aiohttp: the extras `authzen` and `mcp`), over TLS or not, on a port or a unix socket.
 
 What is sent here is bounded: heads of 8 KiB a line and 64 lines, bodies as who reads them says, so many connections,
-ten seconds for a head and ten for a body; one more is dropped, or answered with an error. Whatever is sent, the rest
-of the process goes on.
+ten seconds for a head and ten for a body; one more is dropped, or answered with an error. So is what is answered: who
+takes nothing of it for a minute is dropped. Whatever is sent, the rest of the process goes on.
 """
 
 from __future__ import annotations
@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import math
 import socket
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final
+from typing import Any, Final, cast
 
 from aiohttp import web
 
@@ -22,6 +23,7 @@ from sidecar.errors import RequestError
 
 MOST_CONNECTIONS: Final = 256
 PATIENCE: Final = 10.0  # seconds for a head, a body, a handshake
+TAKEN: Final = 60.0  # seconds in which a client takes nothing of what is written
 STOP_GRACE: Final = 5.0  # seconds for what is under way
 
 _SILENT: Final = logging.getLogger("sidecar.doors.http")  # what aiohttp says of bad requests holds their bytes
@@ -39,26 +41,31 @@ async def listening(
     most: int = MOST_CONNECTIONS,
     patience: float = PATIENCE,
     *,
+    taken: float = TAKEN,
     hangs_up: bool = False,
     begun: Callable[[], object] = lambda: None,
     failed: Callable[[bytes], object] = lambda _: None,
 ) -> AsyncIterator[None]:
     """Answer on ``bound`` while inside. ``most``: connections at once, and handshakes besides; ``patience``: seconds
-    for a head and for a handshake. ``hangs_up``: an answer is cancelled when its client is gone. ``begun``, ``failed``:
-    as `Arrivals` has them."""
-    server = web.Server(
-        answer,
-        handler_cancellation=hangs_up,
-        keepalive_timeout=patience,
-        max_headers=64,
-        lingering_time=1.0,
-        auto_decompress=False,
-        access_log=None,
-        logger=_SILENT,
-    )
+    for a head and for a handshake. ``taken``: seconds in which a client takes nothing of its answers, until it is
+    dropped. ``hangs_up``: an answer is cancelled when its client is gone. ``begun``, ``failed``: as `Arrivals` has
+    them."""
+    server, loop = web.Server(answer, handler_cancellation=hangs_up), asyncio.get_running_loop()
 
     def accepted() -> asyncio.Protocol:
-        return server() if len(server.connections) < most else _Dropped()
+        if len(server.connections) >= most:
+            return _Dropped()
+        return _Connection(
+            server,
+            loop=loop,
+            taken=taken,
+            keepalive_timeout=patience,
+            max_headers=64,
+            lingering_time=1.0,
+            auto_decompress=False,
+            access_log=None,
+            logger=_SILENT,
+        )
 
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(server.shutdown, STOP_GRACE)
@@ -66,18 +73,59 @@ async def listening(
         if tls:
             await stack.enter_async_context(Arrivals(tls, accepted, most, patience, begun, failed).taken(bound))
         else:
-            loop = asyncio.get_running_loop()
             listen = loop.create_unix_server if bound.family == socket.AF_UNIX else loop.create_server
             stack.callback((await listen(accepted, sock=bound)).close)
         yield
+
+
+class _Connection(web.RequestHandler):
+    """One whose client is to take what it is answered. ``taken``: as `listening` has it."""
+
+    __slots__ = ("_taken", "_watch")
+
+    def __init__(self, manager: web.Server, *, taken: float, **options: Any) -> None:
+        super().__init__(manager, **options)
+        self._taken = taken
+        self._watch: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)
+        to = cast(asyncio.WriteTransport, transport)  # uvloop's over TLS is none by its type
+        to.set_write_buffer_limits(1, 0)  # what is held at all is watched, also once the connection is closed
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._look(math.inf)
+
+    def resume_writing(self) -> None:
+        self._rest()
+        super().resume_writing()
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        self._rest()
+        super().connection_lost(exc)
+
+    def _look(self, before: float) -> None:
+        """Of ``before`` bytes some are taken by now, or its client is gone."""
+        if self.transport is None:
+            return
+        held = self.transport.get_write_buffer_size()
+        if held < before:
+            self._watch = self._loop.call_later(self._taken, self._look, held)
+        else:
+            self.transport.abort()
+
+    def _rest(self) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+            self._watch = None
 
 
 class _Dropped(asyncio.Protocol):
     """One connection too many."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        transport.abort()
+        cast(asyncio.WriteTransport, transport).abort()
 
 
 async def whole(request: web.BaseRequest, most: int, patience: float, field: str) -> bytes:

@@ -10,7 +10,7 @@ size. No import of the collector: who calls hands in streams and receipts.
 from typing import TYPE_CHECKING
 
 from .account import Account, Accountant, Ask
-from .aside import answered, asked, grown, work
+from .aside import answered, asked, found, grown, work
 from .bundle_file import FileSource, Told
 from .certificate import ExporterKey
 from .documents import DOCUMENTS, Document
@@ -53,6 +53,7 @@ __all__ = [
     "answered",
     "asked",
     "export",
+    "found",
     "grown",
     "page",
     "sheet",

@@ -52,8 +52,9 @@ class Accountant(Protocol):
     def grown(self, stream: Grown) -> None:
         """The stream that is being written is so far."""
 
-    def finish(self, told: Told) -> Account:
-        """The account. ``told``: how many bytes were read for it. Raises UsageError where it could not be made."""
+    def finish(self, told: Told, *, sound: bool) -> Account:
+        """The account. ``told``: how many bytes were read for it; ``sound``: whether every payload was found to be what
+        its header commits to, and in order. Raises UsageError where it could not be made."""
 
 
 class Here:
@@ -73,28 +74,29 @@ class Here:
         if stream.whole:
             self._streams.append(stream)
 
-    def finish(self, told: Told) -> Account:
+    def finish(self, told: Told, *, sound: bool) -> Account:
         """As `Accountant.finish`."""
         assert self._asked is not None
         ask, bundle = self._asked
-        return account(ask, streams(FileSource(bundle, told), iter(self._streams)), *self._files)
+        reads = streams(FileSource(bundle, told), iter(self._streams), len(self._streams))
+        return account(ask, reads, *self._files, known=sound)
 
 
-def account(ask: Ask, reads: Iterable[Read], events: BinaryIO, entries: BinaryIO) -> Account:
+def account(ask: Ask, reads: Iterable[Read], events: BinaryIO, entries: BinaryIO, *, known: bool) -> Account:
     """Make it. ``reads``: the streams, in the order of the chains; ``events``, ``entries``: new files for the long
-    documents."""
+    documents. ``known``: as for `recorded`."""
     abstracts = tuple(Abstract(chain) for chain in ask.chains)
-    chains = zip(abstracts, reads, strict=False)  # not strict: that asks for one more, of which nobody tells
+    chains = zip(abstracts, reads, strict=True)
     if ask.lean:
         for abstract, read in chains:
-            for entry in recorded(_watched(read, abstract)):
+            for entry in recorded(_watched(read, abstract), known=known):
                 abstract.take(entry)
         return Account(abstracts)
     making = Events(ask.exporter, ask.authority, external=ask.external)
     with packing(events) as lines, packing(entries) as sheet:
         sheet.write(entry_sheet.header().encode())
         for abstract, read in chains:
-            for entry in recorded(_watched(read, abstract)):
+            for entry in recorded(_watched(read, abstract), known=known):
                 abstract.take(entry)
                 sheet.write(entry_sheet.record(entry).encode())
                 lines.write(making.line(entry))

@@ -1,8 +1,9 @@
 """The account made by another process, while this one writes and verifies the bundle: what it is told, what it answers.
 
 Both are lines of JSON on its two pipes. The first that it is told: what is wanted (`Ask`) and which open files it was
-given: the bundle, and two new ones for the long documents; all that follow: how far a stream is (`Grown`). Answers,
-until the last: ``{"read": bytes}``; the last:
+given: the bundle, and two new ones for the long documents; then how far a stream is (`Grown`); at last
+``{"sound": bool}``: if not, the account is made once more, and payloads are checked. Answers, until the last:
+``{"read": bytes}``; the last:
 ``{"account": …}``, or ``{"refused": why}``.
 """
 
@@ -42,6 +43,11 @@ def grown(stream: Grown) -> bytes:
     return json.dumps(asdict(stream)).encode() + b"\n"
 
 
+def found(*, sound: bool) -> bytes:
+    """The last line."""
+    return json.dumps({"sound": sound}).encode() + b"\n"
+
+
 def work(lines: Iterator[bytes], answers: IO[bytes]) -> None:
     """What the other process does."""
     given = json.loads(next(lines))
@@ -53,8 +59,15 @@ def work(lines: Iterator[bytes], answers: IO[bytes]) -> None:
             os.fdopen(of_events, "wb") as events,
             os.fdopen(of_entries, "wb") as entries,
         ):
-            told = (Grown(**json.loads(line)) for line in lines)
-            made = account(ask, streams(FileSource(bundle, _reporting(answers)), told), events, entries)
+            source, whole = FileSource(bundle, _reporting(answers)), list[Grown]()
+            reads = streams(source, _grown(lines, whole), len(ask.chains))
+            made = account(ask, reads, events, entries, known=True)
+            if not json.loads(next(lines))["sound"]:
+                for file in (events, entries):
+                    file.seek(0)
+                    file.truncate()
+                reads = streams(source, iter(whole), len(ask.chains))
+                made = account(ask, reads, events, entries, known=False)
         last: dict[str, Any] = {"account": _told(made)}
     except SidecarError as error:
         last = {"refused": str(error)}
@@ -62,6 +75,14 @@ def work(lines: Iterator[bytes], answers: IO[bytes]) -> None:
         last = {"refused": f"cannot read or write a temporary file: {error.strerror}"}
     answers.write(json.dumps(last).encode() + b"\n")
     answers.flush()
+
+
+def _grown(lines: Iterator[bytes], whole: list[Grown]) -> Iterator[Grown]:
+    """What the lines say; streams that are whole are added to the list."""
+    for line in lines:
+        stream = Grown(**json.loads(line))
+        whole += [stream] if stream.whole else []
+        yield stream
 
 
 def main() -> None:

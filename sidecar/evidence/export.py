@@ -31,7 +31,16 @@ from sidecar.evidence.source import Records, Source
 from sidecar.evidence.stream import Writer
 from sidecar.evidence.survey import Survey
 from sidecar.evidence.zipped import Zipped
-from sidecar.verify import MAX_OPENINGS, ChainOpenings, Disclosure, Evidence, Openings, Worker, parse_disclosure
+from sidecar.verify import (
+    MAX_OPENINGS,
+    ChainOpenings,
+    Disclosure,
+    Evidence,
+    Openings,
+    Verdict,
+    Worker,
+    parse_disclosure,
+)
 from sidecar.verify.bundle import StampCheck, verify_bundle
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import MAX_STATEMENTS, Case, Claim, Statement
@@ -86,13 +95,19 @@ def export(
         accountant.begin(making.asked(), out)
         case = making.write(accountant.grown)
         report = verify_bundle(FileSource(out, told), order.evidence, stamp_check=order.stamp_check, workers=workers)
+        account = accountant.finish(told, sound=_sound(case, report))
         made = Made(
-            case, report, accountant.finish(told), FileSource(out, told), directory(FileSource(out)), making.digests,
+            case, report, account, FileSource(out, told), directory(FileSource(out)), making.digests,
             order.key, None if order.trust is None else sha256(order.trust).hexdigest(),
             order.evidence.check_timestamp, note,
         )  # fmt: skip
         making.documents(made)
     return case, report
+
+
+def _sound(case: Case, report: BundleReport) -> bool:
+    """Whether every payload was judged, and found to be the one that its header commits to, and strict JSON."""
+    return report.verdict < Verdict.FORK and report.entries == sum(claim.entries for claim in case.claims)
 
 
 class _Making:

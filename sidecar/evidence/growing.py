@@ -21,10 +21,10 @@ class Grown:
     whole: bool = False
 
 
-def streams(bundle: Source, told: Iterator[Grown]) -> Iterator[Read]:
-    """Each stream that is told of, to be read before the next. Reading waits for what is not written yet."""
-    for first in told:
-        stream = _Stream(bundle, first, told)
+def streams(bundle: Source, told: Iterator[Grown], count: int) -> Iterator[Read]:
+    """So many streams, each to be read before the next. Reading waits for what is not written yet."""
+    for _ in range(count):
+        stream = _Stream(bundle, next(told), told)
         yield stream.read
         stream.pass_over()
 

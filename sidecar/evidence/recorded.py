@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from sidecar.chain import entry as entries
-from sidecar.chain.entry import HEADER_SIZE, TAG_SIZE, Header
+from sidecar.chain import payload as payloads
+from sidecar.chain.entry import HEADER_SIZE, TAG_SIZE, Header, StoredEntry
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
@@ -31,18 +32,33 @@ class Recorded:
         return f"{self.header.chain_id.hex()}/{self.header.seq}"
 
 
-def recorded(stream: Iterable[tuple[Kind, bytes]]) -> Iterator[Recorded]:
-    """The entries of a stream in its order; one whose header cannot be read is passed over, as `verify` reports."""
+def recorded(stream: Iterable[tuple[Kind, bytes]], *, known: bool = False) -> Iterator[Recorded]:
+    """The entries of a stream in its order; one whose header cannot be read is passed over, as `verify` reports.
+
+    ``known``: all of them are verified too, and what is said here is thrown away if a payload is found not to be the
+    one that its header commits to, or no strict JSON; so that is not looked at.
+    """
+    read = _known if known else entry
     for kind, body in stream:
         if kind is Kind.ENTRY:
             try:
-                header, payload = entry(body)
+                header, payload = read(body)
             except Malformed as error:
                 yield from _without(body, f"cannot be read: {error}")
             else:
                 yield Recorded(header, _leaf(body), payload)
         elif kind is Kind.BARE:
             yield from _without(body, "withheld or pruned")
+
+
+def _known(body: bytes) -> tuple[Header, dict[str, Any]]:
+    """As `entry`, of one that is verified too."""
+    try:
+        stored = StoredEntry.parse(body)
+        header = Header.decode(stored.header)
+        return header, payloads.parse_known(header.type, stored.payload(header.payload_len))
+    except Malformed:
+        return entry(body)  # which says what is wrong
 
 
 def _without(body: bytes, why: str) -> Iterator[Recorded]:

@@ -20,9 +20,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar.chain import note
 from sidecar.chain.entry import HEADER_SIZE, EntryType, Header
 from sidecar.chain.printable import number_of
 from sidecar.chain.recorded import entry
+from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, PolicyLoadError, UsageError
 from sidecar.policy import Engine, OpaProgram, Rerun, archived_opa, archived_wasm, rerun
@@ -69,7 +71,8 @@ class Found:
 
 @dataclass(slots=True)
 class Tally:
-    """What became of the decisions in the range. ``options``: actions and alternatives evaluated and compared."""
+    """What became of the decisions in the range. ``options``: actions and alternatives evaluated and compared;
+    ``let_go``: the range begins before what the ledger keeps."""
 
     decisions: int = 0
     matched: int = 0
@@ -82,6 +85,7 @@ class Tally:
     engines: Counter[tuple[str, str]] = field(default_factory=Counter)
     withheld: int = 0
     others_withheld: bool = False
+    let_go: bool = False
     unreadable: int = 0
     ends_badly: str = ""
 
@@ -91,7 +95,7 @@ class Tally:
         if self.mismatched:
             return 1
         missing = self.withheld and not self.others_withheld
-        left = self.not_rerun or self.impure or missing or self.unreadable or self.ends_badly
+        left = self.not_rerun or self.impure or missing or self.let_go or self.unreadable or self.ends_badly
         return 3 if left or not self.matched else 0
 
     def to_json(self) -> dict[str, Any]:
@@ -110,6 +114,7 @@ class Tally:
                 for (recorded, now), count in sorted(self.engines.items())
             ],
             "withheld": self.withheld,
+            "let_go": self.let_go,
             "unreadable": self.unreadable,
             "ends_badly": self.ends_badly,
         }
@@ -133,8 +138,8 @@ class _Recorded:
 
 class Replay:
     """One re-run. ``inputs`` rebuilds what the policy saw; ``program`` finds the `opa` program when it is needed;
-    ``others_withheld``: the streams are of certain agents, and what they withhold is not asked for; ``restore`` puts
-    sealed personal values back where it can."""
+    ``others_withheld``: the streams are of certain agents, and what they withhold is not asked for; ``whole``: what
+    was before a stream's beginning is asked for too; ``restore`` puts sealed personal values back where it can."""
 
     def __init__(
         self,
@@ -143,10 +148,11 @@ class Replay:
         within: Range | None = None,
         *,
         others_withheld: bool = False,
+        whole: bool = False,
         restore: Restore = lambda _, __: None,
     ) -> None:
         self._inputs, self._program, self._range = inputs, program, within or Range()
-        self._restore = restore
+        self._restore, self._whole = restore, whole
         self._impure: dict[str, tuple[str, ...]] = {}  # by the bundle's digest
         self.tally = Tally(others_withheld=others_withheld)
 
@@ -170,10 +176,17 @@ class Replay:
                     engines.keep(body)
                 elif kind is Kind.ENTRY:
                     yield from self._entry(body)
+                elif kind is Kind.CONTEXT_SEAL and self._whole:
+                    self._before(Seal.parse(note.parse(body).text))
                 elif kind is Kind.BARE and body[8:9] == _DECISION:
                     self._bare(body)
         except Malformed as error:
             self.tally.ends_badly = str(error)
+
+    def _before(self, sealed: Seal) -> None:
+        """A segment whose entries are not here any more."""
+        start = self._range.start
+        self.tally.let_go |= start is None or start <= sealed.time
 
     def _bare(self, body: bytes) -> None:
         try:

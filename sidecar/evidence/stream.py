@@ -11,7 +11,7 @@ import msgspec
 import orjson
 
 from sidecar.chain import note
-from sidecar.chain.entry import LAYOUT, EntryType, StoredEntry
+from sidecar.chain.entry import LAYOUT, TAGGED, EntryType, StoredEntry
 from sidecar.chain.limits import ZERO16
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import MAGIC, Kind, record
@@ -119,7 +119,7 @@ class Writer:
         return self._chosen.before.note if self._chosen.first > 0 else None
 
     def _entry(self, body: bytes) -> tuple[Kind, bytes]:
-        fields = LAYOUT.unpack_from(body)
+        fields = _header(body)
         value = self._read(body, fields[_LENGTH]) if fields[_TYPE] in _READ else None
         given = self._withhold.entry(body, value)
         if given[0] is Kind.BARE:
@@ -129,7 +129,7 @@ class Writer:
         return given
 
     def _bare(self, body: bytes) -> None:
-        fields = LAYOUT.unpack_from(body)
+        fields = _header(body)
         self.facts.bare += 1
         self.facts.tagless += fields[_TAG] == ZERO16
         self.facts.withheld_registries += fields[_TYPE] == EntryType.REGISTRY
@@ -138,6 +138,13 @@ class Writer:
     def _noted(self, fields: tuple[Any, ...], value: dict[str, Any] | None) -> None:
         self.facts.last_segment = fields[6]
         self.facts.entry(fields[_TYPE], fields[_REF_SEQ], fields[_SEQ], value)
+
+
+def _header(body: bytes) -> tuple[Any, ...]:
+    """Raises Malformed."""
+    if len(body) < TAGGED:
+        raise Malformed("an entry is cut short; run `sidecar verify` on the source")
+    return LAYOUT.unpack_from(body)
 
 
 def _payload(body: bytes, length: int) -> dict[str, Any] | None:

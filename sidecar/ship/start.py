@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
+import threading
 from collections.abc import Callable
 from typing import Protocol
 
@@ -43,10 +43,11 @@ class Left(Protocol):
 
 class Confirmation:
     """Asks the collector; ``token`` reads the enrolment token (b"": none), ``accepted`` the authority's note that
-    accepts a loss (b"": none). Raises from :meth:`__call__`:
+    accepts a loss (b"": none). ``stopping``: set once nobody wants to know any more. Raises from :meth:`__call__`:
 
     LedgerBehind: the collector holds what the ledger does not.
     UsageError: out of reach or refused, and that is not allowed.
+    CollectorUnavailable: no answer came until ``stopping`` was set; that is no leave to begin.
     """
 
     def __init__(
@@ -57,16 +58,18 @@ class Confirmation:
         *,
         unconfirmed: bool,
         accepted: Callable[[], bytes] = lambda: b"",
-        sleep: Callable[[float], None] = time.sleep,
+        stopping: threading.Event | None = None,
     ) -> None:
         self._link, self._key, self._token = link, key, token
-        self._unconfirmed, self._accepted, self._sleep = unconfirmed, accepted, sleep
+        self._unconfirmed, self._accepted, self._stopping = unconfirmed, accepted, stopping or threading.Event()
 
     def __call__(self, left: Left) -> bool | Grant:
         """Whether the collector said that the ledger is the newest; or by which grant it goes on after a loss."""
         try:
             found = self._ask(left)
         except CollectorUnavailable as error:
+            if self._stopping.is_set():
+                raise
             if not self._unconfirmed:
                 raise UsageError(
                     f"{error}, so nobody can say that this ledger is the newest; mend that, or set "
@@ -141,7 +144,7 @@ class Confirmation:
             except CollectorUnavailable:
                 if attempt == _ATTEMPTS - 1:
                     raise
-                self._sleep(_PAUSE)
+                self._stopping.wait(_PAUSE)
         raise AssertionError("unreachable")
 
     def _where(self, left: Left) -> Where:

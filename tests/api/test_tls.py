@@ -242,6 +242,27 @@ def test_a_kept_connection_is_good_only_as_long_as_its_certificate(tmp_path: Pat
     asyncio.run(main())
 
 
+def test_a_kept_connection_is_good_only_as_long_as_the_sidecars_own_certificate(tmp_path: Path) -> None:
+    """Nobody is answered until it is renewed; by no fault of the caller's, and so not as one."""
+    files = Files(tmp_path).write(server_certificate(A), A)
+    tls = files.server()
+
+    async def main() -> None:
+        transports = Transports(tls.bundles, ends=tls.not_after)
+        async with served(tmp_path, tls, transports) as run, channel(run.address, A, A.issue(ID)) as to:
+            decisions: Any = stubs.DecisionServiceStub(to)
+            assert (await decisions.Decide(request())).effect == pb.EFFECT_ALLOW
+            files.write(A.issue(purposes=[SERVER], end=NOW - HOUR / 2), A)
+            before = run.ledger.position().next_seq
+            code, said = await code_of(decisions.Decide(request()))
+            assert (code, "own certificate has ended" in said) == (grpc.StatusCode.UNAVAILABLE, True)
+            assert run.ledger.position().next_seq == before
+            files.write(server_certificate(A), A)
+            assert (await decisions.Decide(request())).effect == pb.EFFECT_ALLOW
+
+    asyncio.run(main())
+
+
 def test_a_ca_that_is_rotated_out_no_longer_vouches_on_a_kept_connection(tmp_path: Path) -> None:
     new, metrics = Authority("ca of a"), Metrics("test")
     server = server_certificate(A)

@@ -44,7 +44,10 @@ def outcome(read: Any, *arguments: Any) -> tuple[str, str]:
 
 
 def agree(data: bytes) -> None:
-    assert outcome(strictjson.parse, data) == outcome(strictjson._parse_exactly, data, 64)
+    strictly = outcome(strictjson.parse, data)
+    assert strictly == outcome(strictjson._parse_exactly, data, 64)
+    known = outcome(strictjson.parse_known, data)
+    assert known == strictly or "refused" in (known[0], strictly[0])
 
 
 @given(st.binary(max_size=40))
@@ -219,6 +222,14 @@ def test_depth_is_bounded(opening: bytes, closing: bytes) -> None:
         strictjson.parse(opening * (fits + 1) + b"1" + closing * (fits + 1))
     with pytest.raises(Malformed, match="2 deep"):
         strictjson.parse(opening * 3 + b"1" + closing * 3, max_depth=2)
+
+
+def test_of_a_text_that_is_known_only_form_and_depth_are_looked_at() -> None:
+    assert strictjson.parse_known(b'{"a":1,"a":[-0,1.0,"\xf0\x9f\x98\x80"]}') == {"a": [0, 1.0, "\U0001f600"]}
+    assert strictjson.parse_known(b"[" * 64 + b"]" * 64) == strictjson.parse(b"[" * 64 + b"]" * 64)
+    for refused in (b"[" * 65 + b"]" * 65, b'{"a":}', b"", b'"\xff"', b'"\\ud800"', b"NaN"):
+        with pytest.raises(Malformed):
+            strictjson.parse_known(refused)
 
 
 def test_brackets_in_strings_and_beside_each_other_are_not_depth() -> None:

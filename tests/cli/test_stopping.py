@@ -1,5 +1,5 @@
-"""SIGTERM while a policy goes through the gate, at the start and behind a sidecar that serves: the sidecar ends in
-order and at once, and leaves nothing behind.
+"""SIGTERM while a policy goes through the gate, at the start and behind a sidecar that serves, and while a collector
+is asked: the sidecar ends in order and at once, and leaves nothing behind.
 
 `opa` is a program that, asked to check a policy, says so and goes on making files in the gate's scratch directory until
 it is killed: whoever takes that directory away meanwhile fails.
@@ -9,11 +9,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 import signal
+import socket
 import stat
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import grpc
 import pytest
 
 from sidecar.ending import ended
@@ -23,6 +29,7 @@ from tests.collector.test_shipping import until
 from tests.needs import needs_program
 from tests.program import BIN, Process, made, serving, sidecar, start
 
+KEYS = Path(__file__).parent.parent / "vectors" / "shipping"
 BUSY = """#!/bin/sh
 test "$1" = check || exec {opa} "$@"
 echo at work > {mark}
@@ -126,3 +133,70 @@ def test_a_task_that_forgets_that_it_was_cancelled_is_cancelled_again() -> None:
         return looks
 
     assert asyncio.run(looks_until_the_end()) == 2
+
+
+@pytest.mark.parametrize("how", ["says nothing", "holds each call"])
+def test_a_start_that_a_collector_does_not_answer_is_broken_off(how: str, tmp_path: Path) -> None:
+    """At once, and no epoch has begun: least of all one that nobody confirmed."""
+    ledger, _ = made(tmp_path)
+    before = sidecar("show", ledger, "--json").stdout
+    key = json.loads((KEYS / "keys.json").read_text())["log"]
+    with silent(how) as (port, asked):
+        collector = {"COLLECTOR_ADDRESS": f"127.0.0.1:{port}", "COLLECTOR_LOG_KEY": key}
+        settings = {f"SIDECAR_{name}": value for name, value in collector.items()}
+        command = [BIN / "sidecar", "serve", "--data-dir", ledger, "--listen", f"unix:{tmp_path}/s.sock", "--dev"]
+        with start(command, **settings, SIDECAR_COLLECTOR_UNCONFIRMED_START="true") as process:
+            try:
+                assert asked.wait(60)
+                process.send_signal(signal.SIGTERM)
+                assert process.wait(20.0) == 0  # it would ask for a minute
+                assert process.stderr is not None
+                said = process.stderr.read()
+                assert "is ready" not in said and "unconfirmed" not in said
+            finally:
+                process.kill()
+    assert sidecar("show", ledger, "--json").stdout == before
+
+
+@contextlib.contextmanager
+def silent(how: str) -> Iterator[tuple[int, threading.Event]]:
+    """A collector that was asked, as the event says, and does not answer: no word of HTTP/2, or none to a call."""
+    asked, over = threading.Event(), threading.Event()
+
+    class Holds(grpc.GenericRpcHandler):
+        def service(self, details: grpc.HandlerCallDetails) -> grpc.RpcMethodHandler:
+            def held(_request: bytes, _context: grpc.ServicerContext) -> bytes:
+                asked.set()
+                over.wait()
+                return b""
+
+            return grpc.unary_unary_rpc_method_handler(held)
+
+    if how == "holds each call":
+        server = grpc.server(ThreadPoolExecutor(4), handlers=[Holds()])
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        try:
+            yield port, asked
+        finally:
+            over.set()
+            server.stop(0).wait()
+        return
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+
+        def accept() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    kept.append(bound.accept()[0])
+                    asked.set()
+
+        kept: list[socket.socket] = []
+        thread = threading.Thread(target=accept)
+        thread.start()
+        try:
+            yield bound.getsockname()[1], asked
+        finally:
+            bound.shutdown(socket.SHUT_RDWR)
+            thread.join()
+            for each in kept:
+                each.close()

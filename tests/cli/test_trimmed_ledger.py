@@ -177,8 +177,19 @@ def test_what_is_shown_says_what_is_missing(kept: Trimmed) -> None:
     told = json.loads(here("timeline", kept.ledger, "--agent", "billing-agent", "--format", "json").stdout)
     assert told["rows"][0]["kind"] == "outside"
     assert sum(each["kind"] == "decision" for each in told["rows"]) == kept.open + 1
+
+
+def test_a_re_run_of_what_is_kept_is_none_of_all(kept: Trimmed) -> None:
+    """Not of what was asked for, unless no more was."""
     again = here("replay", kept.ledger)
-    assert again.returncode == 0 and again.stdout.startswith(f"{kept.open + 1} decisions") and gone in again.stderr
+    assert again.returncode == 3 and again.stdout.startswith(f"{kept.open + 1} decisions: {kept.open + 1} came out")
+    assert (
+        "those before what this ledger keeps are not here: export" in again.stdout and "no longer kept" in again.stderr
+    )
+    last = sealed_at(kept, kept.entries[0]["segment"] - 1)
+    for start, code in ((last - 1_000, 3), (last + 1_000, 0)):
+        within = here("replay", kept.ledger, "--from", policy_time(start), "--json")
+        assert (within.returncode, json.loads(within.stdout)["let_go"]) == (code, code == 3), within.stdout
 
 
 def test_policies_put_in_force_before_are_known(kept: Trimmed) -> None:

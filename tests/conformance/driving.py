@@ -70,6 +70,8 @@ def differences(executable: Sequence[str], directory: Path) -> list[str]:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) < 3 or not Path(sys.argv[1]).is_dir():
+        sys.exit("usage: python -m tests.conformance.driving DIRECTORY EXECUTABLE [ARGUMENT]...")
     found_wrong = differences(sys.argv[2:], Path(sys.argv[1]))
     print("\n".join(found_wrong) or "all as it is due")
     sys.exit(bool(found_wrong))

@@ -15,7 +15,7 @@ import aiohttp
 from sidecar.client import AgentKey, AsyncGuard
 from sidecar.enforce.mcp import Catalog, Client, Deciding, Gateway, Limits, Pinning, Pins
 from sidecar.enforce.mcp.heads import reached
-from sidecar.enforce.mcp.listen import served
+from sidecar.enforce.mcp.listen import Patience, served
 from sidecar.enforce.mcp.sessions import Sessions
 from tests.enforce.gates import Gate
 from tests.enforce.listeners import TOKEN
@@ -87,7 +87,7 @@ async def event(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 @contextlib.asynccontextmanager
 async def web(
     g: Gate, make: Callable[[], ServerSide], *, pins: Pins | None = None, most: int = 8, idle: float = 1800.0,
-    wait: float = 0.0,
+    wait: float = 0.0, patience: Patience | None = None, token: Callable[[], str] = lambda: TOKEN,
 ) -> AsyncIterator[Web]:  # fmt: skip
     guard = AsyncGuard(g.desk.up.address, agent="billing-agent", key=AgentKey.from_file(str(g.key)), timeout=20.0)
     deciding = Deciding(guard, "files", wait, g.note)
@@ -102,8 +102,9 @@ async def web(
             catalog = Catalog("files", pinning, deciding, g.note)
             return Gateway("files", client, w.servers[-1], deciding, catalog, Limits(), g.note)
 
-        at = reached("127.0.0.1", port, tls=False, token=TOKEN)
+        at = reached("127.0.0.1", port, tls=False, token=token)
         with contextlib.closing(bound):
-            async with served(Sessions(opened, most, g.note, idle), bound, None, at, pinning.pins.schema):
+            all_of = Sessions(opened, most, g.note, idle)
+            async with served(all_of, bound, None, at, pinning.pins.schema, patience or Patience()):
                 yield w
     await deciding.finish(PATIENCE)

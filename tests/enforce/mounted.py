@@ -8,8 +8,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 
-def mount(directory: Path, files: Mapping[str, bytes]) -> None:
-    """Put these in the place of what was there of these names."""
+def mount(directory: Path, files: Mapping[str, bytes], mode: int = 0o644) -> None:
+    """Put these in the place of what was there of these names. ``mode``: of all files."""
     data = directory / "..data"
     old = {each.name: each.read_bytes() for each in data.iterdir()} if data.exists() else {}
     number = len(list(directory.glob("..[0-9]*")))
@@ -17,6 +17,7 @@ def mount(directory: Path, files: Mapping[str, bytes]) -> None:
     new.mkdir(parents=True)
     for name, content in {**old, **files}.items():
         (new / name).write_bytes(content)
+        (new / name).chmod(mode)
         if not (directory / name).is_symlink():
             (directory / name).symlink_to(Path("..data", name))
     (directory / "..data_tmp").symlink_to(new.name)

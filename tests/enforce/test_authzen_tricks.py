@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import re
 import socket
 import ssl
 from collections.abc import Callable
@@ -13,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 
 from sidecar.api import Transports, peer_of
 from sidecar.client import FileSource
@@ -26,91 +26,23 @@ from tests.api.tls_files import NAME, Files, server_certificate
 from tests.authorities import Authority
 from tests.decide.engines import ALLOW, ScriptedEngine
 from tests.enforce.pep import EVALUATION, EVALUATIONS
+from tests.enforce.raw_http import CHUNKED, Asking, ambiguous, statuses
 from tests.enforce.test_authzen_door import EDGE, GOOD, PEOPLE, answered, asking_at, go
 from tests.identity.agents import BILLING, GATEWAY, registered
 
-E = EVALUATION.encode()
-POST = b"POST " + E + b" HTTP/1.1"
-BODY = json.dumps(GOOD).encode()
-LENGTH = b"content-length: %d" % len(BODY)
-CHUNKED = b"transfer-encoding: chunked"
-SIZE = b"%x" % len(BODY)
-CHUNKS = SIZE + b"\r\n" + BODY + b"\r\n0\r\n\r\n"
-
-
-def message(*heads: bytes, line: bytes = POST, body: bytes = BODY, keep: bool = False) -> bytes:
-    """One request; its host and content type are good, its length is among ``heads``."""
-    more = [] if keep else [b"connection: close"]
-    return b"\r\n".join([line, b"host: a", *more, b"content-type: application/json", *heads, b"", body])
-
-
-def statuses(told: bytes) -> list[int]:
-    """Of all answers on a connection; what an error quotes of a request is none."""
-    return [int(each) for each in re.findall(rb"HTTP/\d\.\d (\d{3}) [A-Z]", told)]
-
+ASKING = Asking(EVALUATION.encode(), json.dumps(GOOD).encode())
+E, POST, BODY, LENGTH = ASKING.path, ASKING.line, ASKING.body, ASKING.length
+CHUNKS, SIZE = ASKING.chunks, ASKING.size
+message = ASKING.message
 
 SMUGGLED = message(LENGTH, body=BODY.replace(b'"read"', b'"evil"'), keep=True)
 """What would be asked if the message before it were read another way; as long as `BODY` says."""
-
-FRAMES = {
-    "both lengths": message(LENGTH, CHUNKED, body=CHUNKS),
-    "both, chunks first": message(CHUNKED, b"content-length: 5", body=CHUNKS),
-    "the length twice": message(LENGTH, LENGTH),
-    "two lengths": message(LENGTH, b"content-length: 3"),
-    "a list of lengths": message(LENGTH + b", %d" % len(BODY)),
-    "a signed length": message(b"content-length: +%d" % len(BODY)),
-    "a negative length": message(b"content-length: -1"),
-    "a length in hex": message(b"content-length: 0x10"),
-    "no number": message(b"content-length:"),
-    "a length with a line under it": message(b"content-length: 1_0"),
-    "a length of many digits": message(b"content-length: " + b"9" * 4_400),
-    "a space before the colon": message(b"content-length : %d" % len(BODY)),
-    "another coding besides": message(b"transfer-encoding: gzip, chunked", body=CHUNKS),
-    "chunks not last": message(b"transfer-encoding: chunked, identity", body=CHUNKS),
-    "chunks twice": message(CHUNKED, CHUNKED, body=CHUNKS),
-    "almost chunked": message(b"transfer-encoding: xchunked", body=CHUNKS),
-    "a control character before chunked": message(b"transfer-encoding: \x0bchunked", body=CHUNKS),
-    "identity": message(b"transfer-encoding: identity", LENGTH),
-    "a coding with a space before the colon": message(b"transfer-encoding : chunked", body=CHUNKS),
-    "a coding on the next line": message(b"transfer-encoding:", b" chunked", body=CHUNKS),
-    "a folded line": message(b"x: a", b" b", LENGTH),
-    "bare line feeds": message(LENGTH).replace(b"\r\n", b"\n"),
-    "one bare line feed": message(LENGTH).replace(b"host: a\r\n", b"host: a\n"),
-    "a bare return": message(b"x: a\rcontent-length: 0", LENGTH),
-    "a zero byte": message(b"x: a\0b", LENGTH),
-    "a name in UTF-8": message("xé: 1".encode(), LENGTH),
-    "no name": message(b": a", LENGTH),
-    "no colon": message(b"abc", LENGTH),
-    "two hosts": message(b"host: b", LENGTH),
-    "no host": message(LENGTH).replace(b"host: a\r\n", b""),
-    "chunks by bare line feeds": message(CHUNKED, body=CHUNKS.replace(b"\r\n", b"\n")),
-    "a chunk's size with 0x": message(CHUNKED, body=b"0x" + CHUNKS),
-    "a signed chunk": message(CHUNKED, body=b"+" + CHUNKS),
-    "a negative chunk": message(CHUNKED, body=b"-1\r\n" + CHUNKS),
-    "an endless chunk": message(CHUNKED, body=b"f" * 20 + b"\r\n" + BODY),
-    "a chunk that goes on": message(CHUNKED, body=SIZE + b"\r\n" + BODY + b"XX0\r\n\r\n"),
-    "a line feed in a chunk's extension": message(CHUNKED, body=SIZE + b";\nx\r\n" + BODY + b"\r\n0\r\n\r\n"),
-    "many trailers": message(CHUNKED, body=CHUNKS[:-2] + b"x: 1\r\n" * 5_000 + b"\r\n"),
-    "a huge trailer": message(CHUNKED, body=CHUNKS[:-2] + b"x: " + b"1" * 200_000 + b"\r\n\r\n"),
-    "a huge header": message(b"x: " + b"a" * 100_000, LENGTH),
-    "many headers": message(*[b"x%d: 1" % n for n in range(5_000)], LENGTH),
-    "HTTP/2 from the start": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0",
-    "HTTP/0.9": b"POST " + E + b"\r\n\r\n" + BODY,
-    "HTTP/1.2": message(LENGTH, line=b"POST " + E + b" HTTP/1.2"),
-    "a version in lower case": message(LENGTH, line=b"POST " + E + b" http/1.1"),
-    "a method in lower case": message(LENGTH, line=b"post " + E + b" HTTP/1.1"),
-    "a method of 10,000 letters": message(LENGTH, line=b"A" * 10_000 + b" " + E + b" HTTP/1.1"),
-    "tabs between": message(LENGTH, line=b"POST\t" + E + b"\tHTTP/1.1"),
-    "a space in the path": message(LENGTH, line=b"POST " + E + b" x HTTP/1.1"),
-    "more than its length after the last": message(LENGTH) + b"x",
-}
-"""Answered with 400, and the connection is closed."""
 
 
 def test_what_two_servers_could_read_as_two_things(tmp_path: Path) -> None:
     async def main() -> None:
         async with asking_at(tmp_path) as door:
-            for name, sent in FRAMES.items():
+            for name, sent in ambiguous(ASKING).items():
                 told = await door.raw(sent + SMUGGLED)
                 assert statuses(told) == [400], (name, told)
                 assert b"decision" not in told and not door.engine.seen, name
@@ -312,6 +244,44 @@ def test_as_many_evaluations_as_there_may_be(tmp_path: Path) -> None:
             assert len(door.of("DECISION")) == MOST
 
     go(main)
+
+
+def test_one_connection_too_many_is_dropped_over_tls_too(tmp_path: Path) -> None:
+    """And there is room again once one is gone; by the loop of `sidecar serve`, whose connections have other types."""
+    authority = Authority("a")
+    mine = authority.issue(EDGE)
+    (tmp_path / "mine.pem").write_bytes(mine.chain + mine.key_pem)
+    files = Files(tmp_path).write(server_certificate(authority), authority)
+    source = FileSource(files.paths, http_half, files.said.append)
+    context = ssl.create_default_context(cadata=authority.pem.decode())
+    context.load_cert_chain(tmp_path / "mine.pem")
+
+    async def main() -> None:
+        settings = AuthZenSettings(GATEWAY.id, "mtls", BILLING.id)
+        async with running(
+            tmp_path, ScriptedEngine(lambda _: ALLOW), development=False, registry=registered(*PEOPLE)
+        ) as run:
+            door = AuthZenDoor(run.path, settings, Transports(lambda: source.current().bundles).of, peer_of)
+            with socket.create_server(("127.0.0.1", 0)) as bound:
+                at = bound.getsockname()[:2]
+
+                async def asked(stack: contextlib.ExitStack) -> int:
+                    """0 where it was dropped."""
+                    reader, writer = await asyncio.open_connection(*at, ssl=context, server_hostname=NAME)
+                    stack.callback(writer.close)
+                    writer.write(message(LENGTH, keep=True))
+                    with contextlib.suppress(ConnectionError):
+                        return sum(statuses(await reader.readline()))
+                    return 0
+
+                async with served(door, bound, listening(source), 2):
+                    with contextlib.ExitStack() as kept:
+                        assert [await asked(kept), await asked(kept), await asked(kept)] == [200, 200, 0]
+                    with contextlib.ExitStack() as kept:
+                        while not await asked(kept):  # noqa: ASYNC110  the door hears of it by and by
+                            await asyncio.sleep(0.01)
+
+    uvloop.run(main())
 
 
 def test_who_never_ends_a_handshake_keeps_nobody_out(tmp_path: Path) -> None:

@@ -462,4 +462,4 @@ def test_an_argument_that_changes_while_it_is_decided_on_does_not_run(
         else:
             with Guard(desk.address, agent=AGENT, key=AgentKey(key(AGENT)), obligations=duty) as guard:
                 guard.guarded("tool.call", ("tool", "order"), context=door)(order)(name, items)
-    assert desk.wrote() == [] and place.of(name) == [("homemade", "ALLOW", "FAILED")]
+    assert desk.wrote() == [] and place.of(name) == [("homemade", "ALLOW", "BLOCKED")]

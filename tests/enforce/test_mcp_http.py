@@ -13,7 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from sidecar.enforce.mcp.heads import decoded, read_token
+from sidecar.enforce.mcp.heads import decoded
+from sidecar.enforce.mcp.token import read_token
 from sidecar.errors import UsageError
 from tests.enforce.doors_http import MODERN, Web, call, event, request, web
 from tests.enforce.gates import Gate, gate
@@ -422,56 +423,6 @@ def test_what_the_head_repeats_is_what_the_message_says(tmp_path: Path) -> None:
             assert got.status == 200 and "result" in await got.json()
 
     run(tmp_path, story, make=make, pins=pins_of(tools=[tool]))
-
-
-def test_a_head_or_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
-    """Bytes that are no HTTP, and a length that is a lie, end their own connection alone."""
-
-    async def story(g: Gate, w: Web) -> None:
-        head = "\r\n".join(f"{name}: {value}" for name, value in w.head("").items())
-        start = f"POST /mcp HTTP/1.1\r\nHost: 127.0.0.1:{w.port}\r\n{head}\r\n"
-        many = "".join(f"X-{n}: 1\r\n" for n in range(100))
-        for sent in (
-            b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03",
-            b"garbage\r\n\r\n",
-            f"{start}{many}\r\n".encode(),
-            f"{start}X: {'x' * 20_000}\r\n\r\n".encode(),
-            f"{start}Content-Length: 5\r\nContent-Length: 6\r\n\r\n".encode(),
-            f"{start}MCP-Protocol-Version: \xff\r\nContent-Type: application/json\r\n\r\n".encode("latin-1"),
-            f"{start}Transfer-Encoding: chunked\r\nContent-Length: 5\r\n\r\n0\r\n\r\n".encode(),
-        ):
-            reader, writer = await asyncio.open_connection("127.0.0.1", w.port)
-            writer.write(sent)
-            got = await asyncio.wait_for(reader.read(), PATIENCE)
-            assert got.startswith(b"HTTP/1.") and b" 400 " in got.split(b"\r\n")[0], got[:200]
-            writer.close()
-        await w.begin()
-
-    run(tmp_path, story)
-
-
-def test_a_client_that_takes_nothing_holds_up_its_own_session_alone(tmp_path: Path) -> None:
-    """Large answers to a client that does not read them wait at the server: this process holds one at a time."""
-
-    async def story(g: Gate, w: Web) -> None:
-        one, other = await w.begin(), await w.begin()
-        slow = w.servers[0]
-        _, writer = await asyncio.open_connection("127.0.0.1", w.port)  # which is read up to its buffer's end
-        body = json.dumps(call(10, hold=True)).encode()
-        head = {"Host": f"127.0.0.1:{w.port}", **w.head(one), "Content-Type": "application/json"}
-        fields = "".join(f"{name}: {value}\r\n" for name, value in head.items())
-        writer.write(f"POST /mcp HTTP/1.1\r\n{fields}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-        await slow.until(lambda got: bool(slow.calls))
-        params = {"level": "info", "data": "x" * (6 << 20)}
-        large = json.dumps({"jsonrpc": "2.0", "method": "notifications/message", "params": params}).encode()
-        for _ in range(30):
-            slow.put(large)
-        async with w.post(call(1), other) as got:
-            assert "result" in await got.json()
-        assert slow.sending.qsize() >= 10  # they are not read from it
-        writer.close()
-
-    run(tmp_path, story)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
+import ssl
 import sys
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,17 @@ from mcp.shared.exceptions import MCPError
 from mcp_types import ElicitResult
 
 from tests.api.running import judged
-from tests.api.tls_files import Files, server_certificate
-from tests.authorities import Authority
+from tests.api.tls_files import handshake, server_certificate
+from tests.authorities import Authority, Issued
 from tests.enforce.gates import RAW, Gate, gate, words
-from tests.enforce.listeners import listening
+from tests.enforce.listeners import TOKEN, listening
+from tests.enforce.mounted import mount
 from tests.enforce.test_mcp_gateway import named
 from tests.enforce.test_mcp_remote import TOKEN as UPSTREAM_TOKEN
 from tests.enforce.test_mcp_remote import remote
 
+OPTIONS = {"crt": "listen-cert", "key": "listen-key", "token": "token-file"}
+BOTH = {"Accept": "application/json, text/event-stream"}
 MODES = pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])  # a generation each
 HELLO = {
     "jsonrpc": "2.0",
@@ -42,6 +46,10 @@ def credentials(g: Gate) -> list[str]:
     fields = g.key.with_name("fields")
     fields.write_text(f"Authorization: Bearer {UPSTREAM_TOKEN}\n")
     return ["--header-file", str(fields)]
+
+
+def der(shown: Issued) -> bytes:
+    return ssl.PEM_cert_to_DER_cert(shown.chain.decode())
 
 
 async def sure(*_: Any) -> ElicitResult:
@@ -161,8 +169,7 @@ def test_sessions_have_servers_of_their_own_and_leave_none_behind(tmp_path: Path
                 assert words(await other.call_tool("write", {"n": 1})) == "write"
                 assert len(at.children()) == 2
                 async with at.http() as http:
-                    head = {"Accept": "application/json, text/event-stream"}
-                    third = await http.post(at.url, json=HELLO, headers=head)
+                    third = await http.post(at.url, json=HELLO, headers=BOTH)
                     assert third.status_code == 503 and "as many as may be" in third.text
                 held.cancel()
             await g.until(lambda: not at.children())
@@ -177,22 +184,52 @@ def test_sessions_have_servers_of_their_own_and_leave_none_behind(tmp_path: Path
 
 
 def test_over_tls_beyond_this_host(tmp_path: Path) -> None:
-    """Whoever has the authority knows the gateway by its certificate; the token is for that connection alone."""
-    authority = Authority("one")
-    Files(tmp_path).write(server_certificate(authority, "localhost"), authority)
-    chain, key, ca = Files(tmp_path).paths
+    """Whoever has the authority knows the gateway by its certificate; the token is for that connection alone. What is
+    replaced in a mounted Secret is in use at once; what cannot be used is said, and leaves all as it was."""
+    authority, secret = Authority("one"), tmp_path / "secret"
+    (tmp_path / "ca.crt").write_bytes(authority.pem)
+
+    def put(token: str, **files: bytes) -> Issued:
+        shown = server_certificate(authority, "localhost")
+        mount(secret, {"crt": shown.chain, "key": shown.key_pem, "token": token.encode(), **files}, 0o640)
+        return shown
 
     async def story() -> None:
         async with gate(tmp_path, call=named) as g:
-            more = ("--listen-cert", chain, "--listen-key", key)
+            more = [str(each) for name in ("crt", "key", "token") for each in (f"--{OPTIONS[name]}", secret / name)]
+            first = put(TOKEN)
             async with listening(g, *more, address="0.0.0.0:0", program=raw(g)) as at:
-                at.address, at.ca = at.address.replace("0.0.0.0", "localhost"), ca
+                at.address, at.ca = at.address.replace("0.0.0.0", "localhost"), str(tmp_path / "ca.crt")
                 async with at.client(mode="legacy") as client:
                     assert words(await client.call_tool("write", {"name": "yes"})) == "write"
                     assert (await client.call_tool("write", {"name": "no"})).is_error
-                at.token = "another-token-than-that"
-                async with at.http() as http:
-                    assert (await http.post(at.url, json=HELLO)).status_code == 401
+
+                async def asked(token: str) -> tuple[int, bytes]:
+                    at.token = token
+                    async with at.http() as http:
+                        status = (await http.post(at.url, json=HELLO, headers=BOTH)).status_code
+                    return status, (await asyncio.to_thread(handshake, at.address, tmp_path, first))[0]
+
+                assert await asked("another-token-than-that") == (401, der(first))
+                second = put("the-second-token-of-this")
+                assert await asked(TOKEN) == (401, der(second))
+                assert await asked("the-second-token-of-this") == (200, der(second))
+                put("short", key=b"no key")
+                for token, status in (("short", 401), ("the-second-token-of-this", 200)):
+                    assert await asked(token) == (status, der(second))
+                (secret / "token").unlink()
+                (secret / "crt").unlink()
+                assert await asked("the-second-token-of-this") == (200, der(second))
+                assert await asked(TOKEN) == (401, der(second))
+                for name in ("token", "crt"):
+                    (secret / name).symlink_to(Path("..data", name))
+                third = put("the-third-token-of-this")
+                assert await asked("the-second-token-of-this") == (401, der(third))
+                assert await asked("the-third-token-of-this") == (200, der(third))
             assert json.loads((g.place / "write").read_text()) == {"name": "yes"}
+            for what in ("the new token cannot be used", "new TLS files cannot be used"):
+                said = [line for line in g.said().splitlines() if what in line]
+                assert len(said) == 2 and all("before stay" in line for line in said), said  # each once
+            assert "second-token" not in g.said() and "no key" not in g.said()
 
     asyncio.run(story())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import io
 import json
 import os
@@ -10,33 +11,39 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
+from sidecar.chain import strictjson
+from sidecar.chain.entry import EntryType
+from sidecar.chain.stream import records
 from sidecar.cli import account_aside
 from sidecar.cli.account_aside import Aside
 from sidecar.cli.evidence import new_file
 from sidecar.errors import UsageError
-from sidecar.evidence import Account, Ask, FileSource, Grown, Order, answered, asked, export, grown, work
+from sidecar.evidence import Account, Ask, FileSource, Grown, Order, answered, asked, export, found, grown, work
 from sidecar.evidence.account import Here
+from sidecar.evidence.recorded import recorded
 from sidecar.verify.bundle_files import STREAM
 from sidecar.verify.container import directory
 from tests.evidence.bundled import DAY, KEY, ExporterKey, bundle, source
 from tests.evidence.day import day
 from tests.evidence.test_odd import odd
 from tests.scribe import START, Scribe, signed_story, vouched_story
+from tests.vectors import discreet
 
 PATIENCE = 60.0  # seconds; a guard, not a measure of speed
 
 
 @pytest.fixture
 def aside(tmp_path: Path) -> Iterator[Aside]:
-    with account_aside.started(tmp_path, wanted=True) as found:
-        assert found is not None
-        yield found
+    with account_aside.started(tmp_path, wanted=True) as started:
+        assert started is not None
+        yield started
 
 
 def exported_by(accountant: Aside | Here | None, *scribes: Scribe, **changed: object) -> bytes:
@@ -55,6 +62,39 @@ def test_another_process_makes_the_same_bundle(aside: Aside, changed: dict[str, 
     assert aside.process is not None
 
 
+def sloppy() -> Scribe:
+    """Payloads that their headers commit to and most readers of JSON would take, but no strict one."""
+    s = Scribe("sloppy")
+    s.open()
+    s.policy()
+    value = s.decision_value("DENY")
+    s.write(EntryType.DECISION, strictjson.dumps(value)[:-1] + b',"effect":"ALLOW"}')
+    value["request"]["arguments"] = '{"amount":12,"amount":13}'
+    s.write(EntryType.DECISION, strictjson.dumps(value))
+    s.decision()
+    s.close()
+    return s
+
+
+def test_what_a_lenient_reader_would_take_is_told_as_what_cannot_be_read(aside: Aside) -> None:
+    """The account begins before the verdict is known, and is made once more where it was wrong to."""
+    made = bundle(sloppy())
+    assert exported_by(aside, sloppy()) == made
+    with zipfile.ZipFile(io.BytesIO(made)) as read:
+        rows = [*csv.DictReader(io.StringIO(read.read("data/entries.csv").decode()))]
+    decisions = [(row["payload"], row["effect"]) for row in rows if row["type"] == "DECISION"]
+    twice = ("cannot be read: JSON: a key occurs twice in one object", "")
+    assert decisions == [twice, twice, ("", "ALLOW")]
+
+
+def test_what_is_verified_elsewhere_reads_the_same() -> None:
+    for s in (day().s, signed_story(), vouched_story(), discreet.ledger()):
+        once, again = ([*records(io.BytesIO(s.stream()).read)] for _ in range(2))
+        assert [*recorded(once, known=True)] == [*recorded(again)]
+    once = [*records(io.BytesIO(sloppy().stream()).read)]
+    assert [*recorded(once, known=True)] != [*recorded(once)]
+
+
 def test_figures_come_back_as_they_were_taken() -> None:
     """All that report and certificate are made of, also places and names that are counted together."""
     ledgers = (day().s, odd(), vouched_story())
@@ -71,7 +111,7 @@ def _here(s: Scribe) -> Account:
         maker = Here(events, entries)
         maker.begin(Ask((s.chain_id.hex(),), "tests"), file)
         maker.grown(_stream(file))
-        return maker.finish(lambda _: None)
+        return maker.finish(lambda _: None, sound=True)
 
 
 def _stream(bundle: BinaryIO) -> Grown:
@@ -109,7 +149,7 @@ def test_what_it_cannot_do_is_said_as_it_said_it() -> None:
         question = asked(
             Ask((day().s.chain_id.hex(),), "x"), [os.dup(bundle_file.fileno()), full, os.dup(events.fileno())]
         )
-        work(iter([question, grown(_stream(bundle_file))]), said)
+        work(iter([question, grown(_stream(bundle_file)), found(sound=True)]), said)
         said.seek(0)
         with pytest.raises(UsageError, match="temporary file: No space left on device"):
             answered(said, events, events, lambda _: None)

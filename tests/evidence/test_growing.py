@@ -37,7 +37,7 @@ def everything(read: Read) -> bytes:
 def test_a_stream_is_read_as_far_as_it_is_told_of_and_then_waited_for() -> None:
     with tempfile.TemporaryFile() as file:
         pieces = ((9, FIRST[:40], False), (9, FIRST[40:], False), (9, b"", True), (5_000, SECOND, True))
-        first, second = (everything(read) for read in streams(FileSource(file), written(file, *pieces)))
+        first, second = (everything(read) for read in streams(FileSource(file), written(file, *pieces), 2))
     assert (first, second) == (FIRST, SECOND)
 
 
@@ -46,7 +46,7 @@ def test_after_a_stream_that_is_not_read_to_its_end_comes_the_next() -> None:
     pieces = ((0, broken[:30], False), (0, broken[30:], False), (0, b"", True), (5_000, SECOND, True))
     found: list[object] = []
     with tempfile.TemporaryFile() as file:
-        for read in streams(FileSource(file), written(file, *pieces)):
+        for read in streams(FileSource(file), written(file, *pieces), 2):
             try:
                 found += records(read)
             except Malformed as error:

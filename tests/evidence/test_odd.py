@@ -10,7 +10,8 @@ import pytest
 
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType, Header
-from sidecar.chain.stream import records
+from sidecar.chain.stream import MAGIC, Kind, records
+from sidecar.chain.stream import record as framed
 from sidecar.errors import Malformed
 from sidecar.evidence import Range, page, sheet, text, timeline, timelines
 from sidecar.evidence.abstract import Abstract
@@ -159,6 +160,14 @@ def test_a_bundle_of_a_damaged_ledger_is_told(seed: int) -> None:
 def test_bundles_of_many_damaged_ledgers_are_told() -> None:
     for seed in range(100, 1_100):
         bundled(seed)
+
+
+def test_a_bundle_of_a_ledger_with_an_entry_cut_short_is_refused_in_words() -> None:
+    whole = list(records(BytesIO(DAY).read))
+    at = max(place for place, (kind, _) in enumerate(whole) if kind is Kind.ENTRY)
+    cut = [(kind, body[:100] if place == at else body) for place, (kind, body) in enumerate(whole)]
+    with pytest.raises(Malformed, match="an entry is cut short"):
+        exported(Copied(MAGIC + b"".join(framed(kind, body) for kind, body in cut)))  # type: ignore[arg-type]
 
 
 def test_a_bundle_named_by_no_digest_is_refused_in_words() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import ssl
 from dataclasses import dataclass
 from typing import Any, Final
@@ -10,6 +9,7 @@ from typing import Any, Final
 from cryptography import x509
 
 from sidecar.client import Material, Source, pem_of
+from sidecar.enforce.shown import newest, showing
 from sidecar.errors import UsageError
 from sidecar.identity import Bundles
 
@@ -35,13 +35,9 @@ def http_half(material: Material) -> HttpHalf:
     roots = tuple(der for ders in material.roots.values() for der in ders)
     if not material.chain or not material.key or not roots:
         raise UsageError("doors.authzen: certificate, key and the roots of PEPs' certificates are needed")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context = showing(material)
     context.verify_mode = ssl.CERT_REQUIRED
-    context.options |= ssl.OP_NO_TICKET
-    context.num_tickets = 0
-    context.set_alpn_protocols(["http/1.1"])
     try:
-        _load(context, material)
         context.load_verify_locations(cadata=pem_of(roots).decode())
     except ssl.SSLError as error:
         raise UsageError(f"doors.authzen: OpenSSL does not take the certificates ({error.reason})") from None
@@ -51,13 +47,7 @@ def http_half(material: Material) -> HttpHalf:
 
 def listening(source: Source[HttpHalf]) -> ssl.SSLContext:
     """What a listener is given: each handshake is made with the newest."""
-
-    def newest(connection: Any, _name: str | None, _context: ssl.SSLContext) -> None:
-        connection.context = source.current().context
-
-    first = source.current().context
-    first.sni_callback = newest  # called for peers that name no server, too
-    return first
+    return newest(lambda: source.current().context)
 
 
 def shown(connection: Any) -> tuple[bytes, bytes]:
@@ -70,14 +60,3 @@ def shown(connection: Any) -> tuple[bytes, bytes]:
         return pem_of((leaf,)), pem_of(tuple(public()))
     sent = connection._sslobj.get_unverified_chain() or ()
     return pem_of((leaf,)), pem_of(tuple(each.public_bytes(_DER) for each in sent))
-
-
-def _load(context: ssl.SSLContext, material: Material) -> None:
-    """The key comes from memory: files may have changed since they were read, and were held against each other."""
-    descriptor = os.memfd_create("key")
-    try:
-        for part in (material.key, b"\n", material.chain):
-            os.write(descriptor, part)
-        context.load_cert_chain(f"/proc/self/fd/{descriptor}")
-    finally:
-        os.close(descriptor)

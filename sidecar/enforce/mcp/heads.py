@@ -9,14 +9,12 @@ from __future__ import annotations
 import base64
 import hmac
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 from sidecar.enforce.mcp.frame import INVALID_PARAMS, INVALID_REQUEST, METHOD_NOT_FOUND, PARSE_ERROR, Frame
 from sidecar.enforce.mcp.remote import NAMED, VERSION_KEY, repeated
-from sidecar.errors import UsageError
 
 MODERN: Final = "2026-07-28"
 SESSIONS: Final = ("2025-03-26", "2025-06-18", "2025-11-25")
@@ -35,7 +33,6 @@ _NAME: Final = "mcp-name"
 _PARAM: Final = "mcp-param-"
 _ONCE: Final = ("authorization", "host", "origin", "content-type", SESSION, VERSION, _METHOD, _NAME)
 _BASE64: Final = re.compile(r"=\?base64\?([A-Za-z0-9+/]*={0,2})\?=")
-_TOKEN: Final = re.compile(r"[\x21-\x7e]{16,4096}")
 
 Head = Mapping[str, Sequence[str]]
 """The values of each field, by its name in small letters."""
@@ -52,11 +49,12 @@ class Refused(Exception):
 @dataclass(frozen=True, slots=True)
 class Reached:
     """Where clients reach the gateway. ``hosts``: what `Host` may be, None: anything, since its certificate is shown or
-    it is a socket; ``origins``: of pages that may ask. ``token``: what each must bring; "": nothing, on a socket."""
+    it is a socket; ``origins``: of pages that may ask. ``token`` gives what each must bring now; None: nothing, on a
+    socket."""
 
     hosts: frozenset[str] | None
     origins: frozenset[str]
-    token: str
+    token: Callable[[], str] | None
 
     def check(self, head: Head) -> None:
         """Refused: it comes from a page of somebody else's, by another name, or without the token."""
@@ -67,32 +65,23 @@ class Reached:
             raise Refused(421, "Host is not this gateway: a name that somebody else made point here?")
         if "origin" in head and one(head, "origin").lower() not in self.origins:
             raise Refused(403, "Origin: no page of another site is answered")
-        if self.token:
-            scheme, _, given = one(head, "authorization").partition(" ")
-            right = hmac.compare_digest(given.strip().encode(errors="backslashreplace"), self.token.encode())
-            if scheme.lower() != "bearer" or not right:
-                raise Refused(401, "the token of this gateway is missing, or another one")
+        if not self.knows(head):
+            raise Refused(401, "the token of this gateway is missing, or another one")
+
+    def knows(self, head: Head) -> bool:
+        """Whether it came with the token that is asked for now."""
+        if self.token is None:
+            return True
+        scheme, _, given = one(head, "authorization").partition(" ")
+        right = hmac.compare_digest(given.strip().encode(errors="backslashreplace"), self.token().encode())
+        return scheme.lower() == "bearer" and right
 
 
-def reached(host: str, port: int, *, tls: bool, token: str) -> Reached:
+def reached(host: str, port: int, *, tls: bool, token: Callable[[], str]) -> Reached:
     """By host and port, over TLS or on this host alone."""
     names = {f"[{host}]" if ":" in host else host.lower(), "localhost", "127.0.0.1", "[::1]"}
     places = frozenset(f"{name}:{port}" for name in names)
     return Reached(None if tls else places, frozenset() if tls else frozenset(f"http://{p}" for p in places), token)
-
-
-def read_token(path: Path) -> str:
-    """The token in a file. UsageError: it cannot be read, everybody can, or it is too short to be one."""
-    try:
-        open_to_all = path.stat().st_mode & 0o007
-        text = path.read_text("utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the token {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    if open_to_all:
-        raise UsageError(f"every user of this host can read the token {path}: chmod o= {path}")
-    if not _TOKEN.fullmatch(text):
-        raise UsageError(f"the token {path} is not 16 to 4096 printable characters without spaces; make another")
-    return text
 
 
 def one(head: Head, name: str) -> str:

@@ -11,11 +11,12 @@ import contextlib
 import socket
 import ssl
 from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from aiohttp import web
 
-from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, listening, whole
+from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, TAKEN, listening, whole
 from sidecar.enforce.mcp import frame as frames
 from sidecar.enforce.mcp.frame import PARSE_ERROR, BadFrame, Frame, read
 from sidecar.enforce.mcp.heads import (
@@ -37,9 +38,6 @@ from sidecar.errors import RequestError, SidecarError
 
 PATH: Final = "/mcp"
 MOST_BYTES: Final = 4 << 20
-_QUIET: Final = 15.0  # seconds without a word, then an empty one: it keeps the connection, and shows that it is lost
-_STALLED: Final = 60.0  # seconds in which a client takes nothing of what is written
-_PIECE: Final = 1 << 18
 _BODIES: Final = 16  # that are read at once
 _EVENTS: Final = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache, no-transform"}
 
@@ -47,15 +45,39 @@ Schema = Callable[[str], Any]
 """The input schema of a tool, as it was pinned; None where there is none."""
 
 
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """In seconds. ``sent``: for a head, a body, a handshake; ``taken``: as `listening` has it; ``quiet``: without a
+    word, then an empty one, which keeps the connection and shows that it is lost."""
+
+    sent: float = PATIENCE
+    taken: float = TAKEN
+    quiet: float = 15.0
+
+
+_PATIENCE: Final = Patience()
+
+
 @contextlib.asynccontextmanager
 async def served(
-    sessions: Sessions, bound: socket.socket, tls: ssl.SSLContext | None, reached: Reached, schema: Schema
+    sessions: Sessions,
+    bound: socket.socket,
+    tls: ssl.SSLContext | None,
+    reached: Reached,
+    schema: Schema,
+    patience: Patience = _PATIENCE,
 ) -> AsyncIterator[None]:
     """Answer on ``bound`` while inside; then all sessions have ended."""
     watching = asyncio.create_task(sessions.watch())
     try:
         async with listening(
-            _Http(sessions, reached, schema).answer, bound, tls, MOST_CONNECTIONS, PATIENCE, hangs_up=True
+            _Http(sessions, reached, schema, patience).answer,
+            bound,
+            tls,
+            MOST_CONNECTIONS,
+            patience.sent,
+            taken=patience.taken,
+            hangs_up=True,
         ):
             try:
                 yield
@@ -69,8 +91,8 @@ async def served(
 class _Http:
     """What is answered to what."""
 
-    def __init__(self, sessions: Sessions, reached: Reached, schema: Schema) -> None:
-        self._sessions, self._reached, self._schema = sessions, reached, schema
+    def __init__(self, sessions: Sessions, reached: Reached, schema: Schema, patience: Patience) -> None:
+        self._sessions, self._reached, self._schema, self._patience = sessions, reached, schema, patience
         self._bodies = asyncio.Semaphore(_BODIES)
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -95,7 +117,7 @@ class _Http:
         if request.method == "POST":
             check_media(head, body=True)
             async with self._bodies:
-                frame = read(await whole(request, MOST_BYTES, PATIENCE, "body"), strict=True)
+                frame = read(await whole(request, MOST_BYTES, self._patience.sent, "body"), strict=True)
             try:
                 return await self._post(request, head, frame)
             except (Refused, BadFrame, SidecarError) as error:
@@ -118,7 +140,7 @@ class _Http:
             return web.Response(status=202)
         stream = await session.client.asked(frame)
         try:
-            return await _streamed(request, stream, {})
+            return await self._streamed(request, stream, {})
         finally:
             session.touch()
             await session.client.left(stream)
@@ -132,7 +154,7 @@ class _Http:
         called = frame.params.get("name") if frame.method == "tools/call" else None
         check_modern(head, frame, self._schema(called) if isinstance(called, str) else None)
         async with self._sessions.lane() as lane:
-            return await _streamed(request, await lane.asked(frame), {}, lane)
+            return await self._streamed(request, await lane.asked(frame), {}, lane)
 
     async def _begin(self, request: web.BaseRequest, head: Head, frame: Frame) -> web.StreamResponse:
         if one(head, SESSION):
@@ -140,7 +162,7 @@ class _Http:
         session = await self._sessions.begin()
         stream = await session.client.asked(frame)
         try:
-            answer = await _streamed(request, stream, {SESSION: session.id}, begins=session)
+            answer = await self._streamed(request, stream, {SESSION: session.id}, begins=session)
         finally:
             await session.client.left(stream)
             if not session.version:
@@ -165,65 +187,60 @@ class _Http:
             raise Refused(400, "events are not kept here: none is told again (Last-Event-ID)")
         stream = await session.client.listens()
         try:
-            return await _events(request, stream, None, {})
+            return await self._events(request, stream, None, {}, still=lambda: self._reached.knows(head))
         finally:
             session.touch()
             await session.client.left(stream)
 
-
-async def _streamed(
-    request: web.BaseRequest, stream: Stream, headers: dict[str, str], lane: Lane | None = None,
-    begins: Session | None = None,
-) -> web.StreamResponse:  # fmt: skip
-    """JSON where the response is all that there is to say, else events."""
-    try:
-        async with asyncio.timeout(_QUIET):
-            first = await stream.take()
-    except TimeoutError:
-        return await _events(request, stream, None, headers, begins)
-    if first is None:
-        return _error(502, frames.INVALID_REQUEST, "the gateway ended before it answered")
-    if not stream.over:
-        return await _events(request, stream, first, headers, begins)
-    if begins is not None:
-        begins.agreed(first)
-    status = STATUS.get(lane.code, 200) if lane is not None and lane.code is not None else 200
-    kept = headers if begins is None or begins.version else {}
-    return web.Response(status=status, body=first, content_type="application/json", headers=kept)
-
-
-async def _events(
-    request: web.BaseRequest, stream: Stream, message: bytes | None, headers: dict[str, str],
-    begins: Session | None = None,
-) -> web.StreamResponse:  # fmt: skip
-    answer = web.StreamResponse(headers={**_EVENTS, **headers})
-    await answer.prepare(request)
-    if message is not None:
-        await _event(answer, message)
-    while True:
+    async def _streamed(
+        self, request: web.BaseRequest, stream: Stream, headers: dict[str, str], lane: Lane | None = None,
+        begins: Session | None = None,
+    ) -> web.StreamResponse:  # fmt: skip
+        """JSON where the response is all that there is to say, else events."""
         try:
-            async with asyncio.timeout(_QUIET):
-                message = await stream.take()
+            async with asyncio.timeout(self._patience.quiet):
+                first = await stream.take()
         except TimeoutError:
-            await _written(answer, b":\n\n")
-            continue
-        if message is None:
-            break
-        if begins is not None and stream.over:
-            begins.agreed(message)
-        await _event(answer, message)
-    await answer.write_eof()
-    return answer
+            return await self._events(request, stream, None, headers, begins)
+        if first is None:
+            return _error(502, frames.INVALID_REQUEST, "the gateway ended before it answered")
+        if not stream.over:
+            return await self._events(request, stream, first, headers, begins)
+        if begins is not None:
+            begins.agreed(first)
+        status = STATUS.get(lane.code, 200) if lane is not None and lane.code is not None else 200
+        kept = headers if begins is None or begins.version else {}
+        return web.Response(status=status, body=first, content_type="application/json", headers=kept)
+
+    async def _events(
+        self, request: web.BaseRequest, stream: Stream, message: bytes | None, headers: dict[str, str],
+        begins: Session | None = None, still: Callable[[], bool] = lambda: True,
+    ) -> web.StreamResponse:  # fmt: skip
+        """``still``: whether it may go on."""
+        answer = web.StreamResponse(headers={**_EVENTS, **headers})
+        await answer.prepare(request)
+        if message is not None:
+            await answer.write(_event(message))
+        while True:
+            try:
+                async with asyncio.timeout(self._patience.quiet):
+                    message = await stream.take()
+            except TimeoutError:
+                if not still():
+                    break
+                await answer.write(b":\n\n")
+                continue
+            if message is None or not still():
+                break
+            if begins is not None and stream.over:
+                begins.agreed(message)
+            await answer.write(_event(message))
+        await answer.write_eof()
+        return answer
 
 
-async def _event(answer: web.StreamResponse, message: bytes) -> None:
-    await _written(answer, b"event: message\ndata: " + message + b"\n\n")
-
-
-async def _written(answer: web.StreamResponse, data: bytes) -> None:
-    for at in range(0, len(data), _PIECE):
-        async with asyncio.timeout(_STALLED):
-            await answer.write(data[at : at + _PIECE])
+def _event(message: bytes) -> bytes:
+    return b"event: message\ndata: " + message + b"\n\n"
 
 
 def _told(error: Exception, frame: Frame) -> web.Response:

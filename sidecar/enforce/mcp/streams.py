@@ -30,11 +30,12 @@ class Stream:
         self._held: deque[bytes] = deque()
         self._over = False
 
-    async def put(self, message: bytes, *, last: bool = False) -> bool:
-        """Add one, once there is room; False where nobody takes it any more."""
+    async def put(self, message: bytes, *, last: bool = False, held: bool = False) -> bool:
+        """Add one, once there is room; False where nobody takes it any more. ``held``: it is held already, and
+        waits for no room."""
         room = self._room
         async with room.news:
-            await room.news.wait_for(lambda: self._over or not room.size or room.size + len(message) <= _ROOM)
+            await room.news.wait_for(lambda: self._over or held or not room.size or room.size + len(message) <= _ROOM)
             if self._over:
                 return False
             self._held.append(message)
@@ -139,7 +140,9 @@ class SessionClient:
         for stream in ([self._own] if self._own else []) + list(self._posts.values())[-1:]:
             if await stream.put(message):
                 return
-        if len(self._waiting) >= _MOST_WAITING:
+        while self._waiting and (
+            len(self._waiting) >= _MOST_WAITING or sum(map(len, self._waiting)) + len(message) > _ROOM
+        ):
             self._waiting.popleft()
             self._say("the client takes nothing of what the server sends of itself; the oldest is dropped")
         self._waiting.append(message)
@@ -163,4 +166,4 @@ class SessionClient:
 
     async def _flush(self, stream: Stream) -> None:
         while self._waiting:
-            await stream.put(self._waiting.popleft())
+            await stream.put(self._waiting.popleft(), held=True)
