@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -135,14 +136,15 @@ def progress(length: int, label: str, *, quiet: bool) -> Iterator[Callable[[int]
         yield None
         return
     with click.progressbar(length=length, label=label, file=sys.stderr) as bar:
-        pending = 0
+        pending, one = 0, threading.Lock()
 
         def told(size: int) -> None:
             nonlocal pending
-            pending += size
-            if pending > 1 << 20:
-                bar.update(pending)
-                pending = 0
+            with one:  # a verifier reads on two threads
+                pending += size
+                if pending > 1 << 20:
+                    bar.update(pending)
+                    pending = 0
 
         yield told
         bar.update(bar.length or 0)

@@ -5,6 +5,7 @@ Memory is flat: the directory and small files are read whole, streams and docume
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
@@ -80,12 +81,13 @@ class _Judge:
         self._case = case = parse_case(content)
         files.sort(case)
         evidence = self._opened(files, self._trusted(files))
-        for claim in case.claims:
-            of_chain = files.chains.get(claim.chain_id)
-            if of_chain is not None and of_chain.stream is not None:
-                self._chain(case, claim, evidence, files, of_chain)
-        self._strangers(evidence, case)
-        files.read_rest()
+        with files.beside() if self._workers else contextlib.nullcontext():
+            for claim in case.claims:
+                of_chain = files.chains.get(claim.chain_id)
+                if of_chain is not None and of_chain.stream is not None:
+                    self._chain(case, claim, evidence, files, of_chain)
+            self._strangers(evidence, case)
+            files.read_rest()
         self._left += [*_absent(evidence, case), *files.unjudged()]
 
     def _trusted(self, files: Files) -> Evidence:

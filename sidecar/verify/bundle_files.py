@@ -5,8 +5,10 @@ proto/EVIDENCE.md, "Bag" and "Files". Each content is read once.
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -14,7 +16,7 @@ from sidecar.errors import Malformed
 from sidecar.verify import bag
 from sidecar.verify.bundle_report import Collected
 from sidecar.verify.case import Case
-from sidecar.verify.container import STORED, Content, Source, directory
+from sidecar.verify.container import STORED, Content, Member, Source, directory
 from sidecar.verify.report import Verdict
 
 CASE: Final = "data/case.json"
@@ -31,6 +33,7 @@ LIMITS: Final = {
     "disclosure.json": 64 * 1024 * 1024,
 }  # fmt: skip
 _MOST_RECEIPTS: Final = 4_096
+_WORTH_A_THREAD: Final = 1024 * 1024
 _JUDGED: Final = (CASE, TRUST, OPENINGS)
 
 
@@ -56,6 +59,8 @@ class Files:
         self.members = directory(source)
         self._unread = set(self.members)
         self._listed: dict[str, str] = {}
+        self._begun: dict[str, Future[Content]] = {}
+        self._given_up = False
         self.chains: dict[bytes, OfChain] = {}
         for name, member in self.members.items():
             if name.startswith("data/chains/") and name.endswith(f"/{STREAM}") and member.method != STORED:
@@ -70,11 +75,35 @@ class Files:
         """A member's content; :meth:`finish` it."""
         return Content(self._source, self.members[name])
 
+    @contextlib.contextmanager
+    def beside(self) -> Iterator[None]:
+        """Read the large files that nobody judges on a thread meanwhile, which inflates and hashes beside Python."""
+        large = [self.members[name] for name in self._others() if self.members[name].size >= _WORTH_A_THREAD]
+        with ThreadPoolExecutor(1, "bundle-files") as thread:
+            self._begun = {member.name: thread.submit(self._whole, member) for member in large}
+            try:
+                yield
+            finally:
+                self._given_up = True
+                thread.shutdown(cancel_futures=True)
+
+    def _whole(self, member: Member) -> Content:
+        content = Content(self._source, member)
+        while not self._given_up and content.read(1 << 20):
+            pass
+        return content
+
     def read_rest(self) -> None:
         """Hold what nobody read against directory and manifest."""
         for name in sorted(self._unread):
             if name.startswith(bag.PAYLOAD):
-                self.finish(self.content(name))
+                begun = self._begun.get(name)
+                self.finish(self.content(name) if begun is None else begun.result())
+
+    def _others(self) -> list[str]:
+        """What follows from the streams, and nobody judges."""
+        others = (n for n in self.members if n.startswith(bag.PAYLOAD) and n not in _JUDGED)
+        return sorted(n for n in others if not _CHAINS.fullmatch(n))
 
     def read_bag(self) -> None:
         """The bag's own files, and what they list."""
@@ -168,8 +197,7 @@ class Files:
 
     def unjudged(self) -> list[str]:
         """What is not checked, in words."""
-        others = [n for n in self.members if n.startswith(bag.PAYLOAD) and n not in _JUDGED]
-        others = sorted(n.removeprefix(bag.PAYLOAD) for n in others if not _CHAINS.fullmatch(n))
+        others = [name.removeprefix(bag.PAYLOAD) for name in self._others()]
         if not others:
             return []
         more = f" and {len(others) - 20} more" if len(others) > 20 else ""
