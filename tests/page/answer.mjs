@@ -52,8 +52,9 @@ const ANSWERS = {
     const told = async (body) => { const text = await it.toldAhead(body); texts += text !== null; return text; };
     const give = (read) => {
       for (const batch of read) {
-        if (batch.texts !== null || turn++ % 2) continue;
-        batch.texts = Promise.all(batch.records.map(([kind, body]) => (kind === it.KIND.ENTRY && body.length >= it.SHORTEST ? told(body) : null)));
+        if (batch.texts !== null || batch.seen !== null || turn++ % 2) continue;
+        batch.texts = Promise.all(batch.records.map(([kind, body]) => (kind === it.KIND.ENTRY && body.length >= it.SHORTEST ? told(body) : null)))
+          .then((all) => { batch.told = turn % 4 === 1; return all; }); // not told: the next that nobody has is read meanwhile
       }
     };
     const judged = async (ahead) => JSON.stringify(await it.judgeStream(pieces(), held(), () => {}, ahead), (_, v) => (typeof v === "bigint" ? `${v}` : v));

@@ -76,7 +76,7 @@ def test_payloads_read_ahead_change_nothing() -> None:
     told = answers(asked)
     for vector, each in zip(STREAMS, told, strict=True):
         assert each["helped"] == each["alone"], vector["file"]
-    assert sum(each["texts"] for each in told) > 100  # they did help
+    assert sum(each["texts"] for each in told) > 80  # they did help
 
 
 def test_vectors_without_a_key() -> None:
