@@ -103,10 +103,10 @@ class Gate:
             await (approver.approve if verdict == "approve" else approver.reject)(pending)
 
     def outcomes(self) -> list[dict[str, Any]]:
-        """Each decision that has an outcome: action, effect, and what was told of it."""
+        """Each decision that has an outcome, in their order: action, effect, and what was told of it."""
         decided = {entry["decision_id"]: entry for entry in self.desk.entries("DECISION")}
         told = []
-        for entry in self.desk.entries("OUTCOME"):
+        for entry in sorted(self.desk.entries("OUTCOME"), key=lambda outcome: int(outcome["decision_seq"])):
             asked = decided[entry["decision_id"]]["request"]
             told.append({"action": asked["action"], "status": entry["status"], **json.loads(entry["response"])})
         return told
