@@ -23,6 +23,7 @@ from .findings import Finding, Refused
 from .git_errors import one_line
 from .git_settings import GitSettings
 from .git_store import object_id
+from .killing import kill_group
 from .source import Candidate, Commit
 
 __all__ = ["GitSettings", "GitSource"]
@@ -97,8 +98,7 @@ class GitSource:
             raise self._trouble(f"not done within {settings.timeout:g} s, {_last(said)}; try again later") from None
         finally:
             if process.returncode is None:
-                os.killpg(process.pid, signal.SIGKILL)
-                process.wait()
+                kill_group(process)
 
     def _candidate(self, answer: BinaryIO) -> Candidate | None:
         try:

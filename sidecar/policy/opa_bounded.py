@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from .findings import refused
+from .killing import kill_group
 from .opa_program import OpaProgram
 
 # A step of its own, because Python code between fork and exec is not safe in a process with threads.
@@ -43,8 +44,6 @@ os.umask(0o077)
 os.execve(sys.argv[5], sys.argv[5:], {"HOME": os.getcwd(), "TMPDIR": os.getcwd()})
 """
 _LOOK: Final = 0.1  # seconds between two looks whether it was broken off
-_DYING: Final = 1.0  # seconds that killed processes may take to be gone
-_LOOK_AGAIN: Final = 0.005
 _TOO_LARGE: Final = re.compile(r"^(error: )?write \S+: file too large$|^SIGXFSZ", re.MULTILINE)
 _OUT_OF_MEMORY: Final = ("out of memory", "cannot allocate memory", "failed to reserve", "failed to allocate")
 
@@ -91,26 +90,13 @@ def run_opa(
             status = _status(process, arguments[0], bounds, broken_off)
         finally:
             if process.returncode is None:
-                _kill_all(process)
+                kill_group(process)
         out.seek(0)
         err.seek(0)
         said = Said(status, out.read(bounds.output_bytes), err.read(1 << 20).decode(errors="replace"))
     if trouble := _beyond(said, bounds):
         raise refused(f"opa {arguments[0]} {trouble}; simplify the policy")
     return said
-
-
-def _kill_all(process: subprocess.Popen[bytes]) -> None:
-    """End its process group, and wait for all of it: what still writes hinders whoever takes the place away."""
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    end = time.monotonic() + _DYING
-    while time.monotonic() < end:
-        try:
-            os.killpg(process.pid, 0)
-        except ProcessLookupError:
-            return
-        time.sleep(_LOOK_AGAIN)
 
 
 def _status(process: subprocess.Popen[bytes], name: str, bounds: Bounds, broken_off: threading.Event | None) -> int:
