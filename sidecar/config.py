@@ -10,13 +10,13 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sidecar import files
 from sidecar.chain.retention import PROFILES
 from sidecar.errors import UsageError
 from sidecar.settings import Source, load_settings
@@ -303,25 +303,12 @@ def read_file(path: Path, what: str) -> bytes:
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """A new file with mode 0600. Raises UsageError where one is already there."""
+    """A new file with mode 0600, durable. Raises UsageError where one is already there, or it cannot be written."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        files.write_new(path, data)
+        files.sync(path.absolute().parent)  # a key that a power cut takes away cannot be had again
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_names(path.absolute().parent)  # a key that a power cut takes away cannot be had again
-
-
-def sync_names(directory: Path) -> None:
-    """The names in a directory, durable: a file that was made, renamed or removed there."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ import click
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from sidecar import files
 from sidecar.chain import registry as registries
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
@@ -214,12 +214,7 @@ def _changed(file: Path, *, create: bool = False) -> Iterator[Principals]:
 def _replace(file: Path, text: bytes) -> None:
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
     try:
-        with tempfile.NamedTemporaryFile(dir=file.absolute().parent, prefix=f".{file.name}.", delete=False) as new:
-            new.write(text)
-            new.flush()
-            os.fsync(new.fileno())
-            os.fchmod(new.fileno(), mode)
-        Path(new.name).replace(file)
+        files.put(file, text, mode)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 

@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sidecar import config as configuration
-from sidecar import erasing
+from sidecar import erasing, files
 from sidecar.chain import authority_note, strictjson
 from sidecar.chain.acts import Erase
 from sidecar.chain.entry import EntryType
@@ -208,7 +208,7 @@ def export(file: Path | None, data_dir: str | None, out: Path) -> None:
     config = _loaded(file, data_dir)
     chain, genesis = _genesis(config)
     keys = SubjectKeys.read(erasing.keys_directory(config), chain)
-    erasing.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain, os.urandom))
+    files.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain, os.urandom))
     click.echo(f"{out}: keys of {number_of(len(keys.subjects()), 'data subject')}")
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from sidecar.errors import UsageError
+from sidecar.files import signature
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{16,4096}")
 _MOST: Final = 4_200  # bytes of the file
@@ -19,12 +20,12 @@ class TokenFile:
 
     def __init__(self, path: Path, trouble: Callable[[str], object]) -> None:
         self._path, self._trouble = path, trouble
-        self._seen = _signature(path)
+        self._seen = signature(path)
         self._token = read_token(path)
 
     def current(self) -> str:
         """The newest that can be used."""
-        seen = _signature(self._path)
+        seen = signature(self._path)
         if seen != self._seen:
             self._seen = seen
             try:
@@ -47,11 +48,3 @@ def read_token(path: Path) -> str:
     if not _TOKEN.fullmatch(text):
         raise UsageError(f"the token {path} is not 16 to 4096 printable characters without spaces; make another")
     return text
-
-
-def _signature(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode
