@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import time
@@ -144,14 +145,12 @@ def _parsed(path: Path, data: bytes) -> Trust:
 
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there, whole, only once all went well; not if SIGINT or SIGTERM ends this either."""
+    """A file that is there, whole, only once all went well; not if SIGINT or SIGTERM ends this either. What an export
+    that was killed left is written over."""
     beside_it = path.with_name(f".{path.name}.new")
     if path.exists():
         raise UsageError(f"{path} exists; choose another --out")
-    try:
-        file = beside_it.open("x+b", buffering=1 << 20)
-    except OSError as error:
-        raise UsageError(f"cannot write {beside_it}: {error.strerror}") from None
+    file = _draft(beside_it)
 
     def end(*_: object) -> NoReturn:
         beside_it.unlink(missing_ok=True)
@@ -161,10 +160,29 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-        beside_it.rename(path)
+            file.flush()
+            beside_it.rename(path)
     finally:
         beside_it.unlink(missing_ok=True)
         signal.signal(signal.SIGTERM, before)
+
+
+def _draft(place: Path) -> BinaryIO:
+    """An empty file that no other export writes while this one has it open."""
+    try:
+        with contextlib.ExitStack() as closing:
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            file = closing.enter_context(os.fdopen(descriptor, "r+b", 1 << 20))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), place.stat()):
+                raise BlockingIOError  # it was renamed before it was locked
+            file.truncate()
+            closing.pop_all()
+            return file
+    except BlockingIOError:
+        raise UsageError(f"another export is writing {place}; choose another --out") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {place}: {error.strerror}") from None
 
 
 def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
