@@ -21,6 +21,7 @@ from sidecar.chain import registry as registries
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.signing import PublicKey
 from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
 from sidecar.cli.reading import entries_of
@@ -62,7 +63,8 @@ def list_(file: Path, as_json: bool) -> None:
         keys = sum(key["status"] == "active" for key in each["keys"])
         roles = ", ".join(each["roles"]) or "no roles"
         names = "".join(f", {plain(name['id'])}" for name in each["spiffe_ids"])
-        click.echo(f"{plain(each['id'])}  {each['kind']}  {each['status']}  {plain(roles)}  {keys} keys{names}")
+        held = number_of(keys, "active key")
+        click.echo(f"{plain(each['id'])}  {each['kind']}  {each['status']}  {plain(roles)}  {held}{names}")
 
 
 @agents.command()
@@ -129,6 +131,8 @@ def revoke(file: Path, name: str, key_id: str | None, suspend: bool) -> None:
     Example:
       sidecar agents revoke --registry registry.json billing-agent
     """
+    if suspend and key_id is not None:
+        raise UsageError("--suspend is for the principal with all its keys: leave --key out, or revoke that key")
     with _changed(file) as principals:
         principal = _find(principals, name)
         if key_id is None:

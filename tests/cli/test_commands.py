@@ -171,6 +171,10 @@ def test_show_does_not_drive_the_terminal(place: Path) -> None:
         ("decide", "--server", "nowhere", "--agent", "a", "--action", "b", "--resource", "t:i"),
         ("decide", "--server", "unix:/x", "--agent", "a", "--action", "b", "--resource", "no-type"),
         ("show", ".", "--segment", "1"),
+        ("show", ".", "--segment", "1", "--out", "/no/such/file", "--agent", "a"),
+        ("show", ".", "--segment", "1", "--out", "/no/such/file", "--outcomes"),
+        ("show", ".", "--outcomes", "--openings", "README.md"),
+        ("agents", "revoke", "--registry", "/no/such/file", "--suspend", "--key", "0a", "a"),
         ("init", "--data-dir", "/proc/no/such"),
     ],
 )
