@@ -24,7 +24,7 @@ from sidecar.chain.payload import policy_time
 from sidecar.chain.printable import number_of
 from sidecar.chain.signing import PublicKey
 from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
-from sidecar.cli.reading import entries_of
+from sidecar.cli.reading import entries_of, parsed
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import read_file
@@ -191,16 +191,9 @@ def trust(file: Path, ledger: Path) -> None:
 
 def _read(file: Path) -> Principals:
     text = read_file(file, "registry")
-    _check(file, text)
+    parsed(file, text, registries.parse)
     principals: Principals = strictjson.parse_object(text)["principals"]
     return principals
-
-
-def _check(file: Path, text: bytes) -> None:
-    try:
-        registries.parse(text)
-    except Malformed as error:
-        raise UsageError(f"{file}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -211,7 +204,7 @@ def _changed(file: Path, *, create: bool = False) -> Iterator[Principals]:
     ordered = sorted(principals, key=lambda each: str(each["id"]))
     value = {"format": registries.FORMAT, "principals": ordered}
     text = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
-    _check(file, text)
+    parsed(file, text, registries.parse)
     _replace(file, text)
 
 

@@ -7,7 +7,7 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from sidecar.chain.note import VerifierKey
 from sidecar.chain.printable import number_of
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.options import together
 from sidecar.cli.serve import start_log
 from sidecar.collecting import (
     PREFIX,
@@ -39,11 +40,12 @@ from sidecar.trust_file import trust
 _DAY = 86_400
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which collector."""
-    dev = click.option("--dev", is_flag=True, help="For development: any sidecar is let in; nothing need be set.")
-    where = click.option("--data-dir", help="The collector's directory.")
-    return click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file.")(where(dev(command)))
+settings = together(
+    click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file."),
+    click.option("--data-dir", help="The collector's directory."),
+    click.option("--dev", is_flag=True, help="For development: any sidecar is let in; nothing need be set."),
+)
+"""The options that say which collector."""
 
 
 def _load(file: Path | None, **flags: Any) -> Collecting:

@@ -20,6 +20,7 @@ from sidecar.chain.stream import records
 from sidecar.cli import account_aside, verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.log_receipts import beside, timestamp_check
+from sidecar.cli.reading import parsed
 from sidecar.cli.reports import print_report
 from sidecar.cli.sources import progress, size_of
 from sidecar.cli.times import TIME
@@ -33,7 +34,7 @@ from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import ExporterKey, Order, Receipt, Records, Source
 from sidecar.evidence import export as write_bundle
 from sidecar.ledger import first_kept, has_ledger, ledger_stream
-from sidecar.verify import Evidence, Trust, parse_disclosure, parse_trust
+from sidecar.verify import Evidence, parse_disclosure, parse_trust
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -99,7 +100,7 @@ def export(
         raise UsageError("--from is before --to, and --case (at most 200 characters) and --agent are printable")
     pinned, private = None if trust is None else read_file(trust, "trust file"), private_keys(keys)
     kind, sources = _sources(path, [read_file(each, "receipt") for each in receipts])
-    known = None if trust is None or pinned is None else _parsed(trust, pinned)
+    known = None if trust is None or pinned is None else parsed(trust, pinned, parse_trust)
     order = Order(
         start, end, time.time_ns(), f"sidecar {version('decision-sidecar')}", (kind, str(path.absolute())), name,
         tuple(sorted(set(agents))) or None, profile, private, subject_keys,
@@ -133,13 +134,6 @@ def _exporter_key(path: Path) -> ExporterKey:
     try:
         return ExporterKey.from_pem(read_file(path, "exporter's key"))
     except UsageError as error:
-        raise UsageError(f"{path}: {error}") from None
-
-
-def _parsed(path: Path, data: bytes) -> Trust:
-    try:
-        return parse_trust(data)
-    except Malformed as error:
         raise UsageError(f"{path}: {error}") from None
 
 

@@ -21,6 +21,7 @@ from sidecar.chain.retention import NEVER_ERASED
 from sidecar.chain.seeds import custody_of
 from sidecar.chain.stream import Kind, records
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
+from sidecar.cli.options import together
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import Config, read_file, write_secret
@@ -31,16 +32,10 @@ from sidecar.ledger import ledger_stream
 
 _PAUSE = 0.1  # seconds between two looks whether a running sidecar has done it
 
-_configured = [
+_with_config = together(
     click.option("--config", "file", type=click.Path(path_type=Path), help="The sidecar's TOML file of settings."),
     click.option("--data-dir", help="The ledger's directory."),
-]
-
-
-def _with_config(command: Any) -> Any:
-    for option in reversed(_configured):
-        command = option(command)
-    return command
+)
 
 
 def _loaded(file: Path | None, data_dir: str | None) -> Config:
