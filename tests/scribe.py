@@ -12,7 +12,7 @@ import dataclasses
 import hmac
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -686,9 +686,6 @@ def _value(payload: bytes) -> dict[str, Any]:
 def flip(body: bytes, at: int, mask: int = 1) -> bytes:
     """``body`` with one byte changed."""
     return body[:at] + bytes((body[at] ^ mask,)) + body[at + 1 :]
-
-
-Opener = Callable[[Custody, bytes, int, Sequence[SealedShare]], bytes]
 
 
 def story() -> Scribe:
