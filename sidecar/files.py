@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+DRAFT: Final = ".new"
+"""What the name of a file ends in that :func:`put` is writing; or was, when a crash came."""
 
 
 def sync(path: Path) -> None:
@@ -33,9 +36,10 @@ def write_new(path: Path, data: bytes, mode: int = 0o600) -> None:
 def put(path: Path, data: bytes, mode: int = 0o600) -> None:
     """A file that is there whole or not at all, durably; one that was there is replaced. Raises OSError.
 
-    It is made as ``NAME.new`` beside it; one that a crash left is taken away first. So one writer at a time.
+    It is made beside it, with :data:`DRAFT` after its name; one that a crash left is taken away first. So one writer
+    at a time.
     """
-    draft = path.with_name(f"{path.name}.new")
+    draft = path.with_name(path.name + DRAFT)
     draft.unlink(missing_ok=True)
     write_new(draft, data, mode)
     draft.replace(path)

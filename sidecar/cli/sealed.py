@@ -60,7 +60,7 @@ def put_back(header: Header, payload: dict[str, Any], openings: Openings | None)
         said.check(header.chain_id, header.seq, parts)
     except (Malformed, ProofRejected) as error:
         raise Malformed(f"seq {header.seq}: {error}") from None
-    personal.put_back(header.type, payload, said, parts)
+    personal.put_back(payload, said, parts)
     payloads.hold(header.type, payload)
     return None
 

@@ -54,7 +54,9 @@ class Receipts:
         self._have: set[str] = set()
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            for path in self._directory.iterdir():
+            for path in list(self._directory.iterdir()):
+                if path.suffix == files.DRAFT:
+                    path.unlink()  # of a receipt that is asked for again, perhaps under another name
                 self._know(path.name)
             self._find_newest()
         except OSError as error:
