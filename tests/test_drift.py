@@ -14,7 +14,7 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sidecar.collecting import load_collecting
+from sidecar.collector_config import load_collecting
 from sidecar.config import load
 from tests.needs import needs_program
 

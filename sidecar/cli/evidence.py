@@ -24,10 +24,11 @@ from sidecar.cli.reading import parsed
 from sidecar.cli.reports import print_report
 from sidecar.cli.sources import progress, size_of
 from sidecar.cli.times import TIME
-from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage
+from sidecar.collecting import LOG_KEY_FILE, open_storage
 from sidecar.collector.looked_up import LookedUp
 from sidecar.collector.reverify import chain_records
 from sidecar.collector.runs import Chain, Runs
+from sidecar.collector_config import load_collecting
 from sidecar.config import read_file
 from sidecar.custody import open_seed
 from sidecar.errors import Malformed, UsageError

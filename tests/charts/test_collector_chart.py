@@ -13,7 +13,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from sidecar.collecting import load_collecting
+from sidecar.collector_config import load_collecting
 from tests.program import sidecar
 
 from .collecting import COLLECTOR, INSTALLS, WITNESS, configuration, expected, file_of, manifests_of, one, rendered

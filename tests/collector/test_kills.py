@@ -17,10 +17,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import checkpoint, note
 from sidecar.client import NoDecision
-from sidecar.collecting import load_collecting, log_key, open_index, open_storage
+from sidecar.collecting import log_key, open_index, open_storage
 from sidecar.collector import FleetLog, reindex
 from sidecar.collector.index import Index
 from sidecar.collector.storage import Storage
+from sidecar.collector_config import load_collecting
 from tests.collecting import Collecting as Running
 from tests.collecting import collecting, status
 from tests.collector.test_shipping import free_port, verdict
