@@ -17,7 +17,7 @@ from sidecar.policy import STARTER_SOURCE, GateSettings, OpaProgram, build_files
 AGENTS: Final = 1_000
 AGENT: Final = "agent-0500"
 ENTRYPOINT: Final = "agents/decision"
-TOGETHER: Final = 16  # questions of a stream in one message: so many of these does our SDK send, where they are there
+TOGETHER: Final = 12  # questions of a stream in one message: so many does our SDK send of these when 64 ask at once
 LONG_STREAM: Final = 512  # questions in one stream, where the sidecar itself keeps 64 of them in flight
 INVOICE: Final = "inv-2026-11-004711"
 SESSION: Final = "s-7f3a9c2e41"

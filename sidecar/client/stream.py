@@ -1,7 +1,7 @@
 """Many questions over one call: answers in any order, each matched to its question by a correlation id.
 
-Questions that are asked while a message is on its way go together in the next one. When the stream is lost, a new one is
-opened and what was not answered is sent again under the same idempotency key: the sidecar decides each question once.
+Questions that are asked while a message is on its way go together in the next one. When the stream is lost, a new one
+is opened, and what was not answered is sent again under the same idempotency key: the sidecar decides it once.
 """
 
 from __future__ import annotations
