@@ -22,7 +22,6 @@ from sidecar.cli.log_receipts import beside, timestamp_check
 from sidecar.cli.reports import print_report
 from sidecar.cli.sources import progress, size_of
 from sidecar.cli.times import TIME
-from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage
 from sidecar.collector.looked_up import LookedUp
 from sidecar.collector.reverify import chain_records
 from sidecar.collector.runs import Chain, Runs
@@ -179,6 +178,8 @@ def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
 
 def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
     """Every chain that a collector holds, from its objects; its index is not asked."""
+    from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage  # for a ledger none of it is wanted
+
     flags = {"data_dir": str(path)} if path.is_dir() else {}
     config = load_collecting(None if path.is_dir() else path, os.environ, {**flags, "dev": True})
     try:
