@@ -216,7 +216,8 @@ class Collector:
             self._tls = tls = await _tls(self._config, self._stop)
             if tls is not None:
                 stack.callback(tls.close)
-            transports = Transports(tls.bundles) if tls is not None else None
+                parts.readiness.ends = tls.not_after
+            transports = Transports(tls.bundles, ends=tls.not_after) if tls is not None else None
             server = Server(
                 Service(parts.ingest, parts.proofs, functools.partial(_who, transports)),
                 self._config.listen,
