@@ -88,12 +88,13 @@ class Listening:
         """Until ``stop`` is set. UsageError where it cannot be listened."""
         try:
             from sidecar.enforce.mcp.listen import served
+            from sidecar.enforce.mcp.renewed import Renewed
             from sidecar.enforce.mcp.sessions import Sessions
-            from sidecar.enforce.mcp.token import TokenFile
+            from sidecar.enforce.mcp.token import read_token
             from sidecar.enforce.shown import newest
         except ImportError:
             raise UsageError("--listen needs the extra mcp: pip install 'decision-sidecar[mcp]'") from None
-        token = None if self.token is None else TokenFile(self.token, say).current
+        token = None if self.token is None else Renewed(self.token, read_token, "token", say).current
         shown = self._shown(say)
         with contextlib.closing(self._bound()) as bound:
             reached, told = self._reached(bound, token, None if shown is None else lambda: _ended(shown.current()))
