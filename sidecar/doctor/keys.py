@@ -140,8 +140,9 @@ def _certificate(name: str, path: Path, now: float) -> Finding:
 
 def _svid(socket: str, now: float) -> Finding:
     """Raises UsageError: the agent gives none."""
-    source = WorkloadSource(socket, half(mutual=True), within=_SVID_SECONDS)
+    source = WorkloadSource(socket, half(mutual=True))
     try:
+        source.wait(_SVID_SECONDS)
         end = source.current().not_after
     finally:
         source.close()

@@ -255,7 +255,7 @@ def test_a_kept_connection_is_good_only_as_long_as_the_sidecars_own_certificate(
             files.write(A.issue(purposes=[SERVER], end=NOW - HOUR / 2), A)
             before = run.ledger.position().next_seq
             code, said = await code_of(decisions.Decide(request()))
-            assert (code, "own certificate has ended" in said) == (grpc.StatusCode.UNAVAILABLE, True)
+            assert (code, "certificate that is shown here has ended" in said) == (grpc.StatusCode.UNAVAILABLE, True)
             assert run.ledger.position().next_seq == before
             files.write(server_certificate(A), A)
             assert (await decisions.Decide(request())).effect == pb.EFFECT_ALLOW
