@@ -547,7 +547,7 @@ class DecideStreamRequest(_message.Message):
     QUESTIONS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamQuestion]:
-        """1 to 64; together no longer than a request may be"""
+        """1 to 64; several together at most 64 KiB"""
 
     def __init__(
         self,
