@@ -184,7 +184,7 @@ def authzen_of(config: Config) -> AuthZenSettings | None:
 @dataclass(frozen=True, slots=True)
 class Behind:
     """What a door needs of the sidecar. ``handshakes``: those that failed at any port; ``shown``: told of each
-    door that shows a certificate, and when that ends."""
+    door that shows a certificate, and when that ends; ``stopping``: set where the end is asked for."""
 
     path: DecisionPath
     ledger: Ledger
@@ -192,6 +192,7 @@ class Behind:
     metrics: Metrics
     handshakes: FailedHandshakes
     shown: Callable[[str, Callable[[], float]], None]
+    stopping: asyncio.Event
 
     def watch(self, door: str, ends: Callable[[], float]) -> None:
         """A door shows a certificate that ends then, in seconds since 1970."""
@@ -208,9 +209,8 @@ async def envoy_listening(
 
     listener = _envoy(config)
     _make_directory(listener)
-    tls = await asyncio.to_thread(
-        tls_of, listener.workload, listener.files, behind.metrics, behind.handshakes.begun, listener.name
-    )
+    begun, stopping = behind.handshakes.begun, behind.stopping
+    tls = await tls_of(listener.workload, listener.files, behind.metrics, begun, stopping, listener.name)
     if tls:
         behind.watch(listener.name, tls.not_after)
     transports = Transports(tls.bundles, ends=tls.not_after) if tls else Transports()
@@ -246,8 +246,8 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
     async with contextlib.AsyncExitStack() as stack:
         transports, tls = Transports(), None
         if not listener.unix:
-            source = await asyncio.to_thread(  # the SPIFFE agent may take its time
-                material_of, listener.workload, listener.files, http_half, behind.metrics, listener.name
+            source = await material_of(
+                listener.workload, listener.files, http_half, behind.metrics, behind.stopping, listener.name
             )
             stack.callback(source.close)
             behind.watch(listener.name, lambda: source.current().not_after)

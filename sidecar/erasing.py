@@ -25,7 +25,6 @@ from sidecar.chain.limits import GENESIS_SEQ
 from sidecar.chain.seeds import custody_of
 from sidecar.config import Config
 from sidecar.custody import CopyFile, FieldSealer, Pointers, SubjectKeys
-from sidecar.decide import Erasure
 from sidecar.errors import NotPermitted, UsageError
 from sidecar.ledger import Ledger
 
@@ -51,6 +50,8 @@ class Erasing:
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         """Raises UsageError, LedgerError, CustodyError; what TOMBSTONEs name is erased before it returns."""
+        from sidecar.decide import Erasure  # whoever only reads keys needs nothing of it
+
         self._acts = keys_directory(config) / ACTS
         chain_id = ledger.position().chain_id
         if ledger.payload(GENESIS_SEQ)["authority"] is None:

@@ -24,11 +24,9 @@ from sidecar.cli.reading import parsed
 from sidecar.cli.reports import print_report
 from sidecar.cli.sources import progress, size_of
 from sidecar.cli.times import TIME
-from sidecar.collecting import LOG_KEY_FILE, open_storage
 from sidecar.collector.looked_up import LookedUp
 from sidecar.collector.reverify import chain_records
 from sidecar.collector.runs import Chain, Runs
-from sidecar.collector_config import load_collecting
 from sidecar.config import read_file
 from sidecar.custody import open_seed
 from sidecar.errors import Malformed, UsageError
@@ -192,6 +190,9 @@ def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
 
 def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
     """Every chain that a collector holds, from its objects; its index is not asked."""
+    from sidecar.collecting import LOG_KEY_FILE, open_storage  # for a ledger none of it is wanted
+    from sidecar.collector_config import load_collecting
+
     flags = {"data_dir": str(path)} if path.is_dir() else {}
     config = load_collecting(None if path.is_dir() else path, os.environ, {**flags, "dev": True})
     try:

@@ -16,11 +16,10 @@ from sidecar.cli.log_receipts import Held, held, timestamp_check
 from sidecar.cli.reading import parsed
 from sidecar.cli.reports import exit_code, print_report
 from sidecar.cli.sealed import read_openings
-from sidecar.cli.sources import is_bundle, opened, progress, size_of, with_progress
+from sidecar.cli.sources import bundle_in, is_bundle, opened, progress, size_of, with_progress
 from sidecar.config import read_file
 from sidecar.custody import PrivateKey, open_seed
 from sidecar.errors import CustodianMissing, UsageError
-from sidecar.evidence import FileSource
 from sidecar.verify import (
     BundleReport,
     Evidence,
@@ -119,7 +118,7 @@ def _bundle(
     if own_trust:
         click.echo("sidecar: THE TRUST FILE IS THE BUNDLE'S OWN: whoever made it chose what you trust", err=True)
     with path.open("rb") as file, progress(size_of(path), "verifying", quiet=quiet) as told:
-        source = FileSource(file, told or (lambda _: None))
+        source = bundle_in(file, told or (lambda _: None))
         return verify_bundle(source, evidence, own_trust=own_trust, stamp_check=timestamp_check, workers=workers)
 
 

@@ -141,7 +141,11 @@ class AsyncGuard:
         arguments: Arguments | Callable[..., Arguments] | None = None,
         **about: Unpack[About],
     ) -> AsyncGuarded:
-        """As `Guard.guarded`: an asynchronous context manager, and a decorator of coroutine functions."""
+        """As `Guard.guarded`: an asynchronous context manager, and a decorator.
+
+        It decorates coroutine functions and whatever else returns an awaitable (a partial, a decorator's function):
+        that is awaited before its outcome is reported. What a plain function does holds up the event loop.
+        """
         return AsyncGuarded(self, Question(action, resource, arguments, about))
 
     @asynccontextmanager

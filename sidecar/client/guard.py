@@ -176,6 +176,9 @@ class Guard:
         does; RequestError too where an argument was changed meanwhile: then nothing runs, and BLOCKED is reported.
         EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on. Where the question names
         an executor nothing is reported: the executor does, with `permit.decision.permit`.
+
+        What is awaited, `AsyncGuard` guards: UsageError where a coroutine function is decorated, and where a function
+        returns an awaitable, which cannot be told before: it is closed or cancelled, and FAILED is reported.
         """
         return Guarded(self, Question(action, resource, arguments, about))
 

@@ -25,6 +25,7 @@ Made = TypeVar("Made", covariant=True)
 NO_DOMAIN: Final = ""
 """Under this name are the roots that files give: they are of no trust domain."""
 
+FIRST_WITHIN: Final = 10.0  # seconds to wait for the first material
 _log = logging.getLogger("sidecar.client")
 
 
@@ -40,8 +41,13 @@ class Material:
 class Source(Protocol[Made]):
     """Where material comes from."""
 
+    def wait(self, within: float = FIRST_WITHIN) -> None:
+        """Until there is any, or `close`. Raises UsageError: there is none after ``within`` seconds."""
+        ...
+
     def current(self) -> Made:
-        """What was made of the newest usable material: the same object until there is newer. Any thread; no waiting."""
+        """What was made of the newest usable material: the same object until there is newer. Any thread; no waiting,
+        so it is for after `wait`."""
         ...
 
     def close(self) -> None:
@@ -65,6 +71,9 @@ class FileSource(Generic[Made]):
         self._lock = Lock()
         self._seen = self._look()
         self._made = self._read()
+
+    def wait(self, within: float = FIRST_WITHIN) -> None:
+        """As `Source.wait`: it was there from the beginning."""
 
     def current(self) -> Made:
         """As `Source.current`."""

@@ -142,7 +142,9 @@ class Signing:
 def _parts(message: Signed) -> Sequence[Single]:
     if isinstance(message, pb.DecideBatchRequest):
         return list(message.requests)
-    return [message.request] if isinstance(message, pb.DecideStreamRequest) else [message]
+    if isinstance(message, pb.DecideStreamRequest):
+        return [question.request for question in message.questions]
+    return [message]
 
 
 def _said(message: Single) -> tuple[str, bytes]:

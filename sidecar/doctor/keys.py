@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import stat
 from collections.abc import Iterator
@@ -142,13 +143,11 @@ def _certificate(name: str, path: Path, now: float) -> Finding:
 
 def _svid(socket: str, now: float) -> Finding:
     try:
-        source = WorkloadSource(socket, half(mutual=True), within=_SVID_SECONDS)
+        with contextlib.closing(WorkloadSource(socket, half(mutual=True))) as source:
+            source.wait(_SVID_SECONDS)
+            end = source.current().not_after
     except UsageError as error:
         return unexamined("certificates", error)
-    try:
-        end = source.current().not_after
-    finally:
-        source.close()
     if end.timestamp() <= now:
         return wrong("certificates", f"the SVID from {socket} ended at {end:%H:%M}", "see to the SPIFFE agent")
     return ok("certificates", f"an SVID from {socket}, to {end:%Y-%m-%d %H:%M}")

@@ -1,38 +1,15 @@
-"""The token that clients of the listener bring, in a file that may change (DOORS.md, "Clients over HTTP")."""
+"""The token that clients of the listener bring (DOORS.md, "Clients over HTTP")."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
 from sidecar.errors import UsageError
-from sidecar.files import signature
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{16,4096}")
 _MOST: Final = 4_200  # bytes of the file
-
-
-class TokenFile:
-    """The token, read again when its file changes; what cannot be used is told to ``trouble``, once, and the one before
-    stays. Raises UsageError when made of a file that cannot be used."""
-
-    def __init__(self, path: Path, trouble: Callable[[str], object]) -> None:
-        self._path, self._trouble = path, trouble
-        self._seen = signature(path)
-        self._token = read_token(path)
-
-    def current(self) -> str:
-        """The newest that can be used."""
-        seen = signature(self._path)
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._token = read_token(self._path)
-            except UsageError as error:
-                self._trouble(f"the new token cannot be used, the one before stays: {error}")
-        return self._token
 
 
 def read_token(path: Path) -> str:
