@@ -152,6 +152,8 @@ class Bundle:
         for name, listed in (MANIFEST, payload), (TAGS, (self.members.keys() & tags.keys()) - {TAGS}):
             due = "".join(f"{self.members[each].digest}  {each}\n" for each in sorted(listed)).encode()
             if tags[name] not in (None, due): self.say(f"{name} is not that of the contents")
+        whose = "everything" if case["agents"] is None else f"what concerns {', '.join(case['agents'][:20])} alone"
+        self.report.notes.insert(0, f"it is about {whose}, from {case['from']} to {case['to']}, as the exporter chose")
         self.report.checked[f"container, case.json, and the digests of {some(len(self.members), 'file')}"] += 1
         self.report.not_checked["files in the bundle that say the same in other forms, or that belong to no chain"] += 1
 
@@ -944,8 +946,7 @@ class Stream:
             self.unchecked("outcomes and approvals of decisions that are not, or not any more, known here")
         return found
 
-    def hidden(self, seq):
-        """Whether it is not known what the entry at `seq` says: it is not in what was read, or bare."""
+    def hidden(self, seq):  # whether it is not known what that entry says: it is not in what was read, or bare
         at = seq - self.known_from
         return at < 0 or self.bare[at:at + 1] == b"\1"
 
@@ -1426,8 +1427,7 @@ PERSONAL = {name: [re.compile(way, re.DOTALL) for way in ways] for name, ways in
     "OUTCOME": ("/response", "/by/statement|/permit|/arguments_digest|/response_digest|/downstream_status"),
     "APPROVAL": ("(?!)", "/by/statement|/action_digest|/arguments_digest|/comment")}.items()}
 
-def empty(name, v):
-    """Digests that are not here: they are sealed."""
+def empty(name, v):  # digests that are not here: they are sealed
     digests = {"OUTCOME": ("arguments_digest", "response_digest"), "APPROVAL": ("arguments_digest", "action_digest")}
     return {f"/{each}" for each in digests.get(name, ()) if v[each] == ""}
 

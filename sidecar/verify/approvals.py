@@ -97,8 +97,8 @@ class Approvals:
         digests = ((waiting.action, value["action_digest"]), (waiting.arguments, value["arguments_digest"]))
         if any(_differ(due, said or None) for due, said in digests):
             return "it approves something else than the decision that it is about"
-        if by["id"] in waiting.barred or "statement" not in by:
-            return "it is not signed, or by the agent or by who gave it a delegation"
+        if by["id"] in waiting.barred:
+            return "it is by the agent or by who gave it a delegation"
         fault = self._approver(by, waiting, None)
         if value["verdict"] == "reject":
             self._end(value["decision_seq"], "what it is about was rejected before")

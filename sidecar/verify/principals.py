@@ -129,7 +129,7 @@ class Principals:
         if named is None:
             if value["executor"] is not None:
                 return "it names an executor, and no registry that knows it"
-            proved = agent["proof"] == "gateway" or "statement" in agent
+            proved = agent["proof"] == "gateway" or agent["proof"].startswith("signature")
             return "it names no registry by which its agent was proved" if proved else None
         return self._speaker(agent, named["digest"]) or self._executor(value["executor"], named["digest"])
 

@@ -1,4 +1,4 @@
-"""Of which entries it is not known what they say: what refers to one of them cannot be judged (LEDGER.md rules 10, 11)."""
+"""Entries of which it is not known what they say: what refers to one cannot be judged (LEDGER.md rules 10, 11)."""
 
 from __future__ import annotations
 
