@@ -91,7 +91,13 @@ def open_index(config: Collecting) -> SqlIndex:
         from sidecar.collector.index.postgres import open_postgres
     except ImportError:
         raise UsageError("index postgres needs the extra postgres: pip install 'decision-sidecar[postgres]'") from None
-    return open_postgres(read_file(Path(config.postgres_file), "the connection string").decode().strip())
+    try:
+        address = read_file(Path(config.postgres_file), "the connection string").decode()
+    except UnicodeDecodeError:
+        raise UsageError(
+            f"postgres_file {config.postgres_file} is not text: it holds libpq's connection string"
+        ) from None
+    return open_postgres(address.strip())
 
 
 def keep_until(config: Collecting) -> int | None:

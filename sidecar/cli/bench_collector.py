@@ -12,10 +12,11 @@ from typing import Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import lines, note
-from sidecar.chain.entry import HEADER_SIZE, TAGGED, Header, StoredEntry
+from sidecar.chain.entry import HEADER_SIZE, TAGGED, Header
 from sidecar.chain.limits import ZERO32
 from sidecar.chain.merkle import EMPTY_ROOT
 from sidecar.chain.parcel import Record, enrol_message, pack, parcel_message
+from sidecar.chain.recorded import parts
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind, records
 from sidecar.cli.bench_figures import Findings
@@ -119,8 +120,7 @@ def _guard(work: Work, ledger: Path, settings: str) -> Iterator[Guard]:
 
 
 def _genesis(run: list[Record]) -> bytes:
-    stored = StoredEntry.parse(next(body for kind, body in run if kind is Kind.ENTRY))
-    return stored.payload(Header.decode(stored.header).payload_len)
+    return parts(next(body for kind, body in run if kind is Kind.ENTRY))[2]
 
 
 def _parts(run: list[Record]) -> Iterator[list[Record]]:

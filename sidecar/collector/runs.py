@@ -143,7 +143,10 @@ class Runs:
         held = self._storage.read(name, 64)
         if held is None:
             raise StorageError(f"{name} cannot be created and is not there")
-        return bytes.fromhex(held.decode())
+        try:
+            return bytes.fromhex(held.decode())
+        except ValueError:
+            raise StorageError(f"{name} is damaged: it names no chain") from None
 
     def enrol(self, chain: Chain) -> None:
         """Keep an enrolment; the first one of a chain stays."""
@@ -284,8 +287,12 @@ class Runs:
 
     def token_expires(self, token: bytes) -> int | None:
         """Until when a token lets a chain in; None: there is no such token."""
-        data = self._storage.read(f"token/{sha256(token).hexdigest()}", 1_024)
-        return None if data is None else int(strictjson.parse_object(data)["expires"])
+        name = f"token/{sha256(token).hexdigest()}"
+        data = self._storage.read(name, 1_024)
+        try:
+            return None if data is None else int(strictjson.parse_object(data)["expires"])
+        except (Malformed, KeyError, TypeError, ValueError):
+            raise StorageError(f"{name} is damaged: it says no time") from None
 
     # --- with the authority's leave
 

@@ -39,6 +39,15 @@ def redirected(redirections: str, *arguments: str | Path) -> int:
     ).returncode
 
 
+def test_a_connection_string_that_is_no_text_is_usage(tmp_path: Path) -> None:
+    (tmp_path / "address").write_bytes(b"\xff\xfe")
+    config = tmp_path / "collector.toml"
+    config.write_text(
+        f'data_dir = "{tmp_path}"\ndev = true\nindex = "postgres"\npostgres_file = "{tmp_path}/address"\n'
+    )
+    assert "is not text" in refused(2, "collector", "status", "--config", config)
+
+
 def test_a_ledger_that_is_not_there_is_usage_one_that_is_rubbish_malformed(tmp_path: Path) -> None:
     assert "no ledger in" in refused(2, "verify", tmp_path)
     (tmp_path / "ledger.mdb").write_bytes(b"x" * 9000)
