@@ -7,6 +7,7 @@ import contextlib
 import functools
 import logging
 import os
+import resource
 import signal
 import time
 from collections.abc import Callable
@@ -294,6 +295,8 @@ def _who(transports: Transports | None, context: Any) -> str:
 
 def collect(config: Collecting, started: Callable[[Collector], None]) -> None:
     """Run a collector until SIGTERM or SIGINT. Raises SidecarError."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # often 1,024 at first, which is few
     asyncio.run(_run(config, started))
 
 

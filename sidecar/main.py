@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gc
 import logging
+import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -283,6 +284,8 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None], overhea
     """
     import uvloop
 
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # often 1,024 at first, which is few
     check_provable(config)
     envoy_of(config)
     authzen_of(config)

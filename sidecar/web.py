@@ -1,7 +1,8 @@
 """A small HTTP listener that answers GET with whole bodies, and nothing else (RFC 9112): metrics, a log's tiles.
 
 One request a connection, a bounded number of connections at once, a bounded head, a few seconds for everything:
-whatever is sent here, the rest of the process goes on.
+whatever is sent here, the rest of the process goes on. Where there are too many, the oldest is broken off: whoever
+holds connections and says nothing does not keep a probe of Kubernetes out, which would end the process.
 """
 
 from __future__ import annotations
@@ -38,7 +39,7 @@ Look = Callable[[str], Awaitable[Found | None]]
 async def browsed(look: Look, host: str, port: int, what: str, at_once: int) -> AsyncIterator[str]:
     """Serve what ``look`` finds while inside; gives the URL without a path (a port 0 becomes the one that was had).
 
-    ``what``: what is served, for messages. ``at_once``: connections; one more is dropped.
+    ``what``: what is served, for messages. ``at_once``: connections; for one more the oldest is broken off.
 
     Raises:
         UsageError: the address cannot be had.
@@ -61,23 +62,24 @@ class _Calls:
 
     def __init__(self, look: Look, at_once: int) -> None:
         self._look, self._at_once = look, at_once
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: dict[asyncio.Task[None], None] = {}  # the oldest first
 
     async def one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         """One connection, from its first byte to its end."""
         task = asyncio.current_task()
         assert task is not None
         if len(self._tasks) >= self._at_once:
-            writer.transport.abort()
-            return
-        self._tasks.add(task)
+            oldest = next(iter(self._tasks))
+            del self._tasks[oldest]
+            oldest.cancel()
+        self._tasks[task] = None
         try:
             async with asyncio.timeout(PATIENCE):
                 await self._exchange(reader, writer)
         except (TimeoutError, OSError, EOFError, asyncio.CancelledError):
             writer.transport.abort()
         finally:
-            self._tasks.discard(task)
+            self._tasks.pop(task, None)
             writer.close()
 
     async def end(self) -> None:

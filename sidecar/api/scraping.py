@@ -13,7 +13,7 @@ from sidecar.web import MAX_HEAD, PATIENCE, TEXT, Found, browsed
 
 __all__ = ["MAX_AT_ONCE", "MAX_HEAD", "PATIENCE", "scraped"]
 
-MAX_AT_ONCE: Final = 16  # connections; one more is dropped
+MAX_AT_ONCE: Final = 16  # connections; for one more the oldest is broken off
 
 Page = Callable[[], bytes]
 

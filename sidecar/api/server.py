@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import socket
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,6 +24,7 @@ log = logging.getLogger("sidecar")
 
 _CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
 _LONGEST_PATH = 107  # bytes (unix(7), sun_path, without the NUL at its end)
+_MOST_CONNECTIONS = 4096
 _SEVERAL = 64 * 1024  # bytes: what several questions of a stream may have in one message, whatever the limit of one
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
@@ -56,6 +58,7 @@ class Server:
                 ("grpc.max_receive_message_length", max(_SEVERAL, _TRANSPORT_FACTOR * max_request_bytes)),
                 ("grpc.so_reuseport", 0),  # a second sidecar on the port must fail, not share it
                 ("grpc.max_concurrent_streams", 1024),
+                ("grpc.max_allowed_incoming_connections", _connections()),
                 *([("grpc.max_connection_age_ms", int(connection_seconds * 1000))] if connection_seconds else []),
             ],
         )
@@ -111,6 +114,14 @@ class Server:
         if unix is not None:
             with contextlib.suppress(OSError):  # on a disk that failed it stays, and the next start takes it away
                 unix.unlink(missing_ok=True)
+
+
+def _connections() -> int:
+    """How many callers' connections one server takes. Had they all files that may be open, no registry could be read:
+    an agent could hold on to what it is about to lose. A quarter for callers, one for a door, half for the process.
+    """
+    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return min(_MOST_CONNECTIONS, files // 4)
 
 
 def _unix_path(address: str) -> Path | None:

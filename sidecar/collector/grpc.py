@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import resource
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
@@ -100,7 +101,9 @@ class Server:
     """Listens on ``address``, host:port; without ``credentials`` in the clear."""
 
     def __init__(self, service: Service, address: str, credentials: grpc.ServerCredentials | None) -> None:
+        files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         options: Sequence[tuple[str, int]] = (
+            ("grpc.max_allowed_incoming_connections", files // 2),  # the others are for objects, index and log
             ("grpc.max_receive_message_length", MAX_PACKED + 65_536),
             ("grpc.so_reuseport", 0),
             ("grpc.max_concurrent_streams", 16),

@@ -12,12 +12,14 @@ from pathlib import Path
 import grpc.aio
 import pytest
 
+from sidecar.client import Effect, NoDecision
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc as grpc_stubs
 from tests.api.running import request
 from tests.faults.load import LATE, OWN_CONNECTION, Load, Told, assert_kept, plain
 from tests.needs import cannot_run
-from tests.program import Serving, made, serving
+from tests.people import person, registry_text
+from tests.program import BIN, Serving, made, serving
 
 MIB = 1 << 20
 CONNECTIONS = 1_000
@@ -120,3 +122,25 @@ def test_a_flood_with_little_time(tmp_path: Path) -> None:
     assert told.refused.keys() <= {*LATE, "UNAVAILABLE", "RESOURCE_EXHAUSTED"}
     assert sum(told.refused[status] for status in LATE)
     assert_kept(ledger, key, told)
+
+
+def test_connections_do_not_keep_a_registry_from_being_read(tmp_path: Path) -> None:
+    """An agent that is to be suspended takes all the files that the sidecar may open, if it can."""
+    ledger, _ = made(tmp_path)
+    registry = tmp_path / "registry.json"
+    registry.write_bytes(registry_text(person("billing-agent", "agent", "billing")))
+    few = ("sh", "-c", 'ulimit -n 200; exec "$@"', "sh", BIN / "sidecar")
+    with serving(ledger, program=few, SIDECAR_REGISTRY=str(registry)) as server, server.guard() as guard:
+        assert guard.ask("crm.read", ("customer", "c")).effect is Effect.ALLOW
+        with contextlib.ExitStack() as idle:
+            for _ in range(250):
+                idle.enter_context(socket.socket(socket.AF_UNIX)).connect(str(server.socket))
+            new = tmp_path / "new"
+            new.write_bytes(registry_text(person("billing-agent", "agent", "billing", status="suspended")))
+            new.rename(registry)
+            assert server.process.stderr is not None
+            said = next(line for line in server.process.stderr if "registry" in line)
+            assert "a registry of 1 principals is in force" in said
+            with pytest.raises(NoDecision, match="suspended"):
+                guard.ask("crm.read", ("customer", "c"))
+        assert server.stop() == 0
