@@ -33,8 +33,9 @@ STOP_GRACE: Final = 5.0  # seconds for calls under way
 
 
 @dataclass(frozen=True, slots=True)
-class _Listener:
-    """Where a door listens, as ``[doors.NAME]`` says it. ``who``: who comes through it, for messages."""
+class Listener:
+    """Where a door listens, as ``[doors.NAME]`` says it; ``path`` only where that is a unix socket. ``files``: the PEM
+    of certificate, key and CA, "" where there is none. ``who``: who comes through it, for messages."""
 
     config: Config
     name: str
@@ -118,12 +119,17 @@ class _Listener:
             )
 
 
-def _envoy(config: Config) -> _Listener:
-    return _Listener(config, "envoy", "Envoy")
+def _envoy(config: Config) -> Listener:
+    return Listener(config, "envoy", "Envoy")
 
 
-def _authzen(config: Config) -> _Listener:
-    return _Listener(config, "authzen", "the PEP")
+def _authzen(config: Config) -> Listener:
+    return Listener(config, "authzen", "the PEP")
+
+
+def listeners(config: Config) -> list[Listener]:
+    """Those of the doors that are configured, whether they listen or not."""
+    return [each for each in (_envoy(config), _authzen(config)) if each.of("gateway")]
 
 
 def envoy_of(config: Config) -> EnvoySettings | None:
@@ -253,14 +259,14 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
         yield
 
 
-def _make_directory(listener: _Listener) -> None:
+def _make_directory(listener: Listener) -> None:
     """The one that the socket is to be in, where it is not there. Others may write a pod's volume, and not this."""
     if listener.unix:
         with contextlib.suppress(OSError):  # which the server says better
             listener.path.parent.mkdir(0o750)
 
 
-def _bound(listener: _Listener) -> socket.socket:
+def _bound(listener: Listener) -> socket.socket:
     """Raises UsageError where the address cannot be had."""
     if listener.unix:
         _make_directory(listener)

@@ -28,6 +28,7 @@ from typing import BinaryIO, Final, Protocol
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sidecar import files
 from sidecar.chain.personal import KEY_BYTES, NONCE_BYTES, SUBJECT_BYTES
 from sidecar.errors import CustodyError, LedgerError, LedgerFull, UsageError
 
@@ -202,7 +203,7 @@ class SubjectKeys:
             else:
                 mark = self._mark(self._copy.replace(*self._everything()))
                 with _translated(self._directory):
-                    put(self._directory / _COPIED, mark)
+                    files.put(self._directory / _COPIED, mark)
             self._copied = self._held.generation
         self._lacking.clear()
 
@@ -258,10 +259,12 @@ class SubjectKeys:
 
     def _write(self, held: _Held) -> None:
         """A generation's files, its key first: it counts once the records have their name."""
-        _save(self._directory / f"kek.{held.generation}", held.kek)
+        kek = self._directory / f"kek.{held.generation}"
+        kek.unlink(missing_ok=True)
+        files.write_new(kek, held.kek)
         records = [self._record(held.kek, who, key) for who, key in held.by_who.items()]
         name = self._directory / f"keys.{held.generation}"
-        put(name, b"".join((_MAGIC, self._chain_id, *records)))
+        files.put(name, b"".join((_MAGIC, self._chain_id, *records)))
 
     def _tidy(self) -> None:
         """Destroy what is of another generation: overwritten before it is unlinked."""
@@ -272,7 +275,7 @@ class SubjectKeys:
                 overwrite(file, self._entropy)
             path.unlink()
         if old:
-            sync(self._directory)
+            files.sync(self._directory)
 
     def _record(self, kek: bytes, who: bytes, key: Key) -> bytes:
         subject, secret = key
@@ -345,31 +348,6 @@ def append(path: Path, record: bytes) -> None:
         except OSError:
             os.ftruncate(fd, before)
             raise
-    finally:
-        os.close(fd)
-
-
-def put(path: Path, data: bytes) -> None:
-    """A file (0600) that is there whole or not at all, durably; one that was there is replaced. Raises OSError."""
-    draft = path.with_name(f"{path.name}.new")
-    _save(draft, data)
-    draft.rename(path)
-    sync(path.parent)
-
-
-def _save(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(fd)
-
-
-def sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -15,11 +15,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar import files
 from sidecar.chain import strictjson
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.custody.kems import PrivateKey
 from sidecar.custody.shares import open_seed, seal_shares
-from sidecar.custody.subjects import Key, append, opened, overwrite, put, sync
+from sidecar.custody.subjects import Key, append, opened, overwrite
 from sidecar.errors import CustodyError, LedgerError, Malformed
 
 FORMAT: Final = "sidecar/v1/subject-keys"
@@ -56,7 +57,7 @@ class CopyFile:
             with self._path.open("rb") as file:
                 line, _, records = file.read().partition(b"\n")
                 os.fsync(file.fileno())  # who wrote it may have died before
-            sync(self._path.parent)
+            files.sync(self._path.parent)
         except OSError:
             return b"", b""
         self._left = self._found()
@@ -67,7 +68,7 @@ class CopyFile:
         data = wrap_copy((kek, records), self._custody, self._chain_id, self._entropy)
         with self._writing(), contextlib.ExitStack() as stack:
             old = stack.enter_context(self._path.open("r+b")) if self._path.exists() else None
-            put(self._path, data)
+            files.put(self._path, data)
             if old is not None:
                 overwrite(old, self._entropy)
         return data.partition(b"\n")[0]

@@ -245,3 +245,18 @@ def test_an_export_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, ".case.zip.new\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_export_that_was_killed_left_is_not_in_the_way_of_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".case.zip.new").write_bytes(b"more than half of a bundle")
+    with new_file(tmp_path / "case.zip") as out:
+        out.write(b"a bundle")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("case.zip", b"a bundle")]
+
+
+def test_two_exports_into_one_file_do_not_mix(tmp_path: Path) -> None:
+    with new_file(tmp_path / "case.zip") as out:
+        with pytest.raises(UsageError, match="another export is writing"), new_file(tmp_path / "case.zip"):
+            pass
+        out.write(b"a bundle")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("case.zip", b"a bundle")]

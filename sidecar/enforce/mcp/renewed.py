@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 from sidecar.errors import UsageError
+from sidecar.files import signature
 
 Held = TypeVar("Held")
 
@@ -18,12 +19,12 @@ class Renewed(Generic[Held]):
 
     def __init__(self, path: Path, read: Callable[[Path], Held], name: str, trouble: Callable[[str], object]) -> None:
         self._path, self._read, self._name, self._trouble = path, read, name, trouble
-        self._seen = _signature(path)
+        self._seen = signature(path)
         self._held = read(path)
 
     def current(self) -> Held:
         """The newest that can be used."""
-        seen = _signature(self._path)
+        seen = signature(self._path)
         if seen != self._seen:
             self._seen = seen
             try:
@@ -31,11 +32,3 @@ class Renewed(Generic[Held]):
             except UsageError as error:
                 self._trouble(f"the new {self._name} cannot be used, what was there before stays: {error}")
         return self._held
-
-
-def _signature(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode
