@@ -15,7 +15,9 @@ import pytest
 
 from sidecar.collecting import Collecting
 from sidecar.config import Config
+from sidecar.errors import UsageError
 from sidecar.ledger import has_ledger
+from sidecar.settings import refuse_unknown
 from tests.collecting import collecting
 from tests.program import made, sidecar
 
@@ -109,8 +111,8 @@ def service_links(service: str, host: str, *ports: tuple[str, int, str]) -> dict
     return links
 
 
-@pytest.mark.parametrize("prefix", ["SIDECAR", "COLLECTOR"])
-def test_what_kubernetes_says_of_services_is_no_setting(prefix: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("kind", "prefix"), [(Config, "SIDECAR"), (Collecting, "COLLECTOR")])
+def test_what_kubernetes_says_of_services_is_no_setting(kind: Any, prefix: str, tmp_path: Path) -> None:
     """Of those named so in the namespace, in a pod without enableServiceLinks: false. A slip of the pen is refused."""
     own = prefix.lower()
     links = {
@@ -124,9 +126,11 @@ def test_what_kubernetes_says_of_services_is_no_setting(prefix: str, tmp_path: P
     done = sidecar(*command, *where, **links, **more)
     refused(done, "no ledger in" if prefix == "SIDECAR" else "none.pem")
     for slip in ("LISTEN_PORT", "PORT_9464", "SERVICE_HOSTS", "METRICS_SERVICE_HOST", "PORT_9464_TCP_HOST"):
-        refused(sidecar(*command, *where, **links, **{f"{prefix}_{slip}": "1"}), f"{prefix}_{slip}", "no setting")
+        with pytest.raises(UsageError, match=f"{prefix}_{slip} .* no setting"):
+            refuse_unknown(kind, f"{prefix}_", {**links, f"{prefix}_{slip}": "1"})
     for alone in (f"{prefix}_PORT", f"{prefix}_SERVICE_HOST", f"{prefix}_PORT_9464_TCP"):
-        refused(sidecar(*command, *where, **{alone: links[alone]}), alone, "no setting")
+        with pytest.raises(UsageError, match=f"{alone} .* no setting"):
+            refuse_unknown(kind, f"{prefix}_", {alone: links[alone]})
 
 
 @pytest.mark.parametrize(("kind", "prefix"), [(Config, "SIDECAR_"), (Collecting, "COLLECTOR_")])
