@@ -7,18 +7,24 @@ OPA_VERSION := v1.22.2
 PROTOS := $(wildcard proto/sidecar/v1/*.proto)
 FOREIGN := $(wildcard proto/sidecar/enforce/envoy/v3/*.proto)  # messages alone: their services are served by name
 
-.PHONY: demo test check soak lock stubs opa spire helm clean
+# Thousands of processes of the tests import the same modules: compiled once, whatever the caller's environment says.
+unexport PYTHONDONTWRITEBYTECODE
+
+.PHONY: demo test check lint soak lock stubs opa spire helm clean
 
 demo: $(VENV)/.installed
 	$(BIN)/sidecar demo
 
-test: $(VENV)/.installed opa spire helm check
+# The types are checked beside other tests, by one of them.
+test: $(VENV)/.installed opa spire helm lint
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 
-check: $(VENV)/.installed
+check: lint
+	$(BIN)/mypy
+
+lint: $(VENV)/.installed
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
-	$(BIN)/mypy
 
 soak: $(VENV)/.installed opa
 	PATH="$(CURDIR)/$(BIN):$$PATH" SIDECAR_SOAK=1 $(BIN)/pytest -m soak

@@ -10,6 +10,8 @@ import pytest
 # Begun before all others (`make test`), so that no worker ends alone.
 LONGEST = (
     "test_readme.py",
+    "test_docs.py",
+    "test_types.py",
     "collector/test_partitions.py",
     "collector/test_kills.py",
     "ledger/test_kill.py",
@@ -19,12 +21,20 @@ LONGEST = (
     "cli/test_bench.py",
     "collector/test_serving.py",
     "cli/test_demo.py",
+    "enforce/test_frameworks.py",
+    "enforce/test_frameworks_retries.py",
+    "enforce/test_crewai.py",
+    "enforce/test_mcp_gateway.py",
+    "enforce/test_mcp_listen.py",
+    "decide/test_activation.py",
+    "conformance/test_conformance.py",
     "collector/test_shipping.py",
     "page/test_judgement.py",
     "policy/test_gate.py",
     "cli/test_policy_in_force.py",
     "attacks/test_attack_01_flip.py",
     "policy/test_git_source.py",
+    "verify/test_ahead.py",
 )
 
 

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import tracemalloc
 import zlib
+from collections.abc import Callable
 from io import BytesIO
 
 import pytest
@@ -379,24 +381,30 @@ def compressed(payload_len: int, stored: bytes) -> bytes:
     return encoded + entry_tag(s.key, encoded) + bytes(32) + b"\x01" + stored
 
 
-BOMB = zlib.compress(bytes(200_000_000), 9)
-PACKED = {
-    "a bomb": (250_000, BOMB),
-    "a bomb with the greatest length": (8 * 1024 * 1024, BOMB),
-    "shorter than it says": (5000, zlib.compress(bytes(4000))),
-    "cut short": (5000, zlib.compress(bytes(5000))[:-1]),
-    "rubbish after it": (5000, zlib.compress(bytes(5000)) + b"x"),
-    "two streams": (5000, zlib.compress(bytes(2500)) * 2),
-    "no stream": (5000, b"rubbish"),
-    "empty": (5000, b""),
-    "not shorter": (5, zlib.compress(b"hello")),
+@functools.cache
+def bomb() -> bytes:
+    return zlib.compress(bytes(200_000_000), 9)
+
+
+# Made when a test wants them, not in each process that collects tests.
+PACKED: dict[str, tuple[int, Callable[[], bytes]]] = {
+    "a bomb": (250_000, bomb),
+    "a bomb with the greatest length": (8 * 1024 * 1024, bomb),
+    "shorter than it says": (5000, lambda: zlib.compress(bytes(4000))),
+    "cut short": (5000, lambda: zlib.compress(bytes(5000))[:-1]),
+    "rubbish after it": (5000, lambda: zlib.compress(bytes(5000)) + b"x"),
+    "two streams": (5000, lambda: zlib.compress(bytes(2500)) * 2),
+    "no stream": (5000, lambda: b"rubbish"),
+    "empty": (5000, lambda: b""),
+    "not shorter": (5, lambda: zlib.compress(b"hello")),
 }
 
 
 @KNOWN
 @pytest.mark.parametrize("case", PACKED)
 def test_attack_33_compressed(case: str, evidence: Evidence) -> None:
-    data = started().stream() + stream([Record(Kind.ENTRY, compressed(*PACKED[case]), 0)])[len(MAGIC) :]
+    length, packed = PACKED[case]
+    data = started().stream() + stream([Record(Kind.ENTRY, compressed(length, packed()), 0)])[len(MAGIC) :]
     tracemalloc.start()
     try:
         report = judge(data, evidence)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import subprocess
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -15,7 +14,7 @@ import pytest
 import yaml
 
 from sidecar.identity import RegistryFile
-from tests.program import BIN, environment
+from tests.program import sidecar
 
 from .golden import ALL, expected, file_of
 from .pod_security import violations
@@ -178,8 +177,7 @@ def test_the_sidecar_understands_its_configuration(install: str, tmp_path: Path)
         file = tmp_path / "sidecar.toml"
         file.write_text(configuration(install, pod)["sidecar.toml"])
         arguments = [a.replace("/etc/sidecar/sidecar.toml", str(file)) for a in container(pod, "sidecar")["args"]]
-        command = [BIN / "sidecar", *arguments, "--print-config"]
-        ran = subprocess.run(command, capture_output=True, text=True, env=environment(), check=False)
+        ran = sidecar(*arguments, "--print-config")
         assert ran.returncode == 0, f"{name}: {ran.stderr}"
         said = dict(line.split("  # ")[0].split(" = ", 1) for line in ran.stdout.splitlines())
         assert said["data_dir"] == "'/var/lib/sidecar/ledger'"

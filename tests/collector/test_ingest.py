@@ -235,7 +235,7 @@ def test_a_seal_of_other_entries(collector: Collecting, changed: dict[str, objec
 
 def test_what_is_too_large_or_no_parcel(collector: Collecting) -> None:
     sender = Sender(Scribe("sizes"), collector)
-    bomb = zlib.compress(MAGIC + bytes(64 * MAX_RECORDS_BYTES), 9)
+    bomb = zlib.compress(MAGIC + bytes(16 * MAX_RECORDS_BYTES), 9)
     assert len(bomb) < 2_000_000
     assert sender.refused(bomb) == "OVERSIZE"
     assert sender.refused(pack([(Kind.ATTACHMENT, b"")] * 20_001)) == "OVERSIZE"

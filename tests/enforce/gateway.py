@@ -22,6 +22,7 @@ from sidecar.chain.entry import Header
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.ledger import ledger_stream
+from tests import forking
 from tests.authorities import CLIENT, SERVER, Authority
 from tests.enforce.finding import envoy
 from tests.enforce.mounted import mount
@@ -68,7 +69,7 @@ class Parts:
     place: Path
     ledger: Path
     policy: ClassVar[Path] = POLICY
-    processes: dict[str, subprocess.Popen[bytes]] = field(default_factory=dict, init=False)
+    processes: dict[str, subprocess.Popen[bytes] | forking.Forked] = field(default_factory=dict, init=False)
 
     def entries(self) -> list[tuple[Header, dict[str, Any]]]:
         """What the ledger holds now."""
@@ -91,7 +92,8 @@ class Parts:
         """And wait until it is ready."""
         command, log = [str(BIN / "sidecar"), "serve", "--config", str(self.place / "sidecar.toml")], "sidecar.log"
         with (self.place / log).open("wb") as out:
-            process = subprocess.Popen(command, stderr=out, stdout=out, stdin=subprocess.DEVNULL, env=environment())
+            to = out.fileno()
+            process = forking.Forked(command, environment(), stdin=subprocess.DEVNULL, stdout=to, stderr=to)
         self.processes["sidecar"] = process
         self.until(lambda: b"is ready" in (self.place / log).read_bytes() or self._ended("sidecar"))
 

@@ -257,6 +257,5 @@ def unheard(
 
     with ThreadPoolExecutor(len(WAYS)) as threads:
         runs = {(kind, how): threads.submit(DOORS[kind], desk, turns(kind, how), how) for kind, how in WAYS}
-        for kind, how in WAYS:
-            place.until_asked(f"{what}-{kind}-{how}")
+        place.until_asked(*(f"{what}-{kind}-{how}" for kind, how in WAYS))
         yield runs

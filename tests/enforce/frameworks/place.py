@@ -12,7 +12,7 @@ from typing import Any
 
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
-from sidecar.client import AgentKey, Approver
+from sidecar.client import AgentKey, Approver, Pending
 from sidecar.ledger import ledger_stream
 from tests.enforce.frameworks.doors import AGENT
 from tests.needs import needs_program
@@ -31,45 +31,62 @@ class Place:
     auditor: Path
     server: Serving
 
-    def until_asked(self, name: str) -> None:
-        """Returns once it is on record that this was decided."""
+    def until_asked(self, *names: str) -> None:
+        """Returns once it is on record that each of these was decided."""
         end = time.monotonic() + AMPLE
-        while not self.asked(name):
+        while not all(about(name, entries) for entries in [self.entries("DECISION")] for name in names):
             assert time.monotonic() < end
             time.sleep(0.02)
 
     def spoken(self, name: str, verdict: str) -> None:
-        """The same, once the call waits."""
-        self.until_asked(name)
+        """An approver's word, once the call waits for it."""
+        end = time.monotonic() + AMPLE
+        with self.approver() as approver:
+            while not waiting(approver, name):
+                assert time.monotonic() < end
+                time.sleep(0.02)
         self.speak(name, verdict)
 
-    def entries(self, kind: str) -> list[dict[str, Any]]:
+    def entries(self, *kinds: str) -> list[dict[str, Any]]:
         with ledger_stream(self.ledger) as read:
             payloads = [entry(body)[1] for what, body in records(read) if what is Kind.ENTRY]
-        return [payload for payload in payloads if payload["type"] == kind]
+        return [payload for payload in payloads if payload["type"] in kinds]
 
     def of(self, name: str) -> list[tuple[str, str, str]]:
         """What was decided about a file's name, at which door, and what was reported of it; oldest first."""
-        told = {each["decision_id"]: each["status"].upper() for each in self.entries("OUTCOME")}
+        entries = self.entries("DECISION", "OUTCOME")
+        told = {each["decision_id"]: each["status"].upper() for each in entries if each["type"] == "OUTCOME"}
         return [
             (
                 json.loads(each["request"]["context"])["door"]["kind"],
                 each["effect"],
                 told.get(each["decision_id"], "").upper(),
             )
-            for each in self.asked(name)
+            for each in about(name, entries)
         ]
 
     def asked(self, name: str) -> list[dict[str, Any]]:
-        decisions = self.entries("DECISION")
-        return [each for each in decisions if json.loads(each["request"]["arguments"]).get("name") == name]
+        return about(name, self.entries("DECISION"))
 
     def speak(self, name: str, verdict: str = "approve") -> str:
         """An approver's signed word about the call that waits for one; returns the decision's id."""
-        with Approver(self.server.address, by="ann", key=AgentKey(key("ann"))) as approver:
-            (pending,) = [each for each in approver.list()[0] if json.loads(each.arguments) == {"name": name}]
+        with self.approver() as approver:
+            (pending,) = waiting(approver, name)
             (approver.approve if verdict == "approve" else approver.reject)(pending)
         return pending.decision_id
+
+    def approver(self) -> Approver:
+        return Approver(self.server.address, by="ann", key=AgentKey(key("ann")))
+
+
+def about(name: str, entries: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The decisions on a file's name."""
+    decisions = [each for each in entries if each["type"] == "DECISION"]
+    return [each for each in decisions if json.loads(each["request"]["arguments"]).get("name") == name]
+
+
+def waiting(approver: Approver, name: str) -> list[Pending]:
+    return [each for each in approver.list()[0] if json.loads(each.arguments) == {"name": name}]
 
 
 def started(directory: Path) -> tuple[Path, Path, dict[str, str]]:
