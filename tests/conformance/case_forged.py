@@ -111,6 +111,12 @@ def _() -> bytes:
     return _window(s, 0, 0, OURS)
 
 
+@published("forged-policy-under-another-name", "TAMPERED")
+def _() -> bytes:
+    name = next(each for each in middle() if each.startswith("data/policies/"))
+    return packed({**middle(), name: b"a policy that forbids it"})
+
+
 # --- files of the log
 
 
