@@ -308,12 +308,18 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
-def read_file(path: Path, what: str) -> bytes:
-    """A file named by the operator. Raises UsageError naming it."""
+def read_file(path: Path, what: str, most: int = 1 << 28) -> bytes:
+    """A file named by the operator, at most so many bytes. Raises UsageError naming it."""
+    data = bytearray()
     try:
-        return path.read_bytes()
+        with path.open("rb") as file:
+            while len(data) <= most and (more := file.read(1 << 20)):
+                data += more
     except OSError as error:
         raise UsageError(f"cannot read {what} {path}: {error.strerror}") from None
+    if len(data) > most:
+        raise UsageError(f"cannot read {what} {path}: it is longer than {most:,} bytes, or has no end")
+    return bytes(data)
 
 
 def write_secret(path: Path, data: bytes) -> None:

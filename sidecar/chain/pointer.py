@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from sidecar.errors import Malformed
 
-_POINTER: Final = re.compile(r"(?:/(?:[^~/]|~[01])*)*")
+_POINTER: Final = re.compile(r"(?:/[^~/]*+(?:~[01][^~/]*+)*+)*+")  # possessive: as long as it is, no memory
 _INDEX: Final = re.compile(r"0|[1-9][0-9]{0,8}")
 _STRING: Final = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+"'
 _TOKEN: Final = re.compile(rb"[ \t\n\r]*+(" + _STRING + rb"|[\[\]{},:]|[^ \t\n\r\[\]{},:\"]++)", re.DOTALL)

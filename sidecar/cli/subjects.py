@@ -231,7 +231,9 @@ def restore(copy: Path, file: Path | None, data_dir: str | None, sources: tuple[
     config = _loaded(file, data_dir)
     chain, genesis = _genesis(config)
     try:
-        held, left = open_copy(read_file(copy, "copy of the keys"), private_keys(sources), custody_of(genesis), chain)
+        held, left = open_copy(
+            read_file(copy, "copy of the keys", most=1 << 40), private_keys(sources), custody_of(genesis), chain
+        )
     except Malformed as error:
         raise UsageError(f"{copy}: {error}") from None
     SubjectKeys.restore(erasing.keys_directory(config), chain, held)

@@ -114,6 +114,7 @@ def printable(text): return "".join(c if c.isprintable() else "?" for c in text)
 LIMITS = {"stream.sdcseg": 2**32, "disclosure.json": 67_108_864, "receipts": 131_072, "callers": 131_072,
           "bagit.txt": 65_536, "bag-info.txt": 65_536}
 FILE = re.compile(r"data/chains/([0-9a-f]{64})/(?:(stream\.sdcseg|disclosure\.json)|(receipts|callers)/[^/]+)")
+POLICY_COPY = re.compile(r"data/policies/([0-9a-f]{64})\.tar\.gz")
 BAGIT = b"BagIt-Version: 1.0\nTag-File-Character-Encoding: UTF-8\n"
 MANIFEST, TAGS = "manifest-sha256.txt", "tagmanifest-sha256.txt"
 
@@ -148,6 +149,8 @@ class Bundle:
         for name, member in self.members.items():
             while next(member.content, None) is not None: pass
             if member.flaw: self.say(f"{name} is not what the directory says")
+            elif (copy := POLICY_COPY.fullmatch(name)) and copy[1] != member.digest:
+                self.report.add(TAMPERED, None, None, None, f"{name} is not the policy that it is called")
         payload = {name for name in self.members if name.startswith("data/")}
         for name, listed in (MANIFEST, payload), (TAGS, (self.members.keys() & tags.keys()) - {TAGS}):
             due = "".join(f"{self.members[each].digest}  {each}\n" for each in sorted(listed)).encode()
@@ -170,15 +173,13 @@ class Bundle:
             form(not claim["through"] or start < time_ns(claim["through"]) <= end, "case.json: through")
         return case
 
-    def openings(self, case):
-        """By chain: openings by seq, and whether they are complete."""
+    def openings(self, case):  # by chain: openings by seq, and whether they are complete
         if "data/openings.json" not in self.members: return {}
         if case["profile"] == "external": return self.say("openings in an external case") or {}
         try: return read_openings(self.small("data/openings.json") or b"", {claim["chain"] for claim in case["chains"]})
         except Flaw as flaw: return self.say(f"openings.json: {flaw.args[1]}") or {}
 
-    def files(self, chains):
-        """The names of each chain's files by their kind."""
+    def files(self, chains):  # the names of each chain's files by their kind
         files = {chain: {"receipts": [], "callers": []} for chain in chains}
         for name, member in self.members.items():
             found = FILE.fullmatch(name)
@@ -212,8 +213,7 @@ def read_openings(data, chains=None):
 
 def rises(items): return all(a < b for a, b in zip(items, items[1:]))
 
-def read_disclosure(data, chain):
-    """The keys that it gives of this chain."""
+def read_disclosure(data, chain):  # the keys that it gives of this chain
     value = read_json(data, "disclosure")
     form(len({key["segment"] for key in value["segments"]}) == len(value["segments"]), "one segment twice")
     return value["segments"] if value["chain"] == chain else []
@@ -1433,7 +1433,7 @@ def empty(name, v):  # digests that are not here: they are sealed
 
 def find(value, pointer):
     """The object or array, and the name or index in it, that a JSON pointer leads to."""
-    form(re.fullmatch("(?s:(?:/(?:[^~/]|~[01])*)+)", pointer), "no pointer")
+    form(re.fullmatch("(?:/[^~/]*+(?:~[01][^~/]*+)*+)++", pointer), "no pointer")
     for part in [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]:
         place, listed = value, isinstance(value, list)
         if listed: form(re.fullmatch(INDEX, part) and int(part) < len(place), "a pointer that leads nowhere")

@@ -23,6 +23,7 @@ CASE: Final = "data/case.json"
 TRUST: Final = "data/trust.json"
 OPENINGS: Final = "data/openings.json"
 STREAM: Final = "stream.sdcseg"
+_POLICY: Final = re.compile(r"data/policies/([0-9a-f]{64})\.tar\.gz")
 _CHAINS = re.compile(
     r"data/chains/(?P<chain>[0-9a-f]{64})/(?:(?P<file>stream\.sdcseg|disclosure\.json)|(?P<kind>receipts|callers)/[^/]+)"
 )
@@ -193,6 +194,9 @@ class Files:
             self._found.say(None, Verdict.MALFORMED, f"bundle: {name}: {content.fault}")
         elif self._listed.get(name, content.digest) != content.digest:
             self._found.say(None, Verdict.MALFORMED, f"bag: {name} is not what the manifest lists")
+        copy = _POLICY.fullmatch(name)
+        if content.fault is None and copy is not None and copy[1] != content.digest:
+            self._found.say(None, Verdict.TAMPERED, f"bundle: {name} is not the policy that it is called")
         return content.fault
 
     def unjudged(self) -> list[str]:

@@ -55,6 +55,13 @@ def test_a_ledger_that_is_not_there_is_usage_one_that_is_rubbish_malformed(tmp_p
     assert (done.returncode, done.stdout.split()[0], done.stderr) == (1, "MALFORMED", "")
 
 
+def test_what_has_no_end_is_not_read_for_ever(place: Path) -> None:
+    for option in ("--trust", "--disclosure", "--custodian-key"):
+        assert "has no end" in refused(2, "verify", place / "ledger", option, "/dev/zero")
+    done = sidecar("verify", "/dev/zero")
+    assert (done.returncode, done.stdout.split()[0]) == (1, "MALFORMED")
+
+
 @pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
 def test_verify_with_closed_streams(place: Path, closed: str) -> None:
     assert redirected(closed, "verify", place / "ledger") == 4

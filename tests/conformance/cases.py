@@ -14,6 +14,7 @@ from tests.conformance import (  # noqa: F401  they register their bundles
     case_claims,
     case_containers,
     case_damage,
+    case_forged,
     case_gateways,
     case_personal,
 )
@@ -27,7 +28,7 @@ from tests.conformance.published import CASES, ids
 from tests.notary import Notary
 
 TRUST: dict[str, Callable[[], bytes]] = {
-    "trust.json": lambda: trust(chain(), pruned(), approved(), case_gateways.ledger()),
+    "trust.json": lambda: trust(chain(), pruned(), approved(), case_gateways.ledger(), case_forged.ledger()),
     "trust-two.json": lambda: trust(chain(), chain("case-two")),
     "trust-no-log.json": lambda: _without_policy(),
     "trust-no-witness.json": lambda: _policy(Notary().policy()),

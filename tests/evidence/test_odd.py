@@ -18,6 +18,8 @@ from sidecar.evidence.abstract import Abstract
 from sidecar.evidence.entry_sheet import record
 from sidecar.evidence.ocsf import Events
 from sidecar.evidence.recorded import recorded
+from sidecar.evidence.rows import who
+from sidecar.verify import Verdict, verify_stream
 from tests.evidence.bundled import exported
 from tests.evidence.day import AGENT, day
 from tests.evidence.test_documents import fingerprints
@@ -177,3 +179,18 @@ def test_a_bundle_named_by_no_digest_is_refused_in_words() -> None:
     s.close()
     with pytest.raises(Malformed, match="proper POLICY"):
         exported(s)
+
+
+def test_members_that_a_proof_does_not_have_say_nothing() -> None:
+    """Somebody else's key beside a name that is merely asserted is no signature."""
+    s = Scribe()
+    s.open()
+    for odd in ({"key": "AAAA", "statement": "sidecar/v1/statement\n"}, {"key": 5, "statement": {}, "spiffe_id": [1]}):
+        value = s.decision_value("ALLOW")
+        value["agent"] |= odd
+        s.write(EntryType.DECISION, strictjson.dumps(value))
+        shown = who(value["agent"])
+        assert (shown["key"], shown["signed_at"], shown["spiffe_id"]) == (None, None, "")
+    s.head()
+    assert verify_stream(BytesIO(s.stream()).read).verdict is Verdict.UNANCHORED
+    forms(s.stream())
