@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -17,14 +14,12 @@ from playwright.sync_api import Browser, Page
 from tests.conformance.cases import CASES, TRUST
 from tests.evidence.bundled import bundle
 from tests.languages.building import node_modules
-from tests.needs import needs_program
 from tests.page import bundles
 from tests.page.browser import PATIENCE, opened
 from tests.page.core import PAGE
 from tests.scribe import Scribe
 
 HERE = Path(__file__).resolve().parent
-NODE = HERE.parent / "conformance" / "verify_html.mjs"
 _NEVER = re.compile(
     r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|\bimport\b|https?://(?!www\.w3\.org/2000/svg)"
 )
@@ -33,12 +28,10 @@ _COUNT_FRAMES = """() => {
   const tick = () => { window.frames_seen++; requestAnimationFrame(tick); };
   tick();
 }"""
-_WITHOUT_WEBCRYPTO = """() => {
-  const lacking = "crypto.subtle.generateKey = () => Promise.reject(new Error());";
-  const url = URL.createObjectURL(new Blob([lacking, document.getElementById("core").textContent]));
-  const Before = Worker;
-  window.Worker = function () { return new Before(url); };
-}"""
+_LACKING = (  # what a browser may lack
+    "crypto.subtle.generateKey = () => Promise.reject(new Error());"
+    "delete self.WebAssembly; delete WorkerNavigator.prototype.locks;"
+)
 
 
 @pytest.fixture(scope="module")
@@ -241,35 +234,6 @@ def test_a_long_ledger(browser: Browser, tmp_path: Path, count: int) -> None:
         it.quiet()
 
 
-def test_what_other_workers_help_with_is_held_against_the_bundle(browser: Browser, tmp_path: Path) -> None:
-    """Of a long file: a stream and a document with a byte that is another, each named at its place."""
-    bundle, trust = bundles.long(tmp_path, 12_000)
-    data = bytearray(bundle.read_bytes())
-    with ZipFile(bundle) as read:
-        for name in ("stream.sdcseg", "events.ocsf.jsonl"):
-            member = next(each for each in read.infolist() if each.filename.endswith(name))
-            data[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 1
-    (tmp_path / "other.zip").write_bytes(data)
-    alone = subprocess.run(
-        [needs_program("node"), NODE, "verify", tmp_path / "other.zip", "--trust", trust, "--json"],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    due = [each["reason"] for each in json.loads(alone.stdout)["findings"]]
-    with opened(browser) as it:
-        workers: list[str] = []
-        it.page.on("worker", lambda worker: workers.append(worker.url))
-        assert it.verify(bundle, trust) == "OK"
-        helping = it.page.evaluate("Math.min(4, Math.max(2, navigator.hardwareConcurrency - 1))")
-        assert len(workers) == 1 + helping  # one takes digests, the others read entries ahead
-        it.page.click("#again")
-        assert it.verify(tmp_path / "other.zip", trust) == "MALFORMED"
-        findings = it.text("#findings")
-        assert due and all(reason in findings for reason in due)
-        assert re.search(r"stream\.sdcseg: its CRC-32 is not the one that is given", findings)
-        assert re.search(r"events\.ocsf\.jsonl: its (deflated data is damaged|CRC-32 is not)", findings)
-        it.quiet()
-
-
 @pytest.mark.parametrize("altered", [None, 3])
 def test_decisions_are_run_again_in_the_page(browser: Browser, tmp_path: Path, altered: int | None) -> None:
     stream = bundles.decided(tmp_path, altered=altered)
@@ -298,13 +262,14 @@ def test_a_policy_without_wasm_is_not_run_again(browser: Browser, given: Path) -
         it.quiet()
 
 
-def test_without_webcrypto_the_page_checks_by_itself(browser: Browser, given: Path) -> None:
-    """A browser that lacks Ed25519: the same verdict, by the page's own code."""
+def test_what_a_browser_lacks_the_page_does_by_itself(browser: Browser, given: Path) -> None:
+    """One without Ed25519, WebAssembly and locks: the same verdict, by the page's own code."""
     with opened(browser) as it:
-        it.page.evaluate(_WITHOUT_WEBCRYPTO)
+        it.workers_begin_with(_LACKING)
         assert it.verify(given / "good-whole.zip", given / "trust.json") == "OK"
         it.page.click("#again")
         assert it.verify(given / "01-flip-payload.zip", given / "trust.json") == "TAMPERED"
+        assert it.page.workers[0].evaluate("compressAll === inScript")
         it.quiet()
 
 
