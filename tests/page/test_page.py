@@ -142,11 +142,43 @@ def test_what_was_erased_is_said_and_what_was_not_is_shown(browser: Browser, tmp
         rows = it.rows()
         assert sum("personal fields are sealed." in row for row in rows) == 2  # of the one who was erased
         assert any("erased by the authority's word" in row for row in rows)
+        assert any("Allowed: (sealed)." in row for row in rows) and not any("(nothing)" in row for row in rows)
+        calm = it.page.evaluate("getComputedStyle(document.querySelector('tr.finding td')).backgroundColor")
+        assert calm == "rgb(233, 244, 238)"  # what was erased by right is no alarm
         assert "openings of" in it.text("#checked") and "there is no opening" in it.text("#unchecked")
         it.page.click("tr[data-place='0/6'] button.link")
         it.page.wait_for_selector(".detail pre")
         assert "@example.org" in it.text(".detail pre")  # put back, once it was held against its commitment
         it.quiet()
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser, given: Path) -> None:
+    """Where it is after each step; and a print tells which file was verified when."""
+    size = f"{(given / 'good-whole.zip').stat().st_size:,} bytes"
+    with opened(browser) as it:
+        it.page.set_input_files("#bundle", str(given / "good-whole.zip"))
+        it.page.set_input_files("#trust", str(given / "trust.json"))
+        _tab_to(it.page, "start")
+        it.page.keyboard.press("Enter")
+        it.page.wait_for_selector("#entries tbody tr", timeout=PATIENCE)
+        assert it.page.evaluate("document.activeElement.id") == "verdict"
+        facts = it.text("#facts")
+        assert f"good-whole.zip, {size}" in facts and re.search(
+            r"Verified\n2\d{3}-.* UTC by this computer's clock", facts
+        )
+        _tab_to(it.page, "again")
+        it.page.keyboard.press("Enter")
+        assert it.page.evaluate("document.activeElement.id") == "bundle"
+        assert it.page.title() == "Decision Sidecar – evidence verifier"
+        it.quiet()
+
+
+def _tab_to(page: Page, wanted: str) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == wanted:
+            return
+    raise AssertionError(f"the keyboard does not come to {wanted}")
 
 
 def test_a_trust_file_is_asked_for_loudly(browser: Browser, given: Path, tmp_path: Path) -> None:
@@ -156,6 +188,7 @@ def test_a_trust_file_is_asked_for_loudly(browser: Browser, given: Path, tmp_pat
         assert it.text("#own").startswith("No trust file was given")
         it.page.click("#again")
         assert "no trust file of its own" in it.verify(bundle, own=True)
+        assert it.page.evaluate("document.activeElement.id") == "start"
         it.page.set_input_files("#trust", str(given / "trust.json"))
         assert it.page.is_disabled("#start-own")
         assert it.verify(bundle, given / "trust.json") == "TAMPERED"  # of another chain than the trust file knows
