@@ -3,10 +3,14 @@ import { readFileSync } from "node:fs";
 import { core } from "../conformance/verify_html.mjs";
 
 const it = await core(
-  "Sha256, judgeStream, toldAhead, KIND, SHORTEST, sha256, hmac, sha512, inflate, INFLATED, parseObject, ed25519, ed25519Here, p256, p256Here, publicKey, parseStatement, parseDelegation, " +
+  "Sha256, compressAll, inScript, judgeStream, Ahead, Desk, sha256, hmac, sha512, inflate, INFLATED, parseObject, ed25519, ed25519Here, p256, p256Here, publicKey, parseStatement, parseDelegation, " +
   "parseGrant, messageDigest, verifyStream, verifyBundle, reportJson, parseTrust, parseDisclosure, parseOpenings, VERDICTS, IN_BROWSER, sprintf, RegoReader, inputsOf, " +
   "inputJson, WasmPolicy, tarFiles, gunzip, rerunDecision, shown, expected, parsePermit, signer, DECISION, OUTCOME, APPROVAL",
 );
+const { WebAssembly } = globalThis;
+delete globalThis.WebAssembly;
+const plain = await core("Sha256, compressAll, inScript"); // in a browser that has none
+globalThis.WebAssembly = WebAssembly;
 const bytes = (text) => new Uint8Array(Buffer.from(text, "hex"));
 const text = (data) => Buffer.from(data).toString("hex");
 const memory = (data) => ({ size: data.length, read: async (from, to) => data.slice(from, to) });
@@ -18,8 +22,9 @@ const first = (report) => {
 };
 
 const ANSWERS = {
-  sha256: ({ data, pieces }) => {
-    const hash = new it.Sha256();
+  wasm: () => [it.compressAll !== it.inScript, plain.compressAll !== plain.inScript],
+  sha256: ({ data, pieces, wasm }) => {
+    const hash = new (wasm ? it : plain).Sha256();
     let at = 0;
     for (const size of pieces) hash.update(bytes(data).subarray(at, (at += size)));
     return text(hash.update(bytes(data).subarray(at)).digest());
@@ -44,21 +49,22 @@ const ANSWERS = {
   stream: async ({ path, receipts = [], disclosure = null, openings = null, trust = null }) => first(await it.verifyStream(memory(file(path)), {
     trust: trust && it.parseTrust(Buffer.from(trust)), disclosure: disclosure && it.parseDisclosure(Buffer.from(disclosure)), openings: openings && it.parseOpenings(Buffer.from(openings)), receipts: receipts.map((r) => new Uint8Array(Buffer.from(r))),
   })),
-  // What is judged with and without Workers that read ahead, of a stream in pieces; they get every second piece.
+  // What is judged with and without Workers that read ahead (here on the same thread), of a stream in pieces.
   ahead: async ({ path, size, trust = null }) => {
     const data = file(path), held = () => ({ trust: trust && it.parseTrust(Buffer.from(trust)), disclosure: null, openings: null, part: null, receipts: [], logged: [], consistency: [], timestamps: [] });
     async function* pieces() { for (let at = 0; at < data.length; at += size) yield data.slice(at, at + size); }
-    let turn = 0, texts = 0;
-    const told = async (body) => { const text = await it.toldAhead(body); texts += text !== null; return text; };
-    const give = (read) => {
-      for (const batch of read) {
-        if (batch.texts !== null || batch.seen !== null || turn++ % 2) continue;
-        batch.texts = Promise.all(batch.records.map(([kind, body]) => (kind === it.KIND.ENTRY && body.length >= it.SHORTEST ? told(body) : null)))
-          .then((all) => { batch.told = turn % 4 === 1; return all; }); // not told: the next that nobody has is read meanwhile
-      }
+    const channels = [new MessageChannel(), new MessageChannel()];
+    for (const { port2 } of channels) await new it.Desk(() => {}).serve({ file: new Blob([]), port: port2 });
+    const ahead = new it.Ahead(channels.map(({ port1 }) => port1)), lend = ahead.lend.bind(ahead);
+    let texts = 0;
+    ahead.lend = async (...given) => {
+      const textOf = await lend(...given);
+      return (i) => { const text = textOf(i); texts += text !== null; return text; };
     };
-    const judged = async (ahead) => JSON.stringify(await it.judgeStream(pieces(), held(), () => {}, ahead), (_, v) => (typeof v === "bigint" ? `${v}` : v));
-    return { alone: await judged(null), helped: await judged({ depth: 4, give }), texts };
+    const judged = async (helped) => JSON.stringify(await it.judgeStream(pieces(), held(), () => {}, helped), (_, v) => (typeof v === "bigint" ? `${v}` : v));
+    const told = { alone: await judged(null), helped: await judged(ahead), texts };
+    for (const { port1 } of channels) port1.close();
+    return { ...told, texts };
   },
   bundle: async ({ path, trust }) => first(await it.verifyBundle(memory(file(path)), { trust: trust && it.parseTrust(file(trust)) })),
   sprintf: ({ values }) => it.sprintf(...new it.RegoReader(values).value()),

@@ -34,6 +34,17 @@ class Opened:
         self.page.wait_for_selector("#entries tbody tr, #trouble:not(:empty)", timeout=PATIENCE)
         return self.text("#word .verdict-word") if self.page.is_visible("#result") else self.text("#trouble")
 
+    def workers_begin_with(self, script: str) -> None:
+        """Workers that start from now on run this before their own script."""
+        self.page.evaluate(
+            """script => {
+              const url = URL.createObjectURL(new Blob([script, document.getElementById("core").textContent]));
+              const Before = Worker;
+              window.Worker = function () { return new Before(url); };
+            }""",
+            script,
+        )
+
     def text(self, selector: str) -> str:
         return self.page.inner_text(selector)
 

@@ -74,6 +74,27 @@ def long(place: Path, entries: int) -> tuple[Path, Path]:
     return _written(place, s, Order(1, sealed_at(s, max(s.seals)), EXPORTED, "tests 1", ("ledger", "long"), "long"))
 
 
+def signed(place: Path, decisions: int) -> tuple[Path, Path]:
+    """A bundle of so many signed decisions with signed outcomes. Of 400, one is signed by a key that nobody registered,
+    and one over something else."""
+    s = Scribe("signed")
+    s.open()
+    s.policy()
+    s.registry()
+    for n in range(decisions):
+        if n % 400 == 200:
+            s.signed_decision(signing_key("nobody"))
+        elif n % 400 == 300:
+            s.signed_decision(digest=b"\0" * 32)
+        else:
+            s.signed_outcome(s.signed_decision())
+        if n % 1_000 == 999:
+            s.mono += 60_000_000_000
+            s.seal("count")
+    s.close()
+    return _written(place, s, Order(1, sealed_at(s, max(s.seals)), EXPORTED, "tests 1", ("ledger", "signed"), "signed"))
+
+
 def erased(place: Path) -> tuple[Path, Path]:
     """A bundle with openings of personal fields but those of one person, erased by the authority."""
     s = discreet.ledger()

@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import base64
 import hashlib
-import json
 import re
-import subprocess
 from pathlib import Path
 from typing import Any
-from zipfile import ZipFile
 
 import pytest
 from playwright.sync_api import Browser, Page
@@ -17,14 +14,12 @@ from playwright.sync_api import Browser, Page
 from tests.conformance.cases import CASES, TRUST
 from tests.evidence.bundled import bundle
 from tests.languages.building import node_modules
-from tests.needs import needs_program
 from tests.page import bundles
 from tests.page.browser import PATIENCE, opened
 from tests.page.core import PAGE
 from tests.scribe import Scribe
 
 HERE = Path(__file__).resolve().parent
-NODE = HERE.parent / "conformance" / "verify_html.mjs"
 _NEVER = re.compile(
     r"innerHTML|outerHTML|insertAdjacent|document\.write|\beval\(|\bimport\b|https?://(?!www\.w3\.org/2000/svg)"
 )
@@ -33,12 +28,10 @@ _COUNT_FRAMES = """() => {
   const tick = () => { window.frames_seen++; requestAnimationFrame(tick); };
   tick();
 }"""
-_WITHOUT_WEBCRYPTO = """() => {
-  const lacking = "crypto.subtle.generateKey = () => Promise.reject(new Error());";
-  const url = URL.createObjectURL(new Blob([lacking, document.getElementById("core").textContent]));
-  const Before = Worker;
-  window.Worker = function () { return new Before(url); };
-}"""
+_LACKING = (  # what a browser may lack
+    "crypto.subtle.generateKey = () => Promise.reject(new Error());"
+    "delete self.WebAssembly; delete WorkerNavigator.prototype.locks;"
+)
 
 
 @pytest.fixture(scope="module")
@@ -149,11 +142,43 @@ def test_what_was_erased_is_said_and_what_was_not_is_shown(browser: Browser, tmp
         rows = it.rows()
         assert sum("personal fields are sealed." in row for row in rows) == 2  # of the one who was erased
         assert any("erased by the authority's word" in row for row in rows)
+        assert any("Allowed: (sealed)." in row for row in rows) and not any("(nothing)" in row for row in rows)
+        calm = it.page.evaluate("getComputedStyle(document.querySelector('tr.finding td')).backgroundColor")
+        assert calm == "rgb(233, 244, 238)"  # what was erased by right is no alarm
         assert "openings of" in it.text("#checked") and "there is no opening" in it.text("#unchecked")
         it.page.click("tr[data-place='0/6'] button.link")
         it.page.wait_for_selector(".detail pre")
         assert "@example.org" in it.text(".detail pre")  # put back, once it was held against its commitment
         it.quiet()
+
+
+def test_the_keyboard_alone_is_enough(browser: Browser, given: Path) -> None:
+    """Where it is after each step; and a print tells which file was verified when."""
+    size = f"{(given / 'good-whole.zip').stat().st_size:,} bytes"
+    with opened(browser) as it:
+        it.page.set_input_files("#bundle", str(given / "good-whole.zip"))
+        it.page.set_input_files("#trust", str(given / "trust.json"))
+        _tab_to(it.page, "start")
+        it.page.keyboard.press("Enter")
+        it.page.wait_for_selector("#entries tbody tr", timeout=PATIENCE)
+        assert it.page.evaluate("document.activeElement.id") == "verdict"
+        facts = it.text("#facts")
+        assert f"good-whole.zip, {size}" in facts and re.search(
+            r"Verified\n2\d{3}-.* UTC by this computer's clock", facts
+        )
+        _tab_to(it.page, "again")
+        it.page.keyboard.press("Enter")
+        assert it.page.evaluate("document.activeElement.id") == "bundle"
+        assert it.page.title() == "Decision Sidecar – evidence verifier"
+        it.quiet()
+
+
+def _tab_to(page: Page, wanted: str) -> None:
+    for _ in range(40):
+        page.keyboard.press("Tab")
+        if page.evaluate("document.activeElement.id") == wanted:
+            return
+    raise AssertionError(f"the keyboard does not come to {wanted}")
 
 
 def test_a_trust_file_is_asked_for_loudly(browser: Browser, given: Path, tmp_path: Path) -> None:
@@ -163,6 +188,7 @@ def test_a_trust_file_is_asked_for_loudly(browser: Browser, given: Path, tmp_pat
         assert it.text("#own").startswith("No trust file was given")
         it.page.click("#again")
         assert "no trust file of its own" in it.verify(bundle, own=True)
+        assert it.page.evaluate("document.activeElement.id") == "start"
         it.page.set_input_files("#trust", str(given / "trust.json"))
         assert it.page.is_disabled("#start-own")
         assert it.verify(bundle, given / "trust.json") == "TAMPERED"  # of another chain than the trust file knows
@@ -241,35 +267,6 @@ def test_a_long_ledger(browser: Browser, tmp_path: Path, count: int) -> None:
         it.quiet()
 
 
-def test_what_other_workers_help_with_is_held_against_the_bundle(browser: Browser, tmp_path: Path) -> None:
-    """Of a long file: a stream and a document with a byte that is another, each named at its place."""
-    bundle, trust = bundles.long(tmp_path, 12_000)
-    data = bytearray(bundle.read_bytes())
-    with ZipFile(bundle) as read:
-        for name in ("stream.sdcseg", "events.ocsf.jsonl"):
-            member = next(each for each in read.infolist() if each.filename.endswith(name))
-            data[member.header_offset + 30 + len(member.filename) + member.compress_size // 2] ^= 1
-    (tmp_path / "other.zip").write_bytes(data)
-    alone = subprocess.run(
-        [needs_program("node"), NODE, "verify", tmp_path / "other.zip", "--trust", trust, "--json"],
-        capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    due = [each["reason"] for each in json.loads(alone.stdout)["findings"]]
-    with opened(browser) as it:
-        workers: list[str] = []
-        it.page.on("worker", lambda worker: workers.append(worker.url))
-        assert it.verify(bundle, trust) == "OK"
-        helping = it.page.evaluate("Math.min(4, Math.max(2, navigator.hardwareConcurrency - 1))")
-        assert len(workers) == 1 + helping  # one takes digests, the others read entries ahead
-        it.page.click("#again")
-        assert it.verify(tmp_path / "other.zip", trust) == "MALFORMED"
-        findings = it.text("#findings")
-        assert due and all(reason in findings for reason in due)
-        assert re.search(r"stream\.sdcseg: its CRC-32 is not the one that is given", findings)
-        assert re.search(r"events\.ocsf\.jsonl: its (deflated data is damaged|CRC-32 is not)", findings)
-        it.quiet()
-
-
 @pytest.mark.parametrize("altered", [None, 3])
 def test_decisions_are_run_again_in_the_page(browser: Browser, tmp_path: Path, altered: int | None) -> None:
     stream = bundles.decided(tmp_path, altered=altered)
@@ -298,13 +295,14 @@ def test_a_policy_without_wasm_is_not_run_again(browser: Browser, given: Path) -
         it.quiet()
 
 
-def test_without_webcrypto_the_page_checks_by_itself(browser: Browser, given: Path) -> None:
-    """A browser that lacks Ed25519: the same verdict, by the page's own code."""
+def test_what_a_browser_lacks_the_page_does_by_itself(browser: Browser, given: Path) -> None:
+    """One without Ed25519, WebAssembly and locks: the same verdict, by the page's own code."""
     with opened(browser) as it:
-        it.page.evaluate(_WITHOUT_WEBCRYPTO)
+        it.workers_begin_with(_LACKING)
         assert it.verify(given / "good-whole.zip", given / "trust.json") == "OK"
         it.page.click("#again")
         assert it.verify(given / "01-flip-payload.zip", given / "trust.json") == "TAMPERED"
+        assert it.page.workers[0].evaluate("compressAll === inScript")
         it.quiet()
 
 

@@ -28,16 +28,20 @@ def _bytes(size: int) -> bytes:
 
 
 def test_hashes() -> None:
-    texts = [_bytes(n) for n in (*range(130), 1_000, 4_096, 70_001)]
+    texts = [_bytes(n) for n in (*range(130), 1_000, 4_096, 65_472, 65_536, 140_001)]  # its memory holds 65,472
     keys = [_bytes(n) for n in (0, 1, 32, 63, 64, 65, 200)]
     cuts = [[], [1], [63, 1], [64], [5, 70, 1]]
-    asked = [{"ask": "sha256", "data": t.hex(), "pieces": cuts[n % 5]} for n, t in enumerate(texts)]
+    asked: list[dict[str, Any]] = [
+        {"ask": "sha256", "data": t.hex(), "pieces": cuts[n % 5], "wasm": wasm}
+        for wasm in (True, False)
+        for n, t in enumerate(texts)
+    ]
     asked += [{"ask": "hmac", "key": k.hex(), "data": t.hex()} for k in keys for t in texts[:70:7]]
     asked += [{"ask": "sha512", "data": t.hex()} for t in texts[:130:9]]
-    due = [hashlib.sha256(t).hexdigest() for t in texts]
+    due = 2 * [hashlib.sha256(t).hexdigest() for t in texts]
     due += [hmac.digest(k, t, "sha256").hex() for k in keys for t in texts[:70:7]]
     due += [hashlib.sha512(t).hexdigest() for t in texts[:130:9]]
-    assert answers(asked) == due
+    assert answers([{"ask": "wasm"}, *asked]) == [[True, False], *due]
 
 
 def test_hmac_wycheproof() -> None:
