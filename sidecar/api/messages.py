@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from google.protobuf.internal.containers import RepeatedCompositeFieldContainer
+
 from sidecar.chain import strictjson
 from sidecar.chain.digests import Outcome
 from sidecar.chain.payload import wall_ns_of
 from sidecar.chain.request import Given, Option, Request
 from sidecar.decide import Answer, Terms
-from sidecar.policy import Obligation, PolicyVersion, Reason
+from sidecar.policy import PolicyVersion, Reason
 from sidecar.v1 import decision_pb2 as pb
 
 _EFFECTS = {
@@ -50,26 +52,21 @@ def outcome_of(message: pb.ReportOutcomeRequest) -> Outcome:
     )  # fmt: skip
 
 
-def answer_message(answer: Answer) -> pb.DecideResponse:
-    """The answer on the wire."""
+def write_answer(answer: Answer, to: pb.DecideResponse) -> None:
+    """The answer on the wire, into an empty message: one that is put into another is copied, and so on outwards."""
     judged = answer.judged
-    return pb.DecideResponse(
-        decision_id=answer.decision_id,
-        effect=_EFFECTS[judged.verdict.effect],
-        reasons=_reasons(judged.verdict.reasons),
-        obligations=[_obligation(o) for o in judged.verdict.obligations],
-        alternatives=[
-            pb.AlternativeVerdict(effect=_EFFECTS[o.verdict.effect], reasons=_reasons(o.verdict.reasons))
-            for o in answer.alternatives
-        ],
-        policy=policy_message(judged.version),
-        seq=answer.recorded.seq,
-        receipt=answer.recorded.receipt,
-        agent_proof=answer.caller.proof,
-        enforced=answer.enforced,
-        permit=answer.permit,
-        approval=None if answer.terms is None else terms_message(answer.terms),
-    )
+    to.decision_id, to.effect = answer.decision_id, _EFFECTS[judged.verdict.effect]
+    _write_reasons(judged.verdict.reasons, to.reasons)
+    for obligation in judged.verdict.obligations:
+        to.obligations.add(kind=obligation.kind, parameters=strictjson.dumps(obligation.parameters))
+    for other in answer.alternatives:
+        verdict = to.alternatives.add(effect=_EFFECTS[other.verdict.effect])
+        _write_reasons(other.verdict.reasons, verdict.reasons)
+    to.policy.CopyFrom(policy_message(judged.version))
+    to.seq, to.receipt, to.permit = answer.recorded.seq, answer.recorded.receipt, answer.permit
+    to.agent_proof, to.enforced = answer.caller.proof, answer.enforced
+    if answer.terms is not None:
+        to.approval.CopyFrom(terms_message(answer.terms))
 
 
 def request_message(request: Request) -> pb.DecideRequest:
@@ -101,12 +98,9 @@ def terms_message(terms: Terms) -> pb.ApprovalTerms:
     return pb.ApprovalTerms(count=terms.count, roles=terms.roles, expires_ns=wall_ns_of(terms.expires))
 
 
-def _reasons(reasons: Sequence[Reason]) -> list[pb.Reason]:
-    return [pb.Reason(code=r.code, message=r.message) for r in reasons]
-
-
-def _obligation(obligation: Obligation) -> pb.Obligation:
-    return pb.Obligation(kind=obligation.kind, parameters=strictjson.dumps(obligation.parameters))
+def _write_reasons(reasons: Sequence[Reason], to: RepeatedCompositeFieldContainer[pb.Reason]) -> None:
+    for reason in reasons:
+        to.add(code=reason.code, message=reason.message)
 
 
 def policy_message(version: PolicyVersion) -> pb.PolicyVersion:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from functools import partial
 
 import grpc
 import grpc.aio
@@ -165,7 +166,9 @@ class Services:
         return error
 
     async def _decide(self, raw: bytes, context: Context) -> pb.DecideResponse:
-        return messages.answer_message(await self._made("Decide", wire.parse(pb.DecideRequest, raw), context))
+        response = pb.DecideResponse()
+        messages.write_answer(await self._made("Decide", wire.parse(pb.DecideRequest, raw), context), response)
+        return response
 
     async def _made(self, name: str, asked: pb.DecideRequest, context: Context) -> Answer:
         with self._tracing.question(name, _parents(asked, context)) as span:
@@ -181,8 +184,10 @@ class Services:
     async def _batch(self, raw: bytes, context: Context) -> pb.DecideBatchResponse:
         requests = wire.parse(pb.DecideBatchRequest, raw).requests
         _check_count("requests", len(requests))
-        given = await asyncio.gather(*(self._answer("DecideBatch", r, 0, context) for r in requests))
-        return pb.DecideBatchResponse(answers=given)
+        response = pb.DecideBatchResponse()
+        places = [(request, response.answers.add()) for request in requests]
+        await asyncio.gather(*(self._answer("DecideBatch", context, request, 0, to) for request, to in places))
+        return response
 
     async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[pb.DecideStreamResponse]:
         async def asked() -> AsyncIterator[Sequence[Question]]:
@@ -191,12 +196,9 @@ class Services:
                 _check_count("questions", len(questions))
                 yield [(q, q.ByteSize()) for q in questions]
 
-        async def answer(request: pb.DecideRequest, size: int) -> pb.Answer:
-            return await self._answer("DecideStream", request, size, context)
-
         with self._waited_for("DecideStream"):
             try:
-                async for each in answers(asked(), answer):
+                async for each in answers(asked(), partial(self._answer, "DecideStream", context)):
                     yield each
                 return
             except Exception as error:
@@ -214,14 +216,14 @@ class Services:
                 code, said = await self._no_answer("WatchApproval", error, self._answered, context)
             await context.abort(code, said)
 
-    async def _answer(self, name: str, request: pb.DecideRequest, size: int, context: Context) -> pb.Answer:
-        """One of several: its decision, or why there is none. ``size``: of its own message, bytes."""
+    async def _answer(self, name: str, context: Context, asked: pb.DecideRequest, size: int, to: pb.Answer) -> None:
+        """Write one of several: its decision, or why there is none. ``size``: of its own message, bytes."""
         try:
             check_size(size, self._path.limits)
-            return pb.Answer(decision=messages.answer_message(await self._made(name, request, context)))
+            messages.write_answer(await self._made(name, asked, context), to.decision)
         except Exception as error:
             code, said = await self._no_answer(name, error, self._recorded, context)
-            return pb.Answer(refusal=pb.Refusal(code=code.value[0], message=said))
+            to.refusal.code, to.refusal.message = code.value[0], said  # in place of a decision, whatever is written
 
     async def _report(self, raw: bytes, context: Context) -> pb.ReportOutcomeResponse:
         report = wire.parse(pb.ReportOutcomeRequest, raw)

@@ -18,7 +18,8 @@ _LONG = 256 * 1024  # bytes: a message of answers that has so many is sent witho
 Question = tuple[pb.StreamQuestion, int]
 """A question, and how long it was on the wire, bytes."""
 
-Decide = Callable[[pb.DecideRequest, int], Awaitable[pb.Answer]]
+Decide = Callable[[pb.DecideRequest, int, pb.Answer], Awaitable[None]]
+"""Writes the answer to a question that was so many bytes long."""
 
 
 async def answers(
@@ -31,8 +32,9 @@ async def answers(
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(question: pb.StreamQuestion, size: int) -> None:
-        answer = await decide(question.request, size)
-        ready.append(pb.StreamAnswer(correlation_id=question.correlation_id, answer=answer))
+        answer = pb.StreamAnswer(correlation_id=question.correlation_id)
+        await decide(question.request, size, answer.answer)
+        ready.append(answer)
         some.set()
 
     async def read() -> None:

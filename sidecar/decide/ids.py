@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 import time
-import uuid
 from collections import deque
 
 _DRAWN_AT_ONCE = 256  # each draw from the system gives up the interpreter lock: on a busy loop that costs a switch
@@ -20,7 +19,8 @@ def new_decision_id() -> str:
     bits = milliseconds << 80 | int.from_bytes(_random(), "big")
     bits = bits & ~(0xF << 76) | 0x7 << 76
     bits = bits & ~(0x3 << 62) | 0x2 << 62
-    return str(uuid.UUID(int=bits))
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def _random() -> bytes:

@@ -164,6 +164,7 @@ def _sign(left: Fraction | bytes, right: Fraction | bytes) -> int:
 
 
 _WORDS: Final[tuple[tuple[str, Value], ...]] = (("null", None), ("true", True), ("false", False), ("set()", Set(())))
+_TEXT: Final = json.JSONDecoder(strict=False)
 _STRING: Final = re.compile(r'"(?:[^"\\]|\\.)*"', re.DOTALL)
 
 
@@ -208,7 +209,7 @@ class _Reader:
             raise NotRego("a string does not end")
         self._at = found.end()
         try:
-            return str(json.loads(found[0], strict=False))
+            return str(_TEXT.decode(found[0]))
         except ValueError:
             raise NotRego("a string with an unknown escape") from None
 

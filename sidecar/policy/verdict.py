@@ -126,7 +126,7 @@ def interpret(result: object) -> Verdict:
 
 
 def _approval(result: dict[str, Any]) -> Approval | None:
-    return _part(result["approval"], "approval", _terms) if "approval" in result else None
+    return _part(result["approval"], _terms, "approval") if "approval" in result else None
 
 
 def _parts(value: object, name: str, limit: int, build: Callable[[dict[str, Any]], _Part]) -> tuple[_Part, ...]:
@@ -134,16 +134,18 @@ def _parts(value: object, name: str, limit: int, build: Callable[[dict[str, Any]
         raise PolicyMisshaped(f"the policy's result: {name} is {_kind(value)}, not an array")
     if len(value) > limit:
         raise PolicyMisshaped(f"the policy's result: {name} has {len(value)} members, at most {limit} are allowed")
-    return tuple(_part(item, f"{name}[{index}]", build) for index, item in enumerate(value))
+    return tuple([_part(item, build, name, index) for index, item in enumerate(value)])
 
 
-def _part(item: object, place: str, build: Callable[[dict[str, Any]], _Part]) -> _Part:
-    if not isinstance(item, dict):
-        raise PolicyMisshaped(f"the policy's result: {place} is {_kind(item)}, not an object")
+def _part(item: object, build: Callable[[dict[str, Any]], _Part], name: str, index: int | None = None) -> _Part:
     try:
-        return build(item)
+        if isinstance(item, dict):
+            return build(item)
+        cause = f" is {_kind(item)}, not an object"
     except PolicyMisshaped as error:
-        raise PolicyMisshaped(f"the policy's result: {place}.{error}") from None
+        cause = f".{error}"
+    place = name if index is None else f"{name}[{index}]"
+    raise PolicyMisshaped(f"the policy's result: {place}{cause}")
 
 
 def _reason(item: dict[str, Any]) -> Reason:

@@ -14,14 +14,17 @@ import grpc.aio
 import pytest
 
 from sidecar.api import Metrics
+from sidecar.decide import Answer, Caller, Judgement, Stages
 from sidecar.errors import EngineError, EngineTimeout, EngineUnavailable, LedgerError, PolicyMisshaped, PolicyUndefined
-from sidecar.ledger import Options
+from sidecar.identity import Proved
+from sidecar.ledger import Options, Recorded
 from sidecar.ledger.batch import Batch
 from sidecar.ledger.store import LmdbStore
+from sidecar.policy import Verdict
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.pages import Series, families, moved, series
 from tests.api.running import Running, request, running, streamed
-from tests.decide.engines import ALLOW, HangingEngine, ScriptedEngine
+from tests.decide.engines import ALLOW, VERSION, HangingEngine, ScriptedEngine
 from tests.ledger.worlds import StoreAround
 
 MIB = 1024 * 1024
@@ -84,6 +87,20 @@ def test_decisions_by_effect_and_their_time_by_stage(tmp_path: Path) -> None:
             assert now["sidecar_commit_seconds_count",] >= now["sidecar_commit_entries_count",] >= 1.0
 
     asyncio.run(main())
+
+
+def test_a_time_is_counted_in_every_bucket_that_it_is_not_above() -> None:
+    metrics, judged = Metrics("test"), Judgement(Verdict("ALLOW", (), ()), "policy", ALLOW, VERSION)
+    answer = Answer("", judged, (), Caller(Proved("a", "asserted"), "unix"), Recorded(0, 0, b"", b""), enforced=True)
+    for total in (0.0002, 0.5001, 9.0):
+        metrics.decided(answer, Stages(0.001, 0.0, total))
+    now = series(metrics.page())
+    within = {bound: now["sidecar_decision_seconds_bucket", bound, "total"] for bound in ("0.0002", "0.5", "1.0")}
+    assert within == {"0.0002": 1.0, "0.5": 1.0, "1.0": 2.0}
+    for stage, took in (("evaluate", 0.003), ("record", 0.0), ("total", 9.5003)):
+        assert now["sidecar_decision_seconds_sum", stage] == pytest.approx(took)
+        assert now["sidecar_decision_seconds_bucket", "+Inf", stage] == 3.0
+        assert now["sidecar_decision_seconds_count", stage] == 3.0
 
 
 def test_what_is_seen_of_the_ledger_is_what_it_says(tmp_path: Path) -> None:
