@@ -38,6 +38,7 @@ from sidecar.collector.storage import FileStorage, Storage
 from sidecar.collector.store_format import of_this_format
 from sidecar.collector.watch import METRICS_TYPE, Around, find_silent, metrics
 from sidecar.config import host_and_port, in_range, is_loopback, read_file, write_secret
+from sidecar.ending import Stopped, first
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
 from sidecar.settings import load_settings
 from sidecar.web import TEXT, Found, browsed
@@ -197,6 +198,12 @@ class Collector:
 
     async def run(self, started: Callable[[Collector], None]) -> None:
         """Serve until stopped. Raises SidecarError."""
+        with contextlib.suppress(Stopped):
+            await self._serve(started)
+        if self.failure is not None:
+            raise self.failure
+
+    async def _serve(self, started: Callable[[Collector], None]) -> None:
         loop = asyncio.get_running_loop()
         async with contextlib.AsyncExitStack() as stack:
             host, port = host_and_port("web", self._config.web)
@@ -205,10 +212,12 @@ class Collector:
             parts = await asyncio.to_thread(self._build, loop, stack)
             stack.callback(parts.close)
             self._parts = parts
-            self._tls = tls = await asyncio.to_thread(_tls, self._config)
+            self._health.starts("its certificate is waited for")
+            self._tls = tls = await _tls(self._config, self._stop)
             if tls is not None:
                 stack.callback(tls.close)
-            transports = Transports(tls.bundles) if tls is not None else None
+                parts.readiness.ends = tls.not_after
+            transports = Transports(tls.bundles, ends=tls.not_after) if tls is not None else None
             server = Server(
                 Service(parts.ingest, parts.proofs, functools.partial(_who, transports)),
                 self._config.listen,
@@ -225,8 +234,6 @@ class Collector:
                 looking.cancel()
             self._health.found("it stops")
             await opening
-        if self.failure is not None:
-            raise self.failure
 
     async def _look(self, path: str) -> Found | None:
         """What is shown over HTTP: health, and once there is something of it the log and its metrics."""
@@ -333,12 +340,12 @@ class _Parts:
         self.alarms.close()
 
 
-def _tls(config: Collecting) -> ServerTls | None:
+async def _tls(config: Collecting, stopping: asyncio.Event) -> ServerTls | None:
     def trouble(cause: str) -> None:
         log.error("%s", cause)
 
     if config.spiffe_socket:
-        return ServerTls(WorkloadSource(config.spiffe_socket, half(mutual=True), trouble))
+        return ServerTls(await first(WorkloadSource(config.spiffe_socket, half(mutual=True), trouble), stopping))
     if config.tls_cert_file:
         files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
         return ServerTls(FileSource(files, half(mutual=bool(config.tls_client_ca_file)), trouble))

@@ -10,19 +10,53 @@ from __future__ import annotations
 import hashlib
 import ipaddress
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
+from sidecar import files
 from sidecar.chain.retention import PROFILES
 from sidecar.errors import UsageError
 from sidecar.settings import Source, load_settings
 
 MIB = 1024 * 1024
 _ADDRESS = re.compile(r"(?:\[(?P<v6>[0-9A-Fa-f:.]+)\]|(?P<host>[A-Za-z0-9.-]*)):(?P<port>[0-9]{1,5})")
+
+_DAY = 86_400  # seconds
+
+_CHOICES: Mapping[str, tuple[str, ...]] = {
+    "engine": ("opa", "wasm"),
+    "retention": tuple(PROFILES),
+    "custody_mode": ("any", "all"),
+    "log_level": ("debug", "info", "warning", "error"),
+    "enforcement": ("enforce", "shadow"),
+    "policy_stale": ("warn", "deny"),
+    "collector_unshipped": ("warn", "deny"),
+}
+_RANGES: Mapping[str, tuple[float, float]] = {
+    "approval_seconds": (1, 7 * _DAY),
+    "signature_window": (1, 300),
+    "permit_seconds": (1, 3_600),
+    "evaluate_timeout": (0.001, 60),
+    "max_request_bytes": (1_024, 2 * MIB),
+    "idempotency_seconds": (1, 7 * _DAY),
+    "segment_entries": (1, 10_000),
+    "segment_seconds": (0.05, 60),
+    "ledger_max_mib": (16, 1_048_576),
+    "ledger_keep_seconds": (0, 100 * 366 * _DAY),
+    "policy_source_git_timeout": (1, 3_600),
+    "policy_source_git_depth": (0, 1_000_000),
+    "policy_source_period": (0.05, _DAY),
+    "policy_gate_min_coverage": (0, 100),
+    "policy_max_staleness": (0, 366 * _DAY),
+    "collector_period": (0.01, 1),
+    "collector_max_unshipped_entries": (0, 2**53),
+    "collector_max_unshipped_mib": (0, 2**40),
+    "collector_max_unshipped_seconds": (0, 366 * _DAY),
+    "collector_linger": (0, 600),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,36 +167,14 @@ class Config:
             raise UsageError("data_dir is not set: name the ledger's directory with --data-dir or in the file")
         if not self.require or not set(self.require) <= {"signature", "mtls"}:
             raise UsageError("require must name signature, mtls or both")
-        in_range("approval_seconds", self.approval_seconds, 1, 7 * 86_400)
-        in_range("signature_window", self.signature_window, 1, 300)
-        in_range("permit_seconds", self.permit_seconds, 1, 3_600)
-        _choice("engine", self.engine, ("opa", "wasm"))
-        _choice("retention", self.retention, tuple(PROFILES))
-        _choice("custody_mode", self.custody_mode, ("any", "all"))
-        _choice("log_level", self.log_level, ("debug", "info", "warning", "error"))
-        in_range("evaluate_timeout", self.evaluate_timeout, 0.001, 60)
-        in_range("max_request_bytes", self.max_request_bytes, 1024, 2 * MIB)
-        in_range("idempotency_seconds", self.idempotency_seconds, 1, 7 * 86_400)
-        in_range("segment_entries", self.segment_entries, 1, 10_000)
-        in_range("segment_seconds", self.segment_seconds, 0.05, 60)
-        in_range("ledger_max_mib", self.ledger_max_mib, 16, 1_048_576)
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise UsageError(f"{name} must be one of {', '.join(allowed)}")
+        for name, (low, high) in _RANGES.items():
+            in_range(name, getattr(self, name), low, high)
         in_range("ledger_keep_mib", self.ledger_keep_mib, 0, self.ledger_max_mib)
-        in_range("ledger_keep_seconds", self.ledger_keep_seconds, 0, 100 * 366 * 86_400)
         if (self.ledger_keep_mib or self.ledger_keep_seconds) and not self.collector_address:
             raise UsageError("ledger_keep_mib and ledger_keep_seconds need collector.address: only what it has may go")
-        _choice("enforcement", self.enforcement, ("enforce", "shadow"))
-        _choice("policy_stale", self.policy_stale, ("warn", "deny"))
-        in_range("policy_source_git_timeout", self.policy_source_git_timeout, 1, 3600)
-        in_range("policy_source_git_depth", self.policy_source_git_depth, 0, 1_000_000)
-        in_range("policy_source_period", self.policy_source_period, 0.05, 86_400)
-        in_range("policy_gate_min_coverage", self.policy_gate_min_coverage, 0, 100)
-        in_range("policy_max_staleness", self.policy_max_staleness, 0, 366 * 86_400)
-        _choice("collector_unshipped", self.collector_unshipped, ("warn", "deny"))
-        in_range("collector_period", self.collector_period, 0.01, 1)
-        in_range("collector_max_unshipped_entries", self.collector_max_unshipped_entries, 0, 2**53)
-        in_range("collector_max_unshipped_mib", self.collector_max_unshipped_mib, 0, 2**40)
-        in_range("collector_max_unshipped_seconds", self.collector_max_unshipped_seconds, 0, 366 * 86_400)
-        in_range("collector_linger", self.collector_linger, 0, 600)
         self._check_source()
         self._check_collector()
         if self.personal_fields and not self.personal_subject:
@@ -303,30 +315,12 @@ def read_file(path: Path, what: str) -> bytes:
 
 
 def write_secret(path: Path, data: bytes) -> None:
-    """A new file with mode 0600. Raises UsageError where one is already there."""
+    """A new file with mode 0600, durable. Raises UsageError where one is already there, or it cannot be written."""
     try:
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        files.write_new(path, data)
+        files.sync(path.absolute().parent)  # a key that a power cut takes away cannot be had again
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}") from None
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-    sync_names(path.absolute().parent)  # a key that a power cut takes away cannot be had again
-
-
-def sync_names(directory: Path) -> None:
-    """The names in a directory, durable: a file that was made, renamed or removed there."""
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def _choice(name: str, value: str, allowed: tuple[str, ...]) -> None:
-    if value not in allowed:
-        raise UsageError(f"{name} must be one of {', '.join(allowed)}")
 
 
 def in_range(name: str, value: float, low: float, high: float) -> None:

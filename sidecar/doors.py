@@ -33,8 +33,9 @@ STOP_GRACE: Final = 5.0  # seconds for calls under way
 
 
 @dataclass(frozen=True, slots=True)
-class _Listener:
-    """Where a door listens, as ``[doors.NAME]`` says it. ``who``: who comes through it, for messages."""
+class Listener:
+    """Where a door listens, as ``[doors.NAME]`` says it; ``path`` only where that is a unix socket. ``files``: the PEM
+    of certificate, key and CA, "" where there is none. ``who``: who comes through it, for messages."""
 
     config: Config
     name: str
@@ -118,12 +119,17 @@ class _Listener:
             )
 
 
-def _envoy(config: Config) -> _Listener:
-    return _Listener(config, "envoy", "Envoy")
+def _envoy(config: Config) -> Listener:
+    return Listener(config, "envoy", "Envoy")
 
 
-def _authzen(config: Config) -> _Listener:
-    return _Listener(config, "authzen", "the PEP")
+def _authzen(config: Config) -> Listener:
+    return Listener(config, "authzen", "the PEP")
+
+
+def listeners(config: Config) -> list[Listener]:
+    """Those of the doors that are configured, whether they listen or not."""
+    return [each for each in (_envoy(config), _authzen(config)) if each.of("gateway")]
 
 
 def envoy_of(config: Config) -> EnvoySettings | None:
@@ -173,7 +179,7 @@ def authzen_of(config: Config) -> AuthZenSettings | None:
 @dataclass(frozen=True, slots=True)
 class Behind:
     """What a door needs of the sidecar. ``handshakes``: those that failed at any port; ``shown``: told of each
-    door that shows a certificate, and when that ends."""
+    door that shows a certificate, and when that ends; ``stopping``: set where the end is asked for."""
 
     path: DecisionPath
     ledger: Ledger
@@ -181,6 +187,7 @@ class Behind:
     metrics: Metrics
     handshakes: FailedHandshakes
     shown: Callable[[str, Callable[[], float]], None]
+    stopping: asyncio.Event
 
     def watch(self, door: str, ends: Callable[[], float]) -> None:
         """A door shows a certificate that ends then, in seconds since 1970."""
@@ -197,9 +204,8 @@ async def envoy_listening(
 
     listener = _envoy(config)
     _make_directory(listener)
-    tls = await asyncio.to_thread(
-        tls_of, listener.workload, listener.files, behind.metrics, behind.handshakes.begun, listener.name
-    )
+    begun, stopping = behind.handshakes.begun, behind.stopping
+    tls = await tls_of(listener.workload, listener.files, behind.metrics, begun, stopping, listener.name)
     if tls:
         behind.watch(listener.name, tls.not_after)
     transports = Transports(tls.bundles, ends=tls.not_after) if tls else Transports()
@@ -235,8 +241,8 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
     async with contextlib.AsyncExitStack() as stack:
         transports, tls = Transports(), None
         if not listener.unix:
-            source = await asyncio.to_thread(  # the SPIFFE agent may take its time
-                material_of, listener.workload, listener.files, http_half, behind.metrics, listener.name
+            source = await material_of(
+                listener.workload, listener.files, http_half, behind.metrics, behind.stopping, listener.name
             )
             stack.callback(source.close)
             behind.watch(listener.name, lambda: source.current().not_after)
@@ -253,14 +259,14 @@ async def authzen_listening(config: Config, settings: AuthZenSettings, behind: B
         yield
 
 
-def _make_directory(listener: _Listener) -> None:
+def _make_directory(listener: Listener) -> None:
     """The one that the socket is to be in, where it is not there. Others may write a pod's volume, and not this."""
     if listener.unix:
         with contextlib.suppress(OSError):  # which the server says better
             listener.path.parent.mkdir(0o750)
 
 
-def _bound(listener: _Listener) -> socket.socket:
+def _bound(listener: Listener) -> socket.socket:
     """Raises UsageError where the address cannot be had."""
     if listener.unix:
         _make_directory(listener)

@@ -7,38 +7,45 @@ import logging
 from collections.abc import Callable, Coroutine
 from typing import Any, Final, TypeVar
 
+from sidecar.client import Source
+
 log = logging.getLogger("sidecar")
 
 _AGAIN_AFTER: Final = 1.0  # seconds until a task that was cancelled, and goes on, is cancelled again
 _T = TypeVar("_T")
+_Source = TypeVar("_Source", bound=Source[Any])
 
 
 class Stopped(Exception):
     """The end was asked for before the sidecar had begun."""
 
 
-async def unless(stopping: asyncio.Event, begin: Coroutine[Any, Any, _T]) -> _T:
-    """What ``begin`` gives: a policy's gate, say, may take minutes. Raises Stopped: ``stopping`` was set before."""
+async def unless(
+    stopping: asyncio.Event, begin: Coroutine[Any, Any, _T], break_off: Callable[[], object] | None = None
+) -> _T:
+    """What ``begin`` gives: a policy's gate, say, may take minutes. Raises Stopped: ``stopping`` was set before.
+
+    ``break_off`` makes it end soon, in the place of a cancellation, which a thread that it waits for does not hear.
+    """
     beginning, stop = asyncio.create_task(begin), asyncio.create_task(stopping.wait())
     await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
-    in_time = beginning.done()
-    await ended(stop, *([] if in_time else [beginning]))
-    if not in_time and (beginning.cancelled() or beginning.exception()):
+    if beginning.done():
+        await ended(stop)
+        return beginning.result()
+    if break_off is None:
+        await ended(beginning)
+    else:
+        break_off()
+        await asyncio.wait({beginning})
+    if beginning.cancelled() or beginning.exception():
         raise Stopped
     return beginning.result()
 
 
-async def unless_on_thread(stopping: asyncio.Event, begin: Callable[[], _T], break_off: Callable[[], object]) -> _T:
-    """As `unless`, of what blocks: it runs on a thread of its own, and ``break_off`` makes it end soon."""
-    beginning, stop = asyncio.create_task(asyncio.to_thread(begin)), asyncio.create_task(stopping.wait())
-    await asyncio.wait({beginning, stop}, return_when=asyncio.FIRST_COMPLETED)
-    if not beginning.done():
-        break_off()
-        await asyncio.wait({beginning})
-        if beginning.exception():
-            raise Stopped
-    await ended(stop)
-    return beginning.result()
+async def first(source: _Source, stopping: asyncio.Event) -> _Source:
+    """It, once there is material: the SPIFFE agent may take its time. Raises UsageError, and Stopped as `unless`."""
+    await unless(stopping, asyncio.to_thread(source.wait), source.close)
+    return source
 
 
 async def ended(*tasks: asyncio.Task[Any]) -> None:

@@ -20,12 +20,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from sidecar import files
 from sidecar.chain.limits import GENESIS_SEQ
 from sidecar.chain.seeds import custody_of
-from sidecar.config import Config, sync_names, write_secret
+from sidecar.config import Config
 from sidecar.custody import CopyFile, FieldSealer, Pointers, SubjectKeys
-from sidecar.decide import Erasure
-from sidecar.errors import NotPermitted
+from sidecar.errors import NotPermitted, UsageError
 from sidecar.ledger import Ledger
 
 log = logging.getLogger("sidecar.subjects")
@@ -50,6 +50,8 @@ class Erasing:
 
     def __init__(self, config: Config, ledger: Ledger) -> None:
         """Raises UsageError, LedgerError, CustodyError; what TOMBSTONEs name is erased before it returns."""
+        from sidecar.decide import Erasure  # whoever only reads keys needs nothing of it
+
         self._acts = keys_directory(config) / ACTS
         chain_id = ledger.position().chain_id
         if ledger.payload(GENESIS_SEQ)["authority"] is None:
@@ -64,8 +66,8 @@ class Erasing:
         ledger.seal_with(FieldSealer(pointers_of(config), keys, chain_id))
 
     def pick_up(self, then: Callable[[], None] = lambda: None) -> None:
-        """Do what was left; ``then`` is called once something was erased. Raises LedgerError, CustodyError: to be tried
-        again."""
+        """Do what was left; ``then`` is called once something was erased. Raises LedgerError, CustodyError,
+        OSError: to be tried again."""
         for act in waiting(self._acts):
             answer, said = ".done", ""
             try:
@@ -75,7 +77,7 @@ class Erasing:
                 answer, said = ".refused", str(error)
                 log.warning("an erasure was refused: %s", error)
             then()
-            put(act.with_suffix(answer), said.encode())
+            files.put(act.with_suffix(answer), said.encode())
             act.unlink()
         self._keys.look_after_copy()
 
@@ -95,18 +97,13 @@ def waiting(acts: Path) -> list[Path]:
 def leave(config: Config, grant: bytes) -> Path:
     """Leave a grant to be done, durably; gives its file. Raises UsageError."""
     acts = keys_directory(config) / ACTS
-    acts.mkdir(mode=0o700, exist_ok=True)
-    sync_names(acts.parent)
     act = acts / f"{sha256(grant).hexdigest()}.act"
-    for answer in (".done", ".refused"):
-        act.with_suffix(answer).unlink(missing_ok=True)
-    put(act, grant)
+    try:
+        acts.mkdir(mode=0o700, exist_ok=True)
+        files.sync(acts.parent)
+        for answer in (".done", ".refused"):
+            act.with_suffix(answer).unlink(missing_ok=True)
+        files.put(act, grant)
+    except OSError as error:
+        raise UsageError(f"cannot write {act}: {error.strerror}") from None
     return act
-
-
-def put(path: Path, data: bytes) -> None:
-    """A file (0600) that is there whole or not at all, durably; one that was there is replaced. Raises UsageError."""
-    draft = path.with_name(f".{path.name}.{os.urandom(8).hex()}")
-    write_secret(draft, data)
-    draft.rename(path)
-    sync_names(path.absolute().parent)

@@ -1,4 +1,7 @@
-"""A ledger's beginning, and what is done to one while no sidecar has it open. Belongs to `main.py`: see there."""
+"""A ledger's beginning, and what is done to one while no sidecar has it open. Belongs to `main.py`: see there.
+
+What ships and erases is imported when it does: it brings gRPC and policy engines, and a new ledger needs none.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,13 @@ from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from sidecar import __version__, erasing
+from sidecar import __version__
 from sidecar.chain.acts import AcceptLoss
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
 from sidecar.errors import LedgerError
 from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create
-from sidecar.shipping import Shipping
 
 
 def wrap_seed(custody: Custody, chain_id: bytes, epoch: int, seed: bytes) -> list[SealedShare]:
@@ -89,6 +91,8 @@ def what_was_lost(config: Config, reason: str) -> AcceptLoss:
     Raises:
         UsageError: nothing was lost, or the collector cannot be asked. LedgerError: the ledger cannot be read.
     """
+    from sidecar.shipping import Shipping
+
     shipping = Shipping(config)
     found: list[AcceptLoss] = []
 
@@ -115,6 +119,9 @@ def erase_now(config: Config) -> None:
     Raises:
         LedgerBusy: a sidecar has it open. SidecarError: it cannot be opened, or not all was done.
     """
+    from sidecar import erasing
+    from sidecar.shipping import Shipping
+
     shipping, failures = Shipping(config), list[LedgerError]()
     ledger = Ledger.open(
         Path(config.data_dir), wrap=wrap_seed, options=options_of(config), clock=SystemClock(),

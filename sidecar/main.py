@@ -8,7 +8,6 @@ import gc
 import logging
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from functools import partial
 from pathlib import Path
 
 from sidecar import __version__, erasing
@@ -27,7 +26,7 @@ from sidecar.api import (
 from sidecar.config import Config, host_and_port
 from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
 from sidecar.doors import Behind, authzen_listening, authzen_of, envoy_listening, envoy_of
-from sidecar.ending import Stopped, ended, unless, unless_on_thread
+from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
 from sidecar.founding import found_ledger, options_of, wrap_seed
 from sidecar.ledger import Ledger, SystemClock, has_ledger
@@ -91,8 +90,8 @@ class Sidecar:
             await self._show_metrics(stack)
             self._health.starts("the ledger is being opened")
             shipping = await asyncio.to_thread(Shipping, self._config)
-            open_ = partial(self._open_ledger, asyncio.get_running_loop(), shipping)
-            ledger = await unless_on_thread(self._stop, open_, shipping.break_off)
+            opening = asyncio.to_thread(self._open_ledger, asyncio.get_running_loop(), shipping)
+            ledger = await unless(self._stop, opening, shipping.break_off)
             stack.callback(ledger.close)
             self._erasing = await asyncio.to_thread(erasing.of, self._config, ledger)
             self._ship(stack, ledger, shipping)
@@ -122,7 +121,7 @@ class Sidecar:
             server, tls = await stack.enter_async_context(self._listening(path, ledger, tracing, failed.begun))
             servers = [server]
             doors: dict[str, Callable[[], float]] = {}
-            behind = Behind(path, ledger, self._log, self._metrics, failed, doors.__setitem__)
+            behind = Behind(path, ledger, self._log, self._metrics, failed, doors.__setitem__, self._stop)
             if self._envoy is not None:
                 door = envoy_listening(self._config, self._envoy, behind, self._health)
                 servers.append(await stack.enter_async_context(door))
@@ -202,8 +201,7 @@ class Sidecar:
     async def _listening(
         self, path: DecisionPath, ledger: Ledger, tracing: Telemetry | None, begun: Callable[[], None]
     ) -> AsyncIterator[tuple[Server, ServerTls | None]]:
-        # The SPIFFE agent may take its time.
-        tls = await asyncio.to_thread(server_tls, self._config, self._metrics, begun)
+        tls = await server_tls(self._config, self._metrics, begun, self._stop)
         server = Server(
             Services(
                 path, ledger, self._log, Transports(tls.bundles, ends=tls.not_after) if tls else None, tracing

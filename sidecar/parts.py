@@ -19,6 +19,7 @@ from sidecar.chain.registry import parse as parse_registry
 from sidecar.client import FileSource, Material, WorkloadSource, trace_parent
 from sidecar.config import Config, read_file
 from sidecar.decide import Follower, InForce, Origin, Period, Registered, RegistryFollower, Staleness
+from sidecar.ending import first
 from sidecar.errors import EngineError, Gone, LedgerDamaged, NotFound, PolicyLoadError, PolicySourceError, UsageError
 from sidecar.identity import RegistryFile
 from sidecar.ledger import Ledger
@@ -111,23 +112,30 @@ def _touch(mark: Path) -> None:
         mark.touch(mode=0o600)
 
 
-def server_tls(config: Config, metrics: Metrics, begun: Callable[[], None]) -> ServerTls | None:
+async def server_tls(
+    config: Config, metrics: Metrics, begun: Callable[[], None], stopping: asyncio.Event
+) -> ServerTls | None:
     """TLS of the sidecar's own services, as `tls_of`."""
     files = (config.tls_cert_file, config.tls_key_file, config.tls_client_ca_file)
-    tls = tls_of(config.spiffe_socket, files, metrics, begun)
+    tls = await tls_of(config.spiffe_socket, files, metrics, begun, stopping)
     if tls is not None:
         metrics.watch_tls(tls.not_after)
     return tls
 
 
-def tls_of(
-    workload: str, files: tuple[str, str, str], metrics: Metrics, begun: Callable[[], None], door: str = ""
+async def tls_of(
+    workload: str,
+    files: tuple[str, str, str],
+    metrics: Metrics,
+    begun: Callable[[], None],
+    stopping: asyncio.Event,
+    door: str = "",
 ) -> ServerTls | None:
     """gRPC's TLS of the Workload API at ``workload``, of files (certificate, key, roots of clients), or None; waits for
-    the SPIFFE agent's first SVID. ``begun``: told of each handshake; ``door``: as `material_of`'s.
+    the SPIFFE agent's first SVID. ``begun``: told of each handshake; ``stopping``, ``door``: as `material_of`'s.
 
     Raises:
-        UsageError: there is no material to begin with.
+        UsageError: there is no material to begin with. Stopped: the end was asked for before there was.
     """
 
     def handshake() -> None:
@@ -137,20 +145,26 @@ def tls_of(
     if not workload and not files[0]:
         return None
     mutual = bool(workload or files[2])
-    return ServerTls(material_of(workload, files, half(mutual=mutual), metrics, door), handshake)
+    return ServerTls(await material_of(workload, files, half(mutual=mutual), metrics, stopping, door), handshake)
 
 
-def material_of(
-    workload: str, files: tuple[str, str, str], make: Callable[[Material], Made], metrics: Metrics, door: str = ""
+async def material_of(
+    workload: str,
+    files: tuple[str, str, str],
+    make: Callable[[Material], Made],
+    metrics: Metrics,
+    stopping: asyncio.Event,
+    door: str = "",
 ) -> FileSource[Made] | WorkloadSource[Made]:
-    """What ``make`` makes of the Workload API's newest material, or of the files'. ``door``: whose it is, for the log.
-    Raises UsageError as `tls_of`."""
+    """What ``make`` makes of the Workload API's newest material, or of the files'. ``stopping``: set where the end is
+    asked for; ``door``: whose it is, for the log. Raises UsageError and Stopped as `tls_of`."""
 
     def trouble(cause: str) -> None:
         tls_log.error("%s%s", door and f"doors.{door}: ", cause)
         metrics.tls_fault()
 
-    return WorkloadSource(workload, make, trouble) if workload else FileSource(files, make, trouble)
+    source = WorkloadSource(workload, make, trouble) if workload else FileSource(files, make, trouble)
+    return await first(source, stopping)
 
 
 @dataclass(frozen=True, slots=True)

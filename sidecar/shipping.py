@@ -44,9 +44,15 @@ class Shipping:
         if config.collector_address:
             self._key = _log_key(config.collector_log_key)
             tls = _tls(config)
-            self._source = open_source(tls, _SVID_SECONDS) if tls else None
-            current = self._source.current if self._source else (lambda: None)
-            self._link = GrpcLink(config.collector_address, current, config.collector_server_name)
+            self._source = open_source(tls) if tls else None
+            self._link = GrpcLink(config.collector_address, self._shown, config.collector_server_name)
+
+    def _shown(self) -> grpc.ChannelCredentials | None:
+        """What the collector is shown now; waits for the SPIFFE agent's first SVID. Raises UsageError."""
+        if self._source is None:
+            return None
+        self._source.wait(_SVID_SECONDS)
+        return self._source.current()
 
     def confirm(self, left: Left) -> bool | Grant:
         """As `ledger.Confirm`: whether the collector said that this ledger is the newest; True without a collector."""
@@ -79,6 +85,8 @@ class Shipping:
         if self._config.collector_address:
             self._link.expire(0.0)
             self._link.close()
+        if self._source is not None:
+            self._source.close()
 
     def begin(self, ledger: Ledger, on_failure: Callable[[LedgerError], None]) -> None:
         """Ship from now on."""

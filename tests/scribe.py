@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import base64
 import dataclasses
+import hmac
 import os
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
 from io import BytesIO
@@ -175,6 +176,11 @@ class Near:
 def secret(*path: object) -> bytes:
     """32 fixed bytes."""
     return sha256("/".join(map(str, path)).encode()).digest()
+
+
+def entry_tag(key: bytes, header: bytes) -> bytes:
+    """HMAC-SHA256 of an encoded header under the entry's own key, made the plain way."""
+    return hmac.digest(key, b"sidecar/v1/entry\0" + header, "sha256")
 
 
 def signing_key(*path: object) -> Ed25519PrivateKey:
@@ -402,7 +408,7 @@ class Scribe:
     def append(self, header: Header, salt: bytes, payload: bytes, raw: bytes | None = None) -> int:
         """Tag and record a header made elsewhere; ``raw`` are bytes to use in place of its own encoding."""
         encoded = raw or header.encode()
-        tag = entry.entry_tag(self.key, encoded)
+        tag = entry_tag(self.key, encoded)
         self.key = ratchet.evolve(self.key)
         self._record(Kind.ENTRY, entry.store(encoded, tag, salt, payload), self.seq)
         self.leaf = entry.leaf(encoded, tag)
@@ -680,9 +686,6 @@ def _value(payload: bytes) -> dict[str, Any]:
 def flip(body: bytes, at: int, mask: int = 1) -> bytes:
     """``body`` with one byte changed."""
     return body[:at] + bytes((body[at] ^ mask,)) + body[at + 1 :]
-
-
-Opener = Callable[[Custody, bytes, int, Sequence[SealedShare]], bytes]
 
 
 def story() -> Scribe:

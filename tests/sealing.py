@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from sidecar.chain import acts, authority_note, personal, strictjson
-from sidecar.chain.digests import Approval, Outcome, arguments_digest
+from sidecar.chain.digests import Outcome, arguments_digest
 from sidecar.chain.entry import EntryType, payload_commit
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.chain.personal import Field, Part, Personal
@@ -171,17 +171,6 @@ TAKEN: list[Taken] = [
 def _offset(value: Mapping[str, Any], taken: Taken) -> int:
     place, _, raw = taken
     return -1 if raw is None else get(value, place).encode().index(raw)
-
-
-def approval_words(s: Discreet, decision: int, by: str) -> Approval:
-    """What an approver signs of a decision."""
-    about = s.payloads[decision]
-    request = Request("billing-agent", Option("refund", "invoice", "inv-1", ARGUMENTS), b'{"ticket":7}')
-    policy = about["policy"]
-    return Approval(
-        by, about["decision_id"], "approve", request.action_digest(), arguments_digest(ARGUMENTS),
-        policy["bundle_digest"], policy["revision"], "fine",
-    )  # fmt: skip
 
 
 def canonical(data: bytes) -> str:

@@ -26,7 +26,7 @@ BUILDING = {
 # `errors` lies under all others: every room raises what it names.
 FLOORS = [
     {"errors"},
-    {"v1", "chain"},
+    {"v1", "chain", "files"},
     {"verify"},
     {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
@@ -42,8 +42,8 @@ STUBS = ("sidecar/v1", "sidecar/enforce/envoy/v3")  # ours, and the little of En
 STUB_FILES = {"sidecar/ship/grpc.py", "sidecar/collector/grpc.py"}
 
 # Rooms that a room may import at most, itself aside; the floors hold besides.
-ONLY = {"client": {"v1", "errors", "chain", "verify"}}
-NEVER = {"collector": {"ledger", "policy"}, "ledger": {"policy"}, "policy": {"ledger"}, "verify": {"ledger"}}
+ONLY = {"client": {"v1", "errors", "files", "chain", "verify"}}
+NEVER = {"collector": {"ledger", "policy"}, "ledger": {"policy"}, "policy": {"ledger"}, "verify": {"ledger", "files"}}
 
 # Foreign modules and the only places they may be imported in: a file, or a room's directory.
 CONFINED = {

@@ -29,6 +29,7 @@ from tests.program import BIN, environment, serving
 REPOSITORY: Final = Path(__file__).parents[1]
 DOCS: Final = REPOSITORY / "docs"
 PAGES: Final = sorted(DOCS.glob("*.md"))
+OTHERS: Final = ("*.md", "proto/*.md", "rego/*.md", "charts/**/README.md")
 FENCE: Final = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 # The command with the pod's paths as they are here. Pattern and place are quoted: they hold slashes.
 IN_COLLECTOR: Final = """
@@ -243,8 +244,8 @@ def test_a_command_that_is_none_is_found(words: list[str]) -> None:
 
 @pytest.mark.parametrize(
     "page",
-    [*PAGES, REPOSITORY / "README.md", *sorted(REPOSITORY.glob("charts/**/README.md"))],
-    ids=lambda page: page.stem,
+    [*PAGES, *(each for kind in OTHERS for each in sorted(REPOSITORY.glob(kind)))],
+    ids=lambda page: page.relative_to(REPOSITORY).as_posix(),
 )
 def test_every_link_leads_somewhere(page: Path) -> None:
     text = page.read_text()
@@ -257,10 +258,22 @@ def test_every_link_leads_somewhere(page: Path) -> None:
         assert not anchor or anchor in anchors(found.read_text()), target
 
 
+def test_each_target_of_make_that_a_page_names_is_one() -> None:
+    targets = set(re.findall(r"^([a-z]+):", (REPOSITORY / "Makefile").read_text(), re.MULTILINE))
+    texts = [each.read_text() for each in (*PAGES, REPOSITORY / "README.md")]
+    named = {word for text in texts for word in re.findall(r"(?:^|`)make ([a-z]+)", text, re.MULTILINE)}
+    assert {"check", "test", "soak"} <= named <= targets
+
+
 def anchors(text: str) -> set[str]:
-    """As a forge makes them of headings."""
-    headings = re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE)
-    return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """As a forge makes them of headings, a second one of the same words with a number; and those that are written."""
+    found = set(re.findall(r'<a id="([^"]+)">', text))
+    for heading in re.findall(r"^#+ (.*)$", FENCE.sub("", text), re.MULTILINE):
+        name = re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+        found.add(
+            name if name not in found else next(f"{name}-{n}" for n in range(1, 99) if f"{name}-{n}" not in found)
+        )
+    return found
 
 
 def test_each_alarm_has_its_page() -> None:

@@ -9,8 +9,6 @@ import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-ZLIB = [bytes((cmf, flg)) for cmf in (0x48, 0x58, 0x68, 0x78) for flg in range(256) if (cmf << 8 | flg) % 31 == 0]
-
 
 def spellings(value: str) -> Iterator[bytes]:
     """A value as somebody might have kept it."""

@@ -22,6 +22,7 @@ log = logging.getLogger("sidecar")
 
 _CANCELLING = 5.0  # seconds for calls that did not end in time to hear that they are cancelled
 _LONGEST_PATH = 107  # bytes (unix(7), sun_path, without the NUL at its end)
+_SEVERAL = 64 * 1024  # bytes: what several questions of a stream may have in one message, whatever the limit of one
 _TRANSPORT_FACTOR = 4  # what a little exceeds the limit is refused by us, by field; what grossly exceeds it, by gRPC
 
 
@@ -51,7 +52,7 @@ class Server:
         self._socket_mode = socket_mode
         self._server = grpc.aio.server(
             options=[
-                ("grpc.max_receive_message_length", _TRANSPORT_FACTOR * max_request_bytes),
+                ("grpc.max_receive_message_length", max(_SEVERAL, _TRANSPORT_FACTOR * max_request_bytes)),
                 ("grpc.so_reuseport", 0),  # a second sidecar on the port must fail, not share it
                 ("grpc.max_concurrent_streams", 1024),
                 *([("grpc.max_connection_age_ms", int(connection_seconds * 1000))] if connection_seconds else []),

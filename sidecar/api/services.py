@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 
 import grpc
 import grpc.aio
@@ -47,6 +47,11 @@ def _parents(asked: pb.DecideRequest, context: Context) -> Iterator[str]:
     """The `traceparent`s that came with a question: its own, the call's."""
     yield asked.trace_parent
     yield trace_parent_of(context)
+
+
+def _check_count(field: str, count: int) -> None:
+    if not 1 <= count <= MAX_BATCH:
+        raise RequestError(field, f"has {count} members; from 1 to {MAX_BATCH} are allowed")
 
 
 def _serialized(message: Message) -> bytes:
@@ -175,22 +180,23 @@ class Services:
 
     async def _batch(self, raw: bytes, context: Context) -> pb.DecideBatchResponse:
         requests = wire.parse(pb.DecideBatchRequest, raw).requests
-        if not 1 <= len(requests) <= MAX_BATCH:
-            raise RequestError("requests", f"has {len(requests)} members; from 1 to {MAX_BATCH} are allowed")
+        _check_count("requests", len(requests))
         given = await asyncio.gather(*(self._answer("DecideBatch", r, 0, context) for r in requests))
         return pb.DecideBatchResponse(answers=given)
 
     async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[pb.DecideStreamResponse]:
-        async def questions() -> AsyncIterator[Question]:
+        async def asked() -> AsyncIterator[Sequence[Question]]:
             async for each in raw:
-                yield len(each), wire.parse(pb.DecideStreamRequest, each)
+                questions = wire.parse(pb.DecideStreamRequest, each).questions
+                _check_count("questions", len(questions))
+                yield [(q, q.ByteSize()) for q in questions]
 
         async def answer(request: pb.DecideRequest, size: int) -> pb.Answer:
             return await self._answer("DecideStream", request, size, context)
 
         with self._waited_for("DecideStream"):
             try:
-                async for each in answers(questions(), answer):
+                async for each in answers(asked(), answer):
                     yield each
                 return
             except Exception as error:

@@ -43,7 +43,7 @@ class Transports:
     def of(self, context: Any) -> Transport:
         """What the transport proves of this call (gRPC's servicer context). Raises CallerUnproved, CertificateEnded."""
         if self._ends() <= self._now().timestamp():
-            raise CertificateEnded("the sidecar's own certificate has ended, so nobody is answered here; renew it")
+            raise CertificateEnded("the certificate that is shown here has ended, so nobody is answered; renew it")
         bundles = self._bundles()
         if bundles is None:
             return Transport(peer_of(context))

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import enum
 import hashlib
-import hmac
 import struct
 import zlib
 from dataclasses import dataclass
@@ -145,11 +144,6 @@ def payload_commit(salt: bytes, payload: bytes) -> bytes:
     digest.update(salt)
     digest.update(payload)
     return digest.digest()
-
-
-def entry_tag(key: bytes, header: bytes) -> bytes:
-    """HMAC-SHA256 of an encoded header under the entry's own 32-byte key."""
-    return hmac.digest(key, b"sidecar/v1/entry\0" + header, "sha256")
 
 
 def leaf(header: bytes, tag: bytes) -> bytes:

@@ -181,7 +181,7 @@ def bind(payload: bytes, chain_id: bytes, seq: int, parts: Sequence[Part]) -> by
     return payload
 
 
-def put_back(kind: EntryType, payload: dict[str, Any], personal: Personal, parts: Sequence[Part]) -> None:
+def put_back(payload: dict[str, Any], personal: Personal, parts: Sequence[Part]) -> None:
     """Put values back in place, and take `personal` out. ``personal`` is the payload's, ``parts`` fit it.
 
     Raises:

@@ -40,7 +40,8 @@ def evolve(key: bytes) -> bytes:
 
 
 def tag_and_next(key: bytes, header: bytes) -> tuple[bytes, bytes]:
-    """The entry's tag, and k_{j+1}: `entry_tag` and :func:`evolve` of one 32-byte key, in half the time.
+    """The tag of entry j, which is HMAC-SHA256 under k_j of a label and the encoded header, and k_{j+1} as of
+    :func:`evolve`, in half the time of the two.
 
     RFC 2104 section 4: the two padded blocks of the key are hashed once for both messages.
     """

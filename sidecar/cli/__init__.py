@@ -22,146 +22,171 @@ __all__ = ["main"]
 DEFECT = 70  # EX_SOFTWARE: never 1, which `verify` keeps for a ledger that is not true
 
 
-# A command is imported when it is run: gRPC, Wasmtime and the like take longer than most commands.
+# A command is imported when it is run: gRPC, Wasmtime and the like take longer than most commands. What each is for
+# stands here too, for the list of them.
 def _demo() -> click.Command:
+    """Watch an agent being judged, the record being shipped and verified, and three forgeries being found."""
     from sidecar.cli.demo import demo
 
     return demo
 
 
 def _init() -> click.Command:
+    """Make a new ledger, with a fresh identity key, in a directory that does not exist yet."""
     from sidecar.cli.init import init
 
     return init
 
 
 def _serve() -> click.Command:
+    """Answer decisions until SIGTERM or SIGINT, then seal the ledger and exit."""
     from sidecar.cli.serve import serve
 
     return serve
 
 
 def _opa() -> click.Command:
+    """Run an OPA for each policy of a sidecar, until SIGTERM or SIGINT, for a sidecar with opa_room set."""
     from sidecar.cli.opa import opa
 
     return opa
 
 
 def _decide() -> click.Command:
+    """Ask whether an agent may do something."""
     from sidecar.cli.ask import decide
 
     return decide
 
 
 def _doctor() -> click.Command:
+    """Look at everything that a sidecar needs, beside one that runs or before its first start."""
     from sidecar.cli.doctor import doctor
 
     return doctor
 
 
 def _health() -> click.Command:
+    """Ask a sidecar, or by http:// a collector, whether it is ready."""
     from sidecar.cli.health import health
 
     return health
 
 
 def _outcome() -> click.Command:
+    """Report what became of an allowed action."""
     from sidecar.cli.ask import outcome
 
     return outcome
 
 
 def _verify() -> click.Command:
+    """Check a ledger directory (also one being written to), a segment file or an evidence bundle."""
     from sidecar.cli.verify import verify
 
     return verify
 
 
 def _show() -> click.Command:
+    """Print the entries of a ledger directory, a segment file or an evidence bundle."""
     from sidecar.cli.show import show
 
     return show
 
 
 def _replay() -> click.Command:
+    """Re-run recorded decisions by the policy that made them, and list what comes out otherwise."""
     from sidecar.cli.replay import replay
 
     return replay
 
 
 def _timeline() -> click.Command:
+    """Tell what an agent attempted in a window, and what came of it."""
     from sidecar.cli.timeline import command
 
     return command
 
 
 def _keys() -> click.Command:
+    """Make keys for agents, custodians and authorities; hand out keys of single segments."""
     from sidecar.cli.keys import keys
 
     return keys
 
 
 def _agents() -> click.Command:
+    """Register agents, executors, approvers and users; a sidecar takes changes up within a second."""
     from sidecar.cli.agents import agents
 
     return agents
 
 
 def _authority() -> click.Command:
+    """Sign what only the authority may allow, as pruning; read what it signed."""
     from sidecar.cli.authority import authority
 
     return authority
 
 
 def _approvals() -> click.Command:
+    """See what waits for an approval; approve or reject it, signed."""
     from sidecar.cli.approvals import approvals
 
     return approvals
 
 
 def _prune() -> click.Command:
+    """Take payloads out of a ledger that no sidecar has open; first ask the authority for leave."""
     from sidecar.cli.prune import prune
 
     return prune
 
 
 def _loss() -> click.Command:
+    """Write a request to accept that entries are lost which the collector holds and this ledger does not."""
     from sidecar.cli.loss import loss
 
     return loss
 
 
 def _policy() -> click.Command:
+    """Check policies before they are activated, see which decided, and compare them."""
     from sidecar.cli.policy import policy
 
     return policy
 
 
 def _collector() -> click.Command:
+    """Run a collector: it takes what sidecars record, logs it for all to see, and hands back receipts."""
     from sidecar.cli.collector import collector
 
     return collector
 
 
 def _subjects() -> click.Command:
+    """See whose personal fields a ledger has sealed; open them; erase them with the authority's leave."""
     from sidecar.cli.subjects import subjects
 
     return subjects
 
 
 def _evidence() -> click.Command:
+    """Export what happened, so that somebody else can verify it without us."""
     from sidecar.cli.evidence import evidence
 
     return evidence
 
 
 def _mcp() -> click.Command:
+    """Stand between an MCP client and an MCP server: what the agent may not do does not reach it."""
     from sidecar.cli.mcp import mcp
 
     return mcp
 
 
 def _bench() -> click.Command:
+    """Measure this sidecar against bare OPA, the disk and openssl, in interleaved rounds."""
     from sidecar.cli.bench import bench
 
     return bench
@@ -204,6 +229,11 @@ class Commands(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         load = COMMANDS.get(cmd_name)
         return None if load is None else load()
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """The list of them in `--help`, without importing one."""
+        named = click.Group(commands={name: click.Command(name, help=load.__doc__) for name, load in COMMANDS.items()})
+        named.format_commands(ctx, formatter)
 
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

@@ -7,7 +7,6 @@ import contextlib
 import json
 import os
 import re
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,13 +16,15 @@ import click
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_pem_public_key
 
+from sidecar import files
 from sidecar.chain import registry as registries
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.signing import PublicKey
 from sidecar.cli.custodian_key import KEY_METAVAR, is_uri, key_source
-from sidecar.cli.reading import entries_of
+from sidecar.cli.reading import entries_of, parsed
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import read_file
@@ -62,7 +63,8 @@ def list_(file: Path, as_json: bool) -> None:
         keys = sum(key["status"] == "active" for key in each["keys"])
         roles = ", ".join(each["roles"]) or "no roles"
         names = "".join(f", {plain(name['id'])}" for name in each["spiffe_ids"])
-        click.echo(f"{plain(each['id'])}  {each['kind']}  {each['status']}  {plain(roles)}  {keys} keys{names}")
+        held = number_of(keys, "active key")
+        click.echo(f"{plain(each['id'])}  {each['kind']}  {each['status']}  {plain(roles)}  {held}{names}")
 
 
 @agents.command()
@@ -129,6 +131,8 @@ def revoke(file: Path, name: str, key_id: str | None, suspend: bool) -> None:
     Example:
       sidecar agents revoke --registry registry.json billing-agent
     """
+    if suspend and key_id is not None:
+        raise UsageError("--suspend is for the principal with all its keys: leave --key out, or revoke that key")
     with _changed(file) as principals:
         principal = _find(principals, name)
         if key_id is None:
@@ -187,16 +191,9 @@ def trust(file: Path, ledger: Path) -> None:
 
 def _read(file: Path) -> Principals:
     text = read_file(file, "registry")
-    _check(file, text)
+    parsed(file, text, registries.parse)
     principals: Principals = strictjson.parse_object(text)["principals"]
     return principals
-
-
-def _check(file: Path, text: bytes) -> None:
-    try:
-        registries.parse(text)
-    except Malformed as error:
-        raise UsageError(f"{file}: {error}") from None
 
 
 @contextlib.contextmanager
@@ -207,19 +204,14 @@ def _changed(file: Path, *, create: bool = False) -> Iterator[Principals]:
     ordered = sorted(principals, key=lambda each: str(each["id"]))
     value = {"format": registries.FORMAT, "principals": ordered}
     text = json.dumps(value, indent=2, ensure_ascii=False).encode() + b"\n"
-    _check(file, text)
+    parsed(file, text, registries.parse)
     _replace(file, text)
 
 
 def _replace(file: Path, text: bytes) -> None:
     mode = file.stat().st_mode & 0o777 if file.exists() else 0o644
     try:
-        with tempfile.NamedTemporaryFile(dir=file.absolute().parent, prefix=f".{file.name}.", delete=False) as new:
-            new.write(text)
-            new.flush()
-            os.fsync(new.fileno())
-            os.fchmod(new.fileno(), mode)
-        Path(new.name).replace(file)
+        files.put(file, text, mode)
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}") from None
 

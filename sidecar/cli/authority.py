@@ -11,6 +11,7 @@ import click
 
 from sidecar.chain import acts, authority_note, strictjson
 from sidecar.chain.authority_note import Grant
+from sidecar.cli.reading import parsed
 from sidecar.cli.words import plain
 from sidecar.config import read_file, write_secret
 from sidecar.custody import load_authority, load_authority_private
@@ -35,10 +36,7 @@ def sign(request: Path, key: Path, out: Path, yes: bool) -> None:
       sidecar authority sign prune.json --key authority.pem --out prune.note
     """
     private = load_authority_private(read_file(key, "authority key"))
-    try:
-        act = acts.parse(read_file(request, "request"))
-    except Malformed as error:
-        raise UsageError(f"{request}: {error}") from None
+    act = parsed(request, read_file(request, "request"), acts.parse)
     click.echo("\n".join(words(act)), err=True)
     if not yes and not click.confirm("Sign this?", err=True):
         raise UsageError("nothing was signed")

@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 
 from sidecar.chain import strictjson
-from sidecar.chain.entry import EntryType, Header, StoredEntry
+from sidecar.chain.entry import EntryType
 from sidecar.chain.head import Decided
 from sidecar.chain.payload import policy_time
+from sidecar.chain.recorded import parts
 from sidecar.chain.request import recorded
 from sidecar.chain.stream import Kind, records
 from sidecar.cli.bench_engines import Contestant, in_rounds, unary
@@ -89,10 +90,9 @@ def engine_times(ledger: Path, spans: Sequence[tuple[int, int]]) -> list[float]:
         for kind, body in records(read):
             if kind is not Kind.ENTRY:
                 continue
-            stored = StoredEntry.parse(body)
-            header = Header.decode(stored.header)
+            header, _, text = parts(body)
             if header.seq in of and header.type is EntryType.DECISION:
-                payload = strictjson.parse_object(stored.payload(header.payload_len))
+                payload = strictjson.parse_object(text)
                 took[of[header.seq]].append(int(payload["timings"]["evaluate_ns"]) / 1e9)
     return [statistics.median(times) for times in took.values()]
 

@@ -7,15 +7,17 @@ import secrets
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 
+from sidecar.chain.note import VerifierKey
 from sidecar.chain.printable import number_of
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
+from sidecar.cli.options import together
 from sidecar.cli.serve import start_log
 from sidecar.collecting import (
     PREFIX,
@@ -38,11 +40,12 @@ from sidecar.trust_file import trust
 _DAY = 86_400
 
 
-def settings(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say which collector."""
-    dev = click.option("--dev", is_flag=True, help="For development: any sidecar is let in; nothing need be set.")
-    where = click.option("--data-dir", help="The collector's directory.")
-    return click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file.")(where(dev(command)))
+settings = together(
+    click.option("--config", "file", type=click.Path(path_type=Path), help="TOML file."),
+    click.option("--data-dir", help="The collector's directory."),
+    click.option("--dev", is_flag=True, help="For development: any sidecar is let in; nothing need be set."),
+)
+"""The options that say which collector."""
 
 
 def _load(file: Path | None, **flags: Any) -> Collecting:
@@ -96,54 +99,57 @@ def serve(file: Path | None, print_config: bool, **flags: Any) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(file: Path | None, as_json: bool, **flags: Any) -> None:
     """Each chain's last head, lag, last seal in the log, and for how long what came after waits for one; alarms."""
-    config = load_present(file, **flags)
-    index = open_index(config)
+    found = _standing(load_present(file, **flags))
+    click.echo(dumps(found) if as_json else "\n".join(_standing_lines(found)))
+
+
+def _standing(config: Collecting) -> dict[str, Any]:
+    now, runs, index = time.time_ns(), Runs(open_storage(config)), open_index(config)
     try:
-        now, runs = time.time_ns(), Runs(open_storage(config))
-        alarmed = Counter((a.chain_id, a.kind) for a in index.alarms())
-        chains: list[dict[str, Any]] = [
-            {
-                "chain": s.chain_id.hex(),
-                "epoch": s.epoch,
-                "seq": s.seq,
-                "lag_seconds": None if s.time is None else round(max(0, now - s.time) / 1e9, 1),
-                "sealed": s.sealed,
-            }
-            | _of_chain(runs, s, now, alarmed)
-            for s in index.standings()
-        ]
-        alarms = [
-            {"time": str(a.time), "chain": a.chain_id.hex(), "kind": a.kind, "detail": a.detail, "evidence": a.evidence}
-            for a in index.alarms()
-        ]
-        tip = index.tip()
+        alarms, tip, standings = index.alarms(), index.tip(), list(index.standings())
     finally:
         index.close()
-    found = {"log_key": verifier_key(config), "log_size": tip.size if tip else 0, "chains": chains, "alarms": alarms}
-    if as_json:
-        click.echo(dumps(found))
-        return
-    entries = number_of(int(str(found["log_size"])), "entry", "entries")
-    click.echo(f"log key {found['log_key']}\nlog {entries}, {number_of(len(chains), 'chain')}")
-    for each in chains:
+    alarmed = Counter((alarm.chain_id, alarm.kind) for alarm in alarms)
+    return {
+        "log_key": verifier_key(config),
+        "log_size": tip.size if tip else 0,
+        "chains": [_of_chain(runs, each, now, alarmed) for each in standings],
+        "alarms": [
+            {"time": str(a.time), "chain": a.chain_id.hex(), "kind": a.kind, "detail": a.detail, "evidence": a.evidence}
+            for a in alarms
+        ],
+    }
+
+
+def _of_chain(runs: Runs, standing: Standing, now: int, alarmed: Counter[tuple[bytes, str]]) -> dict[str, Any]:
+    first = None if standing.seq is None else runs.first_after(standing.chain_id, standing.sealed)
+    return {
+        "chain": standing.chain_id.hex(),
+        "epoch": standing.epoch,
+        "seq": standing.seq,
+        "lag_seconds": _seconds_since(standing.time, now),
+        "sealed": standing.sealed,
+        "unanchored_seconds": _seconds_since(first, now),
+        "alarms": {kind: number for (chain, kind), number in sorted(alarmed.items()) if chain == standing.chain_id},
+    }
+
+
+def _seconds_since(wall_ns: int | None, now: int) -> float | None:
+    return None if wall_ns is None else round(max(0, now - wall_ns) / 1e9, 1)
+
+
+def _standing_lines(found: Mapping[str, Any]) -> Iterator[str]:
+    yield f"log key {found['log_key']}"
+    yield f"log {number_of(found['log_size'], 'entry', 'entries')}, {number_of(len(found['chains']), 'chain')}"
+    for each in found["chains"]:
         said = "nothing yet" if each["seq"] is None else f"entry {each['seq']}, {each['lag_seconds']} s ago"
         sealed = "no seal yet" if each["sealed"] is None else f"segment {each['sealed']}"
         age = each["unanchored_seconds"]
         open_ = "nothing unanchored" if age is None else f"unanchored for {age} s"
         raised = "".join(f"  {kind} {number}" for kind, number in each["alarms"].items())
-        click.echo(
-            f"chain {each['chain']}  epoch {each['epoch']}  last {said}  in the log up to {sealed}, {open_}{raised}"
-        )
-    for alarm in alarms:
-        click.echo(f"ALARM {alarm['kind']}  chain {alarm['chain']}: {alarm['detail']}")
-
-
-def _of_chain(runs: Runs, standing: Standing, now: int, alarmed: Counter[tuple[bytes, str]]) -> dict[str, Any]:
-    """For how long the oldest entry waits that no seal in the log covers, and the alarms of a chain by kind."""
-    first = None if standing.seq is None else runs.first_after(standing.chain_id, standing.sealed)
-    age = None if first is None else round(max(0, now - first) / 1e9, 1)
-    alarms = {kind: number for (chain, kind), number in sorted(alarmed.items()) if chain == standing.chain_id}
-    return {"unanchored_seconds": age, "alarms": alarms}
+        yield f"chain {each['chain']}  epoch {each['epoch']}  last {said}  in the log up to {sealed}, {open_}{raised}"
+    for alarm in found["alarms"]:
+        yield f"ALARM {alarm['kind']}  chain {alarm['chain']}: {alarm['detail']}"
 
 
 @collector.command("trust")
@@ -220,9 +226,7 @@ def verify_all(file: Path | None, workers: int | None, as_json: bool, **flags: A
     sys.exit(1 if wrong else 0)
 
 
-def _key(config: Collecting) -> Any:
-    from sidecar.chain.note import VerifierKey
-
+def _key(config: Collecting) -> VerifierKey:
     return VerifierKey(config.name, log_key(config).public_key().public_bytes_raw())
 
 

@@ -79,10 +79,14 @@ def prune(
     if request is not None:
         if chain is None or days is None or not reason:
             raise UsageError("--request needs --chain, --days and --reason")
+        if out is not None:
+            raise UsageError("--out is for the certificate of what --note pruned: leave it out with --request")
         act = proposal(chain_records(runs, _held(runs, chain)), time.time_ns() - days * DAY_NS, reason)
         write_secret(request, act.encode())
         click.echo(f"{request}: segments up to {act.runs[-1].last}; have it signed: sidecar authority sign {request}")
         return
+    if chain is not None or days is not None or reason is not None:
+        raise UsageError("--chain, --days and --reason are for --request: the note says what goes")
     if note is None or out is None:
         raise UsageError("--note needs --out: the certificate is the only proof that pruning was allowed")
     if out.exists():
@@ -96,12 +100,15 @@ def _prune(config: Collecting, runs: Runs, grant: Grant, act: Prune, out: Path) 
     pruning.refuse_unauthorised(chain, grant)
     pruning.refuse_held(runs, chain.chain_id)
     pruning.refuse_early(runs, chain, act, grant, time.time_ns())
-    entries = [body for kind, body in chain_records(runs, chain) if kind in (Kind.ENTRY, Kind.BARE)]
-    check(chain_records(runs, chain), grant, act, _evidence(config, runs, chain, act))
+    entries, last = 0, b""
+    for kind, body in chain_records(runs, chain):
+        if kind in (Kind.ENTRY, Kind.BARE):
+            entries, last = entries + 1, body
+    check(chain_records(runs, chain), grant, act, _evidence(config, runs, chain))
     done = pruning.carry_out(runs, chain, grant, act)
     certificate = Certificate(
         chain.chain_id, chain.authority or b"", grant.hash, pruning_certificate.segments_of(act), act.runs[-1].seal,
-        done.payloads, done.size, len(entries), leaf(*tagged(entries[-1])), time.time_ns(),
+        done.payloads, done.size, entries, leaf(*tagged(last)), time.time_ns(),
     )  # fmt: skip
     data = pruning_certificate.certify(certificate, grant.record, config.name, log_key(config))
     runs.certify(chain.chain_id, data)
@@ -116,24 +123,20 @@ def _held(runs: Runs, chain_id: bytes) -> Chain:
     return chain
 
 
-def _evidence(config: Collecting, runs: Runs, chain: Chain, act: Prune) -> Evidence:
-    """What this collector's own log says of the last seal that is to be pruned."""
+def _evidence(config: Collecting, runs: Runs, chain: Chain) -> Evidence:
+    """The receipt of the chain's last seal that is in this collector's own log."""
     key = log_key(config)
     index = open_index(config)
     try:
         log = FleetLog(open_storage(config), index, config.name, key)
-        found = [body for kind, body in chain_records(runs, chain) if kind is Kind.SEAL]
-        texts = [parse(body).text for body in found]
-        places = index.positions([leaf_hash(text.encode()) for text in texts])
-        logged = [
-            log.receipt(places[leaf_hash(text.encode())], Logged.parse(text.encode()))
-            for text in texts
-            if leaf_hash(text.encode()) in places
-        ]
+        texts = [parse(body).text.encode() for kind, body in chain_records(runs, chain) if kind is Kind.SEAL]
+        places = index.positions([leaf_hash(text) for text in texts])
+        last = [text for text in texts if leaf_hash(text) in places][-1:]
+        logged = [log.receipt(places[leaf_hash(text)], Logged.parse(text)) for text in last]
     finally:
         index.close()
     policy = Policy.parse(f"log {VerifierKey(config.name, key.public_key().public_bytes_raw())}\nquorum none\n")
-    return Evidence(trust=Trust({chain.chain_id: chain.identity}, policy), logged=logged[-1:])
+    return Evidence(trust=Trust({chain.chain_id: chain.identity}, policy), logged=logged)
 
 
 @click.command()
@@ -160,6 +163,8 @@ def hold(
     Example:
       sidecar collector hold --config c.toml case-17 --chain 5d1c… --reason 'letter of 3 March'
     """
+    if case is None and (chains or reason or release):
+        raise UsageError("--chain, --reason and --release are about a CASE: name it")
     runs = Runs(open_storage(load_present(file, **flags)))
     if case is not None:
         if not CASE.match(case):

@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sidecar.chain import recorded
 from sidecar.chain.entry import EntryType, Header, StoredEntry, store
 from sidecar.chain.stream import MAGIC, Kind, record, records
 
@@ -29,8 +30,7 @@ def _join(parts: list[Record]) -> bytes:
 
 
 def _payload(body: bytes) -> bytes:
-    entry = StoredEntry.parse(body)
-    return entry.payload(Header.decode(entry.header).payload_len)
+    return recorded.parts(body)[2]
 
 
 def _find(parts: list[Record], kind: EntryType, text: bytes) -> int:

@@ -41,8 +41,9 @@ def doctor(
     """
     from sidecar.doctor import Patient, examine
 
-    if egress and agent_uid is None:
-        raise UsageError("--egress is tried as the agent's user: give --agent-uid too")
+    if (egress or agent_gid) and agent_uid is None:
+        which = "--egress is tried as the agent's user" if egress else "--agent-gid says whose groups they are"
+        raise UsageError(f"{which}: give --agent-uid too")
     config, _ = load(file, os.environ, {} if data_dir is None else {"data_dir": data_dir})
     found = list(examine(Patient(config, file, agent_uid, frozenset(agent_gid), egress)))
     count = {state: sum(each.state == state for each in found) for state in _SIGNS}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import signal
 import time
@@ -19,10 +20,10 @@ from sidecar.chain.stream import records
 from sidecar.cli import account_aside, verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.log_receipts import beside, timestamp_check
+from sidecar.cli.reading import parsed
 from sidecar.cli.reports import print_report
 from sidecar.cli.sources import progress, size_of
 from sidecar.cli.times import TIME
-from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage
 from sidecar.collector.looked_up import LookedUp
 from sidecar.collector.reverify import chain_records
 from sidecar.collector.runs import Chain, Runs
@@ -32,7 +33,7 @@ from sidecar.errors import Malformed, UsageError
 from sidecar.evidence import ExporterKey, Order, Receipt, Records, Source
 from sidecar.evidence import export as write_bundle
 from sidecar.ledger import first_kept, has_ledger, ledger_stream
-from sidecar.verify import Evidence, Trust, parse_disclosure, parse_trust
+from sidecar.verify import Evidence, parse_disclosure, parse_trust
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -98,7 +99,7 @@ def export(
         raise UsageError("--from is before --to, and --case (at most 200 characters) and --agent are printable")
     pinned, private = None if trust is None else read_file(trust, "trust file"), private_keys(keys)
     kind, sources = _sources(path, [read_file(each, "receipt") for each in receipts])
-    known = None if trust is None or pinned is None else _parsed(trust, pinned)
+    known = None if trust is None or pinned is None else parsed(trust, pinned, parse_trust)
     order = Order(
         start, end, time.time_ns(), f"sidecar {version('decision-sidecar')}", (kind, str(path.absolute())), name,
         tuple(sorted(set(agents))) or None, profile, private, subject_keys,
@@ -135,23 +136,14 @@ def _exporter_key(path: Path) -> ExporterKey:
         raise UsageError(f"{path}: {error}") from None
 
 
-def _parsed(path: Path, data: bytes) -> Trust:
-    try:
-        return parse_trust(data)
-    except Malformed as error:
-        raise UsageError(f"{path}: {error}") from None
-
-
 @contextlib.contextmanager
 def new_file(path: Path) -> Iterator[BinaryIO]:
-    """A file that is there, whole, only once all went well; not if SIGINT or SIGTERM ends this either."""
+    """A file that is there, whole, only once all went well; not if SIGINT or SIGTERM ends this either. What an export
+    that was killed left is written over."""
     beside_it = path.with_name(f".{path.name}.new")
     if path.exists():
         raise UsageError(f"{path} exists; choose another --out")
-    try:
-        file = beside_it.open("x+b", buffering=1 << 20)
-    except OSError as error:
-        raise UsageError(f"cannot write {beside_it}: {error.strerror}") from None
+    file = _draft(beside_it)
 
     def end(*_: object) -> NoReturn:
         beside_it.unlink(missing_ok=True)
@@ -161,10 +153,29 @@ def new_file(path: Path) -> Iterator[BinaryIO]:
     try:
         with file:
             yield file
-        beside_it.rename(path)
+            file.flush()
+            beside_it.rename(path)
     finally:
         beside_it.unlink(missing_ok=True)
         signal.signal(signal.SIGTERM, before)
+
+
+def _draft(place: Path) -> BinaryIO:
+    """An empty file that no other export writes while this one has it open."""
+    try:
+        with contextlib.ExitStack() as closing:
+            descriptor = os.open(place, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            file = closing.enter_context(os.fdopen(descriptor, "r+b", 1 << 20))
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(descriptor), place.stat()):
+                raise BlockingIOError  # it was renamed before it was locked
+            file.truncate()
+            closing.pop_all()
+            return file
+    except BlockingIOError:
+        raise UsageError(f"another export is writing {place}; choose another --out") from None
+    except OSError as error:
+        raise UsageError(f"cannot write {place}: {error.strerror}") from None
 
 
 def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
@@ -179,6 +190,8 @@ def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
 
 def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
     """Every chain that a collector holds, from its objects; its index is not asked."""
+    from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage  # for a ledger none of it is wanted
+
     flags = {"data_dir": str(path)} if path.is_dir() else {}
     config = load_collecting(None if path.is_dir() else path, os.environ, {**flags, "dev": True})
     try:

@@ -23,16 +23,19 @@ from sidecar.enforce.mcp import (
     Catalog,
     Client,
     Deciding,
+    Fields,
     Gateway,
     Limits,
     Pinning,
     Pins,
+    Renewed,
     Saying,
     ServerProcess,
     StandardClient,
     counted,
     load_pins,
     pinned,
+    read_fields,
     survey,
 )
 from sidecar.errors import UsageError
@@ -50,13 +53,13 @@ _SECONDS: Final = click.FloatRange(0, 86_400, min_open=True)
 
 @dataclass(frozen=True, slots=True)
 class _Behind:
-    """The MCP server: a command to start, or a URL."""
+    """The MCP server: a command to start, or a URL. ``fields``: what each request there carries now."""
 
     name: str
     command: tuple[str, ...]
     upstream: str
     ca: Path | None
-    fields: Path | None
+    fields: Callable[[], Fields]
     most: int
 
     async def start(self, schema: Callable[[str], Any]) -> ServerProcess | RemoteServer:
@@ -65,11 +68,10 @@ class _Behind:
             return await ServerProcess.start(self.command, self.most)
         try:
             from sidecar.enforce.mcp.http import place
-            from sidecar.enforce.mcp.remote import RemoteServer, read_fields
+            from sidecar.enforce.mcp.remote import RemoteServer
         except ImportError:
             raise UsageError("--upstream needs the extra mcp: pip install 'decision-sidecar[mcp]'") from None
-        fields = [] if self.fields is None else read_fields(self.fields)
-        return RemoteServer(place(self.upstream, self.ca), fields, self.most, schema, _say)
+        return RemoteServer(place(self.upstream, self.ca), self.fields, self.most, schema, _say)
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +231,8 @@ def _server(
     named = name or re.sub(r"[^A-Za-z0-9._-]", "-", found)
     if not _NAME.fullmatch(named):
         raise UsageError("--name is 1 to 64 letters, digits, '.', '_' and '-', and begins with a letter or a digit")
-    return _Behind(named, command, upstream, ca, fields, most * _MIB)
+    carries = (lambda: ()) if fields is None else Renewed(fields, read_fields, "--header-file", _say).current
+    return _Behind(named, command, upstream, ca, carries, most * _MIB)
 
 
 async def _serve(

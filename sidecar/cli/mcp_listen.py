@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import ssl
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,12 +17,15 @@ from sidecar.cli.options import together
 from sidecar.errors import UsageError
 
 if TYPE_CHECKING:
+    from sidecar.client import FileSource
     from sidecar.enforce.mcp.heads import Reached
     from sidecar.enforce.mcp.sessions import Open
+    from sidecar.enforce.shown import Shown
 
 _FILE: Final = click.Path(path_type=Path)
 _MODE: Final = 0o660  # whoever may open the socket acts as the agent
 _SESSIONS: Final = 32
+_LOOK_EVERY: Final = 1.0  # seconds between two looks at the certificate
 
 listening_options = together(
     click.option(
@@ -85,18 +88,21 @@ class Listening:
         """Until ``stop`` is set. UsageError where it cannot be listened."""
         try:
             from sidecar.enforce.mcp.listen import served
+            from sidecar.enforce.mcp.renewed import Renewed
             from sidecar.enforce.mcp.sessions import Sessions
-            from sidecar.enforce.mcp.token import TokenFile
+            from sidecar.enforce.mcp.token import read_token
+            from sidecar.enforce.shown import newest
         except ImportError:
             raise UsageError("--listen needs the extra mcp: pip install 'decision-sidecar[mcp]'") from None
-        token = None if self.token is None else TokenFile(self.token, say).current
-        tls = self._tls(say)
+        token = None if self.token is None else Renewed(self.token, read_token, "token", say).current
+        shown = self._shown(say)
         with contextlib.closing(self._bound()) as bound:
-            reached, told = self._reached(bound, token, tls=tls is not None)
+            reached, told = self._reached(bound, token, None if shown is None else lambda: _ended(shown.current()))
+            tls = None if shown is None else newest(lambda: shown.current().context)
             try:
                 async with served(Sessions(open_, self.sessions or _SESSIONS, say), bound, tls, reached, schema):
                     say(f"listens on {told}")
-                    await stop.wait()
+                    await _until(stop, reached.ended, say)
             finally:
                 self._leave()
 
@@ -117,19 +123,41 @@ class Listening:
         except OSError as error:
             raise UsageError(f"cannot listen on {self.address}: {error.strerror or 'no such address'}") from None
 
-    def _reached(self, bound: socket.socket, token: Callable[[], str] | None, *, tls: bool) -> tuple[Reached, str]:
+    def _reached(
+        self, bound: socket.socket, token: Callable[[], str] | None, ended: Callable[[], bool] | None
+    ) -> tuple[Reached, str]:
         from sidecar.config import host_and_port
         from sidecar.enforce.mcp.heads import Reached, reached
 
         if token is None or bound.family == socket.AF_UNIX:
             return Reached(None, frozenset(), token), self.address
         host, port = host_and_port("--listen", self.address)[0], int(bound.getsockname()[1])
-        return reached(host, port, tls=tls, token=token), f"{f'[{host}]' if ':' in host else host}:{port}"
+        return reached(host, port, token=token, ended=ended), f"{f'[{host}]' if ':' in host else host}:{port}"
 
-    def _tls(self, say: Callable[[str], object]) -> ssl.SSLContext | None:
+    def _shown(self, say: Callable[[str], object]) -> FileSource[Shown] | None:
         if self.cert is None:
             return None
         from sidecar.client import FileSource
-        from sidecar.enforce.shown import newest, showing
+        from sidecar.enforce.shown import to_show
 
-        return newest(FileSource((str(self.cert), str(self.key_file), ""), showing, say).current)
+        return FileSource((str(self.cert), str(self.key_file), ""), to_show, say)
+
+
+def _ended(shown: Shown) -> bool:
+    return shown.not_after <= time.time()
+
+
+async def _until(stop: asyncio.Event, ended: Callable[[], bool], say: Callable[[str], object]) -> None:
+    """Until ``stop`` is set; says when the certificate has ended, and when there is a newer one."""
+    said = False
+    while not stop.is_set():
+        if ended() is not said:
+            said = not said
+            say(
+                "the certificate of --listen has ended, and nobody is answered; renew --listen-cert"
+                if said
+                else "the certificate of --listen is good again, and clients are answered"
+            )
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LOOK_EVERY):
+                await stop.wait()

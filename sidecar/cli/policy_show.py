@@ -10,6 +10,7 @@ import click
 
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.reading import entries_of
 from sidecar.cli.sources import opened, with_progress
@@ -95,4 +96,4 @@ def _findings(event: dict[str, Any]) -> Iterator[str]:
         place = f"{plain(finding['file'])}{line}: " if finding["file"] else ""
         yield f"  {step}: {place}{plain(finding['message'])}"
     if len(found) > _MOST_FINDINGS:
-        yield f"  and {len(found) - _MOST_FINDINGS} more findings"
+        yield f"  and {number_of(len(found) - _MOST_FINDINGS, 'more finding')}"

@@ -53,12 +53,16 @@ def prune(
     if request is not None:
         if days is None or not reason:
             raise UsageError("--request needs --days and --reason")
+        if trust is not None:
+            raise UsageError("--trust is for --note, by which is pruned: leave it out with --request")
         with opened(ledger) as read:
             act = proposal(records(read), time.time_ns() - days * DAY_NS, reason)
         write_secret(request, act.encode())
         click.echo(f"{request}: segments up to {act.runs[-1].last}; have it signed: sidecar authority sign {request}")
         return
     assert note is not None
+    if days is not None or reason is not None:
+        raise UsageError("--days and --reason are for --request: the note says what goes")
     if trust is None:
         raise UsageError("--note needs --trust: without a pinned log nobody knows what was receipted")
     grant, act = granted(note)

@@ -1,13 +1,25 @@
-"""Reading the entries of a stream for a command that shows or uses them; nothing but the commitment is checked."""
+"""What a command reads: files it is given, and a stream's entries, of which nothing but the commitment is checked."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeVar
 
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
+from sidecar.errors import Malformed, UsageError
+
+_T = TypeVar("_T")
+
+
+def parsed(path: Path, data: bytes, parse: Callable[[bytes], _T]) -> _T:
+    """What the data of a file say. Raises UsageError, naming it, where they are not of that form."""
+    try:
+        return parse(data)
+    except Malformed as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def entries_of(read: Callable[[int], bytes], kind: EntryType) -> Iterator[tuple[Header, dict[str, Any]]]:

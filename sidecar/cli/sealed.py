@@ -11,10 +11,10 @@ from sidecar.chain import payload as payloads
 from sidecar.chain import personal, pointer
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.personal import Personal
-from sidecar.cli.reading import entries_of
+from sidecar.cli.reading import entries_of, parsed
 from sidecar.cli.sources import file_of
 from sidecar.config import read_file
-from sidecar.errors import Malformed, ProofRejected, UsageError
+from sidecar.errors import Malformed, ProofRejected
 from sidecar.verify import MAX_OPENINGS, Openings, parse_openings
 from sidecar.verify.bundle_files import OPENINGS
 
@@ -60,7 +60,7 @@ def put_back(header: Header, payload: dict[str, Any], openings: Openings | None)
         said.check(header.chain_id, header.seq, parts)
     except (Malformed, ProofRejected) as error:
         raise Malformed(f"seq {header.seq}: {error}") from None
-    personal.put_back(header.type, payload, said, parts)
+    personal.put_back(payload, said, parts)
     payloads.hold(header.type, payload)
     return None
 
@@ -75,10 +75,7 @@ def openings_for(path: Path, file: Path | None) -> Openings | None:
 
 def read_openings(file: Path) -> Openings:
     """The openings in a file. Raises UsageError."""
-    try:
-        return parse_openings(read_file(file, "openings"))
-    except Malformed as error:
-        raise UsageError(f"{file}: {error}") from None
+    return parsed(file, read_file(file, "openings"), parse_openings)
 
 
 def named(place: str, where: str) -> str:

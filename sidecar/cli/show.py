@@ -9,6 +9,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,12 @@ from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.outcomes import KINDS, Outcomes, line
 from sidecar.cli.sealed import Shown, read_openings
-from sidecar.cli.sources import opened, say_what_is_gone, streams, with_progress
+from sidecar.cli.sources import Stream, opened, say_what_is_gone, streams, with_progress
 from sidecar.cli.story import moment, story
 from sidecar.cli.words import plain, summary
 from sidecar.errors import Malformed, NotFound, UsageError
 from sidecar.ledger import ledger_stream
+from sidecar.verify import Openings
 
 
 @click.command()
@@ -68,46 +70,93 @@ def show(
       sidecar show /var/lib/sidecar --segment 7 --out segment-7.bin
       sidecar show /var/lib/sidecar --outcomes
     """
+    wanted = _Wanted(seq, decision, agent)
     if (segment is None) != (out is None):
         raise UsageError("--segment and --out go together")
     if segment is not None and out is not None:
+        if wanted.some or outcomes or openings_file or as_json:
+            raise UsageError("--segment and --out write a segment as it is: give no other option")
         _export(path, segment, out)
         return
     if outcomes:
-        if seq is not None or decision or agent:
-            raise UsageError("--outcomes looks at all entries: give no --seq, --decision or --agent")
+        if wanted.some or openings_file:
+            raise UsageError("--outcomes looks at all entries: give no --seq, --decision, --agent or --openings")
         _outcomes(path, as_json=as_json)
         say_what_is_gone(path)
         return
     openings = None if openings_file is None else read_openings(openings_file)
-    found = bad = 0
-    parts = streams(path)
+    bad, parts = 0, streams(path)
     for part in parts:
         if len(parts) > 1 and not as_json:
             click.echo(f"chain {part.chain}")
-        sealed = Shown(openings, part.open)
-        with part.open() as read:
-            for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
-                try:
-                    if kind is Kind.BARE:
-                        found += _print_bare(body, seq, as_json=as_json, all_of_them=not decision and not agent)
-                        continue
-                    header, payload = entry(body)
-                    hidden = sealed.put_back(header, payload)
-                except Malformed as error:
-                    bad += 1
-                    click.echo(f"sidecar: entry record {number}: {error}", err=True)
-                    continue
-                if decision == str(header.seq) and header.type is EntryType.DECISION:
-                    decision = payload["decision_id"]
-                if _wanted(header, payload, seq, decision, agent):
-                    found += 1
-                    _print(header, payload, hidden, as_json=as_json, whole=seq is not None or decision is not None)
+        bad += _show(part, wanted, openings, as_json=as_json)
     say_what_is_gone(path)
     if bad:
         raise Malformed(f"{number_of(bad, 'entry', 'entries')} cannot be shown; run `sidecar verify`")
-    if not found and (seq is not None or decision or agent):
+    if wanted.some and not wanted.found:
         raise NotFound(f"no such entry in {path}")
+
+
+@dataclass(slots=True)
+class _Wanted:
+    """Which entries are printed. ``decision``: its id; or the seq of its entry, until that was seen. ``found``: how
+    many were wanted."""
+
+    seq: int | None
+    decision: str | None
+    agent: str | None
+    found: int = 0
+
+    @property
+    def some(self) -> bool:
+        """Whether it is not all of them."""
+        return self.whole or bool(self.agent)
+
+    @property
+    def whole(self) -> bool:
+        """Whether one entry, or one decision, is to be printed with all that it says."""
+        return self.seq is not None or bool(self.decision)
+
+    def takes(self, header: Header, payload: dict[str, Any]) -> bool:
+        if self.decision == str(header.seq) and header.type is EntryType.DECISION:
+            self.decision = payload["decision_id"]
+        if self.seq is not None and header.seq != self.seq:
+            return False
+        if self.decision and self.decision not in (payload.get("decision_id"), _approval_of(payload)):
+            return False
+        named = payload.get("agent")
+        who = named["id"] if isinstance(named, dict) else payload.get("principal")
+        return self._counted(not self.agent or who == self.agent)
+
+    def takes_bare(self, header: Header) -> bool:
+        """Whether an entry is wanted whose payload was pruned: of whom or what it was, nobody can tell."""
+        return self._counted(not self.decision and not self.agent and self.seq in (None, header.seq))
+
+    def _counted(self, taken: bool) -> bool:
+        self.found += taken
+        return taken
+
+
+def _show(part: Stream, wanted: _Wanted, openings: Openings | None, *, as_json: bool) -> int:
+    """Print what is wanted of one stream; gives how many entries cannot be shown."""
+    bad, sealed = 0, Shown(openings, part.open)
+    with part.open() as read:
+        for number, (kind, body) in enumerate((r for r in records(read) if r[0] in (Kind.ENTRY, Kind.BARE)), 1):
+            try:
+                if kind is Kind.BARE:
+                    header = Header.decode(tagged(body)[0])
+                    if wanted.takes_bare(header):
+                        _print_bare(header, as_json=as_json)
+                    continue
+                header, payload = entry(body)
+                hidden = sealed.put_back(header, payload)
+            except Malformed as error:
+                bad += 1
+                click.echo(f"sidecar: entry record {number}: {error}", err=True)
+                continue
+            if wanted.takes(header, payload):
+                _print(header, payload, hidden, as_json=as_json, whole=wanted.whole)
+    return bad
 
 
 def _outcomes(path: Path, *, as_json: bool) -> None:
@@ -123,16 +172,6 @@ def _outcomes(path: Path, *, as_json: bool) -> None:
             click.echo(dumps(finding) if as_json else line(finding))
     if not as_json:
         click.echo(", ".join(f"{kind}: {number}" for kind, number in counts.items()))
-
-
-def _wanted(header: Header, payload: dict[str, Any], seq: int | None, decision: str | None, agent: str | None) -> bool:
-    if seq is not None and header.seq != seq:
-        return False
-    if decision is not None and decision not in (payload.get("decision_id"), _approval_of(payload)):
-        return False
-    named = payload.get("agent")
-    who = named["id"] if isinstance(named, dict) else payload.get("principal")
-    return agent is None or who == agent
 
 
 def _approval_of(payload: dict[str, Any]) -> object:
@@ -157,16 +196,12 @@ def _print(
             click.echo(f"            {plain(name)}: {plain(value)}" + (f" ({meant})" if meant else ""))
 
 
-def _print_bare(body: bytes, seq: int | None, *, as_json: bool, all_of_them: bool) -> bool:
-    """An entry whose payload was pruned, if it is one that is wanted; whose it was cannot be told."""
-    header = Header.decode(tagged(body)[0])
-    if not all_of_them or seq not in (None, header.seq):
-        return False
+def _print_bare(header: Header, *, as_json: bool) -> None:
+    """An entry whose payload was pruned."""
     if as_json:
         click.echo(dumps({**_about(header), "payload": None}))
     else:
         click.echo(f"{header.seq:>8}  {_at(header)}  {header.type.name:<9} its payload is not here")
-    return True
 
 
 def _about(header: Header) -> dict[str, Any]:

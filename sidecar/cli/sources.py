@@ -10,16 +10,18 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, BinaryIO, Final
 
 import click
 
 from sidecar.errors import Malformed, UsageError
-from sidecar.evidence import FileSource
 from sidecar.ledger import first_kept, ledger_stream
 from sidecar.verify.bundle_files import CASE
 from sidecar.verify.case import Case, parse_case
 from sidecar.verify.container import LOCAL_MAGIC, Content, directory
+
+if TYPE_CHECKING:
+    from sidecar.evidence import FileSource
 
 MAX_CASE_FILE: Final = 16 << 20
 Read = Callable[[int], bytes]
@@ -43,11 +45,18 @@ def streams(path: Path, *, rare: bool = False) -> list[Stream]:
     if not is_bundle(path):
         return [Stream("", partial(_single, path, rare=rare))]
     with _file(path) as file:
-        members = [m for name, m in directory(FileSource(file)).items() if name.endswith("/stream.sdcseg")]
+        members = [m for name, m in directory(bundle_in(file)).items() if name.endswith("/stream.sdcseg")]
     if not members:
         raise Malformed(f"{path} has no stream in it")
     found = [Stream(m.name.split("/")[2], partial(_member, path, m.name)) for m in members if m.name.count("/") == 3]
     return sorted(found, key=lambda each: each.chain)
+
+
+def bundle_in(file: BinaryIO, told: Callable[[int], None] = lambda _: None) -> FileSource:
+    """A bundle in an open file; ``told``: how many bytes were read. Its room is imported here: a ledger needs none."""
+    from sidecar.evidence import FileSource
+
+    return FileSource(file, told)
 
 
 def is_bundle(path: Path) -> bool:
@@ -73,7 +82,7 @@ def file_of(path: Path, name: str, most: int) -> bytes | None:
     if not is_bundle(path):
         return None
     with _file(path) as file:
-        source = FileSource(file)
+        source = bundle_in(file)
         member = directory(source).get(name)
         if member is not None and member.size > most:
             raise Malformed(f"{path}: {name} is longer than {most} bytes")
@@ -111,7 +120,7 @@ def say_what_is_gone(path: Path) -> None:
 @contextlib.contextmanager
 def _member(path: Path, name: str) -> Iterator[Read]:
     with _file(path) as file:
-        source = FileSource(file)
+        source = bundle_in(file)
         yield Content(source, directory(source)[name]).read
 
 

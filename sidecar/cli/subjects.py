@@ -10,7 +10,7 @@ from typing import Any
 import click
 
 from sidecar import config as configuration
-from sidecar import erasing
+from sidecar import erasing, files
 from sidecar.chain import authority_note, strictjson
 from sidecar.chain.acts import Erase
 from sidecar.chain.entry import EntryType
@@ -21,6 +21,7 @@ from sidecar.chain.retention import NEVER_ERASED
 from sidecar.chain.seeds import custody_of
 from sidecar.chain.stream import Kind, records
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
+from sidecar.cli.options import together
 from sidecar.cli.sources import opened
 from sidecar.cli.words import plain
 from sidecar.config import Config, read_file, write_secret
@@ -31,16 +32,10 @@ from sidecar.ledger import ledger_stream
 
 _PAUSE = 0.1  # seconds between two looks whether a running sidecar has done it
 
-_configured = [
+_with_config = together(
     click.option("--config", "file", type=click.Path(path_type=Path), help="The sidecar's TOML file of settings."),
     click.option("--data-dir", help="The ledger's directory."),
-]
-
-
-def _with_config(command: Any) -> Any:
-    for option in reversed(_configured):
-        command = option(command)
-    return command
+)
 
 
 def _loaded(file: Path | None, data_dir: str | None) -> Config:
@@ -208,7 +203,7 @@ def export(file: Path | None, data_dir: str | None, out: Path) -> None:
     config = _loaded(file, data_dir)
     chain, genesis = _genesis(config)
     keys = SubjectKeys.read(erasing.keys_directory(config), chain)
-    erasing.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain, os.urandom))
+    files.put(out, wrap_copy(keys.copy(), custody_of(genesis), chain, os.urandom))
     click.echo(f"{out}: keys of {number_of(len(keys.subjects()), 'data subject')}")
 
 

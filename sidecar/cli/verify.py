@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TypeVar
 
 import click
 
@@ -14,12 +13,13 @@ from sidecar.chain.strictjson import dumps
 from sidecar.cli import verify_workers
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source, private_keys
 from sidecar.cli.log_receipts import Held, held, timestamp_check
+from sidecar.cli.reading import parsed
 from sidecar.cli.reports import exit_code, print_report
-from sidecar.cli.sources import is_bundle, opened, progress, size_of, with_progress
+from sidecar.cli.sealed import read_openings
+from sidecar.cli.sources import bundle_in, is_bundle, opened, progress, size_of, with_progress
 from sidecar.config import read_file
 from sidecar.custody import PrivateKey, open_seed
-from sidecar.errors import CustodianMissing, Malformed, UsageError
-from sidecar.evidence import FileSource
+from sidecar.errors import CustodianMissing, UsageError
 from sidecar.verify import (
     BundleReport,
     Evidence,
@@ -28,13 +28,10 @@ from sidecar.verify import (
     Verdict,
     Worker,
     parse_disclosure,
-    parse_openings,
     parse_trust,
     verify_bundle,
     verify_stream,
 )
-
-_T = TypeVar("_T")
 
 _file = click.Path(path_type=Path, exists=True, dir_okay=False)
 
@@ -121,7 +118,7 @@ def _bundle(
     if own_trust:
         click.echo("sidecar: THE TRUST FILE IS THE BUNDLE'S OWN: whoever made it chose what you trust", err=True)
     with path.open("rb") as file, progress(size_of(path), "verifying", quiet=quiet) as told:
-        source = FileSource(file, told or (lambda _: None))
+        source = bundle_in(file, told or (lambda _: None))
         return verify_bundle(source, evidence, own_trust=own_trust, stamp_check=timestamp_check, workers=workers)
 
 
@@ -133,25 +130,18 @@ def _evidence(
     openings: Path | None,
     trouble: list[CustodianMissing],
 ) -> Evidence:
-    pinned = _parsed(trust, "trust file", parse_trust) if trust else None
+    pinned = parsed(trust, read_file(trust, "trust file"), parse_trust) if trust else None
     return Evidence(
         open_seed=_opener(private_keys(keys), trouble) if keys else None,
-        disclosure=_parsed(disclosure, "disclosure", parse_disclosure) if disclosure else None,
+        disclosure=parsed(disclosure, read_file(disclosure, "disclosure"), parse_disclosure) if disclosure else None,
         trust=pinned,
         receipts=files.heads,
         logged=files.logged,
         consistency=files.consistency,
         timestamps=files.timestamps,
         check_timestamp=timestamp_check(pinned),
-        openings=_parsed(openings, "openings", parse_openings) if openings else None,
+        openings=read_openings(openings) if openings else None,
     )
-
-
-def _parsed(path: Path, what: str, parse: Callable[[bytes], _T]) -> _T:
-    try:
-        return parse(read_file(path, what))
-    except Malformed as error:
-        raise UsageError(f"{path}: {error}") from None
 
 
 def _opener(keys: Sequence[PrivateKey], trouble: list[CustodianMissing]) -> SeedOpener:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.chain import door
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import number_of
 from sidecar.chain.printable import plain as plain
 from sidecar.chain.statement import key_id
 
@@ -119,8 +120,8 @@ def _rejected(p: Mapping[str, Any]) -> str:
 
 def _genesis(p: Mapping[str, Any]) -> str:
     count = len(p["custodians"])
-    which = f"{count} custodians ({p['mode']})" if count > 1 else "1 custodian"
-    return f"identity {p['identity'][:16]}…, {which}"
+    mode = f" ({p['mode']})" if count > 1 else ""
+    return f"identity {p['identity'][:16]}…, {number_of(count, 'custodian')}{mode}"
 
 
 def _policy(p: Mapping[str, Any]) -> str:

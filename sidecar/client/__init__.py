@@ -1,7 +1,8 @@
 """The agents' SDK: ask the sidecar before an action, run the action only on ALLOW, report what became of it.
 
 Owns the guards (`Guard`, `AsyncGuard`), the plain values of an answer and the refusals. Cheap to import: gRPC and the
-stubs, nothing else. Imports only v1, errors, chain and verify, so it can be carried out of this project with the stubs.
+stubs, nothing else. Imports only v1, errors, files, chain and verify, so it can be carried out of this project with
+the stubs.
 
 Rules: no answer is no permission. Deny, error, timeout, no sidecar, an effect or an obligation this client does not
 know, or a receipt that contradicts its answer: it raises and the action does not run. Nothing is decided twice: a

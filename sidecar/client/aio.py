@@ -10,20 +10,19 @@ from typing import Unpack
 from sidecar.client.answer import read_answer, read_batch
 from sidecar.client.calls import AsyncCalls
 from sidecar.client.decision import Decision, Effect, Obligation
-from sidecar.client.guard import ATTEMPTS
 from sidecar.client.guarded import AsyncGuarded
 from sidecar.client.obligations import check_known, unmet
 from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import ApprovalRequired, NoDecision, raise_unless_permitted
-from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.retry import ATTEMPTS, REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.stream import DecisionStream
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
 from sidecar.client.waiting import Wait, again
-from sidecar.client.wire import About, Ask, asked, batch
+from sidecar.client.wire import About, Ask, Asked, asked, batch
 from sidecar.v1 import decision_pb2 as pb
 
 AsyncHandler = Callable[[Obligation, Decision], Awaitable[object] | object]
@@ -90,7 +89,9 @@ class AsyncGuard:
         self, action: str, resource: Resource, arguments: Arguments | None = None, **about: Unpack[About]
     ) -> Decision:
         """As `Guard.ask`: whatever was decided, also a DENY. It permits nothing."""
-        question = asked(self._agent, self._last.receipt, Ask(action, resource, arguments, **about))
+        return await self._decided(asked(self._agent, self._last.receipt, Ask(action, resource, arguments, **about)))
+
+    async def _decided(self, question: Asked) -> Decision:
         decision = read_answer(await self._calls.decide(question), question)
         self._last.take(decision.receipt)
         return decision
@@ -118,10 +119,7 @@ class AsyncGuard:
 
     async def under_approval(self, what: ApprovalRequired | Decision) -> Decision:
         """Asks the same again under its approvals, which an ALLOW uses up. Raises as `check` does."""
-        question = asked(self._agent, b"", again(what))
-        decision = read_answer(await self._calls.decide(question), question)
-        self._last.take(decision.receipt)
-        return await self._permitted(decision)
+        return await self._permitted(await self._decided(asked(self._agent, b"", again(what))))
 
     def stream(self) -> DecisionStream:
         """`async with guard.stream() as stream`: many questions over one call. See DecisionStream."""
@@ -143,7 +141,11 @@ class AsyncGuard:
         arguments: Arguments | Callable[..., Arguments] | None = None,
         **about: Unpack[About],
     ) -> AsyncGuarded:
-        """As `Guard.guarded`: an asynchronous context manager, and a decorator of coroutine functions."""
+        """As `Guard.guarded`: an asynchronous context manager, and a decorator.
+
+        It decorates coroutine functions and whatever else returns an awaitable (a partial, a decorator's function):
+        that is awaited before its outcome is reported. What a plain function does holds up the event loop.
+        """
         return AsyncGuarded(self, Question(action, resource, arguments, about))
 
     @asynccontextmanager

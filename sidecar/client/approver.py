@@ -12,8 +12,7 @@ from sidecar.chain.digests import arguments_digest
 from sidecar.client.answer import policy_of, reasons_of, terms_of
 from sidecar.client.calls import AsyncCalls, Calls
 from sidecar.client.decision import ApprovalTerms, PolicyVersion, Reason
-from sidecar.client.guard import ATTEMPTS
-from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.retry import ATTEMPTS, REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls

@@ -109,9 +109,7 @@ class Calls:
                 except SidecarError:
                     raise
                 except Exception as error:
-                    if signing is not None and signing.outdated_by(error):
-                        continue
-                    failed = error
+                    failed = None if signing is not None and signing.outdated_by(error) else error
             self._patience.pace.sleep(wait.pause_after(failed))
 
     def _question(self, receipt: bytes) -> Tries:
@@ -215,9 +213,7 @@ class AsyncCalls:
                 except SidecarError:
                     raise
                 except Exception as error:
-                    if self._signing is not None and self._signing.outdated_by(error):
-                        continue
-                    failed = error
+                    failed = None if self._signing is not None and self._signing.outdated_by(error) else error
             await self._patience.pace.sleep_async(wait.pause_after(failed))
 
     @asynccontextmanager

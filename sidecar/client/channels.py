@@ -54,7 +54,7 @@ class Channels(Generic[Channel]):
         self._line: Line[Channel] | None = None
         self._old: list[Line[Channel]] = []
         if isinstance(tls, TlsFiles):
-            self._source = open_source(tls, patience.timeout)
+            self._source = open_source(tls)
 
     @property
     def prepared(self) -> bool:
@@ -67,9 +67,11 @@ class Channels(Generic[Channel]):
             if self._tls is None or self._source is not None:
                 return
             try:
-                self._source = open_source(self._tls, self._patience.timeout)
+                source = open_source(self._tls)
+                source.wait(self._patience.timeout)
             except UsageError as error:
                 raise NoDecision("unreachable", str(error)) from None
+            self._source = source
 
     def take(self) -> Line[Channel]:
         """The line for a new call; `give_back` it. Raises as `prepare`."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Final, Unpack
+from typing import Unpack
 
 import grpc
 
@@ -17,17 +17,15 @@ from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, Unreport
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
 from sidecar.client.refusals import ApprovalRequired, NoDecision, raise_unless_permitted
-from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.retry import ATTEMPTS, REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
 from sidecar.client.waiting import Wait, again
-from sidecar.client.wire import About, Ask, asked, batch
+from sidecar.client.wire import About, Ask, Asked, asked, batch
 from sidecar.v1 import decision_pb2 as pb
 
 Handler = Callable[[Obligation, Decision], object]
-
-ATTEMPTS: Final = 4
 
 
 class Guard:
@@ -118,7 +116,9 @@ class Guard:
 
         Raises NoDecision when no usable answer came, RequestError when the question cannot be sent.
         """
-        question = asked(self._agent, self._last.receipt, Ask(action, resource, arguments, **about))
+        return self._decided(asked(self._agent, self._last.receipt, Ask(action, resource, arguments, **about)))
+
+    def _decided(self, question: Asked) -> Decision:
         decision = read_answer(self._calls.decide(question), question)
         self._last.take(decision.receipt)
         return decision
@@ -147,10 +147,7 @@ class Guard:
         wait = Wait(what, check_timeout(timeout), self._patience)
         same = again(what)
         self._calls.wait(self._agent, wait)
-        question = asked(self._agent, b"", same)
-        decision = read_answer(self._calls.decide(question), question)
-        self._last.take(decision.receipt)
-        return self._permitted(decision)
+        return self._permitted(self._decided(asked(self._agent, b"", same)))
 
     def report(self, decision_id: str, status: Status, response: object = NOTHING) -> int:
         """Reports what became of an action that was run elsewhere; returns the seq of its OUTCOME entry.
@@ -179,6 +176,9 @@ class Guard:
         does; RequestError too where an argument was changed meanwhile: then nothing runs, and BLOCKED is reported.
         EXECUTED is reported when the body ends, FAILED when it raises; the exception goes on. Where the question names
         an executor nothing is reported: the executor does, with `permit.decision.permit`.
+
+        What is awaited, `AsyncGuard` guards: UsageError where a coroutine function is decorated, and where a function
+        returns an awaitable, which cannot be told before: it is closed or cancelled, and FAILED is reported.
         """
         return Guarded(self, Question(action, resource, arguments, about))
 
@@ -217,10 +217,5 @@ class Guard:
     def _report(self, permit: Permit, status: Status) -> None:
         if permit.decision.permit:
             return  # its executor reports
-        try:
+        with self._unreported.told(permit.decision.decision_id, status):
             self._send(permit.outcome(self._agent, status))
-        except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
-            self._unreported.add(permit.decision.decision_id, status, error)
-        except BaseException as interrupt:
-            self._unreported.add(permit.decision.decision_id, status, interrupt)
-            raise

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AbstractContextManager
 from types import TracebackType
-from typing import Any, ParamSpec, Protocol, TypeVar
+from typing import Any, Final, ParamSpec, Protocol, TypeVar
 
 from sidecar.client.outcome import Permit
 from sidecar.client.question import Arguments, Question, Resource
@@ -16,6 +16,8 @@ from sidecar.errors import RequestError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+_UNAWAITED: Final = "returned an awaitable, which nobody awaits here"
 
 
 class Permits(Protocol):
@@ -65,9 +67,10 @@ class Guarded:
                 with permit.not_begun():
                     _check_unchanged(arguments, judged)
                 result = action(*args, **kwargs)
-                if inspect.iscoroutine(result):  # a coroutine function in disguise: nothing has run
-                    result.close()
-                    raise UsageError(f"guarded {self._asked.action}: a coroutine function is guarded by AsyncGuard")
+                if inspect.isawaitable(result):  # a coroutine function in disguise
+                    permit.respond({"error": _UNAWAITED})
+                    _leave(result)
+                    raise UsageError(f"guarded {self._asked.action}: it {_UNAWAITED}; it is guarded by AsyncGuard")
                 return result
 
         return _sealed(guarded_action, signature)
@@ -95,7 +98,7 @@ class AsyncGuarded:
         assert self._run is not None
         return await self._run.__aexit__(kind, error, trace)
 
-    def __call__(self, action: Callable[P, Coroutine[Any, Any, R]]) -> Callable[P, Coroutine[Any, Any, R]]:
+    def __call__(self, action: Callable[P, Awaitable[R]]) -> Callable[P, Coroutine[Any, Any, R]]:
         signature = self._asked.check_decorates(action, asynchronous=True)
 
         @functools.wraps(action)
@@ -105,9 +108,17 @@ class AsyncGuarded:
             async with self._guard.permitted(resource, judged, self._asked) as permit:
                 with permit.not_begun():
                     _check_unchanged(arguments, judged)
-                return await action(*args, **kwargs)
+                result = action(*args, **kwargs)
+                return await result if inspect.isawaitable(result) else result  # a plain function's: it has run
 
         return _sealed(guarded_action, signature)
+
+
+def _leave(result: Awaitable[object]) -> None:
+    """Nobody will await it. A coroutine has not begun; a task may have."""
+    end = getattr(result, "close", None) or getattr(result, "cancel", None)
+    if end is not None:
+        end()
 
 
 def _check_unchanged(arguments: Arguments, judged: bytes) -> None:

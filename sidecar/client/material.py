@@ -12,9 +12,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import TYPE_CHECKING, Any, Final, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Final, Generic, Protocol, TypeVar
 
 from sidecar.errors import UsageError
+from sidecar.files import Signature, signature
 
 if TYPE_CHECKING:  # dear to import, and not needed without TLS
     from cryptography.x509 import Certificate
@@ -24,6 +25,7 @@ Made = TypeVar("Made", covariant=True)
 NO_DOMAIN: Final = ""
 """Under this name are the roots that files give: they are of no trust domain."""
 
+FIRST_WITHIN: Final = 10.0  # seconds to wait for the first material
 _log = logging.getLogger("sidecar.client")
 
 
@@ -39,8 +41,13 @@ class Material:
 class Source(Protocol[Made]):
     """Where material comes from."""
 
+    def wait(self, within: float = FIRST_WITHIN) -> None:
+        """Until there is any, or `close`. Raises UsageError: there is none after ``within`` seconds."""
+        ...
+
     def current(self) -> Made:
-        """What was made of the newest usable material: the same object until there is newer. Any thread; no waiting."""
+        """What was made of the newest usable material: the same object until there is newer. Any thread; no waiting,
+        so it is for after `wait`."""
         ...
 
     def close(self) -> None:
@@ -65,6 +72,9 @@ class FileSource(Generic[Made]):
         self._seen = self._look()
         self._made = self._read()
 
+    def wait(self, within: float = FIRST_WITHIN) -> None:
+        """As `Source.wait`: it was there from the beginning."""
+
     def current(self) -> Made:
         """As `Source.current`."""
         if self._look() != self._seen:
@@ -75,7 +85,7 @@ class FileSource(Generic[Made]):
     def close(self) -> None:
         """Nothing is open."""
 
-    def _renew(self, seen: list[Any]) -> None:
+    def _renew(self, seen: list[Signature | None]) -> None:
         if seen == self._seen:
             return  # another thread was here
         try:
@@ -84,8 +94,8 @@ class FileSource(Generic[Made]):
             self._trouble(f"new TLS files cannot be used, the ones before stay: {error}")
         self._seen = seen
 
-    def _look(self) -> list[Any]:
-        return [path and _signature(path) for path in self._paths]
+    def _look(self) -> list[Signature | None]:
+        return [signature(path) if path else None for path in self._paths]
 
     def _read(self) -> Made:
         chain, key, ca = (_bytes(path) if path else b"" for path in self._paths)
@@ -93,14 +103,6 @@ class FileSource(Generic[Made]):
             _check_pair(chain, key, str(self._paths[0]), str(self._paths[1]))
         roots = {NO_DOMAIN: _roots(ca, str(self._paths[2]))} if self._paths[2] else {}
         return self._make(Material(chain, key, roots))
-
-
-def _signature(path: Path) -> tuple[int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size
 
 
 def _bytes(path: Path) -> bytes:

@@ -117,23 +117,29 @@ class Unreported:
         except Exception:
             _log.exception("decision %s: on_unreported failed", lost.decision_id)
 
-    async def sent(self, send: Callable[[], Awaitable[object]], decision_id: str, status: Status) -> None:
-        """Awaits ``send``, which may be done twice. What it raises is told here; nothing but an interruption gets out.
-
-        A first cancellation goes on once that is sent after all: whoever ends a loop cancels what a cancelled action
-        still has to do, and this is the last of it.
-        """
-        cancelled = False
+    @contextmanager
+    def told(self, decision_id: str, status: Status) -> Iterator[None]:
+        """A report is sent within. What it raises is told here; nothing but an interruption gets out."""
         try:
-            try:
-                await send()
-            except asyncio.CancelledError:
-                cancelled = True
-                await send()
+            yield
         except Exception as error:  # whatever it is: the action has run, and its result or its own error must get out
             self.add(decision_id, status, error)
         except BaseException as interrupt:
             self.add(decision_id, status, interrupt)
             raise
+
+    async def sent(self, send: Callable[[], Awaitable[object]], decision_id: str, status: Status) -> None:
+        """Awaits ``send``, which may be done twice, as :meth:`told`.
+
+        A first cancellation goes on once that is sent after all: whoever ends a loop cancels what a cancelled action
+        still has to do, and this is the last of it.
+        """
+        cancelled = False
+        with self.told(decision_id, status):
+            try:
+                await send()
+            except asyncio.CancelledError:
+                cancelled = True
+                await send()
         if cancelled:
             raise asyncio.CancelledError

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -45,18 +46,31 @@ class Question:
         """The action's signature. UsageError for what this form cannot guard.
 
         Calling a coroutine function or a generator runs nothing yet, so a guard that does not await it would report an
-        action that never ran. One idempotency key for all calls would make them one.
+        action that never ran. One idempotency key for all calls would make them one. What `functools.partial` gives by
+        position has no name by which a policy could see it.
         """
+        called = _called(action)
         if "idempotency_key" in self.about:
             raise UsageError(
                 f"guarded {self.action}: one idempotency_key cannot serve every call of a decorated action"
             )
-        if inspect.isgeneratorfunction(action) or inspect.isasyncgenfunction(action):
+        if any(inspect.isgeneratorfunction(each) or inspect.isasyncgenfunction(each) for each in (action, called)):
             raise UsageError(f"guarded {self.action}: a generator cannot be decorated; guard its use with `with`")
-        if inspect.iscoroutinefunction(action) != asynchronous:
-            kind, guard = ("a plain function", "Guard") if asynchronous else ("a coroutine function", "AsyncGuard")
-            raise UsageError(f"guarded {self.action}: {kind} is guarded by {guard}")
+        if not asynchronous and any(map(inspect.iscoroutinefunction, (action, called))):
+            raise UsageError(f"guarded {self.action}: a coroutine function is guarded by AsyncGuard")
+        if self.arguments is None and isinstance(action, functools.partial) and action.args:
+            raise UsageError(
+                f"guarded {self.action}: no policy would see what functools.partial gives by position; give it by "
+                "name, or say the arguments"
+            )
         return inspect.signature(action)
+
+
+def _called(action: Callable[..., Any]) -> Callable[..., Any]:
+    """What runs when it is called: within `functools.partial`, and of an object its `__call__`."""
+    while isinstance(action, functools.partial):
+        action = action.func
+    return action if inspect.isroutine(action) or inspect.isclass(action) else type(action).__call__
 
 
 def _named(bound: inspect.BoundArguments) -> dict[str, Any]:

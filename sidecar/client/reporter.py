@@ -16,9 +16,8 @@ from contextlib import asynccontextmanager, contextmanager
 from sidecar.chain.permit import Permit
 from sidecar.client.act import Act
 from sidecar.client.calls import AsyncCalls, Calls
-from sidecar.client.guard import ATTEMPTS
 from sidecar.client.outcome import Status, Unreported, UnreportedOutcome
-from sidecar.client.retry import REAL, Pace, Patience
+from sidecar.client.retry import ATTEMPTS, REAL, Pace, Patience
 from sidecar.client.signing import Signer, Signing
 from sidecar.client.target import check_address, check_timeout
 from sidecar.client.tls import Tls
@@ -84,13 +83,8 @@ class Reporter:
 
     def _tell(self, act: Act, status: Status) -> None:
         act.end()
-        try:
+        with self._unreported.told(act.permit.decision_id, status):
             self.report(act, status)
-        except Exception as error:
-            self._unreported.add(act.permit.decision_id, status, error)
-        except BaseException as interrupt:
-            self._unreported.add(act.permit.decision_id, status, interrupt)
-            raise
 
 
 class AsyncReporter:

@@ -23,6 +23,9 @@ _LOST: Final = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED
 AGAIN: Final = _LOST | {grpc.StatusCode.DEADLINE_EXCEEDED}
 """A call is repeated when the sidecar or the connection was lost, or an attempt took its share of the time."""
 
+ATTEMPTS: Final = 4
+"""How often one question or report is sent, unless the caller says otherwise."""
+
 _FIRST_PAUSE = 0.025  # seconds; doubled each time
 _LONGEST_PAUSE = 0.4
 
@@ -51,7 +54,7 @@ class Patience:
 
     address: str
     timeout: float
-    attempts: int = 4
+    attempts: int = ATTEMPTS
     pace: Pace = REAL
 
     def __post_init__(self) -> None:

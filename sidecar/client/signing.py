@@ -90,7 +90,9 @@ class Signing:
         try:
             self._chain = None if chain is None else bytes.fromhex(chain)
         except ValueError:
-            raise UsageError("chain is not a chain's id: 64 hex digits, as `sidecar init` prints it") from None
+            self._chain = b""
+        if self._chain is not None and len(self._chain) != 32:
+            raise UsageError("chain is not a chain's id: 64 hex digits, as `sidecar init` prints it")
         self._by, self._key, self._key_id = by, key, key_id(key.spki)
         self._epoch = 0
         self._stale = True
@@ -140,7 +142,9 @@ class Signing:
 def _parts(message: Signed) -> Sequence[Single]:
     if isinstance(message, pb.DecideBatchRequest):
         return list(message.requests)
-    return [message.request] if isinstance(message, pb.DecideStreamRequest) else [message]
+    if isinstance(message, pb.DecideStreamRequest):
+        return [question.request for question in message.questions]
+    return [message]
 
 
 def _said(message: Single) -> tuple[str, bytes]:

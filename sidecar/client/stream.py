@@ -1,7 +1,7 @@
 """Many questions over one call: answers in any order, each matched to its question by a correlation id.
 
-When the stream is lost, a new one is opened and what was not answered is sent again, the same bytes under the same
-idempotency key: the sidecar decides each question once.
+Questions that are asked while a message is on its way go together in the next one. When the stream is lost, a new one
+is opened, and what was not answered is sent again under the same idempotency key: the sidecar decides it once.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Unpack
+from typing import Final, Unpack
 
 from sidecar.client.answer import read_one
 from sidecar.client.calls import AsyncCalls, StreamCall
@@ -24,12 +24,15 @@ from sidecar.client.wire import About, Ask, Asked, asked
 from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
 
+_MOST: Final = 32  # questions in a message
+_ENOUGH: Final = 16 * 1024  # bytes: nothing is put to a message that has so many; signatures come on top
+
 
 @dataclass(slots=True, eq=False)
 class _Waiting:
     """A question that has no answer yet. ``sent``: how often it was written to a stream."""
 
-    message: pb.DecideStreamRequest
+    question: pb.StreamQuestion
     answer: asyncio.Future[pb.Answer] = field(default_factory=asyncio.Future)
     sent: int = 0
     renewed: bool = False  # signed again for another epoch
@@ -85,8 +88,7 @@ class DecisionStream:
 
     async def _answer(self, question: Asked) -> pb.Answer:
         number, self._next = self._next, self._next + 1
-        message = pb.DecideStreamRequest(correlation_id=number, request=question.request)
-        waiting = self._waiting[number] = _Waiting(message)
+        waiting = self._waiting[number] = _Waiting(pb.StreamQuestion(correlation_id=number, request=question.request))
         self._some.set()
         if self._outgoing is not None:
             self._outgoing.put_nowait(number)
@@ -119,7 +121,8 @@ class DecisionStream:
         writer = asyncio.create_task(self._write(call, superseded, outgoing))
         try:
             async for response in call:
-                self._answered(response)
+                for each in response.answers:
+                    self._answered(each)
         except asyncio.CancelledError:
             task = asyncio.current_task()
             if task is None or task.cancelling():
@@ -135,30 +138,42 @@ class DecisionStream:
     async def _write(self, call: StreamCall, superseded: Callable[[], bool], outgoing: asyncio.Queue[int]) -> None:
         # One writer: gRPC takes one message at a time, and cancelling one that is being written ends the call.
         while True:
-            waiting = self._waiting.get(await outgoing.get())
+            first = await outgoing.get()
             if superseded():  # what is asked from now on goes over the newer connection; this one answers, then ends
                 await call.done_writing()
                 return
-            if waiting is not None:  # else it has run out of time
-                waiting.sent += 1
+            message = self._message(first, outgoing)
+            if message.questions:
                 try:
-                    raw = await self._calls.signed(waiting.message, self._patience.timeout)
+                    raw = await self._calls.signed(message, self._patience.timeout)
                 except Exception:
                     call.cancel()  # no epoch to sign for: the stream is opened again
                     raise
                 await call.write(raw)
 
-    def _answered(self, response: pb.DecideStreamResponse) -> None:
+    def _message(self, first: int, outgoing: asyncio.Queue[int]) -> pb.DecideStreamRequest:
+        """That question and those behind it, as far as they may go together; without those that ran out of time."""
+        message, length, number = pb.DecideStreamRequest(), 0, first
+        while True:
+            if (waiting := self._waiting.get(number)) is not None:
+                waiting.sent += 1
+                message.questions.append(waiting.question)
+                length += waiting.question.ByteSize()
+            if outgoing.empty() or length >= _ENOUGH or len(message.questions) == _MOST:
+                return message
+            number = outgoing.get_nowait()
+
+    def _answered(self, answered: pb.StreamAnswer) -> None:
         self._failures, self._trouble = 0, None
-        known = self._waiting.get(response.correlation_id)
-        if known is not None and not known.renewed and self._calls.outdated(response.answer):
+        known = self._waiting.get(answered.correlation_id)
+        if known is not None and not known.renewed and self._calls.outdated(answered.answer):
             known.renewed = True
             if self._outgoing is not None:
-                self._outgoing.put_nowait(response.correlation_id)
+                self._outgoing.put_nowait(answered.correlation_id)
             return
-        waiting = self._waiting.pop(response.correlation_id, None)
+        waiting = self._waiting.pop(answered.correlation_id, None)
         if waiting is not None and not waiting.answer.done():
-            waiting.answer.set_result(response.answer)
+            waiting.answer.set_result(answered.answer)
 
     def _lost(self, error: Exception | None) -> None:
         self._failures += 1

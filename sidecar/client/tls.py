@@ -55,11 +55,11 @@ def check_tls(tls: Tls, address: str) -> None:
         raise UsageError("TlsSpiffe needs the sidecar's trust_domain and server_name, else any workload could be it")
 
 
-def open_source(tls: Tls, within: float) -> Source[grpc.ChannelCredentials]:
-    """Credentials that follow the material; up to ``within`` seconds for the first SVID. Raises UsageError."""
+def open_source(tls: Tls) -> Source[grpc.ChannelCredentials]:
+    """Credentials that follow the material, once there is any: `wait` for it. Raises UsageError."""
     if isinstance(tls, TlsFiles):
         return FileSource((tls.cert, tls.key, tls.ca), _credentials(NO_DOMAIN))
-    return WorkloadSource(tls.socket, _credentials(tls.trust_domain), within=within)
+    return WorkloadSource(tls.socket, _credentials(tls.trust_domain))
 
 
 def _credentials(domain: str) -> Callable[[Material], grpc.ChannelCredentials]:

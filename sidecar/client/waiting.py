@@ -53,7 +53,10 @@ class Wait:
         raise NotApproved(self.decision, told)
 
     def pause_after(self, error: Exception | None) -> float:
-        """Seconds before watching again; None: the stream ended. Raises NoDecision where that makes no sense."""
+        """Seconds before watching again. Raises NoDecision where that makes no sense.
+
+        ``error``: None where the stream ended, or was signed for another epoch.
+        """
         code = None if error is None else code_of(error)
         if error is not None and code is grpc.StatusCode.DEADLINE_EXCEEDED:
             return 0.0

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from threading import Event, Thread
 from typing import TYPE_CHECKING, Generic
 
-from sidecar.client.material import Made, Material
+from sidecar.client.material import FIRST_WITHIN, Made, Material
 from sidecar.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,14 +15,14 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger("sidecar.client")
 
-FIRST_WITHIN = 10.0  # seconds to wait for the first SVID
 _AGAIN_AFTER = 1.0  # seconds between the loss of the stream and the next attempt
 
 
 class WorkloadSource(Generic[Made]):
     """What the agent at ``socket`` (`/path` or `unix:/path`) issues to this process, and the bundles it hands out.
 
-    Raises UsageError when the extra is not installed, or the agent gives no SVID within ``within`` seconds.
+    It is asked from now on; `wait` until it has answered. Raises UsageError when the extra is not installed, or nothing
+    is at ``socket``.
     """
 
     def __init__(
@@ -30,8 +30,6 @@ class WorkloadSource(Generic[Made]):
         socket: str,
         make: Callable[[Material], Made],
         trouble: Callable[[str], object] = _log.warning,
-        *,
-        within: float = FIRST_WITHIN,
     ) -> None:
         try:
             from spiffe import WorkloadApiClient
@@ -40,18 +38,22 @@ class WorkloadSource(Generic[Made]):
             raise UsageError(
                 "the SPIFFE Workload API needs the extra: pip install 'decision-sidecar[spiffe]'"
             ) from None
-        self._make, self._trouble = make, trouble
+        self._socket, self._make, self._trouble = socket, make, trouble
         self._made: list[Made] = []
         self._first, self._closed, self._ended = Event(), Event(), Event()
         try:
-            self._client = WorkloadApiClient("unix:" + socket.removeprefix("unix:"), default_timeout=within)
+            self._client = WorkloadApiClient("unix:" + socket.removeprefix("unix:"))
         except PySpiffeError:
             raise UsageError(f"there is no SPIFFE Workload API at {socket}; see whether the agent runs") from None
         Thread(target=self._follow, name="spiffe", daemon=True).start()
-        if not self._first.wait(within):
+
+    def wait(self, within: float = FIRST_WITHIN) -> None:
+        """As `Source.wait`."""
+        self._first.wait(within)
+        if not self._made:
             self.close()
             raise UsageError(
-                f"the SPIFFE agent at {socket} gave no usable SVID within {within:g} s; "
+                f"the SPIFFE agent at {self._socket} gave no usable SVID within {within:g} s; "
                 "see that this process is registered"
             )
 
@@ -60,8 +62,9 @@ class WorkloadSource(Generic[Made]):
         return self._made[0]
 
     def close(self) -> None:
-        """Ends the stream."""
+        """Ends the stream, and a `wait`."""
         self._closed.set()
+        self._first.set()
         self._ended.set()
         self._client.close()
 

@@ -13,7 +13,7 @@ import grpc.aio
 from sidecar.chain.parcel import MAX_PACKED
 from sidecar.collector.ingest import Ingest, Where
 from sidecar.collector.proofs import Proofs
-from sidecar.errors import CallerUnproved, CollectorRefused, SidecarError, UsageError
+from sidecar.errors import CallerUnproved, CertificateEnded, CollectorRefused, SidecarError, UsageError
 from sidecar.v1 import collector_pb2 as pb
 from sidecar.v1 import collector_pb2_grpc
 
@@ -25,7 +25,7 @@ _ANSWER = TypeVar("_ANSWER", pb.EnrolResponse, pb.WhereResponse, pb.ShipResponse
 
 
 class Service(collector_pb2_grpc.CollectorServicer):
-    """``who(context)`` gives the caller's SPIFFE id ("" for none), or raises CallerUnproved."""
+    """``who(context)`` gives the caller's SPIFFE id ("" for none), or raises CallerUnproved, CertificateEnded."""
 
     def __init__(self, ingest: Ingest, proofs: Proofs, who: Callable[[Any], str]) -> None:
         self._ingest, self._proofs, self._who = ingest, proofs, who
@@ -77,6 +77,8 @@ class Service(collector_pb2_grpc.CollectorServicer):
             return await asyncio.to_thread(do, self._who(context))
         except CallerUnproved as error:
             await context.abort(grpc.StatusCode.UNAUTHENTICATED, str(error))
+        except CertificateEnded as error:
+            await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
         except CollectorRefused as refusal:
             log.warning("refused: %s", refusal)
             empty.refusal.CopyFrom(_refusal(refusal))

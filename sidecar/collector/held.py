@@ -10,12 +10,13 @@ from hashlib import sha256
 from typing import Any
 
 from sidecar.chain import lines, note, payload, strictjson
-from sidecar.chain.entry import LAYOUT, TAGGED, EntryType, Header, StoredEntry, header_type, unpacked
+from sidecar.chain.entry import LAYOUT, TAGGED, EntryType, header_type, unpacked
 from sidecar.chain.epoch import EpochNote, epoch_hash
 from sidecar.chain.head import Head, head_hash
 from sidecar.chain.limits import MAX_ATTACHMENT, SEGMENT_ENTRIES, ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.parcel import Record
+from sidecar.chain.recorded import parts
 from sidecar.chain.rollcall import Standing
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.chain.stream import Kind, attachment_of
@@ -245,8 +246,8 @@ def named_by(body: bytes) -> set[bytes]:
     """The digests of what a stored entry names. Raises Malformed."""
     if body[_TYPE_AT] != EntryType.POLICY:
         return set()
-    stored = StoredEntry.parse(body)
-    return _named(stored.payload(Header.decode(stored.header).payload_len))
+    _, _, content = parts(body)
+    return _named(content)
 
 
 def _named(content: bytes) -> set[bytes]:

@@ -229,9 +229,7 @@ class Ingest:
     def _held_at(self, book: Book, place: Position) -> Held:
         """The standing at a place of what is held. Raises CollectorRefused where the chain has no such place."""
         for number in range(book.held.run - 1, -1, -1):
-            run = self._runs.read(book.chain, number)
-            if run is None:
-                raise StorageError(f"run {number} of chain {book.chain.chain_id.hex()} is gone")
+            run = self._runs.kept(book.chain, number)
             if run.before.place > place[:2]:
                 continue
             found = Taking(run.before, stored=True).take(_before(self._runs.records(run), place[:2]))
@@ -327,9 +325,7 @@ class Ingest:
         """Submit notes of the last runs, back to where they are in the log; gives them."""
         pending: list[bytes] = []
         for number in range(newest, -1, -1):
-            run = self._runs.read(chain, number)
-            if run is None:
-                raise StorageError(f"run {number} of chain {chain.chain_id.hex()} is gone")
+            run = self._runs.kept(chain, number)
             notes = [body for kind, body in self._runs.records(run) if kind in (Kind.EPOCH, Kind.SEAL)]
             leaves = {leaf_hash(note.parse(body).text.encode()): body for body in notes}
             missing = leaves.keys() - self._index.positions(list(leaves)).keys()

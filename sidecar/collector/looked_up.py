@@ -15,14 +15,14 @@ from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.consistency import Consistency
 from sidecar.chain.logged import Logged, parse_entry
 from sidecar.chain.note import VerifierKey
-from sidecar.chain.rollcall import Roll, RollCall, Standing
+from sidecar.chain.rollcall import Roll, RollCall
 from sidecar.chain.tlog_proof import TlogProof
 from sidecar.collector import objects
 from sidecar.collector.log import with_lines
+from sidecar.collector.roll import read_roll
 from sidecar.collector.storage import Storage
 from sidecar.errors import LogRefused, Malformed, SignatureInvalid, StorageError
 
-_BODY_BYTES = 1 << 30
 _FARTHEST = 1_000  # checkpoints one goes back for cosignatures
 
 
@@ -132,15 +132,7 @@ class LookedUp:
     def _called(self, entry: bytes) -> Roll:
         call = parse_entry(entry.decode())
         assert isinstance(call, RollCall)
-        name = objects.roll_call_name(call.root)
-        body = (self._storage.read(name, _BODY_BYTES) if call.chains else b"") or b""
-        try:
-            roll = Roll(call.log, call.time, [Standing.parse(row) for row in body.decode().split("\n")[:-1]])
-        except (Malformed, UnicodeDecodeError) as error:
-            raise StorageError(f"{name} is damaged: {error}") from None
-        if roll.call != call:
-            raise StorageError(f"{name} is missing, or its lines do not lead to its root")
-        return roll
+        return read_roll(self._storage, call)
 
     def _answer(self, chain_id: bytes) -> bytes:
         if self._roll is None:

@@ -105,14 +105,12 @@ def refuse_early(runs: Runs, chain: Chain, act: Prune, grant: Grant, now: int) -
 
 
 def _sealed(runs: Runs, chain: Chain, segment: int) -> Seal | None:
-    number = 0
     found: Seal | None = None
-    while (run := runs.read(chain, number)) is not None:
+    for run in runs.all(chain):
         for kind, body in runs.records(run):
             if kind is Kind.SEAL:
                 seal = Seal.parse(note.parse(body).text)
                 found = seal if seal.segment == segment else found  # after a loss there may be another one
-        number += 1
     return found
 
 
@@ -131,8 +129,8 @@ def carry_out(runs: Runs, chain: Chain, grant: Grant, act: Prune) -> Pruned:
         StorageError: not all of it: do it again.
     """
     runs.allow(chain.chain_id, grant.record)
-    payloads = size = number = 0
-    while (run := runs.read(chain, number)) is not None:
+    payloads = size = 0
+    for run in runs.all(chain):
         before = runs.records(run)
         after = [bared(each, [act]) for each in before]
         cut = sum(a is not b for a, b in zip(before, after, strict=True))
@@ -141,7 +139,6 @@ def carry_out(runs: Runs, chain: Chain, grant: Grant, act: Prune) -> Pruned:
             runs.replace(Run(run.before, run.signature, parcel, run.digest or sha256(run.parcel).digest()))
             payloads += cut
             size += _bytes(before) - _bytes(after)
-        number += 1
     return Pruned(payloads, size)
 
 

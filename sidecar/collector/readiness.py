@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from collections.abc import Callable
 from typing import Final
@@ -21,17 +22,20 @@ OBJECTS_EVERY: Final = 10.0  # seconds: in S3 each look is a request
 
 
 class Readiness:
-    """``monotonic`` in seconds."""
+    """``monotonic`` in seconds. ``ends``, once known: when the certificate that is shown does, seconds since 1970."""
 
     def __init__(
         self, index: Index, storage: Storage, sequencer: Sequencer, monotonic: Callable[[], float] = time.monotonic
     ) -> None:
         self._index, self._storage, self._sequencer, self._monotonic = index, storage, sequencer, monotonic
+        self.ends: Callable[[], float] = lambda: math.inf
         self._due, self._unread = monotonic(), ""
         self.opened = False  # whether every chain that is held was looked at
 
     def look(self) -> str:
         """Why not, or "". Blocks."""
+        if self.ends() <= time.time():
+            return "the collector's certificate has ended; renew tls.cert_file, or see to the SPIFFE agent"
         try:
             self._index.tip()
         except StorageError as error:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from sidecar.chain import checkpoint, merkle, rollcall
+from sidecar.chain import checkpoint, merkle
 from sidecar.chain.batch import Batch
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.logged import parse_entry
@@ -14,11 +14,10 @@ from sidecar.chain.rollcall import RollCall, Standing
 from sidecar.chain.seal import Seal, seal_hash
 from sidecar.collector import objects
 from sidecar.collector.index import Index, Tip
+from sidecar.collector.roll import read_roll
 from sidecar.collector.standings import joined
 from sidecar.collector.storage import Storage
-from sidecar.errors import LogRefused, Malformed, SignatureInvalid, StorageError
-
-_BODY_BYTES = 1 << 30
+from sidecar.errors import LogRefused, Malformed, SignatureInvalid
 
 
 def reindex(storage: Storage, index: Index, key: VerifierKey, progress: Callable[[int], None] | None = None) -> int:
@@ -86,7 +85,7 @@ def _follow(storage: Storage, held: Batch, standings: dict[bytes, Standing]) -> 
         text = entry.decode()
         read = parse_entry(text)
         if isinstance(read, RollCall):
-            for standing in _lines(storage, read):
+            for standing in read_roll(storage, read).standings:
                 _join(standings, standing)
         elif isinstance(read, EpochNote):
             # Here the chain goes on, whatever was said of it before: something may have been lost.
@@ -105,20 +104,6 @@ def _sealed(seal: Seal, text: str) -> Standing:
     time = seal.time if seal.span is None else seal.span.wall_last
     place = _before(seal.first + seal.count, seal.last, time)
     return Standing(seal.chain_id, seal.epoch, seal.segment, seal_hash(text), *place)
-
-
-def _lines(storage: Storage, call: RollCall) -> list[Standing]:
-    if not call.chains:
-        return []
-    name = objects.roll_call_name(call.root)
-    body = storage.read(name, _BODY_BYTES)
-    try:
-        found = [Standing.parse(row) for row in (body or b"").decode().split("\n")[:-1]]
-        if rollcall.Roll(call.log, call.time, found).call != call:
-            raise Malformed("its lines do not lead to its root")
-    except (Malformed, UnicodeDecodeError) as error:
-        raise StorageError(f"{name} is missing or damaged: {error}") from None
-    return found
 
 
 def _join(standings: dict[bytes, Standing], new: Standing) -> None:

@@ -53,9 +53,9 @@ def chain_records(runs: Runs, chain: Chain) -> Iterator[Record]:
         yield Kind.ATTACHMENT, body
     for grant in sorted(runs.grants(chain.chain_id), key=lambda grant: sha256(grant).digest()):
         yield Kind.AUTHORITY, grant
-    held, number = Held(chain.chain_id, chain.identity), 0
+    held = Held(chain.chain_id, chain.identity)
     open_segment: list[Record] = []
-    while (run := runs.read(chain, number)) is not None:
+    for number, run in enumerate(runs.all(chain)):
         if run.before != held and not _is_cut(run, held):
             raise StorageError(f"run {number} of chain {chain.chain_id.hex()} does not go on from the one before")
         try:
@@ -72,7 +72,6 @@ def chain_records(runs: Runs, chain: Chain) -> Iterator[Record]:
             if each[0] is Kind.SEAL:
                 yield from _framed(open_segment, headed=b"\nreason crash\n" in each[1])
                 open_segment = []
-        number += 1
     heads = [at for at, (kind, _) in enumerate(open_segment) if kind is Kind.HEAD]
     # What no head covers yet was vouched for by the identity key alone.
     yield from _framed(open_segment[: heads[-1] + 1] if heads else [], headed=True)
@@ -107,15 +106,13 @@ def _looked_over(runs: Runs, chain: Chain) -> tuple[set[bytes], list[tuple[int, 
     """What entries name by digest, and after which runs the chain goes on from where."""
     found: set[bytes] = set()
     cuts: list[tuple[int, tuple[int, int]]] = []
-    number = 0
-    while (run := runs.read(chain, number)) is not None:
+    for number, run in enumerate(runs.all(chain)):
         for kind, body in runs.records(run):
             if kind is Kind.ENTRY:
                 found |= named_by(body)
             elif kind is Kind.AUTHORITY:
                 _check_loss(chain, body, run)
                 cuts.append((number, run.before.place))
-        number += 1
     return found, cuts
 
 

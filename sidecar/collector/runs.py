@@ -167,6 +167,20 @@ class Runs:
         except Malformed as error:
             raise StorageError(f"{name} is damaged: {error}") from None
 
+    def kept(self, chain: Chain, number: int) -> Run:
+        """A run that was kept. Raises StorageError where it is gone, too."""
+        run = self.read(chain, number)
+        if run is None:
+            raise StorageError(f"run {number} of chain {chain.chain_id.hex()} is gone")
+        return run
+
+    def all(self, chain: Chain) -> Iterator[Run]:
+        """Every run, from the first on."""
+        number = 0
+        while (run := self.read(chain, number)) is not None:
+            yield run
+            number += 1
+
     def _data(self, chain_id: bytes, number: int) -> bytes | None:
         """A run's object; where it was pruned and is gone, what was put in its place."""
         data = self._storage.read(self._name(chain_id, number), _RUN_BYTES)
@@ -226,15 +240,9 @@ class Runs:
         high = newest
         while low < high:
             middle = (low + high + 1) // 2
-            run = self.read(chain, middle)
-            if run is None:
-                raise StorageError(f"run {middle} of chain {chain.chain_id.hex()} is gone")
-            low, high = (middle, high) if run.before.place <= place else (low, middle - 1)
+            low, high = (middle, high) if self.kept(chain, middle).before.place <= place else (low, middle - 1)
         for number in range(low, newest + 1):
-            run = self.read(chain, number)
-            if run is None:
-                raise StorageError(f"run {number} of chain {chain.chain_id.hex()} is gone")
-            yield from _from(run, place)
+            yield from _from(self.kept(chain, number), place)
 
     def records(self, run: Run) -> list[Record]:
         """A run's records."""
@@ -247,9 +255,8 @@ class Runs:
 
     def attach(self, digest: bytes, body: bytes) -> None:
         """Keep an attachment; of one digest once."""
-        name = f"attachment/{digest.hex()}"
-        if not self._storage.create(name, zlib.compress(body, 1), keep_until=self._keep_until()):
-            return
+        packed = zlib.compress(body, 1)
+        self._storage.create(f"attachment/{digest.hex()}", packed, keep_until=self._keep_until())
 
     def attachment(self, digest: bytes) -> bytes | None:
         """An attachment, held against its digest."""

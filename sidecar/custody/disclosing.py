@@ -9,11 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from sidecar.chain import note, payload, seeds
-from sidecar.chain.entry import EntryType, Header, StoredEntry
+from sidecar.chain import note, seeds
+from sidecar.chain.entry import EntryType
 from sidecar.chain.epoch import EpochNote
 from sidecar.chain.lines import identity_name
 from sidecar.chain.ratchet import Ratchet, SegmentKeys, mac_key_commit, seed_commit, tag_key_commit
+from sidecar.chain.recorded import entry
 from sidecar.chain.seal import Seal
 from sidecar.chain.seeds import Custody, seeds_digest
 from sidecar.chain.stream import Kind, records
@@ -66,9 +67,7 @@ class _Teller:
         return Disclosure(self._chain_id, self._told)
 
     def _opening(self, body: bytes) -> None:
-        entry = StoredEntry.parse(body)
-        header = Header.decode(entry.header)
-        value = payload.parse(header.type, entry.payload(header.payload_len))
+        header, value = entry(body)
         if header.type is EntryType.GENESIS:
             self._genesis, self._custody, self._chain_id = value, seeds.custody_of(value), header.chain_id
             return

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 from pathlib import Path
 
-from sidecar.chain import payload, personal
-from sidecar.chain.entry import EntryType, Header, StoredEntry
+from sidecar.chain import personal
+from sidecar.chain.entry import HEADER_SIZE, EntryType, Header
+from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.custody.sealing import FieldSealer
 from sidecar.custody.subjects import SubjectKeys
@@ -44,14 +45,12 @@ class _Opener:
         self._erased: set[str] = set()
 
     def see(self, body: bytes) -> None:
-        stored = StoredEntry.parse(body)
-        header = Header.decode(stored.header)
+        header = Header.decode(body[:HEADER_SIZE])
         self._chain_id = self._chain_id or header.chain_id
         if header.type is EntryType.TOMBSTONE:
-            value = payload.parse(header.type, stored.payload(header.payload_len))
-            self._erased.add(value["subject"])
+            self._erased.add(entry(body)[1]["subject"])
         elif header.field_count:
-            said = personal.read(header.type, payload.parse(header.type, stored.payload(header.payload_len)))
+            said = personal.read(header.type, entry(body)[1])
             assert said is not None
             self._open(header.seq, said)
 

@@ -166,14 +166,13 @@ class FieldSealer:
         Raises:
             Malformed, ProofRejected: what was sealed is not what the entry commits to.
         """
-        kind = EntryType[payload["type"]]
-        said = personal.read(kind, payload)
+        said = personal.read(EntryType[payload["type"]], payload)
         key = None if said is None else self._keys.key(said.subject)
         if said is None or key is None:
             return
         parts = personal.decrypt(key, self._chain_id, said)
         said.check(self._chain_id, seq, parts)
-        personal.put_back(kind, payload, said, parts)
+        personal.put_back(payload, said, parts)
         payload["personal"] = {"subject": said.subject.hex()}
 
     def opening(self, seq: int, said: Personal) -> bytes | None:

@@ -3,6 +3,9 @@
     kek.<n>    the key-encryption key, 32 bytes
     keys.<n>   "SDCSUB" 00 01 ‖ chain id ‖ records (proto/LEDGER.md, "Subject keys"), one more for each new subject
 
+and, where a copy of them is kept, `copied`: SHA-256 of the key-encryption key and the copy's first line, by which the
+next start knows it again.
+
 An erasure writes generation n + 1 under a new key-encryption key without the subject's record, then destroys generation
 n: first its key. Whichever the greatest whole generation is counts, so a crash leaves the one or the other. That what
 was overwritten or unlinked is gone from a flash or copy-on-write medium nobody can promise.
@@ -18,12 +21,14 @@ import struct
 import threading
 from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import BinaryIO, Final, Protocol
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
+from sidecar import files
 from sidecar.chain.personal import KEY_BYTES, NONCE_BYTES, SUBJECT_BYTES
 from sidecar.errors import CustodyError, LedgerError, LedgerFull, UsageError
 
@@ -35,6 +40,7 @@ _MAGIC: Final = b"SDCSUB\x00\x01"
 _CHAIN_AT: Final = len(_MAGIC)
 _START: Final = _CHAIN_AT + 32
 _FRAME: Final = struct.Struct(f">H{SUBJECT_BYTES}s{NONCE_BYTES}s")
+_COPIED: Final = "copied"
 _NAME: Final = re.compile(r"keys\.(0|[1-9][0-9]{0,17})")
 
 Key = tuple[bytes, bytes]
@@ -56,8 +62,12 @@ class KeysCopy(Protocol):
     def there(self) -> bool:
         """Whether it is as it was left."""
 
-    def replace(self, kek: bytes, records: bytes) -> None:
-        """This key-encryption key and these records in the place of all that it held. Raises LedgerError."""
+    def found(self) -> tuple[bytes, bytes]:
+        """Its first line and its records, as they were found, and durable; both empty where it cannot be read."""
+
+    def replace(self, kek: bytes, records: bytes) -> bytes:
+        """This key-encryption key and these records in the place of all that it held; gives its first line. Raises
+        LedgerError."""
 
     def add(self, record: bytes) -> None:
         """One record more under the same key. Raises LedgerError."""
@@ -146,6 +156,8 @@ class SubjectKeys:
         """
         with self._guard:
             self._copy, self._copied = copy, None
+            if self._is_copied(*copy.found()):
+                self._copied = self._held.generation
             self._keep()
 
     def look_after_copy(self) -> None:
@@ -189,9 +201,22 @@ class SubjectKeys:
             if current and self._copy.there():
                 self._copy.add(record)
             else:
-                self._copy.replace(*self._everything())
+                mark = self._mark(self._copy.replace(*self._everything()))
+                with _translated(self._directory):
+                    files.put(self._directory / _COPIED, mark)
             self._copied = self._held.generation
         self._lacking.clear()
+
+    def _is_copied(self, line: bytes, records: bytes) -> bool:
+        """Whether that is the copy that was written last, and all that is held here."""
+        try:
+            known = (self._directory / _COPIED).read_bytes()
+        except OSError:
+            return False
+        return known == self._mark(line) and records == self._everything()[1]
+
+    def _mark(self, line: bytes) -> bytes:
+        return sha256(b"sidecar/v1/subject-keys-copy\0" + self._held.kek + line).digest()
 
     def key(self, subject: bytes) -> bytes | None:
         """The key of a subject, if it has one: it was not erased."""
@@ -234,10 +259,12 @@ class SubjectKeys:
 
     def _write(self, held: _Held) -> None:
         """A generation's files, its key first: it counts once the records have their name."""
-        _save(self._directory / f"kek.{held.generation}", held.kek)
+        kek = self._directory / f"kek.{held.generation}"
+        kek.unlink(missing_ok=True)
+        files.write_new(kek, held.kek)
         records = [self._record(held.kek, who, key) for who, key in held.by_who.items()]
         name = self._directory / f"keys.{held.generation}"
-        put(name, b"".join((_MAGIC, self._chain_id, *records)))
+        files.put(name, b"".join((_MAGIC, self._chain_id, *records)))
 
     def _tidy(self) -> None:
         """Destroy what is of another generation: overwritten before it is unlinked."""
@@ -248,7 +275,7 @@ class SubjectKeys:
                 overwrite(file, self._entropy)
             path.unlink()
         if old:
-            _sync(self._directory)
+            files.sync(self._directory)
 
     def _record(self, kek: bytes, who: bytes, key: Key) -> bytes:
         subject, secret = key
@@ -321,31 +348,6 @@ def append(path: Path, record: bytes) -> None:
         except OSError:
             os.ftruncate(fd, before)
             raise
-    finally:
-        os.close(fd)
-
-
-def put(path: Path, data: bytes) -> None:
-    """A file (0600) that is there whole or not at all, durably; one that was there is replaced. Raises OSError."""
-    draft = path.with_name(f"{path.name}.new")
-    _save(draft, data)
-    draft.rename(path)
-    _sync(path.parent)
-
-
-def _save(path: Path, data: bytes) -> None:
-    path.unlink(missing_ok=True)
-    fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(fd)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
     finally:
         os.close(fd)
 

@@ -9,16 +9,18 @@ from __future__ import annotations
 import base64
 import binascii
 import contextlib
+import os
 from collections.abc import Callable, Iterator, Sequence
 from hashlib import sha256
 from pathlib import Path
 from typing import Any, Final
 
+from sidecar import files
 from sidecar.chain import strictjson
 from sidecar.chain.seeds import Custody, SealedShare
 from sidecar.custody.kems import PrivateKey
 from sidecar.custody.shares import open_seed, seal_shares
-from sidecar.custody.subjects import Key, append, opened, overwrite, put
+from sidecar.custody.subjects import Key, append, opened, overwrite
 from sidecar.errors import CustodyError, LedgerError, Malformed
 
 FORMAT: Final = "sidecar/v1/subject-keys"
@@ -49,14 +51,27 @@ class CopyFile:
         """Whether the file is the one that was written last, and as long."""
         return self._left is not None and self._left == self._found()
 
-    def replace(self, kek: bytes, records: bytes) -> None:
+    def found(self) -> tuple[bytes, bytes]:
+        """As `KeysCopy.found`."""
+        try:
+            with self._path.open("rb") as file:
+                line, _, records = file.read().partition(b"\n")
+                os.fsync(file.fileno())  # who wrote it may have died before
+            files.sync(self._path.parent)
+        except OSError:
+            return b"", b""
+        self._left = self._found()
+        return line, records
+
+    def replace(self, kek: bytes, records: bytes) -> bytes:
         """A new file in its place; what it held is overwritten. Raises LedgerError, CustodyError."""
         data = wrap_copy((kek, records), self._custody, self._chain_id, self._entropy)
         with self._writing(), contextlib.ExitStack() as stack:
             old = stack.enter_context(self._path.open("r+b")) if self._path.exists() else None
-            put(self._path, data)
+            files.put(self._path, data)
             if old is not None:
                 overwrite(old, self._entropy)
+        return data.partition(b"\n")[0]
 
     def add(self, record: bytes) -> None:
         """One record more at its end. Raises LedgerError."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import stat
 from collections.abc import Iterator
@@ -24,9 +25,10 @@ from sidecar.api import half
 from sidecar.client import WorkloadSource
 from sidecar.config import read_file
 from sidecar.custody import load_custodian
-from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
+from sidecar.doctor.finding import Finding, careful, ok, skipped, unexamined, wrong
 from sidecar.doctor.patient import Patient
-from sidecar.errors import SidecarError
+from sidecar.doors import listeners
+from sidecar.errors import SidecarError, UsageError
 from sidecar.ledger import load_identity
 
 _SHORT_RSA: Final = 3072
@@ -106,19 +108,20 @@ def _private_beside(directory: Path, known: set[str]) -> Iterator[Path]:
 
 def check_certificates(patient: Patient) -> Iterator[Finding]:
     """When they end; keys whose files others can read are found by `check_separation`."""
-    config = patient.config
+    config, doors = patient.config, listeners(patient.config)
     files = [
         ("tls.cert_file", config.tls_cert_file), ("tls.client_ca_file", config.tls_client_ca_file),
         ("collector.tls_cert_file", config.collector_tls_cert_file),
         ("collector.tls_ca_file", config.collector_tls_ca_file),
+        *((f"doors.{door.name}.tls_cert_file", door.files[0]) for door in doors),
+        *((f"doors.{door.name}.tls_client_ca_file", door.files[2]) for door in doors),
     ]  # fmt: skip
     named = [(name, Path(path)) for name, path in files if path]
-    if config.spiffe_socket:
-        yield _svid(config.spiffe_socket, patient.now)
-    elif not named:
-        yield skipped("certificates", "there are none in files")
-    for name, path in named:
-        yield _certificate(name, path, patient.now)
+    agents = {config.spiffe_socket, config.collector_spiffe_socket, *(door.workload for door in doors)} - {""}
+    if not named and not agents:
+        yield skipped("certificates", "there are none")
+    yield from (_svid(socket, patient.now) for socket in sorted(agents))
+    yield from (_certificate(name, path, patient.now) for name, path in named)
 
 
 def _certificate(name: str, path: Path, now: float) -> Finding:
@@ -139,12 +142,12 @@ def _certificate(name: str, path: Path, now: float) -> Finding:
 
 
 def _svid(socket: str, now: float) -> Finding:
-    """Raises UsageError: the agent gives none."""
-    source = WorkloadSource(socket, half(mutual=True), within=_SVID_SECONDS)
     try:
-        end = source.current().not_after
-    finally:
-        source.close()
+        with contextlib.closing(WorkloadSource(socket, half(mutual=True))) as source:
+            source.wait(_SVID_SECONDS)
+            end = source.current().not_after
+    except UsageError as error:
+        return unexamined("certificates", error)
     if end.timestamp() <= now:
         return wrong("certificates", f"the SVID from {socket} ended at {end:%H:%M}", "see to the SPIFFE agent")
     return ok("certificates", f"an SVID from {socket}, to {end:%Y-%m-%d %H:%M}")

@@ -10,6 +10,7 @@ from pathlib import Path
 from sidecar.config import MIB
 from sidecar.doctor.finding import Finding, careful, ok, skipped, wrong
 from sidecar.doctor.patient import Agent, Patient
+from sidecar.doors import listeners
 from sidecar.ledger import Options
 from sidecar.policy import room_in
 from sidecar.probe import ask
@@ -59,43 +60,56 @@ def check_sockets(patient: Patient) -> Iterator[Finding]:
 
 
 def check_separation(patient: Patient) -> Iterator[Finding]:
-    """What the agent's process can read or replace that is not for it."""
-    config, agent = patient.config, patient.agent
-    found = False
+    """What the agent's process can read, replace or reach that is not for it."""
+    agent = patient.agent
     owner = patient.directory.stat().st_uid if patient.directory.exists() else None
     if agent.told and agent.uid in (0, owner):
         yield wrong(
             "separation", f"the agent's user {agent.uid} is root, or the ledger's own", "run it as another user"
         )
         return
+    found = [*_readable(patient), *_replaceable(patient), *_opa_in_reach(patient), *_doors_in_reach(patient)]
+    yield from found or [ok("separation", f"{_who(agent)} reaches neither ledger, keys, policy, OPA nor doors")]
+
+
+def _readable(patient: Patient) -> Iterator[Finding]:
+    agent = patient.agent
     for what, path in _secret(patient):
         if agent.can(path, 4) or (path.is_dir() and agent.can(path, 1)):
-            found = True
-            mend = f"chmod go-rwx {path}"
-            yield wrong("separation", f"{_who(agent)} can read {what}, {path}", mend)
+            yield wrong("separation", f"{_who(agent)} can read {what}, {path}", f"chmod go-rwx {path}")
+
+
+def _replaceable(patient: Patient) -> Iterator[Finding]:
+    agent = patient.agent
     for what, path in _governing(patient):
         if path.exists() and agent.can_replace(path):
-            found = True
             yield wrong("separation", f"{_who(agent)} can change {what}, {path}", f"chmod go-w {path} {path.parent}")
+
+
+def _opa_in_reach(patient: Patient) -> Iterator[Finding]:
+    config, agent = patient.config, patient.agent
     if config.opa.startswith("unix:") and agent.can(Path(config.opa.removeprefix("unix:")), 2):
-        found = True
         mend = "move OPA's socket to a directory that only sidecar and OPA can enter"
         yield wrong("separation", f"{_who(agent)} can ask and change OPA at {config.opa}", mend)
     elif config.opa.startswith("http:"):
-        found = True
         mend = "let OPA listen on a unix socket that the agent cannot reach"
         yield careful("separation", f"whoever is on this host's network can ask and change OPA at {config.opa}", mend)
-    door = Path((config.doors_envoy_listen or f"unix:{patient.directory}/envoy.sock").removeprefix("unix:"))
-    if config.doors_envoy_gateway and agent.can(door, 2):
-        found = True
-        mend = f"move it to a directory that only Envoy enters, or chmod o-rw {door}"
-        yield wrong("separation", f"{_who(agent)} can ask in Envoy's place at {door}", mend)
     if config.opa_room and agent.can(room_in(Path(config.opa_room)), 1):
-        found = True
         mend = "take the agent out of the group that sidecar and OPA share"
         yield wrong("separation", f"{_who(agent)} can enter OPA's room, {room_in(Path(config.opa_room))}", mend)
-    if not found:
-        yield ok("separation", f"{_who(agent)} reaches neither ledger, keys, policy nor OPA")
+
+
+def _doors_in_reach(patient: Patient) -> Iterator[Finding]:
+    agent = patient.agent
+    for door in listeners(patient.config):
+        if door.unix and agent.can(door.path, 2):
+            mend = f"move it to a directory that only {door.who} enters, or chmod o-rw {door.path}"
+            yield wrong("separation", f"{_who(agent)} can ask in the place of {door.who} at {door.path}", mend)
+        if door.unix and agent.can_replace(door.path.parent):
+            mend = f"chmod go-w {door.path.parent}"
+            yield wrong(
+                "separation", f"{_who(agent)} can answer {door.who} in the sidecar's place, at {door.path}", mend
+            )
 
 
 def _secret(patient: Patient) -> Iterator[tuple[str, Path]]:
@@ -108,6 +122,7 @@ def _secret(patient: Patient) -> Iterator[tuple[str, Path]]:
         ("the token for git", config.policy_source_git_token_file),
         ("the password for git", config.policy_source_git_password_file),
         ("the key for git", config.policy_source_git_ssh_key_file),
+        *((f"the TLS key of doors.{door.name}", door.files[1]) for door in listeners(config)),
     ]  # fmt: skip
     yield from ((what, Path(path)) for what, path in named if path)
 
@@ -118,8 +133,11 @@ def _governing(patient: Patient) -> Iterator[tuple[str, Path]]:
         ("the configuration", str(patient.file or "")), ("the registry", config.registry),
         ("the policy", config.policy_source_path), ("who may sign policies", config.policy_trust_allowed_signers),
         ("the policy's key", config.policy_trust_bundle_key_file), ("the ledger's directory", config.data_dir),
+        ("which git server is believed", config.policy_source_git_known_hosts_file),
+        ("which git server is believed", config.policy_source_git_tls_ca_file),
         ("whose certificates are taken", config.tls_client_ca_file),
         ("which collector is believed", config.collector_tls_ca_file),
+        *((f"whose certificates doors.{door.name} takes", door.files[2]) for door in listeners(config)),
     ]  # fmt: skip
     yield from ((what, Path(path)) for what, path in named if path)
 

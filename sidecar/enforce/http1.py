@@ -16,7 +16,7 @@ import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, cast
 
-from aiohttp import web
+from aiohttp import HttpVersion11, web
 
 from sidecar.enforce.arriving import Arrivals
 from sidecar.errors import RequestError
@@ -126,6 +126,18 @@ class _Dropped(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         cast(asyncio.WriteTransport, transport).abort()
+
+
+def faulty(request: web.BaseRequest) -> tuple[int, str] | None:
+    """Status and cause, where the parser takes what another server in the way could take for something else."""
+    codings, expected = (request.headers.getall(name, []) for name in ("transfer-encoding", "expect"))
+    if request.version != HttpVersion11:
+        return 505, "the version is HTTP/1.1"
+    if codings and [each.lower() for each in codings] != ["chunked"]:
+        return 400, "transfer-encoding: is not chunked alone"
+    if expected and [each.lower() for each in expected] != ["100-continue"]:
+        return 417, "expect: is not 100-continue"
+    return None
 
 
 async def whole(request: web.BaseRequest, most: int, patience: float, field: str) -> bytes:

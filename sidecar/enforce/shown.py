@@ -1,11 +1,14 @@
-"""What a listener of HTTP/1.1 shows on TLS: the newest certificate and key, of files that may change."""
+"""What a listener of HTTP/1.1 shows on TLS: the newest certificate and key of files that may change, and until when."""
 
 from __future__ import annotations
 
 import os
 import ssl
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
+
+from cryptography import x509
 
 from sidecar.client import Material
 from sidecar.errors import UsageError
@@ -13,7 +16,16 @@ from sidecar.errors import UsageError
 ONLY: Final = "http/1.1"
 
 
-def showing(material: Material) -> ssl.SSLContext:
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """Made of one material: what a handshake is made with. ``not_after``: when its certificate ends, in seconds since
+    1970."""
+
+    context: ssl.SSLContext
+    not_after: float
+
+
+def to_show(material: Material) -> Shown:
     """TLS 1.2 and 1.3 without tickets, and without asking for a certificate. Raises UsageError: OpenSSL takes neither
     the certificate nor its key."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
@@ -24,7 +36,8 @@ def showing(material: Material) -> ssl.SSLContext:
         _load(context, material)
     except ssl.SSLError as error:
         raise UsageError(f"OpenSSL does not take the certificate and its key ({error.reason})") from None
-    return context
+    leaf = x509.load_pem_x509_certificate(material.chain)
+    return Shown(context, leaf.not_valid_after_utc.timestamp())
 
 
 def newest(current: Callable[[], ssl.SSLContext]) -> ssl.SSLContext:

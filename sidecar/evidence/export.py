@@ -106,8 +106,11 @@ def export(
 
 
 def _sound(case: Case, report: BundleReport) -> bool:
-    """Whether every payload was judged, and found to be the one that its header commits to, and strict JSON."""
-    return report.verdict < Verdict.FORK and report.entries == sum(claim.entries for claim in case.claims)
+    """Whether every payload was judged, and found to be the one that its header commits to, and strict JSON.
+
+    A payload that is not makes the verdict TAMPERED or MALFORMED; FORK is of receipts and of the log.
+    """
+    return report.verdict < Verdict.TAMPERED and report.entries == sum(claim.entries for claim in case.claims)
 
 
 class _Making:

@@ -9,8 +9,8 @@ from typing import Any
 
 from sidecar.chain import entry as entries
 from sidecar.chain import payload as payloads
-from sidecar.chain.entry import HEADER_SIZE, TAG_SIZE, Header, StoredEntry
-from sidecar.chain.recorded import entry
+from sidecar.chain.entry import HEADER_SIZE, TAG_SIZE, Header
+from sidecar.chain.recorded import entry, parts
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed
 
@@ -54,9 +54,8 @@ def recorded(stream: Iterable[tuple[Kind, bytes]], *, known: bool = False) -> It
 def _known(body: bytes) -> tuple[Header, dict[str, Any]]:
     """As `entry`, of one that is verified too."""
     try:
-        stored = StoredEntry.parse(body)
-        header = Header.decode(stored.header)
-        return header, payloads.parse_known(header.type, stored.payload(header.payload_len))
+        header, _, payload = parts(body)
+        return header, payloads.parse_known(header.type, payload)
     except Malformed:
         return entry(body)  # which says what is wrong
 

@@ -199,42 +199,41 @@ def _certificate(parts: Parts) -> list[list[Any]]:
 
 
 def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
-    sealed = chain["sealed"]
-    first, last = sealed["first"], sealed["last"]
-    when = f" from {first[:19]}Z to {last[:19]}Z" if first and last else ""
-    if sealed["segments"] == 1 and last:
-        when = f" at {last[:19]}Z"
-    produced = chain["produced"][-_EPOCHS:]
+    sealed, produced = chain["sealed"], chain["produced"][-_EPOCHS:]
     runs = [f"run {each['epoch']} since {each['time'][:19]}Z ({each['software']})" for each in produced]
     keys = [f"{each['name']} ({each['kem']}, {each['spki'][:16]}…)" for each in chain["custodians"]]
     told: list[list[Any]] = [
         ["Chain", mono(chain["chain"])],
         ["Produced by", mono(f"identity key {chain['identity'] or 'unknown: GENESIS is not here'}")],
         ["Runs", "; ".join(runs) or "none starts in this window"],
-        ["Sealed", f"{number_of(sealed['segments'], 'segment')}{when}; each segment has a key of its own"],
+        ["Sealed", f"{number_of(sealed['segments'], 'segment')}{_when(sealed)}; each segment has a key of its own"],
         ["Custodians", "; ".join(keys) or "none: nobody can check HMACs"],
         ["Authority", mono(chain["authority"]) if chain["authority"] else "none: nothing may be erased or pruned"],
     ]
     if sealed["crashed"]:
         told.append(["After a crash", f"sealed by the run after it: {', '.join(map(str, sealed['crashed'][:20]))}"])
     told += [["Allowed", f"{each['act']} at {each['time'][:19]}Z: {each['reason']}"] for each in chain["allowed"]]
-    for log in chain["received"]:
-        roll_call = f"; last roll-call {log['roll_call'][:19]}Z" if log["roll_call"] else ""
-        told.append(
-            [
-                "Received by",
-                f"log {log['log']} (key {log['key']}): {number_of(log['receipts'], 'receipt')}, "
-                f"tree of {log['size']:,}{roll_call}",
-            ]
-        )
-        if log["cosigned_by"]:
-            told.append(["Cosigned by", ", ".join(log["cosigned_by"])])
-    if not chain["received"]:
-        told.append(["Received by", "nobody: there is no receipt of a log"])
-    told += [["Timestamped", _stamp(each)] for each in chain["timestamped"][:_EPOCHS]]
-    if not chain["timestamped"]:
-        told.append(["Timestamped", "no: there is no timestamp of a checkpoint"])
+    told += [each for log in chain["received"] for each in _received(log)] or [
+        ["Received by", "nobody: there is no receipt of a log"]
+    ]
+    told += [["Timestamped", _stamp(each)] for each in chain["timestamped"][:_EPOCHS]] or [
+        ["Timestamped", "no: there is no timestamp of a checkpoint"]
+    ]
     return {"title": f"Chain {chain['chain'][:16]}…", "rows": told}
+
+
+def _when(sealed: Mapping[str, Any]) -> str:
+    first, last = sealed["first"], sealed["last"]
+    if sealed["segments"] == 1 and last:
+        return f" at {last[:19]}Z"
+    return f" from {first[:19]}Z to {last[:19]}Z" if first and last else ""
+
+
+def _received(log: Mapping[str, Any]) -> list[list[str]]:
+    roll_call = f"; last roll-call {log['roll_call'][:19]}Z" if log["roll_call"] else ""
+    receipts = f"{number_of(log['receipts'], 'receipt')}, tree of {log['size']:,}{roll_call}"
+    cosigned = [["Cosigned by", ", ".join(log["cosigned_by"])]] if log["cosigned_by"] else []
+    return [["Received by", f"log {log['log']} (key {log['key']}): {receipts}"], *cosigned]
 
 
 def _more_chains(count: int) -> str:

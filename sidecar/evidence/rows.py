@@ -19,7 +19,7 @@ Payload = Mapping[str, Any]
 ALLOWED: Final = "ALLOW"
 
 
-def decision(header: Header, payload: Payload, policies: Mapping[tuple[str, str], Payload]) -> dict[str, Any]:
+def decision(payload: Payload, policies: Mapping[tuple[str, str], Payload]) -> dict[str, Any]:
     """What was attempted, how it was judged and why, and for whom. ``policies``: by revision and bundle's digest."""
     asked = payload["request"]
     leaves = zip(asked["delegations"], payload["delegators"], strict=False)

@@ -32,6 +32,15 @@ def lines(row: Row) -> Lines:
 
 
 def _decision(about: About) -> Lines:
+    yield from _question(about)
+    yield from _answer(about)
+    yield from _approvals(about)
+    yield from _what_came_of_it(about)
+    for gap in about["gaps"]:
+        yield "GAP", gap
+
+
+def _question(about: About) -> Lines:
     yield "asked by", principal(about["agent"])
     if about["door"]:
         yield "through", _door(about["door"])
@@ -45,6 +54,9 @@ def _decision(about: About) -> Lines:
         if text:
             yield label, text
     yield from _sealed(about)
+
+
+def _answer(about: About) -> Lines:
     for number, reason in enumerate(about["reasons"]):
         sealed = f"/reasons/{number}/message" in about["sealed"]
         yield "because", f"{'words that are sealed' if sealed else reason['message'] or 'no words'} ({reason['code']})"
@@ -53,6 +65,9 @@ def _decision(about: About) -> Lines:
         yield "obliged to", f"{obligation['kind']} {dumps(obligation['parameters']).decode()}"
     for other in about["considered"]:
         yield "instead", _considered(other)
+
+
+def _approvals(about: About) -> Lines:
     if about["asked_under"]:
         yield "approval", f"asked under the decision at entry {about['asked_under']['decision_seq']}"
         for each in about["asked_under"]["approvals"]:
@@ -66,6 +81,9 @@ def _decision(about: About) -> Lines:
         yield "approval", _approval(each)
     for each in about["asked_again"]:
         yield "asked again", f"at {milliseconds(each['time'])}: {each['effect']} (entry {each['seq']})"
+
+
+def _what_came_of_it(about: About) -> Lines:
     if about["executor"]:
         until = f", under a permit until {seconds(about['permit_until'])}" if about["permit_until"] else ""
         yield "executor", f"{about['executor']}{until}"
@@ -79,8 +97,6 @@ def _decision(about: About) -> Lines:
         yield from _sealed(each)
     if not about["outcomes"] and about["effect"] != "ALLOW" and about["enforced"]:
         yield "outcome", "not permitted, so nothing is reported of it"
-    for gap in about["gaps"]:
-        yield "GAP", gap
 
 
 def _sealed(about: About) -> Lines:

@@ -26,9 +26,6 @@ _HARMLESS: Final = re.compile(rf"{_CELL}(?:\n{_CELL})*").fullmatch
 _SUSPECT: Final = frozenset((*_FORMULA, " ", "'", '"'))
 
 
-_AS_IT_IS: Final = ("decision_id", "action", "arguments", "context", "purpose", "effect", "cause")
-
-
 def sheet(timelines: Sequence[Timeline]) -> Iterator[str]:
     """Its lines, a header first, each with its line end."""
     yield line(COLUMNS)

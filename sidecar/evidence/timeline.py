@@ -196,7 +196,7 @@ class _Account:
             asked.about["asked_again"].append(again)
         if not self._range.holds(header, payload):
             return
-        about = rows.decision(header, payload, self._policies)
+        about = rows.decision(payload, self._policies)
         row = self._row("decision", header, "", about=about)
         self._decisions[header.seq] = row
         self._by_id[payload["decision_id"]] = row

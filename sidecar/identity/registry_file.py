@@ -9,9 +9,9 @@ from typing import Final
 
 from sidecar.chain.registry import MAX_SIZE, Registry, parse
 from sidecar.errors import Malformed, UsageError
+from sidecar.files import Signature
 
 _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
-_Signature = tuple[int, int, int, int, int]
 
 
 class RegistryFile:
@@ -19,7 +19,7 @@ class RegistryFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path.absolute()
-        self._seen: _Signature | None = None
+        self._seen: Signature | None = None
 
     def look(self) -> Registry | None:
         """What is there now, or None where it is as it was at the last look. Blocks.
@@ -30,10 +30,10 @@ class RegistryFile:
         try:
             with os.fdopen(os.open(self.path, _READING), "rb") as file:
                 found = os.fstat(file.fileno())
-                signature = (found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_ctime_ns)
+                signature = Signature.of(found)
                 if signature == self._seen:
                     return None
-                if not stat.S_ISREG(found.st_mode):
+                if not stat.S_ISREG(signature.mode):
                     raise Malformed("registry: not a plain file")
                 text = file.read(MAX_SIZE + 1)
         except OSError as error:

@@ -3,9 +3,10 @@
 Rules: nothing is answered before it is durable; a commit that failed is never tried again; what is stored is never
 repaired. The room knows nothing of policies, takes clock and entropy as arguments, and imports `lmdb` in `store` alone.
 
-Its names are imported when one is used: each reading of a ledger starts a process that needs a tenth of the room.
+Its names are imported when one is used, those of reading without the rest.
 """
 
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -59,27 +60,29 @@ __all__ = [
 def __getattr__(name: str) -> Any:
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    from sidecar.ledger import (
-        clock,
-        directory,
-        draft,
-        epoch,
-        founding,
-        given,
-        glance,
-        ledger,
-        look,
-        options,
-        pruning,
-        reader,
-        sealing,
-        shipping,
-        trimming,
-        writer,
-    )  # fmt: skip
+    from sidecar.ledger import look, reader  # all that reading one needs: a tenth of the room
 
-    files = (
-        clock, directory, draft, epoch, founding, given, glance, ledger, look, options, pruning, reader, sealing,
-        shipping, trimming, writer,
-    )  # fmt: skip
+    files: tuple[ModuleType, ...] = (look, reader)
+    if not any(name in vars(file) for file in files):
+        from sidecar.ledger import (
+            clock,
+            directory,
+            draft,
+            epoch,
+            founding,
+            given,
+            glance,
+            ledger,
+            options,
+            pruning,
+            sealing,
+            shipping,
+            trimming,
+            writer,
+        )
+
+        files = (
+            clock, directory, draft, epoch, founding, given, glance, ledger, options, pruning, sealing, shipping,
+            trimming, writer,
+        )  # fmt: skip
     return next(vars(file)[name] for file in files if name in vars(file))

@@ -14,6 +14,7 @@ from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, load_pem_private_key
 
+from sidecar import files
 from sidecar.errors import LedgerBusy, LedgerError, UsageError
 
 IDENTITY: Final = "identity.pem"
@@ -42,13 +43,9 @@ class Lock:
 
 
 def save_identity(directory: Path, key: Ed25519PrivateKey) -> None:
-    """Write `identity.pem` (PKCS #8, mode 0600), durably."""
+    """Write `identity.pem` (PKCS #8, mode 0600), durable once its directory is. Raises OSError."""
     pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-    fd = os.open(directory / IDENTITY, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    with os.fdopen(fd, "wb") as file:
-        file.write(pem)
-        file.flush()
-        os.fsync(fd)
+    files.write_new(directory / IDENTITY, pem)
 
 
 def load_identity(directory: Path, public: bytes) -> Ed25519PrivateKey:
@@ -86,20 +83,12 @@ def founded(directory: Path) -> Iterator[Path]:
         raise UsageError(f"cannot make {directory}: {error.strerror}; name a directory that can be made") from None
     try:
         yield draft
-        _sync(draft)
+        files.sync(draft)
         draft.rename(directory)
-        _sync(directory.parent)
+        files.sync(directory.parent)
     except OSError as error:
         raise UsageError(
             f"cannot make {directory}: {error.strerror}; where it is a mount point, name a directory inside it"
         ) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-
-
-def _sync(directory: Path) -> None:
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -7,12 +7,12 @@ old one's place. What the disk still holds of the old file is beyond a program: 
 
 from __future__ import annotations
 
-import os
 from dataclasses import dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from sidecar import files
 from sidecar.chain.acts import Prune
 from sidecar.chain.authority_note import Grant
 from sidecar.chain.entry import TAGGED
@@ -86,17 +86,9 @@ def _after(store: LmdbStore, segment: int) -> int:
 
 
 def _replace(beside: Path, place: Path) -> None:
-    descriptor = os.open(beside, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    files.sync(beside)
     beside.chmod(0o600)
     beside.replace(place)
     for lock in (place.with_name(f"{FILE}-lock"), beside.with_name(f"{beside.name}-lock")):
         lock.unlink(missing_ok=True)
-    folder = os.open(place.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
+    files.sync(place.parent)

@@ -82,7 +82,7 @@ async def examine(program: OpaProgram, candidate: Candidate, terms: Terms) -> Ex
         result = await check_bundle(program, candidate.bundle, settings)
     else:
         result = await check_files(program, candidate.files, settings)
-    return _of(result, signer, _trust_step(candidate, terms, signer))
+    return _of(result, signer, _trust_step(candidate, signer))
 
 
 def refusal(step: str, error: Refused) -> Examined:
@@ -106,7 +106,7 @@ def _trusted(candidate: Candidate, terms: Terms) -> Signer | None:
     return signer
 
 
-def _trust_step(candidate: Candidate, terms: Terms, signer: Signer | None) -> list[dict[str, Any]]:
+def _trust_step(candidate: Candidate, signer: Signer | None) -> list[dict[str, Any]]:
     if candidate.commit is None:
         return []
     said = f"signed by {signer.principal}" if signer else "no signature was asked for"

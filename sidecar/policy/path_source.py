@@ -12,10 +12,12 @@ import os
 import stat
 import time
 from collections.abc import Iterator, Mapping
+from operator import itemgetter
 from pathlib import Path
 from typing import Final
 
 from sidecar.errors import PolicySourceError, UsageError
+from sidecar.files import Signature
 
 from .bundle import MAX_BUNDLE_BYTES
 from .findings import Refused, refused
@@ -27,7 +29,8 @@ _TRIES: Final = 3
 _SETTLED: Final = 2.0  # seconds: a file may change twice in one tick of the file system's clock
 _READING: Final = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
 
-_Signature = tuple[tuple[str, int, int, int, int, int], ...]
+_Seen = tuple[tuple[str, Signature | int], ...]
+"""By path the signature of a file that belongs to the policy, and of all else what kind it is of."""
 
 
 class PathSource:
@@ -36,7 +39,7 @@ class PathSource:
     def __init__(self, path: Path, limits: TreeLimits | None = None) -> None:
         """``path`` may come, go and be replaced at any time; a symbolic link there is followed anew at each look."""
         self._path, self._limits = path.absolute(), limits or TreeLimits()
-        self._known: tuple[_Signature, str] | None = None
+        self._known: tuple[_Seen, str] | None = None
 
     @property
     def place(self) -> str:
@@ -50,17 +53,19 @@ class PathSource:
         """
         for _ in range(_TRIES):
             now = time.time()
-            before = self._signature()
+            before = self._signatures()
             if seen and self._known == (before, seen):
                 return None
             found, fault = self._read()
-            if self._signature() == before:
+            if self._signatures() == before:
                 break
         else:
             raise PolicySourceError(f"{self._path} is being written to; put what is ready in its place with one rename")
         if fault is not None:
             raise fault
-        settled = all(now - max(entry[3], entry[4]) / 1e9 > _SETTLED for entry in before)
+        settled = all(
+            now - max(of.modified, of.changed) / 1e9 > _SETTLED for _, of in before if isinstance(of, Signature)
+        )
         self._known = (before, found.revision) if settled else None
         return None if found.revision == seen else found
 
@@ -90,16 +95,16 @@ class PathSource:
             )
         return packed
 
-    def _signature(self) -> _Signature:
+    def _signatures(self) -> _Seen:
         """Names and kinds of all entries; and of the policy's own files what changes when their content does."""
         try:
             if not self._path.is_dir():
-                return (_signed("", os.stat(self._path)),)  # noqa: PTH116 - the cheapest there is
-            return tuple(sorted(self._entries()))
+                return (("", Signature.of(self._path.stat())),)
+            return tuple(sorted(self._entries(), key=itemgetter(0)))
         except OSError as error:
             raise self._unreadable(error) from None
 
-    def _entries(self) -> Iterator[tuple[str, int, int, int, int, int]]:
+    def _entries(self) -> Iterator[tuple[str, Signature | int]]:
         waiting, left = [("", str(self._path))], self._limits.entries
         while waiting and left > 0:
             prefix, place = waiting.pop()
@@ -112,9 +117,9 @@ class PathSource:
                     if entry.is_dir(follow_symlinks=False):
                         waiting.append((path + "/", entry.path))
                     if taken(path) and entry.is_file():
-                        yield _signed(path, entry.stat())
+                        yield path, Signature.of(entry.stat())
                     else:
-                        yield (path, entry.is_symlink() * 2 + entry.is_file(), 0, 0, 0, 0)
+                        yield path, entry.is_symlink() * 2 + entry.is_file()
 
     def _unreadable(self, error: OSError) -> PolicySourceError:
         return PolicySourceError(
@@ -132,7 +137,3 @@ def tree_digest(files: Mapping[str, bytes]) -> str:
         for part in (path.encode(), files[path]):
             digest.update(len(part).to_bytes(8, "big") + part)
     return digest.hexdigest()
-
-
-def _signed(path: str, of: os.stat_result) -> tuple[str, int, int, int, int, int]:
-    return path, of.st_dev, of.st_ino, of.st_mtime_ns, of.st_ctime_ns, of.st_size

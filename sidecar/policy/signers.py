@@ -26,7 +26,6 @@ from .ssh_keys import Unreadable, fingerprint, kind_of
 from .ssh_signature import SshSignature, read_signature
 
 MAX_TEXT: Final = 1 << 20
-_SSH: Final = b"-----BEGIN SSH SIGNATURE-----"
 _OTHERS: Final = {
     b"-----BEGIN PGP": "an OpenPGP key",
     b"-----BEGIN SIGNED MESSAGE": "an X.509 certificate",

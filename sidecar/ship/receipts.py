@@ -7,11 +7,11 @@ stored, also that its log extends the one that is held: else it forked, or was r
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 from hashlib import sha256
 from pathlib import Path
 
+from sidecar import files
 from sidecar.chain import checkpoint, merkle
 from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.consistency import Consistency
@@ -54,7 +54,9 @@ class Receipts:
         self._have: set[str] = set()
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
-            for path in self._directory.iterdir():
+            for path in list(self._directory.iterdir()):
+                if path.suffix == files.DRAFT:
+                    path.unlink()  # of a receipt that is asked for again, perhaps under another name
                 self._know(path.name)
             self._find_newest()
         except OSError as error:
@@ -166,18 +168,9 @@ class Receipts:
             ) from None
 
     def _write(self, name: str, data: bytes) -> None:
-        beside, place = self._directory / f".{name}.new", self._directory / name
+        place = self._directory / name
         try:
-            with beside.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(place)
-            descriptor = os.open(self._directory, os.O_RDONLY)
-            try:
-                os.fsync(descriptor)
-            finally:
-                os.close(descriptor)
+            files.put(place, data, 0o644)
         except OSError as error:
             raise LedgerError(f"cannot write {place}: {error.strerror}") from None
         self._know(name)

@@ -544,6 +544,28 @@ Global___DecideBatchResponse: _TypeAlias = DecideBatchResponse  # noqa: Y015
 class DecideStreamRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
+    QUESTIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def questions(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamQuestion]:
+        """1 to 64; several together at most 64 KiB"""
+
+    def __init__(
+        self,
+        *,
+        questions: _abc.Iterable[Global___StreamQuestion] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["questions", b"questions"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideStreamRequest: _TypeAlias = DecideStreamRequest  # noqa: Y015
+
+@_typing.final
+class StreamQuestion(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
     correlation_id: _builtins.int
@@ -562,10 +584,32 @@ class DecideStreamRequest(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DecideStreamRequest: _TypeAlias = DecideStreamRequest  # noqa: Y015
+Global___StreamQuestion: _TypeAlias = StreamQuestion  # noqa: Y015
 
 @_typing.final
 class DecideStreamResponse(_message.Message):
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ANSWERS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def answers(self) -> _containers.RepeatedCompositeFieldContainer[Global___StreamAnswer]:
+        """1 to 64"""
+
+    def __init__(
+        self,
+        *,
+        answers: _abc.Iterable[Global___StreamAnswer] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["answers", b"answers"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___DecideStreamResponse: _TypeAlias = DecideStreamResponse  # noqa: Y015
+
+@_typing.final
+class StreamAnswer(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CORRELATION_ID_FIELD_NUMBER: _builtins.int
@@ -585,7 +629,7 @@ class DecideStreamResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___DecideStreamResponse: _TypeAlias = DecideStreamResponse  # noqa: Y015
+Global___StreamAnswer: _TypeAlias = StreamAnswer  # noqa: Y015
 
 @_typing.final
 class Answer(_message.Message):

@@ -77,9 +77,11 @@ class DecisionServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def DecideStream(self, request_iterator, context):
-        """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
-        id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
-        stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
+        """Questions and answers as they come, for as long as the stream is open. A message holds one question or several: those
+        that are there to be sent at once. An answer names its question's correlation id and is sent as soon as its entry is
+        durable, in any order; answers that are ready at the same moment come in one message. The sidecar reads no further
+        while 64 questions of a stream are under way. A message that is not a DecideStreamRequest, or that has no question or
+        more than 64, ends the stream with INVALID_ARGUMENT, after the answers to what was asked before.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -46,9 +46,11 @@ class DecisionServiceStub:
     together, in the order of the questions. One refused question does not stop the others.
     """
     DecideStream: _grpc.StreamStreamMultiCallable[_decision_pb2.DecideStreamRequest, _decision_pb2.DecideStreamResponse]
-    """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
-    id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
-    stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
+    """Questions and answers as they come, for as long as the stream is open. A message holds one question or several: those
+    that are there to be sent at once. An answer names its question's correlation id and is sent as soon as its entry is
+    durable, in any order; answers that are ready at the same moment come in one message. The sidecar reads no further
+    while 64 questions of a stream are under way. A message that is not a DecideStreamRequest, or that has no question or
+    more than 64, ends the stream with INVALID_ARGUMENT, after the answers to what was asked before.
     """
     ReportOutcome: _grpc.UnaryUnaryMultiCallable[_decision_pb2.ReportOutcomeRequest, _decision_pb2.ReportOutcomeResponse]
     """What became of an allowed action. Recorded durably before it is answered. A decision has one outcome: the same
@@ -67,9 +69,11 @@ class DecisionServiceAsyncStub(DecisionServiceStub):
     together, in the order of the questions. One refused question does not stop the others.
     """
     DecideStream: _aio.StreamStreamMultiCallable[_decision_pb2.DecideStreamRequest, _decision_pb2.DecideStreamResponse]  # type: ignore[assignment]
-    """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
-    id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
-    stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
+    """Questions and answers as they come, for as long as the stream is open. A message holds one question or several: those
+    that are there to be sent at once. An answer names its question's correlation id and is sent as soon as its entry is
+    durable, in any order; answers that are ready at the same moment come in one message. The sidecar reads no further
+    while 64 questions of a stream are under way. A message that is not a DecideStreamRequest, or that has no question or
+    more than 64, ends the stream with INVALID_ARGUMENT, after the answers to what was asked before.
     """
     ReportOutcome: _aio.UnaryUnaryMultiCallable[_decision_pb2.ReportOutcomeRequest, _decision_pb2.ReportOutcomeResponse]  # type: ignore[assignment]
     """What became of an allowed action. Recorded durably before it is answered. A decision has one outcome: the same
@@ -103,9 +107,11 @@ class DecisionServiceServicer(metaclass=_abc_1.ABCMeta):
         request_iterator: _MaybeAsyncIterator[_decision_pb2.DecideStreamRequest],
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_decision_pb2.DecideStreamResponse], _abc.AsyncIterator[_decision_pb2.DecideStreamResponse]]:
-        """Questions and answers as they come, for as long as the stream is open. An answer names its question's correlation
-        id and is sent as soon as its entry is durable, in any order. The sidecar reads no further while 64 questions of a
-        stream are under way. A message that is not a DecideStreamRequest ends the stream with INVALID_ARGUMENT.
+        """Questions and answers as they come, for as long as the stream is open. A message holds one question or several: those
+        that are there to be sent at once. An answer names its question's correlation id and is sent as soon as its entry is
+        durable, in any order; answers that are ready at the same moment come in one message. The sidecar reads no further
+        while 64 questions of a stream are under way. A message that is not a DecideStreamRequest, or that has no question or
+        more than 64, ends the stream with INVALID_ARGUMENT, after the answers to what was asked before.
         """
 
     @_abc_1.abstractmethod

@@ -202,7 +202,7 @@ def _put_back(kind: EntryType, value: dict[str, Any], fields: Fields, opening: b
     except (Malformed, ProofRejected) as error:
         raise Contradiction(str(error)) from None
     del value["sealed"]
-    personal.put_back(kind, value, sealed, parts)
+    personal.put_back(value, sealed, parts)
     payload.hold(kind, value)
     value["sealed"] = None
     if kind is EntryType.DECISION and request_digest(value).hex() != value["request_digest"]:

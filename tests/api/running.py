@@ -46,6 +46,17 @@ def found(directory: Path, authority: bytes | None = None) -> None:
     )
 
 
+def streamed(*questions: pb.DecideRequest, first: int = 1) -> pb.DecideStreamRequest:
+    """Questions in one message of a stream, with correlation ids from ``first`` on."""
+    numbered = enumerate(questions, start=first)
+    return pb.DecideStreamRequest(questions=[pb.StreamQuestion(correlation_id=n, request=q) for n, q in numbered])
+
+
+async def answered(stream: Any) -> list[pb.StreamAnswer]:
+    """Every answer of a stream, as they came."""
+    return [answer async for response in stream for answer in response.answers]
+
+
 def judged(directory: Path, receipts: list[bytes] | None = None) -> Report:
     """The verifier's report, with the custodian's key."""
     keys = [load_private(PRIVATE)]

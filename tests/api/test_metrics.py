@@ -20,7 +20,7 @@ from sidecar.ledger.batch import Batch
 from sidecar.ledger.store import LmdbStore
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.pages import Series, families, moved, series
-from tests.api.running import Running, request, running
+from tests.api.running import Running, request, running, streamed
 from tests.decide.engines import ALLOW, HangingEngine, ScriptedEngine
 from tests.ledger.worlds import StoreAround
 
@@ -223,9 +223,8 @@ def test_refusals_of_batches_and_their_questions_are_counted(tmp_path: Path) -> 
 def test_refusals_of_streams_and_their_questions_are_counted(tmp_path: Path) -> None:
     async def provoke(run: Running) -> None:
         stream = run.channel.stream_stream("/sidecar.v1.DecisionService/DecideStream")()
-        question = pb.DecideStreamRequest(correlation_id=1, request=request(agent=""))
-        await stream.write(question.SerializeToString())
-        assert pb.DecideStreamResponse.FromString(await stream.read()).answer.HasField("refusal")
+        await stream.write(streamed(request(agent="")).SerializeToString())
+        assert pb.DecideStreamResponse.FromString(await stream.read()).answers[0].answer.HasField("refusal")
         await stream.write(b"\xff\xff")
         await refused(stream.read())
 
@@ -283,8 +282,8 @@ def test_an_unforeseen_error_is_counted_everywhere(tmp_path: Path) -> None:
         await refused(run.decisions.Decide(asked))
         await run.decisions.DecideBatch(pb.DecideBatchRequest(requests=[asked]))
         stream = run.decisions.DecideStream()
-        await stream.write(pb.DecideStreamRequest(correlation_id=1, request=asked))
-        answer = await stream.read()
+        await stream.write(streamed(asked))
+        [answer] = (await stream.read()).answers
         assert answer.answer.refusal.message == "the sidecar failed; there is no permission"
         await stream.done_writing()
         assert await stream.read() is grpc.aio.EOF

@@ -23,7 +23,7 @@ from sidecar.identity import PRIVATE, Bundles
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc as stubs
 from tests.api.pages import Series, moved, series
-from tests.api.running import Running, request, running
+from tests.api.running import Running, answered, request, running, streamed
 from tests.api.tls_files import Files, channel, handshake, server_certificate
 from tests.authorities import HOUR, NOW, SERVER, Authority, Issued
 from tests.identity.agents import BILLING, registered
@@ -129,7 +129,7 @@ def test_no_method_answers_an_unproved_caller(tmp_path: Path) -> None:
     shown = B.issue(ID)
 
     async def questions() -> AsyncIterator[pb.DecideStreamRequest]:
-        yield pb.DecideStreamRequest(correlation_id=1, request=request())
+        yield streamed(request())
 
     async def main() -> None:
         async with federated(tmp_path, Metrics("test")) as run, channel(run.address, A, shown) as to:
@@ -141,9 +141,9 @@ def test_no_method_answers_an_unproved_caller(tmp_path: Path) -> None:
             for call in (*reads, reading.Prove(pb.ProveRequest(seq=0)), decisions.ReportOutcome(outcome)):
                 assert (await code_of(call))[0] is grpc.StatusCode.UNAUTHENTICATED
             batch = await decisions.DecideBatch(pb.DecideBatchRequest(requests=[request()]))
-            streamed = [each async for each in decisions.DecideStream(questions())]
+            given = await answered(decisions.DecideStream(questions()))
             assert [each.refusal.code for each in batch.answers] == [grpc.StatusCode.UNAUTHENTICATED.value[0]]
-            assert [each.answer.refusal.code for each in streamed] == [grpc.StatusCode.UNAUTHENTICATED.value[0]]
+            assert [each.answer.refusal.code for each in given] == [grpc.StatusCode.UNAUTHENTICATED.value[0]]
             recorded = [run.ledger.payload(seq) for seq in range(first, run.ledger.position().next_seq)]
             assert {(each["type"], each["code"]) for each in recorded} == {("REJECTED", "UNAUTHENTICATED")}
             assert sum(each["count"] for each in recorded) == 6
@@ -255,7 +255,7 @@ def test_a_kept_connection_is_good_only_as_long_as_the_sidecars_own_certificate(
             files.write(A.issue(purposes=[SERVER], end=NOW - HOUR / 2), A)
             before = run.ledger.position().next_seq
             code, said = await code_of(decisions.Decide(request()))
-            assert (code, "own certificate has ended" in said) == (grpc.StatusCode.UNAVAILABLE, True)
+            assert (code, "certificate that is shown here has ended" in said) == (grpc.StatusCode.UNAVAILABLE, True)
             assert run.ledger.position().next_seq == before
             files.write(server_certificate(A), A)
             assert (await decisions.Decide(request())).effect == pb.EFFECT_ALLOW

@@ -17,7 +17,7 @@ from sidecar.chain.stream import MAGIC, Kind
 from sidecar.errors import Malformed
 from sidecar.verify import Disclosure, Evidence, Verdict, verify_stream
 from tests.attacks.expect import M, T, at, found, nothing_worse
-from tests.scribe import NO_EVIDENCE, Record, Scribe, judge, secret, signing_key, story, stream
+from tests.scribe import NO_EVIDENCE, Record, Scribe, entry_tag, judge, secret, signing_key, story, stream
 
 STORY = story()
 KNOWN = pytest.mark.parametrize("evidence", [NO_EVIDENCE, STORY.keyed], ids=["no key", "key"])
@@ -376,7 +376,7 @@ def compressed(payload_len: int, stored: bytes) -> bytes:
     s = started()
     header = dataclasses.replace(s.headers[2], seq=3, prev=s.leaf, payload_len=payload_len, payload_commit=ZERO32)
     encoded = header.encode()
-    return encoded + entry.entry_tag(s.key, encoded) + bytes(32) + b"\x01" + stored
+    return encoded + entry_tag(s.key, encoded) + bytes(32) + b"\x01" + stored
 
 
 BOMB = zlib.compress(bytes(200_000_000), 9)

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.chain import ratchet
-from sidecar.chain.entry import entry_tag
 from sidecar.chain.ratchet import Ratchet, SegmentKeys
+from tests.scribe import entry_tag
 
 CHAIN, SEED = b"c" * 32, b"s" * 32
 

@@ -164,7 +164,7 @@ def test_the_registry_is_written_the_same_whoever_adds_first(tmp_path: Path) -> 
             agents(registry, "add", "--key", tmp_path / f"{name}.pub.pem", *attributes, f"{name}-agent")
     assert one.read_bytes() == two.read_bytes()
     listed = sidecar("agents", "list", "--registry", one)
-    assert listed.stdout.splitlines() == [f"{name}-agent  agent  active  no roles  1 keys" for name in "ab"]
+    assert listed.stdout.splitlines() == [f"{name}-agent  agent  active  no roles  1 active key" for name in "ab"]
     assert json.loads(sidecar("agents", "list", "--registry", one, "--json").stdout)["principals"][0]["attributes"] == {
         "limit": 100
     }

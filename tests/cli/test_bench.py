@@ -10,7 +10,8 @@ from typing import Any
 import pytest
 
 from sidecar.cli.bench_figures import Figure, Findings, Target
-from sidecar.cli.bench_work import AGENT, AGENTS, LONG_STREAM, prepare
+from sidecar.cli.bench_work import AGENT, AGENTS, LONG_STREAM, TOGETHER, prepare
+from sidecar.v1 import decision_pb2 as pb
 from tests.needs import needs_program
 from tests.program import sidecar
 
@@ -128,11 +129,15 @@ def test_the_work_is_of_the_size_it_claims(tmp_path: Path) -> None:
     unary = work.unary_body.read_bytes()
     assert unary[0] == 0
     assert 800 < int.from_bytes(unary[1:5], "big") == len(unary) - 5 < 1300
-    frames, at, body = 0, 0, work.streams[LONG_STREAM].read_bytes()
+    numbers, at, body = [], 0, work.streams[LONG_STREAM].read_bytes()
     while at < len(body):
-        at += 5 + int.from_bytes(body[at + 1 : at + 5], "big")
-        frames += 1
-    assert (frames, at) == (LONG_STREAM, len(body))
+        end = at + 5 + int.from_bytes(body[at + 1 : at + 5], "big")
+        message = pb.DecideStreamRequest.FromString(body[at + 5 : end])
+        assert len(message.questions) <= TOGETHER
+        assert {each.request.SerializeToString() for each in message.questions} == {unary[5:]}
+        numbers += [each.correlation_id for each in message.questions]
+        at = end
+    assert numbers == list(range(1, LONG_STREAM + 1))
 
 
 def test_figures_and_targets_say_what_they_hold() -> None:

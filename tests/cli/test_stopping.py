@@ -1,5 +1,5 @@
-"""SIGTERM while a policy goes through the gate, at the start and behind a sidecar that serves, and while a collector
-is asked: the sidecar ends in order and at once, and leaves nothing behind.
+"""SIGTERM while a policy goes through the gate, at the start and behind a sidecar that serves, while a collector is
+asked, and while a SPIFFE agent is: the sidecar ends in order and at once, and leaves nothing behind.
 
 `opa` is a program that, asked to check a policy, says so and goes on making files in the gate's scratch directory until
 it is killed: whoever takes that directory away meanwhile fails.
@@ -158,6 +158,55 @@ def test_a_start_that_a_collector_does_not_answer_is_broken_off(how: str, tmp_pa
     assert sidecar("show", ledger, "--json").stdout == before
 
 
+def waits_for(what: str, socket: Path) -> dict[str, str]:
+    """Settings by which a start waits for its first SVID: for its port, a door's, or the link to a collector."""
+    if what == "the collector's link":
+        key = json.loads((KEYS / "keys.json").read_text())["log"]
+        link = {"ADDRESS": "127.0.0.1:1", "LOG_KEY": key}
+        shows = {"SPIFFE_SOCKET": str(socket), "SPIFFE_TRUST_DOMAIN": "example.org", "SERVER_NAME": "collector"}
+        return {f"SIDECAR_COLLECTOR_{name}": value for name, value in {**link, **shows}.items()}
+    if what == "its port":
+        return {"SIDECAR_SPIFFE_SOCKET": str(socket), "SIDECAR_LISTEN": "127.0.0.1:0"}
+    door = {"GATEWAY": "edge", "LISTEN": "127.0.0.1:0", "SPIFFE_SOCKET": str(socket)}
+    return {f"SIDECAR_DOORS_{what}_{name}": value for name, value in door.items()}
+
+
+@pytest.mark.parametrize("what", ["its port", "ENVOY", "AUTHZEN", "the collector's link"])
+def test_a_start_that_waits_for_its_first_svid_is_broken_off(what: str, tmp_path: Path) -> None:
+    """At once, and in order: the ledger is closed. Where the link waits no epoch has begun."""
+    ledger, _ = made(tmp_path)
+    before = sidecar("show", ledger, "--json").stdout
+    agent = tmp_path / "agent.sock"
+    with unanswering(socket.AF_UNIX, str(agent)) as (_, asked):
+        settings = {"SIDECAR_LISTEN": f"unix:{tmp_path}/s.sock", **waits_for(what, agent)}
+        with start([BIN / "sidecar", "serve", "--data-dir", ledger, "--dev"], **settings) as process:
+            ends_at_once(process, asked)
+    entries = sidecar("show", ledger, "--json").stdout
+    assert (entries == before) is (what == "the collector's link")
+    assert '"CLOSE"' in entries.splitlines()[-1], entries
+
+
+def test_a_collector_that_waits_for_its_first_svid_is_broken_off(tmp_path: Path) -> None:
+    agent, place = tmp_path / "agent.sock", tmp_path / "collector"
+    with unanswering(socket.AF_UNIX, str(agent)) as (_, asked):
+        where = ["--data-dir", place, "--listen", "127.0.0.1:0", "--web", "127.0.0.1:0", "--dev"]
+        with start([BIN / "sidecar", "collector", "serve", *where], COLLECTOR_SPIFFE_SOCKET=str(agent)) as process:
+            ends_at_once(process, asked)
+
+
+def ends_at_once(process: Process, asked: threading.Event) -> None:
+    """By SIGTERM, once somebody ``asked``, whom nobody answers."""
+    try:
+        assert asked.wait(60)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(8.0) == 0  # it would ask for ten seconds at least, and fail
+        assert process.stderr is not None
+        said = process.stderr.read()
+        assert "is ready" not in said and "SVID" not in said
+    finally:
+        process.kill()
+
+
 @contextlib.contextmanager
 def silent(how: str) -> Iterator[tuple[int, threading.Event]]:
     """A collector that was asked, as the event says, and does not answer: no word of HTTP/2, or none to a call."""
@@ -182,7 +231,19 @@ def silent(how: str) -> Iterator[tuple[int, threading.Event]]:
             over.set()
             server.stop(0).wait()
         return
-    with socket.create_server(("127.0.0.1", 0)) as bound:
+    with unanswering(socket.AF_INET, ("127.0.0.1", 0)) as (bound, asked):
+        yield bound.getsockname()[1], asked
+
+
+@contextlib.contextmanager
+def unanswering(
+    family: socket.AddressFamily, address: str | tuple[str, int]
+) -> Iterator[tuple[socket.socket, threading.Event]]:
+    """A listener that takes connections, as the event says, and never says a word."""
+    asked = threading.Event()
+    with socket.socket(family) as bound:
+        bound.bind(address)
+        bound.listen()
 
         def accept() -> None:
             with contextlib.suppress(OSError):
@@ -194,7 +255,7 @@ def silent(how: str) -> Iterator[tuple[int, threading.Event]]:
         thread = threading.Thread(target=accept)
         thread.start()
         try:
-            yield bound.getsockname()[1], asked
+            yield bound, asked
         finally:
             bound.shutdown(socket.SHUT_RDWR)
             thread.join()

@@ -103,6 +103,7 @@ class FakeSidecar:
     def __init__(self, *answers: Scripted, report_fault: Abort | Silence | None = None) -> None:
         self.asked: list[pb.DecideRequest] = []
         self.raw: list[bytes] = []
+        self.together: list[int] = []  # how many questions each message of a stream had
         self.told: list[pb.ReportOutcomeRequest] = []
         self.given: list[bytes] = []
         self.deadlines: list[float | None] = []  # seconds left when a call came over a real socket
@@ -223,21 +224,20 @@ class _AsyncServicer:
     async def _stream(self, messages, context):
         held = []
         async for raw in messages:
-            message = pb.DecideStreamRequest.FromString(raw)
-            hold = self._sidecar.holds_next
-            said = self._sidecar.next(message.request, raw)
-            if isinstance(said, Silence):
-                self.silent.set()
-                continue
-            if isinstance(said, Abort):
-                await context.abort(said.code, said.details)
-            response = pb.DecideStreamResponse(correlation_id=message.correlation_id, answer=_answer(said))
-            if hold:
-                held.append(response)
-                continue
-            for each in (response, *held):
-                yield each
-            held.clear()
+            questions = pb.DecideStreamRequest.FromString(raw).questions
+            self._sidecar.together.append(len(questions))
+            for question in questions:
+                hold = self._sidecar.holds_next
+                said = self._sidecar.next(question.request, question.SerializeToString())
+                if isinstance(said, Silence):
+                    self.silent.set()
+                    continue
+                if isinstance(said, Abort):
+                    await context.abort(said.code, said.details)
+                held.append(pb.StreamAnswer(correlation_id=question.correlation_id, answer=_answer(said)))
+                if not hold:
+                    yield pb.DecideStreamResponse(answers=held[::-1])
+                    held.clear()
 
     async def _reply(self, reply, context):
         if isinstance(reply, Silence):

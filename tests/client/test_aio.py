@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import json
-from collections.abc import Coroutine, Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from typing import Any
 
 import grpc
@@ -320,9 +321,67 @@ def test_actions_side_by_side_keep_their_own_decisions(drive):
     assert sorted(s for _, s in sidecar.outcomes) == ["EXECUTED"] * 10 + ["FAILED"] * 10
 
 
-def test_a_plain_function_is_refused_when_decorated():
-    with pytest.raises(UsageError, match="a plain function is guarded by Guard"):
-        AsyncGuard("localhost:1", agent="a").guarded("a", ACCOUNT)(lambda: None)
+class Transfer:
+    """An action that is an object."""
+
+    def __init__(self, ran: list[int]) -> None:
+        self._ran = ran
+
+    async def __call__(self, amount: int) -> int:
+        await asyncio.sleep(0)
+        self._ran.append(amount)
+        if amount > 100:
+            raise LookupError
+        return amount
+
+
+DISGUISES: dict[str, Callable[[Transfer], Callable[..., Any]]] = {
+    "an object": lambda act: act,
+    "a partial": lambda act: functools.partial(act, amount=7),
+    "a decorator's": lambda act: lambda amount: act(amount),
+    "a task's": lambda act: lambda amount: asyncio.ensure_future(act(amount)),
+}
+
+
+@pytest.mark.parametrize("disguise", DISGUISES.values(), ids=DISGUISES)
+def test_what_returns_an_awaitable_is_awaited_before_its_outcome_is_told(drive, disguise):
+    sidecar, ran = FakeSidecar(allow("d-1"), allow("d-2"), deny("d-3")), []
+
+    async def scenario(guard, _):
+        act = guard.guarded("a", ACCOUNT)(disguise(Transfer(ran)))
+        assert await act(amount=7) == 7
+        with pytest.raises(LookupError):
+            await act(amount=101)
+        with pytest.raises(Denied):
+            await act(amount=8)
+
+    drive(sidecar, scenario)
+    assert ran == [7, 101]
+    assert sidecar.outcomes == [("d-1", "EXECUTED"), ("d-2", "FAILED")]
+    assert [json.loads(q.arguments) for q in sidecar.asked] == [{"amount": 7}, {"amount": 101}, {"amount": 8}]
+
+
+def test_a_plain_function_is_over_when_it_returns(drive):
+    sidecar = FakeSidecar(allow("d-1"))
+
+    async def scenario(guard, _):
+        assert await guard.guarded("a", ACCOUNT)(lambda amount: amount + 1)(1) == 2
+
+    drive(sidecar, scenario)
+    assert sidecar.outcomes == [("d-1", "EXECUTED")]
+
+
+def test_a_generator_is_refused_when_decorated():
+    async def some():
+        yield 1
+
+    class Some:
+        async def __call__(self):
+            yield 1
+
+    for each in (some, functools.partial(some), Some()):
+        with pytest.raises(UsageError, match="generator"):
+            AsyncGuard("localhost:1", agent="a").guarded("a", ACCOUNT)(each)
 
 
 def test_a_permit_is_for_one_run(drive):

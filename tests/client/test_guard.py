@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import functools
 import json
 import logging
 import subprocess
@@ -419,20 +421,46 @@ def test_a_resource_that_is_no_pair_is_never_sent(resource):
 def test_what_cannot_be_guarded_is_refused_when_decorated():
     guard = guard_of(FakeSidecar())
 
-    async def later() -> None: ...
+    async def later(amount: int = 0) -> None: ...
 
     def some():
         yield 1
 
-    with pytest.raises(UsageError, match="AsyncGuard"):
-        guard.guarded("a", ACCOUNT)(later)
-    with pytest.raises(UsageError, match="generator"):
-        guard.guarded("a", ACCOUNT)(some)
+    class Later:
+        async def __call__(self, amount: int) -> None: ...
+
+    class Some:
+        def __call__(self):
+            yield 1
+
+    for each in (later, functools.partial(later), Later(), functools.partial(functools.partial(Later()), amount=1)):
+        with pytest.raises(UsageError, match="AsyncGuard"):
+            guard.guarded("a", ACCOUNT)(each)
+    for each in (some, functools.partial(some), Some()):
+        with pytest.raises(UsageError, match="generator"):
+            guard.guarded("a", ACCOUNT)(each)
     with pytest.raises(UsageError, match="idempotency_key"):
         guard.guarded("a", ACCOUNT, idempotency_key="k")(lambda: None)
 
 
+def test_what_a_partial_gives_by_position_is_seen_by_no_policy():
+    """So it is refused; by name, or where the arguments are said, it is seen."""
+    sidecar, ran = FakeSidecar(allow(), allow()), []
+
+    def pay(amount: int, to: str) -> None:
+        ran.append((amount, to))
+
+    guard = guard_of(sidecar)
+    with pytest.raises(UsageError, match="by position"):
+        guard.guarded("a", ACCOUNT)(functools.partial(pay, 1))
+    guard.guarded("a", ACCOUNT)(functools.partial(pay, amount=1))(to="x")
+    guard.guarded("a", ACCOUNT, lambda to: {"amount": 2, "to": to})(functools.partial(pay, 2))("y")
+    assert ran == [(1, "x"), (2, "y")]
+    assert [json.loads(q.arguments) for q in sidecar.asked] == [{"amount": 1, "to": "x"}, {"amount": 2, "to": "y"}]
+
+
 def test_a_coroutine_function_in_disguise_is_not_reported_as_executed():
+    """The function itself has run, so FAILED it is; the outcome says what of it has not."""
     sidecar, ran = FakeSidecar(allow()), []
 
     async def later() -> None:
@@ -440,6 +468,23 @@ def test_a_coroutine_function_in_disguise_is_not_reported_as_executed():
 
     with pytest.raises(UsageError, match="AsyncGuard"):
         guard_of(sidecar).guarded("a", ACCOUNT)(lambda: later())()
+    assert ran == []
+    assert sidecar.outcomes == [("d-1", "FAILED")]
+    assert json.loads(sidecar.told[0].response) == {"error": "returned an awaitable, which nobody awaits here"}
+
+
+def test_a_task_that_an_action_returns_is_cancelled_and_not_reported_as_executed():
+    sidecar, ran = FakeSidecar(allow()), []
+
+    async def later() -> None:
+        ran.append(1)
+
+    async def scenario() -> None:
+        with pytest.raises(UsageError, match="AsyncGuard"):
+            guard_of(sidecar).guarded("a", ACCOUNT)(lambda: asyncio.ensure_future(later()))()
+        await asyncio.sleep(0)
+
+    asyncio.run(scenario())
     assert ran == []
     assert sidecar.outcomes == [("d-1", "FAILED")]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +155,7 @@ def test_files_that_hold_no_agent_key(what: str, tmp_path: Path) -> None:
         AgentKey.from_file(tmp_path / "absent.pem")
 
 
-def test_a_chain_that_is_no_id() -> None:
+@pytest.mark.parametrize("chain", ["mine", "", "ab" * 31, "ab" * 33])
+def test_a_chain_that_is_no_id(chain: str) -> None:
     with pytest.raises(UsageError, match="64 hex digits"):
-        Signing("a", Elsewhere(), os.fsdecode(b"mine"))
+        Signing("a", Elsewhere(), chain)

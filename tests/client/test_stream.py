@@ -41,7 +41,7 @@ def drive(loop, tmp_path):
 
 
 def numbers(sidecar: FakeSidecar) -> list[int]:
-    return [pb.DecideStreamRequest.FromString(raw).correlation_id for raw in sidecar.raw]
+    return [pb.StreamQuestion.FromString(raw).correlation_id for raw in sidecar.raw]
 
 
 def test_each_question_gets_its_own_answer_in_whatever_order(drive):
@@ -54,6 +54,18 @@ def test_each_question_gets_its_own_answer_in_whatever_order(drive):
     # The receipt names the request's digest: an answer handed to another question would not have been believed.
     assert [d.decision_id for d in decisions] == [f"d-{n}" for n in range(30)]
     assert numbers(sidecar) == list(range(1, 31))
+
+
+def test_what_is_asked_at_once_goes_in_few_messages(drive):
+    sidecar = FakeSidecar(*(allow(f"d-{n}") for n in range(100)))
+
+    async def scenario(stream, *_):
+        small = (stream.ask("a", ACCOUNT, {"n": n}) for n in range(80))
+        large = (stream.ask("a", ACCOUNT, {"n": n, "text": "x" * 10_000}) for n in range(80, 100))
+        return await asyncio.gather(*small, *large)
+
+    assert [d.decision_id for d in drive(sidecar, scenario)] == [f"d-{n}" for n in range(100)]
+    assert sidecar.together == [32, 32, 18, *[2] * 9]  # 32 questions, or once there are 16 KiB
 
 
 def test_a_deny_is_an_answer_and_a_refusal_is_none(drive):

@@ -71,6 +71,12 @@ def test_a_log_that_was_restored_and_went_another_way_is_refused(held: Path, gro
     assert kept(held) == before and receipts.since == 6
 
 
+def test_what_a_crash_left_half_written_is_taken_away(held: Path) -> None:
+    before = kept(held)
+    (held / "receipts" / "seal-0-9.tlog-proof.new").write_bytes(b"c2sp.org/tlog-pr")
+    assert Receipts(held, VKEY).since == 6 and kept(held) == before
+
+
 def test_a_smaller_tree_is_nothing_new(held: Path) -> None:
     before, receipts = kept(held), Receipts(held, VKEY)
     receipts.store(CHAIN, Log(held, "old").grow(0, 2).proved(0))

@@ -6,6 +6,7 @@ import json
 import re
 import sqlite3
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import closing
@@ -20,12 +21,13 @@ from sidecar.collecting import load_collecting
 from sidecar.errors import UsageError
 from tests.anchor.parties import OpensslAuthority, answering, litewitness, witness_vkey
 from tests.api.tls_files import NAME, Files, server_certificate
-from tests.authorities import HOUR, Authority
+from tests.authorities import HOUR, NOW, SERVER, Authority
+from tests.cli.test_observing import scrape
 from tests.collecting import Collecting, collecting
 from tests.collector.stores import ACCESS, SECRET, bucket, client, versitygw
 from tests.collector.test_log import KEY, ORIGIN, VKEY
-from tests.collector.test_shipping import decide, refuses, verdict
-from tests.program import made, serving, sidecar
+from tests.collector.test_shipping import decide, refuses, until, verdict
+from tests.program import Serving, made, serving, sidecar
 from tests.scribe import signing_key
 from tests.servers.running import postgres
 
@@ -105,6 +107,7 @@ def nothing_can_be_removed(endpoint: str, name: str) -> None:
 
 
 CA, OTHER = Authority("ca"), Authority("other")
+ENDED = "the collector's certificate has ended; renew tls.cert_file, or see to the SPIFFE agent"
 
 
 @pytest.fixture(scope="module")
@@ -163,6 +166,48 @@ def test_who_shows_no_certificate_or_a_strange_one(mutual: tuple[Collecting, Pat
     for config in (stranger, plain, ca):
         code, said = refuses(ledger, config)
         assert code == 2 and "does not answer" in said, said
+
+
+def test_a_collector_whose_certificate_has_ended(mutual: tuple[Collecting, Path], tmp_path: Path) -> None:
+    """It answers nobody, on connections that stand either, and says why; with a newer one it goes on where it stood."""
+    collector, place = mutual
+    ledger, _ = made(tmp_path)
+    files = Files(place / "server")
+    config = shown(collector, tmp_path / "own", "spiffe://a/ns/billing/sa/sidecar")
+    ended = CA.issue(dns=[NAME], purposes=[SERVER], end=NOW - HOUR / 2)
+    with serving(ledger, "--config", config, "--metrics", "127.0.0.1:0") as server:
+        until(lambda: unshipped(server) == 0)
+        try:
+            files.write(ended, CA)
+            until(lambda: ready(collector) == (503, f"not ready: {ENDED}\n"))
+            decide(server, 1)
+            until(lambda: failures(server) > 0)
+            assert unshipped(server) > 0
+            with urllib.request.urlopen(f"{collector.url}/metrics", timeout=60) as page:
+                assert b"\ncollector_ready 0\n" in page.read()
+        finally:
+            files.write(server_certificate(CA), CA)
+        until(lambda: unshipped(server) == 0 and ready(collector) == (200, "ready\n"))
+        assert server.stop() == 0
+    assert f"not ready: {ENDED}" in collector.said()
+
+
+def ready(collector: Collecting) -> tuple[int, str]:
+    """What `/readyz` says."""
+    try:
+        with urllib.request.urlopen(f"{collector.url}/readyz", timeout=60) as page:
+            return page.status, page.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+def unshipped(server: Serving) -> float:
+    return scrape(server)["sidecar_unshipped_entries",]
+
+
+def failures(server: Serving) -> float:
+    return scrape(server)["sidecar_ship_failures",]
 
 
 def test_a_lost_index_and_a_poisoned_one(tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def fleet() -> Iterator[Fleet]:
 def test_who_ships_is_proved_by_an_svid_that_is_renewed_meanwhile(fleet: Fleet, tmp_path: Path) -> None:
     ledger, key = made(tmp_path)
     looking = WorkloadSource(str(fleet.spire.workload_api), end_of)
+    looking.wait()
     try:
         first = looking.current()
         with serving(ledger, "--config", fleet.settings(), program=fleet.programs["billing"], **fleet.more) as server:

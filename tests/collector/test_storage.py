@@ -109,6 +109,7 @@ def test_the_longest_name() -> None:
     assert checked("x" * LONGEST_NAME)
 
 
+@pytest.mark.parametrize("storage", ["memory", "files", "versitygw"], indirect=True)  # moto looks, then stores
 def test_of_many_at_once_one_creates(storage: Storage) -> None:
     made: list[bytes] = []
     start = threading.Barrier(8)

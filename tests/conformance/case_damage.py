@@ -7,7 +7,7 @@ from dataclasses import replace
 from io import BytesIO
 
 from sidecar.chain import lines, note
-from sidecar.chain.entry import entry_tag, payload_commit
+from sidecar.chain.entry import payload_commit
 from sidecar.chain.head import Decided, Head
 from sidecar.chain.ratchet import evolve
 from sidecar.chain.stream import MAGIC, Kind, record, records
@@ -43,7 +43,7 @@ from tests.conformance.published import (
     with_rows,
 )
 from tests.notary import Notary
-from tests.scribe import flip, signing_key
+from tests.scribe import entry_tag, flip, signing_key
 
 # --- the attacks on entries, seals and notes
 

@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from hashlib import sha256
 
 Files = dict[str, bytes]
-OWN = ("bagit.txt", "bag-info.txt", "manifest-sha256.txt", "tagmanifest-sha256.txt")
 
 
 def bagged(files: Mapping[str, bytes]) -> Files:

@@ -235,6 +235,50 @@ def test_a_key_is_in_the_copy_before_it_is_given(tmp_path: Path) -> None:
     assert copied() == {BOB: bob, ANN: again} and again != first
 
 
+def test_a_start_writes_the_copy_anew_only_where_it_is_another(tmp_path: Path) -> None:
+    custody, private = custodians("any")
+    file, place = tmp_path / "copy", tmp_path / "k"
+
+    def started() -> tuple[SubjectKeys, bool]:
+        """The keys as after a start; whether the copy is the very file that was there before."""
+        before = file.stat().st_ino if file.exists() else None
+        keys = SubjectKeys.open(place, CHAIN)
+        keys.copy_to(CopyFile(file, custody, CHAIN, os.urandom))
+        held, left = open_copy(file.read_bytes(), private, custody, CHAIN)
+        assert (held, left) == ({who: keys.of(who) for _, who in keys.subjects()}, 0)
+        return keys, file.stat().st_ino == before
+
+    keys, same = started()
+    ann = keys.of(ANN)
+    assert not same and started()[1]
+    keys = started()[0]
+    bob = keys.of(BOB)  # appended to what was found
+    assert started()[1]
+    whole = file.read_bytes()
+    line, _, records = whole.partition(b"\n")
+    other = wrap_copy(SubjectKeys.open(tmp_path / "other", CHAIN).copy(), custody, CHAIN, os.urandom)
+    for damaged in (
+        b"", line, whole[:-1], whole + b"\0", other.partition(b"\n")[0] + b"\n" + records,
+        line[:-9] + b"A" * 9 + b"\n" + records, line + b"\n" + bytes(len(records)),
+    ):  # fmt: skip
+        file.write_bytes(damaged)
+        assert not started()[1], damaged
+        assert started()[1]
+    old = file.read_bytes()
+    keys.erase([ann[0], bob[0]])
+    file.write_bytes(old)  # somebody put it back
+    assert not started()[1]
+    shutil.copy(file, tmp_path / "one of nobody")
+    keys = started()[0]
+    keys.erase([keys.of(ANN)[0]])
+    shutil.copy(tmp_path / "one of nobody", file)  # of as many records, and another generation
+    assert not started()[1]
+    (place / "copied").unlink()
+    assert not started()[1]
+    file.unlink()
+    assert not started()[1]
+
+
 def test_no_new_key_is_given_while_the_copy_is_away(tmp_path: Path) -> None:
     """Who has one goes on; once the copy can be written it is whole, whatever was put in its place meanwhile."""
     custody, private = custodians("any")

@@ -259,17 +259,51 @@ def test_an_opa_that_the_agent_reaches_is_wrong(open_place: Path) -> None:
     only(check_separation, patient(directory, AGENT, engine="opa", opa="http://127.0.0.1:8181"), "careful", "8181")
 
 
-def test_a_door_that_the_agent_opens_in_envoys_place_is_wrong(open_place: Path) -> None:
+@pytest.mark.parametrize(("door", "who"), [("envoy", "Envoy"), ("authzen", "the PEP")])
+def test_a_door_that_the_agent_opens_in_its_gateways_place_is_wrong(open_place: Path, door: str, who: str) -> None:
     import socket
 
-    directory, at = founded(open_place), open_place / "envoy.sock"
-    whose = patient(directory, AGENT, doors_envoy_gateway="edge", doors_envoy_listen=f"unix:{at}")
-    with socket.socket(socket.AF_UNIX) as door:
-        door.bind(str(at))
+    directory, inside = founded(open_place), open_place / "door"
+    inside.mkdir()
+    at = inside / "door.sock"
+    settings = {f"doors_{door}_gateway": "edge", f"doors_{door}_listen": f"unix:{at}"}
+    whose = patient(directory, AGENT, **settings)
+    with socket.socket(socket.AF_UNIX) as bound:
+        bound.bind(str(at))
         at.chmod(0o660)
         well(check_separation, whose)
         at.chmod(0o666)
-        only(check_separation, whose, "wrong", "in Envoy's place", str(at))
+        only(check_separation, whose, "wrong", f"ask in the place of {who}", str(at))
+        at.chmod(0o660)
+        inside.chmod(0o777)
+        only(check_separation, whose, "wrong", f"answer {who} in the sidecar's place", str(at))
+
+
+@pytest.mark.parametrize("door", ["envoy", "authzen"])
+def test_a_doors_certificates_and_key_are_looked_at_as_our_own_are(open_place: Path, door: str) -> None:
+    authority = Authority("ca")
+    issued = authority.issue(dns=["sidecar.internal"], start=NOW - 2 * DAY, end=NOW - HOUR)
+    cert, key, ca = (open_place / name for name in ("tls.crt", "tls.key", "ca.crt"))
+    for path, data in ((cert, issued.chain), (key, issued.key_pem), (ca, authority.pem)):
+        path.write_bytes(data)
+        path.chmod(0o600)
+    names = {"tls_cert_file": cert, "tls_key_file": key, "tls_client_ca_file": ca}
+    settings = {f"doors_{door}_{name}": str(path) for name, path in names.items()}
+    whose = patient(
+        founded(open_place),
+        AGENT,
+        **{f"doors_{door}_gateway": "edge", f"doors_{door}_listen": "127.0.0.1:0"},
+        **settings,
+    )
+    assert ("wrong", f"doors.{door}.tls_cert_file") in {
+        (state, text.partition(":")[0]) for state, text in told(check_certificates, whose)
+    }
+    well(check_separation, whose)
+    key.chmod(0o644)
+    only(check_separation, whose, "wrong", f"can read the TLS key of doors.{door}")
+    key.chmod(0o600)
+    ca.chmod(0o666)
+    only(check_separation, whose, "wrong", f"can change whose certificates doors.{door} takes")
 
 
 def test_sockets_that_are_too_open_or_too_closed(open_place: Path) -> None:

@@ -88,6 +88,7 @@ async def event(answer: aiohttp.ClientResponse) -> dict[str, Any]:
 async def web(
     g: Gate, make: Callable[[], ServerSide], *, pins: Pins | None = None, most: int = 8, idle: float = 1800.0,
     wait: float = 0.0, patience: Patience | None = None, token: Callable[[], str] = lambda: TOKEN,
+    ended: Callable[[], bool] | None = None,
 ) -> AsyncIterator[Web]:  # fmt: skip
     guard = AsyncGuard(g.desk.up.address, agent="billing-agent", key=AgentKey.from_file(str(g.key)), timeout=20.0)
     deciding = Deciding(guard, "files", wait, g.note)
@@ -102,7 +103,7 @@ async def web(
             catalog = Catalog("files", pinning, deciding, g.note)
             return Gateway("files", client, w.servers[-1], deciding, catalog, Limits(), g.note)
 
-        at = reached("127.0.0.1", port, tls=False, token=token)
+        at = reached("127.0.0.1", port, token=token, ended=ended)
         with contextlib.closing(bound):
             all_of = Sessions(opened, most, g.note, idle)
             async with served(all_of, bound, None, at, pinning.pins.schema, patience or Patience()):

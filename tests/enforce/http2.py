@@ -28,11 +28,10 @@ Fields = Sequence[tuple[bytes, bytes]]
 
 @dataclass(slots=True)
 class Told:
-    """What came back. ``reset``: the code, where the stream was ended so; ``ended``: nothing more comes on it."""
+    """What came back. ``ended``: nothing more comes on it."""
 
     fields: dict[bytes, bytes] = field(default_factory=dict)
     body: bytes = b""
-    reset: int | None = None
     ended: bool = False
 
     @property
@@ -97,7 +96,7 @@ class Http2:
             if frame.data:
                 self.send(*(WindowUpdateFrame(at, window_increment=len(frame.data)) for at in (0, frame.stream_id)))
         elif isinstance(frame, RstStreamFrame):
-            told.reset, told.ended = frame.error_code, True
+            told.ended = True
         elif isinstance(frame, SettingsFrame) and "ACK" not in frame.flags:
             self.send(SettingsFrame(0, flags=["ACK"]))
         told.ended |= "END_STREAM" in frame.flags

@@ -134,6 +134,44 @@ def test_a_stream_of_a_token_that_is_asked_for_no_more_ends(tmp_path: Path) -> N
     run(tmp_path, story, patience=Patience(quiet=0.3), token=lambda: tokens[-1])
 
 
+def test_a_stream_ends_where_the_certificate_has(tmp_path: Path) -> None:
+    over: list[bool] = []
+
+    async def story(g: Gate, w: Web) -> None:
+        session = await w.begin()
+        async with w.get(session) as listens:
+            over.append(True)
+            assert b"data" not in await asyncio.wait_for(listens.content.read(), PATIENCE)
+        async with w.get(session) as got:
+            assert got.status == 503
+        over.clear()
+        async with w.post(call(1), session) as got:
+            assert got.status == 200
+
+    run(tmp_path, story, patience=Patience(quiet=0.3), ended=lambda: bool(over))
+
+
+def test_another_version_of_http_is_not_taken(tmp_path: Path) -> None:
+    """Nor an expectation that nobody knows. Nothing reaches a server."""
+
+    async def story(g: Gate, w: Web) -> None:
+        asking = by_hand(w, await w.begin(), call(1, a=1))
+        (server,) = w.servers
+        for status, sent in (
+            (505, asking.message(asking.length, line=b"POST /mcp HTTP/1.0")),
+            (505, asking.message(asking.length, b"connection: keep-alive", line=b"POST /mcp HTTP/1.0", keep=True)),
+            (505, asking.message(asking.length, line=b"POST /mcp HTTP/2.0")),
+            (417, asking.message(asking.length, b"expect: 200-ok")),
+        ):
+            reader, writer = await asyncio.open_connection("127.0.0.1", w.port)
+            writer.write(sent)
+            told = await asyncio.wait_for(reader.read(), PATIENCE)
+            writer.close()
+            assert statuses(told) == [status] and not server.calls, (sent, told)
+
+    run(tmp_path, story)
+
+
 def test_a_head_or_body_that_does_not_come_is_not_waited_for(tmp_path: Path) -> None:
     """Bytes that are no HTTP, and a length that is a lie, end their own connection alone."""
 

@@ -7,9 +7,11 @@ import contextlib
 import json
 import ssl
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from mcp.client import Client
 from mcp.shared.exceptions import MCPError
@@ -17,9 +19,9 @@ from mcp_types import ElicitResult
 
 from tests.api.running import judged
 from tests.api.tls_files import handshake, server_certificate
-from tests.authorities import Authority, Issued
+from tests.authorities import HOUR, NOW, SERVER, Authority, Issued
 from tests.enforce.gates import RAW, Gate, gate, words
-from tests.enforce.listeners import TOKEN, listening
+from tests.enforce.listeners import TOKEN, Listener, listening
 from tests.enforce.mounted import mount
 from tests.enforce.test_mcp_gateway import named
 from tests.enforce.test_mcp_remote import TOKEN as UPSTREAM_TOKEN
@@ -183,16 +185,39 @@ def test_sessions_have_servers_of_their_own_and_leave_none_behind(tmp_path: Path
     asyncio.run(story())
 
 
+async def nobody_is_answered(g: Gate, at: Listener, end: Callable[[], object], renew: Callable[[], object]) -> None:
+    """While its certificate has ended: on a connection that stands, or on another."""
+    async with at.http() as http:
+
+        async def asked() -> int:
+            answer = await http.post(at.url, json=HELLO, headers=BOTH)
+            assert answer.status_code == 200 or "certificate" in answer.json()["error"]["message"]
+            return answer.status_code
+
+        assert await asked() == 200
+        end()
+        assert await asked() == 503
+    async with at.http() as http:
+        with pytest.raises(httpx2.ConnectError):  # so says the client
+            await http.post(at.url, json=HELLO, headers=BOTH)
+        await g.until(lambda: "has ended, and nobody is answered" in g.said())
+        renew()
+        assert (await http.post(at.url, json=HELLO, headers=BOTH)).status_code == 200
+        await g.until(lambda: "good again" in g.said())
+
+
 def test_over_tls_beyond_this_host(tmp_path: Path) -> None:
     """Whoever has the authority knows the gateway by its certificate; the token is for that connection alone. What is
     replaced in a mounted Secret is in use at once; what cannot be used is said, and leaves all as it was."""
     authority, secret = Authority("one"), tmp_path / "secret"
     (tmp_path / "ca.crt").write_bytes(authority.pem)
 
-    def put(token: str, **files: bytes) -> Issued:
-        shown = server_certificate(authority, "localhost")
+    def put(token: str, shown: Issued | None = None, **files: bytes) -> Issued:
+        shown = shown or server_certificate(authority, "localhost")
         mount(secret, {"crt": shown.chain, "key": shown.key_pem, "token": token.encode(), **files}, 0o640)
         return shown
+
+    ended = authority.issue(dns=["localhost"], purposes=[SERVER], end=NOW - HOUR / 2)
 
     async def story() -> None:
         async with gate(tmp_path, call=named) as g:
@@ -226,10 +251,14 @@ def test_over_tls_beyond_this_host(tmp_path: Path) -> None:
                 third = put("the-third-token-of-this")
                 assert await asked("the-second-token-of-this") == (401, der(third))
                 assert await asked("the-third-token-of-this") == (200, der(third))
+                at.token = "the-third-token-of-this"
+                await nobody_is_answered(g, at, lambda: put(at.token, ended), lambda: put(at.token))
             assert json.loads((g.place / "write").read_text()) == {"name": "yes"}
             for what in ("the new token cannot be used", "new TLS files cannot be used"):
                 said = [line for line in g.said().splitlines() if what in line]
                 assert len(said) == 2 and all("before stay" in line for line in said), said  # each once
             assert "second-token" not in g.said() and "no key" not in g.said()
+            for what in ("has ended, and nobody is answered", "good again, and clients are answered"):
+                assert len([line for line in g.said().splitlines() if what in line]) == 1, g.said()
 
     asyncio.run(story())

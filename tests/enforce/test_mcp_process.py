@@ -161,6 +161,34 @@ def test_a_client_that_goes_takes_the_server_with_it(how: str, tmp_path: Path) -
     asyncio.run(story())
 
 
+@pytest.mark.parametrize("name", ["write", "hang"])
+def test_a_gateway_that_is_killed_leaves_an_allow_without_an_outcome(name: str, tmp_path: Path) -> None:
+    """Of a call that is under way, or that has just been answered: what is not told by then nobody tells any more."""
+
+    async def story() -> list[str]:
+        async with gate(tmp_path) as g:
+            async with started(g) as made:
+                if name == "hang":
+                    made.send(id=1, method="tools/call", params={"name": name, "arguments": {}})
+                    await g.until(lambda: g.wrote(name))
+                else:
+                    await made.call(1, name)
+                made.process.kill()
+                await made.process.wait()
+            told = {entry["decision_id"] for entry in g.desk.entries("OUTCOME")}
+            calls = [entry for entry in g.desk.entries("DECISION") if entry["request"]["action"] == "mcp.tool.call"]
+            assert [entry["effect"] for entry in calls] == ["ALLOW"] and g.wrote(name)
+            return [entry["decision_id"] for entry in calls if entry["decision_id"] not in told]
+
+    untold = asyncio.run(story())
+    assert len(untold) == 1 or name == "write"  # which may have been told of in time
+    outcomes = sidecar("show", tmp_path / "ledger", "--outcomes").stdout
+    timeline = sidecar("timeline", tmp_path / "ledger", "--agent", "billing-agent").stdout
+    for decision in untold:
+        assert decision in outcomes
+    assert timeline.count("allowed, and no outcome is recorded") == len(untold)
+
+
 def _runs(pid: int) -> bool:
     try:
         return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"

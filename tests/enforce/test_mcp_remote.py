@@ -15,10 +15,11 @@ import pytest
 from mcp_types import ElicitResult
 
 from sidecar.enforce.mcp.events import EventTooLong, events
+from sidecar.enforce.mcp.fields import read_fields
 from sidecar.enforce.mcp.frame import read
 from sidecar.enforce.mcp.http import place
 from sidecar.enforce.mcp.ports import Failed
-from sidecar.enforce.mcp.remote import RemoteServer, encoded, read_fields, repeated
+from sidecar.enforce.mcp.remote import RemoteServer, encoded, repeated
 from sidecar.errors import UsageError
 from tests.api.running import judged
 from tests.api.tls_files import Files, server_certificate
@@ -43,6 +44,8 @@ def remote(work: Path) -> Iterator[str]:
 
 @pytest.mark.parametrize("mode", ["legacy", "2026-07-28"])
 def test_a_remote_server_gets_what_was_allowed(mode: str, tmp_path: Path) -> None:
+    """And by the newest credentials, which are replaced in the midst of it."""
+
     async def sure(*_: Any) -> ElicitResult:
         return ElicitResult(action="accept", content={"sure": True})
 
@@ -73,7 +76,17 @@ def test_a_remote_server_gets_what_was_allowed(mode: str, tmp_path: Path) -> Non
                     await g.until(lambda: g.wrote("h.began"))
                     held.cancel()
                     await g.until(lambda: g.wrote("h.cancelled"))
-            assert TOKEN not in "".join(map(str, g.rules.seen)) + g.said()
+                    fields.write_text("no field\n")
+                    assert not (await client.call_tool("write_file", {"name": "before.txt"})).is_error
+                    (g.place / "token").write_text("the-next-of-the-gateway")
+                    failed = await client.call_tool("write_file", {"name": "between.txt"})
+                    assert failed.is_error and "status 401" in words(failed)
+                    fields.write_text("Authorization: Bearer the-next-of-the-gateway\n")
+                    assert not (await client.call_tool("write_file", {"name": "after.txt"})).is_error
+                    assert [g.wrote(f"{when}.txt") for when in ("before", "between", "after")] == [True, False, True]
+            assert g.said().count("the new --header-file cannot be used") == 1
+            for token in (TOKEN, "the-next-of-the-gateway"):
+                assert token not in "".join(map(str, g.rules.seen)) + g.said()
             ends = [each["end"] for each in g.outcomes() if each["action"] == "mcp.tool.call"]
             assert ends.count("answered") >= 13 and len(ends) >= 14
 
@@ -115,7 +128,7 @@ def test_an_answer_that_is_none_fails_its_call_alone(answer: bytes, end: str) ->
         listening = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with listening:
             url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
-            server = RemoteServer(place(url, None), [], 2_000, lambda _: None, lambda _: None)
+            server = RemoteServer(place(url, None), tuple, 2_000, lambda _: None, lambda _: None)
             await server.send(CALL)
             async for message in server.messages():
                 if isinstance(message, Failed):
@@ -137,7 +150,7 @@ def test_many_answers_at_once_have_a_bound_together() -> None:
         listening = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with listening:
             url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
-            server = RemoteServer(place(url, None), [], 2_000, lambda _: None, lambda _: None)
+            server = RemoteServer(place(url, None), tuple, 2_000, lambda _: None, lambda _: None)
             for number in range(5):
                 await server.send(read(CALL.raw.replace(b'"id":7', b'"id":%d' % number), strict=True))
             message = await anext(server.messages())
@@ -167,7 +180,7 @@ def test_the_server_is_known_by_its_certificate(known: bool, tmp_path: Path) -> 
         async with listening:
             url = f"https://localhost:{listening.sockets[0].getsockname()[1]}/mcp"
             fields = [("Authorization", "Bearer x")]
-            server = RemoteServer(place(url, Path(ca)), fields, 2_000, lambda _: None, lambda _: None)
+            server = RemoteServer(place(url, Path(ca)), lambda: fields, 2_000, lambda _: None, lambda _: None)
             await server.send(CALL)
             message = await anext(server.messages())
             await server.end()
@@ -182,7 +195,7 @@ def test_the_server_is_known_by_its_certificate(known: bool, tmp_path: Path) -> 
 
 def test_nobody_listens() -> None:
     async def story() -> None:
-        server = RemoteServer(place("http://127.0.0.1:1/", None), [], 2_000, lambda _: None, lambda _: None)
+        server = RemoteServer(place("http://127.0.0.1:1/", None), tuple, 2_000, lambda _: None, lambda _: None)
         await server.send(CALL)
         message = await anext(server.messages())
         assert isinstance(message, Failed) and "no connection" in message.what
@@ -299,7 +312,7 @@ def test_a_session_of_the_older_generation() -> None:
         listening = await asyncio.start_server(serve, "127.0.0.1", 0)
         async with listening:
             url = f"http://127.0.0.1:{listening.sockets[0].getsockname()[1]}/"
-            server = RemoteServer(place(url, None), [("X-Key", "k")], 2_000, lambda _: None, lambda _: None)
+            server = RemoteServer(place(url, None), lambda: [("X-Key", "k")], 2_000, lambda _: None, lambda _: None)
             messages = server.messages()
             hello = b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}'
             await server.send(read(hello, strict=True))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import io
 import json
 import os
@@ -12,7 +13,7 @@ import subprocess
 import sys
 import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -28,6 +29,7 @@ from sidecar.errors import UsageError
 from sidecar.evidence import Account, Ask, FileSource, Grown, Order, answered, asked, export, found, grown, work
 from sidecar.evidence.account import Here
 from sidecar.evidence.recorded import recorded
+from sidecar.verify import Verdict
 from sidecar.verify.bundle_files import STREAM
 from sidecar.verify.container import directory
 from tests.evidence.bundled import DAY, KEY, ExporterKey, bundle, source
@@ -85,6 +87,33 @@ def test_what_a_lenient_reader_would_take_is_told_as_what_cannot_be_read(aside: 
     decisions = [(row["payload"], row["effect"]) for row in rows if row["type"] == "DECISION"]
     twice = ("cannot be read: JSON: a key occurs twice in one object", "")
     assert decisions == [twice, twice, ("", "ALLOW")]
+
+
+class Watched(Here):
+    """Whether its account may rest on what the verification found."""
+
+    sound: bool | None = None
+
+    def finish(self, told: Callable[[int], object], *, sound: bool) -> Account:
+        self.sound = sound
+        return super().finish(told, sound=sound)
+
+
+def test_an_account_is_made_once_more_where_a_payload_may_be_none_that_its_header_commits_to() -> None:
+    """Not of a FORK, which receipts make: all payloads were judged, and so it would be the same."""
+    s = signed_story()
+    decision = next(seq for seq, payload in s.payloads.items() if payload["type"] == "DECISION")
+    other = s.sign_head(decision, decided=True, leaf=bytes(32))
+    for one, verdict, sound in (
+        (source(s), Verdict.UNANCHORED, True),
+        (dataclasses.replace(source(s), callers=[other]), Verdict.FORK, True),
+        (source(sloppy()), Verdict.MALFORMED, False),
+    ):
+        with tempfile.TemporaryFile("w+b") as out, tempfile.TemporaryFile() as events, tempfile.TemporaryFile() as rows:
+            watched = Watched(events, rows)
+            order = Order(START - DAY, START + DAY, START + 2 * DAY, "x", ("ledger", "x"))
+            report = export(order, [one], out, accountant=watched)[1]
+        assert (report.verdict, watched.sound) == (verdict, sound)
 
 
 def test_what_is_verified_elsewhere_reads_the_same() -> None:
@@ -216,3 +245,18 @@ def test_an_export_that_is_told_to_end_leaves_nothing(tmp_path: Path) -> None:
     )
     assert (done.returncode, done.stdout, done.stderr) == (128 + signal.SIGTERM, ".case.zip.new\n", "")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_an_export_that_was_killed_left_is_not_in_the_way_of_the_next(tmp_path: Path) -> None:
+    (tmp_path / ".case.zip.new").write_bytes(b"more than half of a bundle")
+    with new_file(tmp_path / "case.zip") as out:
+        out.write(b"a bundle")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("case.zip", b"a bundle")]
+
+
+def test_two_exports_into_one_file_do_not_mix(tmp_path: Path) -> None:
+    with new_file(tmp_path / "case.zip") as out:
+        with pytest.raises(UsageError, match="another export is writing"), new_file(tmp_path / "case.zip"):
+            pass
+        out.write(b"a bundle")
+    assert [(each.name, each.read_bytes()) for each in tmp_path.iterdir()] == [("case.zip", b"a bundle")]

@@ -22,7 +22,7 @@ from sidecar.ledger import ledger_stream
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.v1 import decision_pb2_grpc as grpc_stubs
 from sidecar.verify import Evidence, Report, verify_stream
-from tests.api.running import request
+from tests.api.running import request, streamed
 
 OWN_CONNECTION = (("grpc.use_local_subchannel_pool", 1),)  # and no back-off inherited from a sidecar that was killed
 GONE = frozenset({grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED})
@@ -138,10 +138,11 @@ class Load:
     async def _stream(self, stub: Any) -> None:
         call = stub.DecideStream()
         for _ in range(IN_FLIGHT):
-            await call.write(pb.DecideStreamRequest(request=self._next()))
+            await call.write(streamed(self._next()))
         while (response := await call.read()) is not grpc.aio.EOF:
-            self._told.take_answer(response.answer)
-            await call.write(pb.DecideStreamRequest(request=self._next()))
+            for each in response.answers:
+                self._told.take_answer(each.answer)
+            await call.write(streamed(*(self._next() for _ in response.answers)))
         await call.code()
 
 

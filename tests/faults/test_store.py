@@ -15,7 +15,7 @@ from sidecar.errors import LedgerError
 from sidecar.ledger import Options
 from sidecar.ledger.store import LmdbStore
 from sidecar.v1 import decision_pb2 as pb
-from tests.api.running import Running, judged, request, running
+from tests.api.running import Running, judged, request, running, streamed
 from tests.faults.load import LATE, effects_recorded
 from tests.ledger.test_faults import FAULTS, FaultyStore
 from tests.ledger.worlds import CountedStore
@@ -106,7 +106,7 @@ def test_a_disk_that_hangs_holds_nobody_beyond_the_deadline(tmp_path: Path) -> N
 async def silent_stream(run: Running) -> None:
     call = run.decisions.DecideStream(timeout=SHORT)
     for number in range(5):
-        await call.write(pb.DecideStreamRequest(correlation_id=number, request=request()))
+        await call.write(streamed(request(), first=number))
     with pytest.raises(grpc.aio.AioRpcError) as caught:
         await call.read()
     assert caught.value.code().name in LATE
@@ -146,7 +146,7 @@ def test_a_flood_of_callers_that_hang_up(tmp_path: Path) -> None:
                 call.cancel()
             async with grpc.aio.insecure_channel(f"unix:{tmp_path}/s.sock") as other:
                 stream: Any = other.stream_stream("/sidecar.v1.DecisionService/DecideStream")()
-                await stream.write(pb.DecideStreamRequest(request=request()).SerializeToString())
+                await stream.write(streamed(request()).SerializeToString())
             # the channel is closed with its stream under way
             gated.store.gate.set()
             answers: list[pb.DecideResponse] = []

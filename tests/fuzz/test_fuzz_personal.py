@@ -66,7 +66,7 @@ def test_a_payload_that_is_read_is_put_back_or_refused(data: bytes) -> None:
         value = payload.parse(EntryType.DECISION, data)
         read = personal.read(EntryType.DECISION, value)
         if read is not None:
-            personal.put_back(EntryType.DECISION, value, read, LEDGER.parts[4][: len(read.fields)])
+            personal.put_back(value, read, LEDGER.parts[4][: len(read.fields)])
     except (Malformed, ValueError):  # another number of fields than parts
         return
 

@@ -18,10 +18,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from sidecar.api.services import MAX_BATCH
 from sidecar.chain import note
 from sidecar.chain.head import Head
 from sidecar.v1 import decision_pb2 as pb
-from tests.api.running import Running, judged, request, running
+from tests.api.running import Running, judged, request, running, streamed
 from tests.fuzz.examples import fuzz, hostile
 
 PATIENCE = 60.0
@@ -37,7 +38,11 @@ FULL = request(
 )  # fmt: skip
 RAW = [m.SerializeToString() for m in (request(), FULL, request(agent="é", arguments=b'{"a":[1e5,"\\u00e9"]}'))]
 BATCHES = [pb.DecideBatchRequest(requests=[request(), FULL]).SerializeToString()]
-QUESTIONS = [pb.DecideStreamRequest(correlation_id=2**64 - 1, request=FULL).SerializeToString(), *RAW]
+QUESTIONS = [
+    streamed(FULL, first=2**64 - 1).SerializeToString(),
+    streamed(request(), FULL, request()).SerializeToString(),
+    *RAW,
+]
 TEXTS = st.text(max_size=8) | st.sampled_from(["", "a" * 257, "\ufffe", "\x00", "a\nb", "🜁", "billing-agent"])
 JSONS = st.sampled_from(
     [b"", b"{}", b"[]", b"null", b'{"a":1,"a":2}', b'{"a":NaN}', b'{"a":1e999}', b'{"a":"\\ud800"}', b"\xff", b"{",
@@ -166,15 +171,19 @@ def _member(raw: bytes) -> bytes:
 def test_decide_stream(door: Door, raws: list[bytes]) -> None:
     answers, code = door.stream(raws)
     assert code is grpc.StatusCode.OK or code in CLEAN
-    asked: list[pb.DecideStreamRequest] = []
+    asked: list[pb.StreamQuestion] = []
     for raw in raws:
         try:
-            asked.append(pb.DecideStreamRequest.FromString(raw))
+            questions = pb.DecideStreamRequest.FromString(raw).questions
         except Exception:
+            questions = ()
+        if not 1 <= len(questions) <= MAX_BATCH:
             assert code is not grpc.StatusCode.OK
             break
-    assert len(answers) == len(asked) if code is grpc.StatusCode.OK else len(answers) <= len(raws)
-    for response in map(pb.DecideStreamResponse.FromString, answers):
+        asked += questions
+    found = [each for answer in answers for each in pb.DecideStreamResponse.FromString(answer).answers]
+    assert len(found) == len(asked) if code is grpc.StatusCode.OK else len(found) <= len(asked)
+    for response in found:
         questions = [a.request for a in asked if a.correlation_id == response.correlation_id]
         assert questions
         if len(questions) == 1:

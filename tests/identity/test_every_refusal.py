@@ -28,7 +28,7 @@ from sidecar.chain.statement import Statement
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.desks import PEOPLE, Clock, Desk, Policy, desk
 from tests.api.pages import moved
-from tests.api.running import judged
+from tests.api.running import answered, judged, streamed
 from tests.people import delegated, key, person
 
 SECOND = 1_000_000_000
@@ -196,10 +196,10 @@ async def _batch(d: Desk, asked: pb.DecideRequest) -> Any:
 
 async def _stream(d: Desk, asked: pb.DecideRequest) -> Any:
     async def questions() -> AsyncIterator[pb.DecideStreamRequest]:
-        yield pb.DecideStreamRequest(correlation_id=1, request=asked)
+        yield streamed(asked)
 
-    answers = [each.answer async for each in d.up.decisions.DecideStream(questions())]
-    raise _Refused(answers[0].refusal)
+    answers = await answered(d.up.decisions.DecideStream(questions()))
+    raise _Refused(answers[0].answer.refusal)
 
 
 class _Refused(Exception):

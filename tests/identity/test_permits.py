@@ -24,7 +24,7 @@ from sidecar.client.permits import PermitCheck, PermitRefused
 from sidecar.ledger import Options
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.pages import series
-from tests.api.running import Running, judged, request, running
+from tests.api.running import Running, answered, judged, request, running, streamed
 from tests.api.test_decisions import DENY, refused
 from tests.decide.engines import ALLOW, ScriptedEngine
 from tests.identity.agents import BILLING, GATEWAY, PAYROLL, Agent, registered
@@ -198,8 +198,8 @@ def test_a_batch_and_a_stream_give_permits_too(tmp_path: Path) -> None:
             return BILLING.request(request(executor=GATEWAY.id), talk.head)
 
         batch = await talk.run.decisions.DecideBatch(pb.DecideBatchRequest(requests=[asked(), asked()]))
-        stream = talk.run.decisions.DecideStream(iter([pb.DecideStreamRequest(correlation_id=7, request=asked())]))
-        answers = [a.decision for a in batch.answers] + [r.answer.decision async for r in stream]
+        stream = talk.run.decisions.DecideStream(iter([streamed(asked())]))
+        answers = [a.decision for a in batch.answers] + [r.answer.decision for r in await answered(stream)]
         assert len(answers) == 3
         for answer in answers:
             talk.permits().check(answer.permit, "crm.read", ("customer", "acme-42"), b'{"fields": ["name"]}')

@@ -15,7 +15,7 @@ import pytest
 from sidecar.api import Metrics
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.pages import series
-from tests.api.running import Running, judged, request, running
+from tests.api.running import Running, answered, judged, request, running, streamed
 from tests.api.test_decisions import entry, last_entry, refused
 from tests.decide.engines import ALLOW, ScriptedEngine
 from tests.identity.agents import BILLING, EVERYBODY, GATEWAY, MALLORY, PAYROLL, registered
@@ -264,10 +264,10 @@ def test_streams_and_batches_are_proved_question_by_question(tmp_path: Path) -> 
         assert [a.WhichOneof("what") for a in batch.answers] == ["refusal", "decision", "refusal"]
         assert batch.answers[0].refusal.code == UNAUTHENTICATED.value[0]
         asked = [BILLING.request(request(), head), BILLING.request(request(), head, epoch=99)]
-        messages = [pb.DecideStreamRequest(correlation_id=n, request=each) for n, each in enumerate(asked)]
-        answers = {a.correlation_id: a.answer async for a in run.decisions.DecideStream(iter(messages))}
-        assert answers[0].decision.effect == pb.EFFECT_ALLOW
-        assert answers[1].refusal.message.startswith("epoch: ")
+        stream = run.decisions.DecideStream(iter([streamed(*asked)]))
+        answers = {a.correlation_id: a.answer for a in await answered(stream)}
+        assert answers[1].decision.effect == pb.EFFECT_ALLOW
+        assert answers[2].refusal.message.startswith("epoch: ")
 
     played(tmp_path, story)
 

@@ -168,6 +168,7 @@ class Renewals:
     def watch(self) -> None:
         """Until there were enough of both, and the first ones have ended: who went on showing one would have failed."""
         mine = WorkloadSource(str(self._fleet.spire.workload_api), end_of)
+        mine.wait()
         agents: list[float] = []
         sidecars: list[float] = []
         try:

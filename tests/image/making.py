@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import json
-import re
 import shlex
 import shutil
 from collections.abc import Iterator, Mapping
@@ -144,10 +143,3 @@ def _from_context(here: Path, goal: Path) -> None:
         at.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(each, at)
         shutil.copymode(each, at)
-
-
-def point_release(dockerfile: str) -> str:
-    """The Debian that the Dockerfile asks for, such as 13.8."""
-    found = re.search(r"^ARG DEBIAN=(\d+\.\d+)-slim$", dockerfile, re.MULTILINE)
-    assert found, "the base is not pinned by a point release"
-    return found[1]

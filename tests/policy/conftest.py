@@ -15,6 +15,7 @@ import pytest
 from sidecar.policy import OpaProgram, find_opa
 from tests.needs import needs_program
 
+from .git_servers import Authority, Front, Repository, https_server
 from .supervision import POLICY
 
 Build = Callable[..., bytes]
@@ -122,3 +123,16 @@ def policy(tmp_path: Path) -> Path:
     (place / "policy_test.rego").write_text("package p_test\n\ntest_nothing if data.p.nothing_there\n")
     (place / ".manifest").write_text('{"revision": "r42", "roots": ["p"]}')
     return place
+
+
+@pytest.fixture(scope="module")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
+    """Whose certificate the git server over https has."""
+    return Authority(tmp_path_factory.mktemp("authority"))
+
+
+@pytest.fixture
+def front(repository: Repository, authority: Authority) -> Iterator[Front]:
+    """The test module's own ``repository`` over https."""
+    with https_server(repository.path.parent, authority) as front:
+        yield front

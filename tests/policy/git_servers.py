@@ -25,12 +25,14 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
+from sidecar.policy.git_settings import GitSettings
 from tests.needs import needs_program
 
 POLICY = "package p\n\ndecision := 1\n"
@@ -212,6 +214,11 @@ def https_server(root: Path, authority: Authority) -> Iterator[Front]:
             front.over.set()
             server.shutdown()
             thread.join()
+
+
+def over_https(front: Front, **more: Any) -> GitSettings:
+    """How the repository behind a front is followed."""
+    return GitSettings(url=f"{front.url}/policies.git", tls_ca_file=str(front.authority.file), **more)
 
 
 def _git_programs() -> str:

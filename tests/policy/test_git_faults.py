@@ -9,7 +9,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -18,14 +18,9 @@ from sidecar.errors import PolicySourceError
 from sidecar.policy.git_source import GitSettings, GitSource
 from tests.faults.mounts import tmpfs
 
-from .git_servers import POLICY, Authority, Front, Repository, fetching, hang_after, https_server
+from .git_servers import POLICY, Front, Repository, fetching, hang_after, over_https
 
 ROOT = Path(__file__).parent.parent.parent
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
@@ -33,16 +28,6 @@ def repository(tmp_path: Path) -> Repository:
     made = Repository(tmp_path / "served" / "policies.git")
     made.commit({"p.rego": POLICY, "noise.txt": os.urandom(40_000).hex()})
     return made
-
-
-@pytest.fixture
-def front(repository: Repository, authority: Authority) -> Iterator[Front]:
-    with https_server(repository.path.parent, authority) as front:
-        yield front
-
-
-def over_https(front: Front) -> GitSettings:
-    return GitSettings(url=f"{front.url}/policies.git", tls_ca_file=str(front.authority.file))
 
 
 def assert_right(settings: GitSettings, cache: Path, repository: Repository) -> None:

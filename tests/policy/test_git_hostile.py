@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import zlib
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from .git_servers import (
     fetching,
     hang_after,
     https_server,
+    over_https,
     pack_of,
     pack_of_streams,
     silent_server,
@@ -36,26 +36,11 @@ FILE, DIRECTORY, LINK = "100644", "40000", "120000"
 BLOB, BASE_DELTA = 3, 7
 
 
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
-
-
 @pytest.fixture
 def repository(tmp_path: Path) -> Repository:
     made = Repository(tmp_path / "served" / "policies.git")
     made.commit({"p.rego": POLICY})
     return made
-
-
-@pytest.fixture
-def front(repository: Repository, authority: Authority) -> Iterator[Front]:
-    with https_server(repository.path.parent, authority) as front:
-        yield front
-
-
-def over_https(front: Front) -> GitSettings:
-    return GitSettings(url=f"{front.url}/policies.git", tls_ca_file=str(front.authority.file))
 
 
 def findings(settings: GitSettings, cache: Path) -> list[tuple[str, str]]:

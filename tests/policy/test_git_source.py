@@ -17,14 +17,9 @@ from sidecar.policy.findings import Refused
 from sidecar.policy.git_source import GitSettings, GitSource
 from sidecar.policy.source import Candidate
 
-from .git_servers import POLICY, Authority, Front, Repository, Ssh, https_server, packet, ssh_server
+from .git_servers import POLICY, Authority, Front, Repository, Ssh, over_https, packet, ssh_server
 
 Look = Callable[..., Candidate | None]
-
-
-@pytest.fixture(scope="module")
-def authority(tmp_path_factory: pytest.TempPathFactory) -> Authority:
-    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture
@@ -34,20 +29,10 @@ def repository(tmp_path: Path) -> Repository:
     return made
 
 
-@pytest.fixture
-def front(repository: Repository, authority: Authority) -> Iterator[Front]:
-    with https_server(repository.path.parent, authority) as front:
-        yield front
-
-
 @pytest.fixture(scope="module")
 def sshd() -> Iterator[Ssh]:
     with ssh_server() as sshd:
         yield sshd
-
-
-def over_https(front: Front, **more: Any) -> GitSettings:
-    return GitSettings(url=f"{front.url}/policies.git", tls_ca_file=str(front.authority.file), **more)
 
 
 def over_ssh(sshd: Ssh, repository: Repository, **more: Any) -> GitSettings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from base64 import b64encode
+from dataclasses import replace
 from hashlib import sha256
 from typing import Any
 
@@ -48,20 +49,21 @@ def keys() -> list[dict[str, str]]:
     ]
 
 
+REQUEST = Request(
+    "billing-agent",
+    Option("refund", "invoice", "inv-é", b'{"amount": 12}'),
+    b'{"ticket":7}',
+    "customer asked",
+    "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+    "key-1",
+    b"\x00\xff receipt",
+    (Option("credit", "invoice", "inv-é", b"{}"), Option("escalate", "", "")),
+)
+
+
 def request() -> Request:
-    return Request(
-        "billing-agent",
-        Option("refund", "invoice", "inv-é", b'{"amount": 12}'),
-        b'{"ticket":7}',
-        "customer asked",
-        "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-        "key-1",
-        b"\x00\xff receipt",
-        (Option("credit", "invoice", "inv-é", b"{}"), Option("escalate", "", "")),
-        "payments-gateway",
-        DECISION,
-        (Given(b'{"format":"first"}', b"\x01\x02", b"\x03"), Given(b"{}", b"", b"")),
-    )
+    given = (Given(b'{"format":"first"}', b"\x01\x02", b"\x03"), Given(b"{}", b"", b""))
+    return replace(REQUEST, executor="payments-gateway", approval_of=DECISION, delegations=given)
 
 
 def outcome() -> Outcome:

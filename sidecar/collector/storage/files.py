@@ -17,6 +17,7 @@ from pathlib import Path
 
 from sidecar.collector.storage.port import checked
 from sidecar.errors import StorageError
+from sidecar.files import sync
 
 _OBJECTS = "objects"
 _WRITING = "writing"
@@ -38,8 +39,8 @@ class FileStorage:
             # What a crash left behind half written; it was never anybody's, unless somebody writes just now.
             for leftover in self._writing.iterdir() if alone else ():
                 leftover.unlink(missing_ok=True)
-            _sync(directory)
-            _sync(directory.parent)
+            sync(directory)
+            sync(directory.parent)
 
     def create(self, name: str, data: bytes, *, keep_until: int | None = None) -> bool:
         place = self._objects / checked(name)
@@ -48,8 +49,8 @@ class FileStorage:
             made = self._link(place, data, keep_until)
             if not made:
                 # Whoever made it may have died before it was durable.
-                _sync(place)
-            _sync(place.parent)
+                sync(place)
+            sync(place.parent)
         return made
 
     def _link(self, place: Path, data: bytes, keep_until: int | None) -> bool:
@@ -77,7 +78,7 @@ class FileStorage:
         self._make_directory(directory.parent)
         with contextlib.suppress(FileExistsError):
             directory.mkdir(mode=0o700)
-        _sync(directory.parent)
+        sync(directory.parent)
 
     def read(self, name: str, limit: int) -> bytes | None:
         with _mapped(name):
@@ -100,7 +101,7 @@ class FileStorage:
             if kept > time.time():
                 raise StorageError(f"{name} cannot be removed: it is kept until {datetime.fromtimestamp(kept, UTC)}")
             place.unlink(missing_ok=True)
-            _sync(place.parent)
+            sync(place.parent)
 
     def names(self, prefix: str) -> Iterator[str]:
         start = self._objects / prefix.rpartition("/")[0]
@@ -116,14 +117,6 @@ class FileStorage:
 def _raised(error: OSError) -> None:
     if not isinstance(error, FileNotFoundError):
         raise error
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 @contextlib.contextmanager

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from aiohttp import HttpVersion11, web
+from aiohttp import web
 
 from sidecar.chain import strictjson
 from sidecar.decide import FAILED
@@ -21,7 +21,7 @@ from sidecar.enforce.authzen.answers import Told
 from sidecar.enforce.authzen.asked import APPROVAL_OF, BODY
 from sidecar.enforce.authzen.door import ENCODING, EVALUATION, EVALUATIONS, AuthZenDoor, Head
 from sidecar.enforce.authzen.tls import shown
-from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, listening, whole
+from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, faulty, listening, whole
 
 REQUEST_ID: Final = "x-request-id"
 _CONTINUE: Final = b"HTTP/1.1 100 Continue\r\n\r\n"
@@ -77,12 +77,12 @@ class _Http:
         ids = request.headers.getall(REQUEST_ID, [])
         known = len(ids) == 1 and _ID.match(ids[0]) is not None
         try:
-            faulty = _faulty(request)
+            fault = faulty(request)
             if ids and not known:
-                faulty = 400, f"{REQUEST_ID}: is not one of 1 to 256 printable characters"
-            if faulty:
+                fault = 400, f"{REQUEST_ID}: is not one of 1 to 256 printable characters"
+            if fault:
                 self._door.unanswered("INVALID_ARGUMENT")
-                told = answers.error(faulty[0], "refused", faulty[1])
+                told = answers.error(fault[0], "refused", fault[1])
             else:
                 told = await self._told(request)
         except Exception as error:
@@ -118,18 +118,6 @@ class _Http:
             return await whole(request, door.settings.max_bytes, self._patience, BODY)
 
         return await door.answered(_CALLS[path], _head(request), read, Connection(request.transport))
-
-
-def _faulty(request: web.BaseRequest) -> tuple[int, str] | None:
-    """Status and cause, where the parser takes what another server in the way could take for something else."""
-    codings, expected = (request.headers.getall(name, []) for name in ("transfer-encoding", "expect"))
-    if request.version != HttpVersion11:
-        return 505, "the version is HTTP/1.1"
-    if codings and [each.lower() for each in codings] != ["chunked"]:
-        return 400, "transfer-encoding: is not chunked alone"
-    if expected and [each.lower() for each in expected] != ["100-continue"]:
-        return 417, "expect: is not 100-continue"
-    return None
 
 
 def _last(request: web.BaseRequest) -> bool:

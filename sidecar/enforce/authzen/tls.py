@@ -6,10 +6,8 @@ import ssl
 from dataclasses import dataclass
 from typing import Any, Final
 
-from cryptography import x509
-
 from sidecar.client import Material, Source, pem_of
-from sidecar.enforce.shown import newest, showing
+from sidecar.enforce.shown import newest, to_show
 from sidecar.errors import UsageError
 from sidecar.identity import Bundles
 
@@ -35,14 +33,14 @@ def http_half(material: Material) -> HttpHalf:
     roots = tuple(der for ders in material.roots.values() for der in ders)
     if not material.chain or not material.key or not roots:
         raise UsageError("doors.authzen: certificate, key and the roots of PEPs' certificates are needed")
-    context = showing(material)
+    shows = to_show(material)
+    context = shows.context
     context.verify_mode = ssl.CERT_REQUIRED
     try:
         context.load_verify_locations(cadata=pem_of(roots).decode())
     except ssl.SSLError as error:
         raise UsageError(f"doors.authzen: OpenSSL does not take the certificates ({error.reason})") from None
-    end = x509.load_pem_x509_certificate(material.chain).not_valid_after_utc
-    return HttpHalf(context, Bundles(material.roots), end.timestamp())
+    return HttpHalf(context, Bundles(material.roots), shows.not_after)
 
 
 def listening(source: Source[HttpHalf]) -> ssl.SSLContext:

@@ -11,11 +11,13 @@ error. Every message, list and wait is bounded.
 from sidecar.enforce.mcp.asked import LATE, Limits
 from sidecar.enforce.mcp.catalog import Catalog
 from sidecar.enforce.mcp.deciding import Deciding
+from sidecar.enforce.mcp.fields import Fields, read_fields
 from sidecar.enforce.mcp.gateway import Gateway
 from sidecar.enforce.mcp.pinning import Pinning
 from sidecar.enforce.mcp.pins import Pins, counted, load_pins, pinned
 from sidecar.enforce.mcp.ports import Client
 from sidecar.enforce.mcp.process import ServerProcess
+from sidecar.enforce.mcp.renewed import Renewed
 from sidecar.enforce.mcp.saying import Saying
 from sidecar.enforce.mcp.standard import StandardClient
 from sidecar.enforce.mcp.survey import survey
@@ -25,15 +27,18 @@ __all__ = [
     "Catalog",
     "Client",
     "Deciding",
+    "Fields",
     "Gateway",
     "Limits",
     "Pinning",
     "Pins",
+    "Renewed",
     "Saying",
     "ServerProcess",
     "StandardClient",
     "counted",
     "load_pins",
     "pinned",
+    "read_fields",
     "survey",
 ]

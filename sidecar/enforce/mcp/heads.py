@@ -50,14 +50,18 @@ class Refused(Exception):
 class Reached:
     """Where clients reach the gateway. ``hosts``: what `Host` may be, None: anything, since its certificate is shown or
     it is a socket; ``origins``: of pages that may ask. ``token`` gives what each must bring now; None: nothing, on a
-    socket."""
+    socket. ``ended``: whether the certificate that is shown has; then nobody is answered."""
 
     hosts: frozenset[str] | None
     origins: frozenset[str]
     token: Callable[[], str] | None
+    ended: Callable[[], bool] = lambda: False
 
     def check(self, head: Head) -> None:
-        """Refused: it comes from a page of somebody else's, by another name, or without the token."""
+        """Refused: it comes from a page of somebody else's, by another name, without the token, or when nobody is
+        answered."""
+        if self.ended():
+            raise Refused(503, "the certificate of this gateway has ended; nobody is answered until there is a newer")
         for name in _ONCE:
             if len(head.get(name, ())) > 1:
                 raise Refused(400, f"the field {name} occurs twice")
@@ -68,6 +72,10 @@ class Reached:
         if not self.knows(head):
             raise Refused(401, "the token of this gateway is missing, or another one")
 
+    def still(self, head: Head) -> bool:
+        """Whether a stream that it began may go on."""
+        return not self.ended() and self.knows(head)
+
     def knows(self, head: Head) -> bool:
         """Whether it came with the token that is asked for now."""
         if self.token is None:
@@ -77,11 +85,13 @@ class Reached:
         return scheme.lower() == "bearer" and right
 
 
-def reached(host: str, port: int, *, tls: bool, token: Callable[[], str]) -> Reached:
-    """By host and port, over TLS or on this host alone."""
+def reached(host: str, port: int, *, token: Callable[[], str], ended: Callable[[], bool] | None) -> Reached:
+    """By host and port, over TLS or, where ``ended`` is None, on this host alone."""
     names = {f"[{host}]" if ":" in host else host.lower(), "localhost", "127.0.0.1", "[::1]"}
     places = frozenset(f"{name}:{port}" for name in names)
-    return Reached(None if tls else places, frozenset() if tls else frozenset(f"http://{p}" for p in places), token)
+    if ended is not None:
+        return Reached(None, frozenset(), token, ended)
+    return Reached(places, frozenset(f"http://{place}" for place in places), token)
 
 
 def one(head: Head, name: str) -> str:

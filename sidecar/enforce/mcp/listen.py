@@ -16,7 +16,7 @@ from typing import Any, Final
 
 from aiohttp import web
 
-from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, TAKEN, listening, whole
+from sidecar.enforce.http1 import MOST_CONNECTIONS, PATIENCE, TAKEN, faulty, listening, whole
 from sidecar.enforce.mcp import frame as frames
 from sidecar.enforce.mcp.frame import PARSE_ERROR, BadFrame, Frame, read
 from sidecar.enforce.mcp.heads import (
@@ -97,6 +97,8 @@ class _Http:
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         head = {name.lower(): request.headers.getall(name) for name in request.headers}
+        if found := faulty(request):
+            return _error(found[0], frames.INVALID_REQUEST, found[1])
         try:
             return await self._answer(request, head)
         except Refused as refused:
@@ -187,7 +189,7 @@ class _Http:
             raise Refused(400, "events are not kept here: none is told again (Last-Event-ID)")
         stream = await session.client.listens()
         try:
-            return await self._events(request, stream, None, {}, still=lambda: self._reached.knows(head))
+            return await self._events(request, stream, None, {}, still=lambda: self._reached.still(head))
         finally:
             session.touch()
             await session.client.left(stream)

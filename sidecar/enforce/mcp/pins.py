@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal
 
+from sidecar import files
 from sidecar.chain import strictjson
 from sidecar.enforce.mcp.canonical import canonical
 from sidecar.enforce.mcp.kinds import KINDS, TOOL, Kind, digest_of, name_of, storable
@@ -72,16 +71,9 @@ class Pins:
 
     def write(self, path: Path) -> None:
         """Durably in the place of what is there. UsageError where that cannot be done."""
-        beside = path.with_name(f"{path.name}.{os.getpid()}.new")
         try:
-            with beside.open("xb") as file:
-                file.write(self.dump())
-                file.flush()
-                os.fsync(file.fileno())
-            beside.replace(path)
+            files.put(path, self.dump(), 0o644)
         except OSError as error:
-            with contextlib.suppress(OSError):
-                beside.unlink()
             raise UsageError(
                 f"cannot write the pins {path}: {error.strerror}; name a file in a directory of yours"
             ) from None

@@ -12,23 +12,19 @@ import base64
 import contextlib
 import dataclasses
 import re
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Any, Final
 
 from sidecar.enforce.mcp.events import EventTooLong, events
+from sidecar.enforce.mcp.fields import NAME, PLAIN, Fields
 from sidecar.enforce.mcp.frame import BadFrame, Frame, Id, read
 from sidecar.enforce.mcp.http import Answer, Http, HttpFailed, Place
 from sidecar.enforce.mcp.ports import Failed
-from sidecar.errors import UsageError
 
 VERSION_KEY: Final = "io.modelcontextprotocol/protocolVersion"
 NAMED: Final = {"tools/call": "name", "prompts/get": "name", "resources/read": "uri"}  # what `Mcp-Name` repeats
 _ACCEPT: Final = "application/json, text/event-stream"
-_RESERVED: Final = re.compile(r"(?i)host|accept|connection|transfer-encoding|content-.*|mcp-.*|te|upgrade|keep-alive")
-_TOKEN: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _ENCODED: Final = re.compile(r"=\?base64\?.*\?=")
-_PLAIN: Final = re.compile(r"[\x20-\x7e]*")
 _AT_ONCE: Final = 4  # so many of the longest messages may be read at once
 _RECONNECTS: Final = 5
 _PAUSE: Final = 1.0  # seconds
@@ -40,13 +36,13 @@ Schema = Callable[[str], Any]
 
 
 class RemoteServer:
-    """``fields``: what each request carries besides, as credentials. ``most``: bytes of one message."""
+    """``fields`` gives what each request carries besides, as credentials. ``most``: bytes of one message."""
 
     def __init__(
-        self, where: Place, fields: Sequence[tuple[str, str]], most: int, schema: Schema, say: Callable[[str], object]
+        self, where: Place, fields: Callable[[], Fields], most: int, schema: Schema, say: Callable[[str], object]
     ) -> None:
         self._http = Http(where)
-        self._fields, self._most, self._schema, self._say = tuple(fields), most, schema, say
+        self._fields, self._most, self._schema, self._say = fields, most, schema, say
         self._coming: asyncio.Queue[bytes | Failed | None] = asyncio.Queue(2)
         self._posts: dict[Id, asyncio.Task[None]] = {}
         self._listening: asyncio.Task[None] | None = None
@@ -158,10 +154,10 @@ class RemoteServer:
 
     def _agreed(self, came: Frame, answer: Answer) -> None:
         session = answer.fields.get("mcp-session-id", "")
-        self._session = session if _PLAIN.fullmatch(session) else ""
+        self._session = session if PLAIN.fullmatch(session) else ""
         result = came.members["result"].value
         version = result.get("protocolVersion") if isinstance(result, dict) else None
-        self._version = version if isinstance(version, str) and _PLAIN.fullmatch(version) else ""
+        self._version = version if isinstance(version, str) and PLAIN.fullmatch(version) else ""
 
     async def _listen(self) -> None:
         """What the server sends of itself, up to 2025-11-25."""
@@ -182,7 +178,7 @@ class RemoteServer:
         self._say("the server's own messages are not heard any more")
 
     def _head(self, frame: Frame | None) -> list[tuple[str, str]]:
-        fields = [*self._fields]
+        fields = [*self._fields()]
         version = _version(frame) if frame is not None else None
         if frame is not None:
             fields += [("Content-Type", "application/json"), ("Accept", _ACCEPT)]
@@ -210,7 +206,7 @@ def repeated(schema: Any, arguments: Any) -> list[tuple[str, str]]:
         if not isinstance(part, Mapping) or arguments.get(name) is None:
             continue
         token, value = part.get("x-mcp-header"), arguments[name]
-        if isinstance(token, str) and _TOKEN.fullmatch(token) and isinstance(value, str | int):
+        if isinstance(token, str) and NAME.fullmatch(token) and isinstance(value, str | int):
             text = ("true" if value else "false") if isinstance(value, bool) else str(value)
             fields.append((f"Mcp-Param-{token}", encoded(text)))
         fields += repeated(part, value)
@@ -219,26 +215,9 @@ def repeated(schema: Any, arguments: Any) -> list[tuple[str, str]]:
 
 def encoded(value: str) -> str:
     """A value as HTTP carries it: as it is where it can be, else in base64 (2026-07-28, "Value Encoding")."""
-    if _PLAIN.fullmatch(value) and value == value.strip() and not _ENCODED.fullmatch(value):
+    if PLAIN.fullmatch(value) and value == value.strip() and not _ENCODED.fullmatch(value):
         return value
     return f"=?base64?{base64.b64encode(value.encode()).decode()}?="
-
-
-def read_fields(path: Path) -> list[tuple[str, str]]:
-    """The fields of a file, one `Name: value` a line. UsageError."""
-    try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the fields {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    fields = []
-    for number, line in enumerate(text.splitlines(), 1):
-        name, colon, value = line.partition(":")
-        if not line.strip():
-            continue
-        if not colon or not _TOKEN.fullmatch(name) or not _PLAIN.fullmatch(value.strip()) or _RESERVED.fullmatch(name):
-            raise UsageError(f"{path}, line {number}: give `Name: value`, and none of HTTP's or MCP's own fields")
-        fields.append((name, value.strip()))
-    return fields
 
 
 def _version(frame: Frame) -> str | None:

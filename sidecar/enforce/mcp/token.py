@@ -1,9 +1,8 @@
-"""The token that clients of the listener bring, in a file that may change (DOORS.md, "Clients over HTTP")."""
+"""The token that clients of the listener bring (DOORS.md, "Clients over HTTP")."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -11,27 +10,6 @@ from sidecar.errors import UsageError
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{16,4096}")
 _MOST: Final = 4_200  # bytes of the file
-
-
-class TokenFile:
-    """The token, read again when its file changes; what cannot be used is told to ``trouble``, once, and the one before
-    stays. Raises UsageError when made of a file that cannot be used."""
-
-    def __init__(self, path: Path, trouble: Callable[[str], object]) -> None:
-        self._path, self._trouble = path, trouble
-        self._seen = _signature(path)
-        self._token = read_token(path)
-
-    def current(self) -> str:
-        """The newest that can be used."""
-        seen = _signature(self._path)
-        if seen != self._seen:
-            self._seen = seen
-            try:
-                self._token = read_token(self._path)
-            except UsageError as error:
-                self._trouble(f"the new token cannot be used, the one before stays: {error}")
-        return self._token
 
 
 def read_token(path: Path) -> str:
@@ -47,11 +25,3 @@ def read_token(path: Path) -> str:
     if not _TOKEN.fullmatch(text):
         raise UsageError(f"the token {path} is not 16 to 4096 printable characters without spaces; make another")
     return text
-
-
-def _signature(path: Path) -> tuple[int, int, int, int] | None:
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_ino, found.st_size, found.st_mode

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from sidecar.client import Decision, NoDecision, Refused
-from sidecar.enforce.mcp.frame import INVALID_REQUEST, Frame, error, result
+from sidecar.enforce.mcp.frame import Frame, error, result
 from sidecar.enforce.mcp.kinds import Kind
 from sidecar.enforce.words import named, told
 
@@ -44,11 +44,6 @@ def unanswered(asked: Frame, decision: Decision | None, what: str) -> bytes:
         f"No answer: {what}. It was passed on, so it may have been done. {named(decision) if decision else ''}".strip()
     )
     return _answer(asked, text, UNANSWERED, _decided(decision) if decision else None)
-
-
-def not_taken(asked: Frame, cause: str, code: int = INVALID_REQUEST) -> bytes:
-    """The answer to a request that this gateway does not take."""
-    return error(asked.id_text, code, f"not passed on: {cause}")
 
 
 def _answer(asked: Frame, text: str, code: int, data: dict[str, Any] | None) -> bytes:

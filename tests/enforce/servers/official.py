@@ -1,6 +1,7 @@
 """An MCP server of the official SDK, for both protocol generations. Its tools write files: a test sees the deed.
 
-`official.py DIRECTORY` on standard streams; with `TOKEN` besides over HTTP, on a port that it prints.
+`official.py DIRECTORY` on standard streams; with `TOKEN` besides over HTTP, on a port that it prints; a file `token` in
+DIRECTORY has a newer one.
 """
 
 from __future__ import annotations
@@ -103,7 +104,9 @@ else:
 
     async def guarded(scope: Any, receive: Any, send: Any) -> None:
         """Without the credentials that the gateway holds there is nothing to be had."""
-        if scope["type"] == "http" and (b"authorization", f"Bearer {sys.argv[2]}".encode()) not in scope["headers"]:
+        newer = PLACE / "token"
+        token = newer.read_text() if newer.exists() else sys.argv[2]
+        if scope["type"] == "http" and (b"authorization", f"Bearer {token}".encode()) not in scope["headers"]:
             await send({"type": "http.response.start", "status": 401, "headers": []})
             await send({"type": "http.response.body", "body": b""})
             return
