@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, field
+from typing import Final
 
 from sidecar.errors import LedgerDamaged
 
+LATE: Final = 64
+"""Of so many decisions the last ones may lack their row in the index while their segment is open."""
+
 
 class NoteKind(enum.IntEnum):
-    """The last byte of a note's key."""
+    """The last byte of a note's key. ``HEAD``: the last one of a segment that a crash left."""
 
     EPOCH = 0
     HEAD = 1
@@ -30,10 +34,15 @@ class Wait:
 
 @dataclass(slots=True)
 class Batch:
-    """What one commit writes, all of it or nothing. Entries in the order of their numbers."""
+    """What one commit writes, all of it or nothing. Entries in the order of their numbers.
+
+    ``head``: the open segment's last head from now on; empty: it has none; None: it stays as it is.
+    """
 
     entries: list[tuple[bytes, bytes]] = field(default_factory=list)
-    notes: list[tuple[bytes, bytes | None]] = field(default_factory=list)
+    notes: list[tuple[bytes, bytes]] = field(default_factory=list)
+    head: bytes | None = None
+    sealed: bool = False
     index: list[tuple[bytes, bytes]] = field(default_factory=list)
     abouts: list[tuple[bytes, bytes]] = field(default_factory=list)
     waits: list[bytes] = field(default_factory=list)
@@ -48,9 +57,14 @@ class Batch:
         """An entry in its stored form."""
         self.entries.append((seq_key(seq), body))
 
-    def note(self, segment: int, kind: NoteKind, signed: bytes | None) -> None:
-        """A signed note in place of the one there, or None to remove it."""
+    def note(self, segment: int, kind: NoteKind, signed: bytes) -> None:
+        """A signed note in place of the one there."""
         self.notes.append((note_key(segment, kind), signed))
+
+    def seal(self, segment: int, signed: bytes) -> None:
+        """That the segment ends here; the index is to have all its decisions."""
+        self.note(segment, NoteKind.SEAL, signed)
+        self.sealed = True
 
     def decision(self, decision_id: bytes, seq: int) -> None:
         """Where the decision with this 16-byte id is."""

@@ -24,7 +24,7 @@ from sidecar.chain.stream import MAGIC, Kind, record
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, NotFound, SidecarError
 from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_key, seq_of
 from sidecar.ledger.causes import DAMAGED, NO_SEGMENT, NOT_A_LEDGER, OTHER_VERSION, OVERTAKEN, UNREADABLE
-from sidecar.ledger.look import check_format, epoch_before, kept_of
+from sidecar.ledger.look import HEAD_KEY, check_format, epoch_before, kept_of
 from sidecar.ledger.port import Kept
 from sidecar.ledger.store import open_for_reading
 
@@ -134,6 +134,8 @@ def _whole(txn: Any, found: _Databases, since: int, *, rare: bool) -> Iterator[t
     while key is not None:
         yield _form(body), body
         key, body = next(waiting, (None, b""))
+    if (head := txn.get(HEAD_KEY)) is not None:
+        yield Kind.HEAD, head
 
 
 def _context_of_end(txn: Any, found: _Databases, kept: Kept, first: int | None) -> Iterator[tuple[Kind, bytes]]:

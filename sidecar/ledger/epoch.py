@@ -113,8 +113,8 @@ class Epoch:
 
     def _seal(self, reason: str, next_key: bytes | None, now: Moment, batch: Batch) -> tuple[Place, bytes]:
         signed, text = self.open.seal(reason, next_key, max(0, now.wall_ns))
-        batch.note(self.open.segment, NoteKind.SEAL, signed)
-        batch.note(self.open.segment, NoteKind.HEAD, None)
+        batch.seal(self.open.segment, signed)
+        batch.head = b""
         return self.open.following(seal_hash(text)), signed
 
     def wipe(self) -> None:

@@ -20,7 +20,7 @@ from sidecar.chain.seal import Seal
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown, Malformed, SidecarError
 from sidecar.ledger.batch import NoteKind, note_key, seq_key, seq_of
 from sidecar.ledger.causes import DAMAGED, NOT_A_LEDGER, OTHER_VERSION, UNREADABLE
-from sidecar.ledger.look import check_format, counted, pages_of
+from sidecar.ledger.look import OWN_KEYS, check_format, counted, pages_of
 from sidecar.ledger.store import open_for_reading
 
 _MEMORY: Final = 512 << 20
@@ -79,7 +79,7 @@ def _used(environment: Any, txn: Any) -> int:
 
 def _databases(names: Any) -> list[bytes]:
     """Keys of the main database that name others: those that are not records of its own."""
-    return [bytes(key) for key in names.iternext(values=False) if bytes(key) not in (b"format", b"kept", b"gone")]
+    return [bytes(key) for key in names.iternext(values=False) if bytes(key) not in OWN_KEYS]
 
 
 def main(arguments: list[str]) -> int:

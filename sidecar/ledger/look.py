@@ -9,13 +9,19 @@ from typing import Any, Final
 
 from sidecar.chain.limits import FORMAT
 from sidecar.errors import LedgerDamaged, LedgerOtherVersion, LedgerUnknown
-from sidecar.ledger.batch import NoteKind, note_key, note_of, seq_key, seq_of
+from sidecar.ledger.batch import NoteKind, about_key, note_key, note_of, seq_key, seq_of
 from sidecar.ledger.port import Kept
 
 FILE: Final = "ledger.mdb"
 FORMAT_KEY: Final = b"format"
 KEPT_KEY: Final = b"kept"
+GONE_KEY: Final = b"gone"
+HEAD_KEY: Final = b"head"
+OWN_KEYS: Final = (FORMAT_KEY, KEPT_KEY, GONE_KEY, HEAD_KEY)
+"""What the unnamed database has besides the names of the others."""
 _COPIED_AT_ONCE: Final = 8 << 20
+_LATE: Final = 16  # commits that a reader of our own may be behind
+_FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 _TYPE_AT: Final = 8  # of an entry's header
 
 
@@ -86,6 +92,34 @@ def check_format(environment: Any) -> None:
             f"the ledger is of another version than {FORMAT}; use the program that wrote it, or a newer one: it was "
             "not touched"
         )
+
+
+def referring(cursor: Any, seq: int) -> list[tuple[int, int]]:
+    """Number and type of each entry that refers to this one. Raises LedgerDamaged for a row of another shape."""
+    rows: list[tuple[int, int]] = []
+    found = cursor.set_range(about_key(seq, 0))
+    while found and cursor.key().startswith(seq_key(seq)):
+        if len(cursor.value()) != 1:
+            raise LedgerDamaged("the index of references has a row that nobody wrote; run `sidecar verify`")
+        rows.append((seq_of(cursor.key()[8:]), cursor.value()[0]))
+        found = cursor.next()
+    return rows
+
+
+def is_held(environment: Any) -> bool:
+    """Whether a reader that began long ago keeps freed pages from being used; one that died does too."""
+    last = int(environment.info()["last_txnid"])
+    rows = [line.split() for line in environment.readers().splitlines()[1:]]
+    return min((int(row[2]) for row in rows if row[2] != "-"), default=last) < last - _LATE
+
+
+def forget(txn: Any, database: Any, before: bytes) -> None:
+    """Take the first keys away, those below ``before``, as many as one commit may."""
+    with txn.cursor(database) as cursor:
+        for _ in range(_FORGET_AT_ONCE):
+            if not cursor.first() or bytes(cursor.key()) >= before:
+                return
+            cursor.delete()
 
 
 def is_own_file(path: Path) -> bool:

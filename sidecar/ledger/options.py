@@ -15,6 +15,8 @@ from sidecar.ledger.trimming import Keep
 
 MIB: Final = 1024 * 1024
 _PAGE: Final = 4096
+_PLENTY: Final = 64 * MIB  # more than any group takes
+_LOOK_NS: Final = 250_000_000
 _GROUP_BYTES: Final = 64 * 1024  # what a commit takes besides its entries: tree pages, notes, two metas
 
 
@@ -60,6 +62,7 @@ class Room:
     def __init__(self, directory: Path, store: Store, options: Options) -> None:
         self._directory, self._store = directory, store
         self._limit, self._reserve = options.max_bytes, options.reserve_bytes
+        self._lately, self._until, self._spare = 0, 0, 0
 
     def left(self, enough: int | None = None) -> int:
         """Bytes for entries, the reserve not counted; negative once it is touched.
@@ -69,6 +72,19 @@ class Room:
         kept = self._reserve + _GROUP_BYTES
         rough = 0 if enough is None else self._limit - kept - enough
         return min(self._limit - self._store.used(rough), self.on_disk()) - kept
+
+    def lately(self, now: int, taking: int) -> int:
+        """As :meth:`left`, before ``taking`` bytes are taken at ``now``, boot-time clock in ns.
+
+        Where plenty is left it is looked up again only after a quarter of a second, or of the reserve.
+        """
+        if now >= self._until or taking > self._spare:
+            self._lately, self._until, self._spare = self.left(_PLENTY), now, 0
+            if self._lately >= _PLENTY:
+                self._until, self._spare = now + _LOOK_NS, self._reserve // 4
+                self._store.reach()
+        self._spare -= taking
+        return self._lately
 
     def on_disk(self) -> int:
         """Bytes free on the disk."""

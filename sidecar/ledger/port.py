@@ -23,7 +23,8 @@ class Store(Protocol):
     def commit(self, batch: Batch) -> None:
         """Write a batch. Fully persisted, as a whole, when it returns; on any exception the state is unknown.
 
-        An entry is only ever added after the last one: none is overwritten.
+        An entry is only ever added after the last one: none is overwritten. That the last decisions, fewer than `LATE`,
+        are found (:meth:`find`) need not be persisted before a segment is sealed.
         """
         ...
 
@@ -45,6 +46,10 @@ class Store(Protocol):
 
     def note(self, segment: int, kind: NoteKind) -> bytes | None:
         """A signed note."""
+        ...
+
+    def head(self) -> bytes | None:
+        """The open segment's last head, signed; None where it has none."""
         ...
 
     def last_note(self) -> tuple[int, NoteKind] | None:
@@ -114,6 +119,11 @@ class Store(Protocol):
 
         More may be said, as long as it is no more than ``rough``.
         """
+        ...
+
+    def reach(self) -> None:
+        """Make the file longer than it need be: a commit that need not lengthen it is flushed sooner. Where there is
+        no room nothing is done."""
         ...
 
     def tidy(self) -> None:

@@ -6,7 +6,8 @@ or a tail that contradicts itself, stop the start.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import deque
+from dataclasses import dataclass, field
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -19,9 +20,10 @@ from sidecar.chain.limits import NO_SEQ, ZERO32
 from sidecar.chain.merkle import Tree
 from sidecar.chain.seal import Seal, Span, seal_hash
 from sidecar.errors import LedgerDamaged, Malformed, SignatureInvalid
-from sidecar.ledger.batch import NoteKind
+from sidecar.ledger.batch import LATE, NoteKind
 from sidecar.ledger.epoch import Chain, Start
 from sidecar.ledger.port import Store
+from sidecar.ledger.trimming import decision_of
 
 _MEND = "keep this ledger as it is, run `sidecar verify` on it, and start a new one beside it"
 
@@ -30,12 +32,14 @@ _MEND = "keep this ledger as it is, run `sidecar verify` on it, and start a new 
 class Ended:
     """How the ledger stands. ``start``: where the next epoch begins; ``seal``: the last seal, signed.
 
-    ``crashed``: that seal is new, a recovery seal, to be stored together with the epoch note.
+    ``crashed``: that seal is new, a recovery seal, to be stored together with the epoch note; ``late``: ids and numbers
+    of the decisions that the index may lack.
     """
 
     start: Start
     seal: bytes
     crashed: bool
+    late: list[tuple[bytes, int]] = field(default_factory=list)
 
 
 def read_chain(store: Store) -> Chain:
@@ -83,12 +87,12 @@ def _find_end(store: Store, chain: Chain, identity: Ed25519PrivateKey, time: int
         if sealed.next is None:
             return _in_order(store, sealed, text)
         segment += 1
-    elif kind is NoteKind.EPOCH:
-        raise Malformed(f"segment {segment} has an epoch note and nothing else")
-    seal = _recover(store, chain, segment, max(0, time))
+    elif kind is NoteKind.HEAD or store.head() is None:
+        raise Malformed(f"the notes of segment {segment} are not all there")
+    seal, late = _recover(store, chain, segment, max(0, time))
     text = seal.text()
     signed = note.sign(text, lines.identity_name(chain.chain_id), identity)
-    return Ended(_next_start(store, seal, text, recovered=segment), signed, crashed=True)
+    return Ended(_next_start(store, seal, text, recovered=segment), signed, True, late)
 
 
 def _in_order(store: Store, seal: Seal, text: str) -> Ended:
@@ -96,7 +100,7 @@ def _in_order(store: Store, seal: Seal, text: str) -> Ended:
     if store.last_seq() != next_seq - 1 or _leaf_at(store, next_seq) != seal.last:
         raise Malformed(f"the last entry is not entry {next_seq - 1} as the seal of segment {seal.segment} names it")
     signed = _need(store, seal.segment, NoteKind.SEAL)
-    return Ended(_next_start(store, seal, text, recovered=None), signed, crashed=False)
+    return Ended(_next_start(store, seal, text, recovered=None), signed, False)
 
 
 def _next_start(store: Store, seal: Seal, text: str, *, recovered: int | None) -> Start:
@@ -108,8 +112,8 @@ def _next_start(store: Store, seal: Seal, text: str, *, recovered: int | None) -
     )  # fmt: skip
 
 
-def _recover(store: Store, chain: Chain, segment: int, time: int) -> Seal:
-    """The recovery seal over the open segment, once everything in it was looked at again."""
+def _recover(store: Store, chain: Chain, segment: int, time: int) -> tuple[Seal, list[tuple[bytes, int]]]:
+    """The recovery seal over the open segment, once everything in it was looked at again; decisions as `Ended.late`."""
     epoch_at = store.last_epoch_segment(segment)
     epoch = _read_epoch(store, chain, segment if epoch_at is None else epoch_at)
     sealed, text = _read_seal(store, chain, segment - 1)
@@ -128,10 +132,11 @@ def _recover(store: Store, chain: Chain, segment: int, time: int) -> Seal:
         raise Malformed(f"segment {segment} has entries without a signed head, or a head without entries")
     if head is not None and (head.seq, head.leaf, head.epoch) != (tail.next_seq - 1, tail.last, epoch.epoch):
         raise Malformed(f"the last signed head of segment {segment} is not about its last entry")
-    return Seal(
+    seal = Seal(
         chain.chain_id, epoch.epoch, segment, first, tail.tree.size, tail.tree.root(), tail.last, before, tail.span,
         None, None, None, tail.policy, tail.registry, None if head is None else head_hash(head.text()), "crash", time,
     )  # fmt: skip
+    return seal, [(found, seq) for seq in tail.decisions if (found := decision_of(store.entry(seq) or b"")) is not None]
 
 
 class _Tail:
@@ -145,6 +150,7 @@ class _Tail:
         self.next_seq, self.last, self.policy, self.registry = first, last, policy, registry
         self.tree = Tree()
         self.span: Span | None = None
+        self.decisions: deque[int] = deque(maxlen=LATE)
 
     def read(self, store: Store) -> None:
         first = self.next_seq
@@ -172,6 +178,8 @@ class _Tail:
             self.policy = header.payload_commit
         elif header.type is EntryType.REGISTRY:
             self.registry = header.payload_commit
+        elif header.type is EntryType.DECISION:
+            self.decisions.append(header.seq)
         self.last = its_leaf
         self.tree.append(its_leaf)
         self.next_seq += 1
@@ -187,7 +195,7 @@ def _read_epoch(store: Store, chain: Chain, segment: int) -> notes.EpochNote:
 
 
 def _read_head(store: Store, chain: Chain, segment: int, key: bytes) -> Head | None:
-    signed = store.note(segment, NoteKind.HEAD)
+    signed = store.head()
     if signed is None:
         return None
     head = Head.parse(note.verify_single(signed, lines.segment_name(chain.chain_id, segment), key))

@@ -53,10 +53,14 @@ def start(
     if loss is not None:
         batch.allow(hashlib.sha256(loss.record).digest(), loss.record)
     if ended.crashed:
-        batch.note(following.segment - 1, NoteKind.SEAL, ended.seal)
+        batch.seal(following.segment - 1, ended.seal)
+        if (last_head := store.head()) is not None:
+            batch.note(following.segment - 1, NoteKind.HEAD, last_head)
+        for decision, seq in ended.late:
+            batch.decision(decision, seq)
     epoch, last = begin(chain, following, identity=identity, wrap=wrap, entropy=entropy, now=now, batch=batch)
     head = epoch.open.head(last)
-    batch.note(following.segment, NoteKind.HEAD, head)
+    batch.head = head
     store.commit(batch)
     position = Position(chain.chain_id, following.epoch, epoch.open.next_seq, following.segment, head, ended.seal)
     writer = Writer(epoch, store, room, options, clock, position, memory, on_failure, on_commit)

@@ -6,6 +6,7 @@ Nothing here knows what an entry or a note says. `lmdb` is imported nowhere else
 from __future__ import annotations
 
 import contextlib
+import os
 import subprocess
 import sys
 from collections.abc import Collection, Iterator, Sequence
@@ -16,30 +17,34 @@ import lmdb
 
 from sidecar.chain.limits import FORMAT
 from sidecar.errors import LedgerDamaged, LedgerError, LedgerFull, LedgerUnknown
-from sidecar.ledger.batch import Batch, NoteKind, about_key, note_key, note_of, request_key, seq_key, seq_of
+from sidecar.ledger.batch import LATE, Batch, NoteKind, about_key, note_key, note_of, request_key, seq_key, seq_of
 from sidecar.ledger.look import (
     FILE,
     FORMAT_KEY,
+    GONE_KEY,
+    HEAD_KEY,
     KEPT_KEY,
+    OWN_KEYS,
     check_format,
     copy_all,
     counted,
     epoch_before,
+    forget,
+    is_held,
     is_own_file,
     kept_of,
     pages_of,
+    referring,
     refuse_absent,
 )
 from sidecar.ledger.port import Kept
 
-_GONE_KEY: Final = b"gone"
-_LATE: Final = 16  # commits that a reader of our own may be behind
+_AHEAD: Final = 1 << 20  # bytes of the file beyond what is used
 _FIXED_PAGES: Final = 8  # metas, the database of databases, the list of free pages
 _DATABASES: Final = (
     b"entries", b"notes", b"index", b"requests", b"attachments", b"attached", b"about", b"waiting", b"authority",
 )  # fmt: skip
 _TYPE_AT: Final = 8  # of an entry's header
-_FORGET_AT_ONCE: Final = 512  # the most old keys that one commit takes away
 
 
 class LmdbStore:
@@ -47,12 +52,14 @@ class LmdbStore:
 
     def __init__(self, environment: lmdb.Environment) -> None:
         self._env = environment
+        self._all = [environment.open_db(name) for name in _DATABASES]
         (
             self._entries, self._notes, self._index, self._requests, self._attachments, self._attached, self._about,
             self._waiting, self._authority,
-        ) = (environment.open_db(name) for name in _DATABASES)  # fmt: skip
-        self._all = [environment.open_db(name) for name in _DATABASES]
+        ) = self._all  # fmt: skip
         self._page = int(environment.stat()["psize"])
+        self._late: dict[bytes, bytes] = {}  # rows of the index that are to be written
+        self._length = 0  # of the file, as far as it is known to reach
 
     @classmethod
     def create(cls, directory: Path, max_bytes: int) -> LmdbStore:
@@ -89,23 +96,24 @@ class LmdbStore:
 
     def commit(self, batch: Batch) -> None:
         """As :meth:`Store.commit`. Raises LedgerFull or LedgerError."""
+        late = {**dict(batch.index), **self._late}
+        indexed = batch.sealed or len(late) >= LATE
         with _translated(), self._env.begin(write=True) as txn:
-            if batch.entries:
-                with txn.cursor(self._entries) as cursor:
-                    _, added = cursor.putmulti(batch.entries, append=True)
-                if added != len(batch.entries):
+            for key, body in batch.entries:
+                if not txn.put(key, body, append=True, db=self._entries):
                     raise LedgerDamaged("a new entry's place is taken: the file was changed from outside")
             for key, signed in batch.notes:
-                if signed is None:
-                    txn.delete(key, db=self._notes)
-                else:
-                    txn.put(key, signed, db=self._notes)
+                txn.put(key, signed, db=self._notes)
+            if batch.head:
+                txn.put(HEAD_KEY, batch.head)
+            elif batch.head is not None:
+                txn.delete(HEAD_KEY)
             for key, digest, attachment in batch.attachments:
                 txn.put(digest, attachment, db=self._attachments, overwrite=False)
                 txn.put(key, digest, db=self._attached)
             for name, grant in batch.grants:
                 txn.put(name, grant, db=self._authority)
-            for key, place in batch.index:
+            for key, place in late.items() if indexed else ():
                 txn.put(key, place, db=self._index, overwrite=False)
             for key, kind in batch.abouts:
                 txn.put(key, kind, db=self._about, overwrite=False)
@@ -114,11 +122,23 @@ class LmdbStore:
             for key in batch.settled:
                 txn.delete(key, db=self._waiting)
             if batch.waits:
-                self._forget(txn, self._waiting, seq_key(max(batch.waited_before, 0)))
+                forget(txn, self._waiting, seq_key(max(batch.waited_before, 0)))
             for key, recalled in batch.requests:
                 txn.put(key, recalled, db=self._requests)
             if batch.requests:
-                self._forget(txn, self._requests, request_key(max(batch.forget_before, 0), b""))
+                forget(txn, self._requests, request_key(max(batch.forget_before, 0), b""))
+        self._late = {} if indexed else late
+
+    def reach(self) -> None:
+        """As :meth:`Store.reach`: zeros beyond the file's end, where LMDB has nothing, while no commit is under way."""
+        wanted = (int(self._env.info()["last_pgno"]) + 1) * self._page + _AHEAD
+        if wanted - _AHEAD // 2 <= self._length:
+            return
+        self._length = wanted
+        with _translated(), contextlib.suppress(OSError), Path(self._env.path()).open("r+b", buffering=0) as file:
+            with self._env.begin(write=True):
+                file.write(bytes(min(max(0, wanted - file.seek(0, os.SEEK_END)), _AHEAD)))
+            os.fdatasync(file)
 
     def entry(self, seq: int) -> bytes | None:
         """As :meth:`Store.entry`."""
@@ -148,6 +168,10 @@ class LmdbStore:
         """As :meth:`Store.note`."""
         return self._get(self._notes, note_key(segment, kind))
 
+    def head(self) -> bytes | None:
+        """As :meth:`Store.head`."""
+        return self._get(None, HEAD_KEY)
+
     def last_note(self) -> tuple[int, NoteKind] | None:
         """As :meth:`Store.last_note`."""
         key = self._last(self._notes)
@@ -160,20 +184,13 @@ class LmdbStore:
 
     def find(self, decision_id: bytes) -> int | None:
         """As :meth:`Store.find`."""
-        place = self._get(self._index, decision_id)
+        place = self._late.get(decision_id) or self._get(self._index, decision_id)
         return None if place is None else seq_of(place)
 
     def about(self, seq: int) -> list[tuple[int, int]]:
         """As :meth:`Store.about`. Raises LedgerDamaged for a row of another shape."""
-        rows: list[tuple[int, int]] = []
         with _translated(), self._env.begin() as txn, txn.cursor(self._about) as cursor:
-            found = cursor.set_range(about_key(seq, 0))
-            while found and cursor.key().startswith(seq_key(seq)):
-                if len(cursor.value()) != 1:
-                    raise LedgerDamaged("the index of references has a row that nobody wrote; run `sidecar verify`")
-                rows.append((seq_of(cursor.key()[8:]), cursor.value()[0]))
-                found = cursor.next()
-        return rows
+            return referring(cursor, seq)
 
     def waiting(self, now: int, limit: int) -> list[int]:
         """As :meth:`Store.waiting`. Raises LedgerDamaged for a row of another shape."""
@@ -231,7 +248,7 @@ class LmdbStore:
             new = _opened(beside, int(self._env.info()["map_size"]), create=True)
             try:
                 with self._env.begin() as txn, new.begin(write=True) as writing:
-                    for key in (FORMAT_KEY, KEPT_KEY, _GONE_KEY):
+                    for key in OWN_KEYS:
                         if (value := txn.get(key)) is not None:
                             writing.put(key, value)
                 with self._env.begin() as txn:
@@ -274,12 +291,12 @@ class LmdbStore:
                 for seq in seqs:
                     while cursor.set_range(about_key(seq, 0)) and bytes(cursor.key())[:8] == seq_key(seq):
                         cursor.delete()
-            txn.put(_GONE_KEY, seq_key(upto))
+            txn.put(GONE_KEY, seq_key(upto))
 
     def let_go_upto(self) -> int:
         """As :meth:`Store.let_go_upto`."""
         with _translated(), self._env.begin() as txn:
-            found = txn.get(_GONE_KEY)
+            found = txn.get(GONE_KEY)
             return 0 if found is None else seq_of(bytes(found))
 
     def in_use(self) -> int:
@@ -295,15 +312,9 @@ class LmdbStore:
             taken = (int(self._env.info()["last_pgno"]) + 1) * self._page
             if taken <= rough:
                 return taken
-            if self._is_held() and (not self._env.reader_check() or self._is_held()):
+            if is_held(self._env) and (not self._env.reader_check() or is_held(self._env)):
                 return taken
         return min(taken, self.in_use())
-
-    def _is_held(self) -> bool:
-        """Whether a reader that began long ago keeps freed pages from being used; one that died does too."""
-        last = int(self._env.info()["last_txnid"])
-        rows = [line.split() for line in self._env.readers().splitlines()[1:]]
-        return min((int(row[2]) for row in rows if row[2] != "-"), default=last) < last - _LATE
 
     def tidy(self) -> None:
         """As :meth:`Store.tidy`: frees the places of readers that died."""
@@ -313,13 +324,6 @@ class LmdbStore:
     def close(self) -> None:
         """As :meth:`Store.close`."""
         self._env.close()
-
-    def _forget(self, txn: lmdb.Transaction, database: Any, before: bytes) -> None:
-        with txn.cursor(database) as cursor:
-            for _ in range(_FORGET_AT_ONCE):
-                if not cursor.first() or bytes(cursor.key()) >= before:
-                    return
-                cursor.delete()
 
     def _get(self, database: Any, key: bytes) -> bytes | None:
         with _translated(), self._env.begin() as txn:

@@ -56,7 +56,7 @@ class Trimmer:
             bodies = list(self._store.entries_from(at, target.seq, _AT_ONCE))
             going = [(seq, body) for seq, body in bodies if body[_TYPE_AT] not in STAYING]
             at = bodies[-1][0] + 1 if len(bodies) == _AT_ONCE else target.seq
-            self._store.let_go([seq for seq, _ in going], [i for _, b in going if (i := _decision(b))], at)
+            self._store.let_go([seq for seq, _ in going], [i for _, b in going if (i := decision_of(b))], at)
             gone += len(going)
         return gone
 
@@ -81,9 +81,9 @@ class Trimmer:
         return found
 
 
-def _decision(body: bytes) -> bytes | None:
+def decision_of(body: bytes) -> bytes | None:
     """The id by which the index finds a DECISION; None for any other entry, or one without payload."""
-    if body[_TYPE_AT] != EntryType.DECISION or len(body) == TAGGED:
+    if len(body) <= TAGGED or body[_TYPE_AT] != EntryType.DECISION:
         return None
     try:
         header = Header.decode(tagged(body)[0])

@@ -10,12 +10,11 @@ import asyncio
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 from sidecar.chain.entry import EntryType
 from sidecar.chain.limits import NO_SEQ
 from sidecar.errors import LedgerError
-from sidecar.ledger.batch import Batch, NoteKind, Wait
+from sidecar.ledger.batch import Batch, Wait
 from sidecar.ledger.clock import Clock, Moment
 from sidecar.ledger.draft import Recorded
 from sidecar.ledger.epoch import Epoch, clock_entry, close_entry
@@ -28,7 +27,6 @@ from sidecar.ledger.segment import Made, OpenSegment
 OnCommit = Callable[[int, float], None]
 """Told of each commit that is durable: how many entries it holds (0: a seal alone), and its seconds."""
 
-_ENOUGH: Final = 64 << 20  # bytes: more than any group takes
 CLOSED = "the ledger is closed; start the sidecar again"
 
 
@@ -118,12 +116,14 @@ class Writer:
         ended = False
         while not ended:
             self._held, ended = self._inbox.take(self._options.batch, self._clock, self._due)
-            left = self._room.left(_ENOUGH)
+            taking = sum(cost(item.entry) for item in self._held)
+            now = self._clock.now()
+            left = self._room.lately(now.mono_ns, taking)
             self._held = self._admit(self._held, left)
             if self._room.exhausted(left):
                 self._fail(self._room.refusal())
                 break
-            self._seal_if_due()
+            self._seal_if_due(now)
             self._write_held()
         self._held = [Item(close_entry())]
         self._write_held()
@@ -157,7 +157,7 @@ class Writer:
             elif self._full():
                 seal = self._epoch.roll("count", self._clock.now(), batch)
             else:
-                batch.note(segment.segment, NoteKind.HEAD, head)
+                batch.head = head
             self._commit(batch, len(made))
             self._move(head, seal, sum(len(entry.body) for _, entry in made))
             self._held = left
@@ -208,8 +208,7 @@ class Writer:
     def _full(self) -> bool:
         return self._epoch.open.count >= self._options.segment_entries
 
-    def _seal_if_due(self) -> None:
-        now = self._clock.now()
+    def _seal_if_due(self, now: Moment) -> None:
         if self._full() or now.mono_ns >= self._due:
             batch, segment = Batch(), self._epoch.open
             seal = self._epoch.roll("count" if self._full() else "time", now, batch)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -418,7 +419,8 @@ def test_a_policy_that_changes_meanwhile_allows_nothing(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
-def test_after_a_restart_what_waits_waits_and_what_is_used_is_used(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended", ["in order", "killed"])
+def test_after_a_restart_what_waits_waits_and_what_is_used_is_used(tmp_path: Path, ended: str) -> None:
     async def main() -> None:
         async with desk(tmp_path, Policy({"count": 2}, enough=2)) as d:
             waits, used, rejected = await d.ask(), await d.ask(), await d.ask()
@@ -429,6 +431,10 @@ def test_after_a_restart_what_waits_waits_and_what_is_used_is_used(tmp_path: Pat
             assert final.effect == ALLOW
             await d.approve("ann", rejected, "reject")
             old = d.word("bob", waits)
+            shutil.copytree(tmp_path / "ledger", tmp_path / "killed")
+        if ended == "killed":  # as it was then: no segment sealed, no decision in the index
+            shutil.rmtree(tmp_path / "ledger")
+            (tmp_path / "killed").rename(tmp_path / "ledger")
         async with desk(tmp_path, Policy({"count": 2}, enough=2)) as d:
             assert [p.decision_id for p in (await d.listed("bob")).pending] == [waits.decision_id]
             assert list((await d.listed("bob")).pending[0].approved_by) == ["ann"]

@@ -89,7 +89,8 @@ class Base:
         shutil.rmtree(self.scratch, ignore_errors=True)
         shutil.copytree(good.directory, self.scratch)
         file = self.scratch / "ledger.mdb"
-        file.write_bytes(edited(file.read_bytes(), edits))
+        used = file.read_bytes().rstrip(b"\0")  # no zeros that were put there ahead of need
+        file.write_bytes(edited(used + bytes(-len(used) % PAGE), edits))
         return good, World(self.scratch, good.custody)
 
     def start(self, world: World) -> int:

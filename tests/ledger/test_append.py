@@ -257,7 +257,7 @@ def test_a_poisoned_index_does_not_mislead(world: World) -> None:
     seqs = [ledger.append(decision(n)).result(PATIENCE).seq for n in range(2)]
     ledger.close()
     store = LmdbStore.open(world.directory, world.options.max_bytes)
-    poison = Batch()
+    poison = Batch(sealed=True)
     poison.decision(bytes.fromhex(decision_id(7).replace("-", "")), seqs[0])
     poison.decision(bytes.fromhex(decision_id(8).replace("-", "")), 999)
     store.commit(poison)

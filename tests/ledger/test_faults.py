@@ -246,6 +246,7 @@ def test_when_the_reserve_goes_it_closes_in_order(world: World) -> None:
     ledger = world.open(around)
     receipt = ledger.append(decision(1)).result(PATIENCE).receipt
     stores[0].taken = world.options.max_bytes - (1 << 20)  # the reserve alone is left
+    world.clock.move(SECOND // 4)
     with pytest.raises(LedgerFull):
         ledger.append(decision(2)).result(PATIENCE)
     assert world.failures == []
@@ -262,10 +263,10 @@ def test_when_the_reserve_goes_it_closes_in_order(world: World) -> None:
 
 
 @pytest.fixture
-def small_disk() -> Iterator[Path]:
-    """A file system of 6 MiB."""
+def small_disk(request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A file system of 6 MiB, or as many as a test says."""
     place = Path(tempfile.mkdtemp())
-    mount = ["mount", "-t", "tmpfs", "-o", "size=6m", "tmpfs", str(place)]
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={getattr(request, 'param', 6)}m", "tmpfs", str(place)]
     try:
         if subprocess.run(mount, capture_output=True).returncode:
             pytest.skip("needs the right to mount a tmpfs: run as root")
@@ -316,6 +317,45 @@ def test_a_disk_that_is_suddenly_full_ends_all_answers(small_disk: Path, world: 
     (small_disk / "hog").unlink()
     new.open().close()
     new.assert_verifies([receipt])
+
+
+@pytest.mark.parametrize("small_disk", [80], indirect=True)
+@pytest.mark.parametrize("noticed", ["by what was taken", "by time"])
+@pytest.mark.parametrize("free", [0, 3 << 20])
+def test_a_disk_that_fills_between_two_looks(small_disk: Path, world: World, free: int, noticed: str) -> None:
+    """While plenty is left the writer looks only now and then: of the reserve that costs a quarter at most."""
+    options = dataclasses.replace(world.options, max_bytes=1 << 30, reserve_bytes=4 << 20)
+    new = World(small_disk / "ledger", world.custody, options=options)
+    new.create()
+    ledger = new.open()
+    receipts = [ledger.append(decision(0)).result(PATIENCE).receipt]
+    file, before = new.directory / "ledger.mdb", os.statvfs(small_disk).f_bavail * 4096
+    with (small_disk / "hog").open("wb") as hog:  # somebody else
+        os.posix_fallocate(hog.fileno(), 0, before - free)
+    if noticed == "by time":
+        new.clock.move(SECOND // 4)
+    size = file.stat().st_size
+    more, error = fill(ledger, 2000)
+    assert isinstance(error, LedgerFull) and "make room on it" in str(error)
+    assert (not more) if noticed == "by time" else 0 < len(more) <= (1 << 20) // 8192
+    assert file.stat().st_size == size  # what was taken had been put aside before
+    ledger.close()
+    assert len(new.failures) == (free == 0)
+    new.assert_verifies([*receipts, *more])
+    (small_disk / "hog").unlink()
+    with ledger_stream(new.directory) as read:
+        assert [kind for kind, _ in records(read)][-1] is Kind.SEAL  # it had ended in order
+    new.open().close()
+
+
+def test_that_nothing_can_be_put_aside_is_no_failure(small_disk: Path) -> None:
+    store = LmdbStore.create(small_disk, 64 << 20)
+    with (small_disk / "hog").open("wb") as hog:
+        os.posix_fallocate(hog.fileno(), 0, os.statvfs(small_disk).f_bavail * 4096)
+    size = (small_disk / "ledger.mdb").stat().st_size
+    store.reach()
+    assert (small_disk / "ledger.mdb").stat().st_size == size
+    store.close()
 
 
 LIMITED = """

@@ -15,7 +15,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.ledger.worlds import PATIENCE, World, refused
+from sidecar.chain import note
+from sidecar.chain.entry import EntryType
+from sidecar.chain.head import Head
+from tests.ledger.worlds import PATIENCE, World, decision_id, indexed, outcome, refused
 
 VICTIM = """
 import dataclasses, json, os, resource, signal, sys
@@ -26,7 +29,7 @@ from sidecar.ledger.batch import Batch
 from tests.ledger.worlds import SECOND, StoreAround, World, decision
 
 for line in sys.stdin:  # each victim is forked from here, where all is imported
-    directory, where, nth, told = json.loads(line)
+    directory, where, nth, told, at_once, first = json.loads(line)
     pid = os.fork()
     if pid == 0:
         break
@@ -50,19 +53,19 @@ class Deadly(StoreAround):
         self.commits += 1
 
 world = World(directory, Custody("any", (Custodian("auditor", "hpke", b"a key nobody uses here"),)))
-world.options = dataclasses.replace(world.options, segment_entries=4)
+world.options = dataclasses.replace(world.options, segment_entries=4 if at_once > 1 else 10_000)
 if where == "within":
     limit = (directory / "ledger.mdb").stat().st_size + nth * 4096 + 100
     resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
 ledger = world.open(Deadly)
-n = 0
-while n < 400:
-    batch = [ledger.append(decision(n + i)) for i in range(3)]
-    if n == 6:
+n = first
+while n < first + 400:
+    batch = [ledger.append(decision(n + i)) for i in range(at_once)]
+    if n == 6 and at_once > 1:
         world.clock.move(60 * SECOND)
     for future in batch:
         print(future.result(60).receipt.hex(), flush=True)
-    n += 3
+    n += at_once
 ledger.close()
 """
 POINTS = [
@@ -72,7 +75,7 @@ POINTS = [
 ]
 
 
-Killed = Callable[[Path, str, int], tuple[list[bytes], int]]
+Killed = Callable[..., tuple[list[bytes], int]]
 
 
 @pytest.fixture(scope="module")
@@ -84,9 +87,11 @@ def killed() -> Iterator[Killed]:
     ) as victims:
         assert victims.stdin is not None and victims.stdout is not None
 
-        def kill(directory: Path, where: str, nth: int) -> tuple[list[bytes], int]:
+        def kill(
+            directory: Path, where: str, nth: int, at_once: int = 3, first: int = 0
+        ) -> tuple[list[bytes], int]:  # fmt: skip
             told = directory.with_name("told")
-            victims.stdin.write(json.dumps([str(directory), where, nth, str(told)]) + "\n")
+            victims.stdin.write(json.dumps([str(directory), where, nth, str(told), at_once, first]) + "\n")
             victims.stdin.flush()
             code = int(victims.stdout.readline())
             return [bytes.fromhex(line) for line in told.read_text().split("\n")[:-1]], code
@@ -113,4 +118,32 @@ def test_kill_upon_kill(killed: Killed, world: World) -> None:
         receipts += more
     world.open().close()
     assert receipts
+    world.assert_verifies(receipts)
+
+
+@pytest.mark.parametrize(
+    ("where", "nth"),
+    [("before", 2), ("before", 64), ("after", 64), ("before", 65), ("within", 60)],
+)
+def test_decisions_that_the_index_lacked_are_found_after_kills(
+    killed: Killed, world: World, where: str, nth: int
+) -> None:
+    """Commit 0 opens the epoch, each after it has one decision; two epochs are left unsealed, one after the other."""
+    receipts: list[bytes] = []
+    for first in (0, 500):
+        more, code = killed(world.directory, where, nth, 1, first)
+        assert code == -signal.SIGKILL and more
+        assert not first or len(indexed(world)) >= len(receipts)  # the start between the kills put them there
+        receipts += more
+    assert (where, nth) != ("before", 64) or (len(indexed(world)), len(receipts)) == (63, 126)
+    ledger = world.open()
+    for receipt in receipts:
+        head = Head.parse(note.parse(receipt).text)
+        assert head.decided is not None and ledger.find(head.decided.decision_id) == head.seq
+    told = {n: seq for n in (0, nth - 1, 500) if (seq := ledger.find(decision_id(n))) is not None}
+    for n, seq in told.items():
+        reported = ledger.append(outcome(n, seq)).result(PATIENCE).seq
+        assert ledger.about(seq) == [(reported, EntryType.OUTCOME)]
+    ledger.close()
+    assert len(told) > 1 and len(indexed(world)) >= len(receipts)
     world.assert_verifies(receipts)

@@ -18,6 +18,7 @@ from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerDamaged, LedgerError, LedgerUnknown, Malformed
 from sidecar.ledger import ledger_stream
 from sidecar.ledger.batch import NoteKind, note_key, seq_key
+from sidecar.ledger.look import HEAD_KEY
 from tests.ledger.worlds import PATIENCE, SECOND, World, decision, decision_id, loaded, refused
 
 Damage = Callable[[lmdb.Transaction, Any, Any], None]
@@ -131,7 +132,7 @@ def _cut_middle(txn: lmdb.Transaction, entries: Any, notes: Any) -> None:
 
 
 def _drop_head(txn: lmdb.Transaction, entries: Any, notes: Any) -> None:
-    txn.delete(note_key(1, NoteKind.HEAD), db=notes)
+    assert txn.delete(HEAD_KEY)
 
 
 def _drop_tail_and_head(txn: lmdb.Transaction, entries: Any, notes: Any) -> None:
@@ -156,11 +157,14 @@ def _drop_genesis(txn: lmdb.Transaction, entries: Any, notes: Any) -> None:
     txn.delete(seq_key(0), db=entries)
 
 
-def _flip(database: int, key: bytes, at: int) -> Damage:
+def _flip(database: int | None, key: bytes, at: int) -> Damage:
+    """``database``: 0 entries, 1 notes, None the unnamed one."""
+
     def damage(txn: lmdb.Transaction, *databases: Any) -> None:
-        body = bytearray(txn.get(key, db=databases[database]))
+        where = None if database is None else databases[database]
+        body = bytearray(txn.get(key, db=where))
         body[at] ^= 1
-        txn.put(key, bytes(body), db=databases[database])
+        txn.put(key, bytes(body), db=where)
 
     return damage
 
@@ -184,8 +188,9 @@ DAMAGES: dict[str, Damage] = {
     "a payload edited": _flip(0, seq_key(6), 300),
     "the last entry's tag edited": _flip(0, seq_key(8), 190),
     "the last sealed entry edited": _flip(0, seq_key(2), 140),
-    "the head edited": _flip(1, note_key(1, NoteKind.HEAD), 30),
-    "the head's signature edited": _flip(1, note_key(1, NoteKind.HEAD), -10),
+    "the head edited": _flip(None, HEAD_KEY, 30),
+    "the head's signature edited": _flip(None, HEAD_KEY, -10),
+    "a head among the notes": lambda txn, _, notes: txn.put(note_key(1, NoteKind.HEAD), txn.get(HEAD_KEY), db=notes),
     "the seal edited": _flip(1, note_key(0, NoteKind.SEAL), 120),
     "the seal's signature edited": _flip(1, note_key(0, NoteKind.SEAL), -10),
     "the epoch note edited": _flip(1, note_key(1, NoteKind.EPOCH), 120),

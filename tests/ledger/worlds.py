@@ -20,8 +20,9 @@ from sidecar.chain.stream import Kind, records
 from sidecar.errors import LedgerError
 from sidecar.ledger import Draft, Ledger, Moment, Options, create, ledger_stream
 from sidecar.ledger.batch import Batch
+from sidecar.ledger.look import FILE
 from sidecar.ledger.port import Store
-from sidecar.ledger.store import LmdbStore
+from sidecar.ledger.store import LmdbStore, open_for_reading
 from sidecar.verify import Evidence, Report, verify_stream
 from tests.scribe import ACTIVATED, BUNDLE, principal
 
@@ -248,6 +249,18 @@ def _policy(revision: str) -> dict[str, str]:
         "engine": "wasm", "engine_version": "46", "entrypoint": "agents/decision", "revision": revision,
         "bundle_digest": "",
     }  # fmt: skip
+
+
+def indexed(world: World) -> list[bytes]:
+    """The decisions that the index on disk has, also of a ledger that is open."""
+    copy = world.directory.with_name("looked-at")
+    copy.mkdir(exist_ok=True)
+    shutil.copy(world.directory / FILE, copy / FILE)
+    environment, _ = open_for_reading(copy)
+    with environment.begin() as txn, txn.cursor(environment.open_db(b"index", txn=txn, create=False)) as cursor:
+        found = list(cursor.iternext(values=False))
+    environment.close()
+    return found
 
 
 def everything(read: Callable[[int], bytes]) -> bytes:
