@@ -17,7 +17,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from sidecar.cli import cli
-from sidecar.collecting import load_collecting
+from sidecar.collector_config import load_collecting
 from sidecar.config import load
 from tests.needs import needs_program
 

@@ -19,19 +19,10 @@ from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.options import together
 from sidecar.cli.serve import start_log
-from sidecar.collecting import (
-    PREFIX,
-    Collecting,
-    Collector,
-    collect,
-    load_collecting,
-    log_key,
-    open_index,
-    open_storage,
-    verifier_key,
-)
+from sidecar.collecting import Collector, collect, log_key, open_index, open_storage, verifier_key
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
+from sidecar.collector_config import PREFIX, Collecting, load_collecting
 from sidecar.config import write_secret
 from sidecar.errors import UsageError
 from sidecar.settings import load_settings, refuse_unknown
