@@ -25,7 +25,7 @@ from sidecar.api import (
     scraped,
 )
 from sidecar.config import Config, host_and_port
-from sidecar.decide import DecisionPath, InForce, Limits, Settings, new_decision_id
+from sidecar.decide import DecisionPath, InForce, Limits, RegistryFollower, Settings, new_decision_id
 from sidecar.doors import Behind, authzen_listening, authzen_of, envoy_listening, envoy_of
 from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
@@ -68,6 +68,7 @@ class Sidecar:
         self._metrics.watch_ready(lambda: not self._health.cause)
         self._log = DecisionLog(self._metrics)
         self._erasing: erasing.Erasing | None = None
+        self._registry: RegistryFollower | None = None
         self._envoy, self._authzen = envoy_of(config), authzen_of(config)
 
     def stop(self) -> None:
@@ -128,7 +129,10 @@ class Sidecar:
                 servers.append(await stack.enter_async_context(door))
             if self._authzen is not None:
                 await stack.enter_async_context(authzen_listening(self._config, self._authzen, behind))
-            readiness = Readiness(self._config, switch, in_force, ledger, tls.not_after if tls else None, doors=doors)
+            readiness = Readiness(
+                self._config, switch, in_force, ledger, tls.not_after if tls else None, doors=doors,
+                registry_broken=lambda: self._registry is not None and self._registry.broken,
+            )  # fmt: skip
             await self._watch(servers, readiness, path, started)
 
     def _ship(self, stack: contextlib.AsyncExitStack, ledger: Ledger, shipping: Shipping) -> None:
@@ -178,6 +182,7 @@ class Sidecar:
         follower = registry_follower(self._config, in_force, self._metrics)
         if follower is not None:
             await follower.first()
+            self._registry = follower
             self._metrics.watch_registry(lambda: follower.broken)
             stack.push_async_callback(ended, asyncio.create_task(follower.follow()))
 
@@ -235,14 +240,14 @@ class Sidecar:
         told, in_force = False, readiness.in_force
         while not self._stop.is_set():
             trouble = await readiness.look()
-            shut = readiness.shut()
-            news = self._health.found(trouble, shut)
+            besides = readiness.besides()
+            news = self._health.found(trouble, besides)
             for server in servers:
                 await server.show_health()
             if in_force.stale:
                 log.warning("the policy is stale: its source was last asked with success %.0f s ago", in_force.age)
             if news:
-                log.warning("%s", f"not ready: {trouble}" if trouble else f"ready, but {shut}")
+                log.warning("%s", f"not ready: {trouble}" if trouble else f"ready, but {besides}")
             if not trouble and not told:
                 told = True
                 settle_memory()

@@ -22,7 +22,7 @@ class Readiness:
     """What is looked at, in at most ``within`` seconds.
 
     ``not_after``: when the certificate that is shown ends, seconds since 1970; None: none is. ``doors``: the same of
-    each door that shows one.
+    each door that shows one. ``registry_broken``: whether the registry's file is none, and the one before in force.
     """
 
     config: Config
@@ -33,6 +33,7 @@ class Readiness:
     wall: Callable[[], float] = time.time
     within: float = LOOK_WITHIN
     doors: Mapping[str, Callable[[], float]] = field(default_factory=dict)
+    registry_broken: Callable[[], bool] = lambda: False
 
     async def look(self) -> str:
         """Why no decision can be made now, or "". What a running OPA reports is on record before it decides."""
@@ -48,15 +49,24 @@ class Readiness:
             return f"policy engine and ledger took longer than {self.within:g} s; see to the disk"
         return self._no_identity()
 
-    def shut(self) -> str:
-        """Which doors answer nobody, though decisions can be made, and why; "" where all do."""
+    def besides(self) -> str:
+        """What is wrong though decisions can be made: doors that answer nobody, a registry that is not the file's, a
+        policy that may be an old one; "" where nothing is.
+        """
+        wrong = []
         ended = [f"doors.{name}" for name, ends in self.doors.items() if ends() <= self.wall()]
-        if not ended:
-            return ""
-        return (
-            f"the certificate of {' and '.join(ended)} has ended, and nobody is answered there; renew tls_cert_file, "
-            "or see to the SPIFFE agent"
-        )
+        if ended:
+            wrong.append(
+                f"the certificate of {' and '.join(ended)} has ended, and nobody is answered there; renew "
+                "tls_cert_file, or see to the SPIFFE agent"
+            )
+        if self.registry_broken():
+            wrong.append(
+                "the registry's file cannot be used, and the one before stays; run `sidecar agents list` on it"
+            )
+        if self.in_force.stale:
+            wrong.append("the policy is stale: its source has not been asked with success for policy.max_staleness")
+        return "; ".join(wrong)
 
     def _no_identity(self) -> str:
         """Why nobody can prove who it is: to us, or we to them."""

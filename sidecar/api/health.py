@@ -24,20 +24,20 @@ class Health:
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
         self._now = now
         self._looked: float | None = None
-        self._found, self._shut, self._said = "it starts", "", 0.0
+        self._found, self._besides, self._said = "it starts", "", 0.0
 
     def starts(self, what: str) -> None:
         """``what`` is being done, however long it takes, before anybody can look."""
         self._looked, self._found = None, f"it starts: {what}"
 
-    def found(self, cause: str, shut: str = "") -> bool:
-        """Somebody looked: ``cause`` why no decision can be made, "" where one can; ``shut``: what is wrong besides,
-        at a door. Whether that is to be logged: it is new, or was said a while ago.
+    def found(self, cause: str, besides: str = "") -> bool:
+        """Somebody looked: ``cause`` why no decision can be made, "" where one can; ``besides``: what is wrong all
+        the same. Whether that is to be logged: it is new, or was said a while ago.
         """
         now = self._now()
-        another = (cause, shut) != (self._found, self._shut)
-        news = bool(cause or shut) and (another or now - self._said >= SAY_AGAIN)
-        self._looked, self._found, self._shut = now, cause, shut
+        another = (cause, besides) != (self._found, self._besides)
+        news = bool(cause or besides) and (another or now - self._said >= SAY_AGAIN)
+        self._looked, self._found, self._besides = now, cause, besides
         self._said = now if news else self._said
         return news
 
@@ -50,9 +50,9 @@ class Health:
         return _line(self._found)
 
     @property
-    def shut(self) -> str:
-        """What is wrong at a door while it is ready, in one printable line; "" where nothing is."""
-        return "" if self.cause else _line(self._shut)
+    def besides(self) -> str:
+        """What is wrong while it is ready, in one printable line; "" where nothing is."""
+        return "" if self.cause else _line(self._besides)
 
     def page(self, path: str) -> tuple[int, bytes] | None:
         """Status and body of `/healthz` and `/readyz`; None for another path."""
@@ -63,7 +63,7 @@ class Health:
         cause = self.cause
         if cause:
             return 503, f"not ready: {cause}\n".encode()
-        return 200, f"ready, but {self.shut}\n".encode() if self.shut else b"ready\n"
+        return 200, f"ready, but {self.besides}\n".encode() if self.besides else b"ready\n"
 
 
 class HealthService(health.aio.HealthServicer):
@@ -90,7 +90,7 @@ class HealthService(health.aio.HealthServicer):
             return await super().Check(request, context)
         cause = self._told.cause
         answer = health_pb2.HealthCheckResponse(status=_state(cause))
-        if said := cause or self._told.shut:
+        if said := cause or self._told.besides:
             answer.MergeFromString(_cause_field(said))
         return answer
 

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from sidecar.evidence import FileSource
 
 MAX_CASE_FILE: Final = 16 << 20
+_DATABASE: Final = "ledger.mdb"
 Read = Callable[[int], bytes]
 
 
@@ -60,9 +61,11 @@ def bundle_in(file: BinaryIO, told: Callable[[int], None] = lambda _: None) -> F
 
 
 def is_bundle(path: Path) -> bool:
-    """Whether it is an evidence bundle, by its first bytes."""
+    """Whether it is an evidence bundle, by its first bytes. Raises UsageError: it cannot be read as anything."""
     if path.is_dir():
         return False
+    if path.name == _DATABASE:
+        raise UsageError(f"{path} is the database of a ledger; name its directory, {path.parent}")
     with _file(path) as file:
         return bool(file.read(4) == LOCAL_MAGIC)
 

@@ -172,3 +172,24 @@ def test_a_probe_imports_next_to_nothing() -> None:
     code = "import sys, sidecar.cli.health; print(*sorted({n.partition('.')[0] for n in sys.modules}))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert not {"grpc", "cryptography", "google", "lmdb", "asyncio", "http", "ssl"} & set(done.stdout.split())
+
+
+def test_a_registry_that_cannot_be_used_is_said_while_the_one_before_decides(tmp_path: Path) -> None:
+    ledger, _ = made(tmp_path)
+    registry, key = tmp_path / "registry.json", key_of(tmp_path, "billing")
+    agents(registry, "add", "--key", tmp_path / "billing.pub.pem", "billing-agent")
+    right = registry.read_text()
+    with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server, server.guard(key=key) as guard:
+        registry.write_text(right.replace('"roles"', '"rolls"'))
+        assert server.process.stderr is not None
+        line = next(line for line in server.process.stderr if "ready, but" in line)
+        assert "the registry's file cannot be used, and the one before stays; run `sidecar agents list` on it" in line
+        code, said = health(server.address)
+        assert code == 0 and said.startswith("ready, but the registry's file cannot be used"), said
+        assert guard.ask("crm.read", ("customer", "c")).seq
+        registry.write_text(right)
+        deadline = time.monotonic() + PATIENCE
+        while ask(server.address, live=False, timeout=60.0).cause:
+            assert time.monotonic() < deadline
+            time.sleep(0.02)
+        assert server.stop() == 0

@@ -157,6 +157,11 @@ def test_disclosing_from_a_cut_entry(place: Path, tmp_path: Path) -> None:
     assert "segment 0" in refused(1, "keys", "disclose", file, *asked)
 
 
+def test_a_ledgers_database_is_no_stream(place: Path) -> None:
+    for command in ("verify", "show", "replay"):
+        assert f"name its directory, {place / 'ledger'}" in refused(2, command, place / "ledger" / "ledger.mdb")
+
+
 def test_a_group_without_a_command_says_which_there_are() -> None:
     for group in ((), ("keys",), ("collector",)):
         done = sidecar(*group)
