@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -87,9 +88,9 @@ def _read(file: Path, known: Collection[str]) -> dict[str, Any]:
     values = _flat(values)
     for name in values:
         if name not in known:
-            raise UsageError(
-                f"the configuration {file} has an unknown name {name!r}; known are {', '.join(sorted(known))}"
-            )
+            near = " or ".join(difflib.get_close_matches(name, known))
+            mend = f"perhaps it is {near}" if near else "known names are shown by --print-config"
+            raise UsageError(f"the configuration {file} has an unknown name {name!r}; {mend}")
     return values
 
 

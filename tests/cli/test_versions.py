@@ -85,7 +85,8 @@ def test_a_setting_of_another_version_is_not_passed_over(command: tuple[str, ...
     where = ("--dev", "--data-dir", tmp_path / "ledger")
     file = tmp_path / "c.toml"
     file.write_text("[policy]\nstricter = true\n")
-    refused(sidecar(*command, *where, "--config", file), "policy_stricter", "c.toml", "known are")
+    near = "perhaps it is " if prefix == "SIDECAR_" else "--print-config"
+    refused(sidecar(*command, *where, "--config", file), "policy_stricter", "c.toml", near)
     refused(
         sidecar(*command, *where, **{f"{prefix}POLICY_STRICTER": "1"}), f"{prefix}POLICY_STRICTER", "--print-config"
     )
