@@ -171,9 +171,10 @@ def waits_for(what: str, socket: Path) -> dict[str, str]:
     return {f"SIDECAR_DOORS_{what}_{name}": value for name, value in door.items()}
 
 
-@pytest.mark.parametrize(
-    "what", ["its port", pytest.param("ENVOY", marks=pytest.mark.soak), "AUTHZEN", "the collector's link"]
-)
+DOORS = [pytest.param(door, marks=pytest.mark.soak) for door in ("ENVOY", "AUTHZEN")]
+
+
+@pytest.mark.parametrize("what", ["its port", "the collector's link", *DOORS])
 def test_a_start_that_waits_for_its_first_svid_is_broken_off(what: str, tmp_path: Path) -> None:
     """At once, and in order: the ledger is closed. Where the link waits no epoch has begun."""
     ledger, _ = made(tmp_path)

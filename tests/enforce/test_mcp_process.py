@@ -121,7 +121,7 @@ def test_it_starts_without_the_rooms_of_a_sidecar() -> None:
         [sys.executable, "-c", "import sys, sidecar.cli.mcp; print(*sys.modules)"], capture_output=True, text=True
     ).stdout.split()
     rooms = {module.split(".")[1] for module in found if module.startswith("sidecar.")}
-    assert rooms == {"chain", "cli", "client", "enforce", "errors", "v1"}
+    assert rooms == {"chain", "cli", "client", "enforce", "errors", "files", "v1"}
     assert not {"lmdb", "wasmtime", "h11", "yaml"} & set(found)
 
 
