@@ -12,7 +12,7 @@ from typing import Any, Final
 import pytest
 import yaml
 
-from sidecar.collecting import load_collecting
+from sidecar.collector_config import load_collecting
 from tests.program import sidecar
 
 from .collecting import COLLECTOR, INSTALLS, WITNESS, configuration, expected, file_of, manifests_of, one, rendered
