@@ -83,7 +83,7 @@ def _signed(who: Mapping[str, Any]) -> str:
     if who["proof"] == "gateway":
         seen = f" as {who['spiffe_id']}" if who["spiffe_id"] else ""
         return f"{named}, named{seen} by the gateway {who['gateway']}, which was proved by {who['gateway_proof']}"
-    if "statement" not in who:
+    if not who["proof"].startswith("signature"):
         return f"{named}, proved by {who['proof']} in transit only"
     try:
         said = Statement.parse(who["statement"].encode())
