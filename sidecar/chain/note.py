@@ -36,6 +36,16 @@ _KEY_BYTES: Final = 32
 _HASH_BYTES: Final = 4
 _SIGNATURE_BYTES: Final = 64
 
+_FIELD: Final = 2**255 - 19
+# The y of the points of order 1, 2, 4 and 8 (RFC 7748's curve as Edwards): a signature by such a key says nothing.
+_SMALL: Final = frozenset(
+    {
+        *(0, 1, _FIELD - 1),
+        int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
+        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
+    }
+)
+
 _DASH: Final = "\u2014 "
 _CONTROL: Final = re.compile("[\x00-\x09\x0b-\x1f]")
 # \s of a str pattern is str.isspace(): White_Space of Unicode and four ASCII separators, which are control
@@ -193,11 +203,19 @@ def parse_vkey(vkey: str, kind: bytes = ED25519) -> VerifierKey:
 
 
 def verify_signature(public_key: bytes, signature: bytes, message: bytes) -> None:
-    """One Ed25519 signature. Raises :class:`SignatureInvalid`."""
+    """One Ed25519 signature. Raises :class:`SignatureInvalid`, also for a key that binds nobody (`binds`)."""
+    if not binds(public_key):
+        raise SignatureInvalid("the key is of small order, or not in its one spelling: signatures by it bind nobody")
     try:
         Ed25519PublicKey.from_public_bytes(public_key).verify(signature, message)
     except (InvalidSignature, ValueError):
         raise SignatureInvalid("the signature does not verify") from None
+
+
+def binds(public_key: bytes) -> bool:
+    """Whether an Ed25519 key, 32 bytes, is in its one spelling and not of small order, by which anybody could sign."""
+    y = int.from_bytes(public_key, "little") & ((1 << 255) - 1)
+    return y < _FIELD and y not in _SMALL
 
 
 def _signature(line: str) -> Signature:

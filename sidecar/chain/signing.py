@@ -12,6 +12,7 @@ from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat, load_der_public_key
 
+from sidecar.chain import note
 from sidecar.chain.statement import key_id
 from sidecar.errors import Malformed, SignatureInvalid
 
@@ -19,15 +20,6 @@ SIGNATURE_SIZE: Final = 64
 P256_ORDER: Final = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551  # FIPS 186-5, SP 800-186
 _ED25519_PREFIX: Final = bytes.fromhex("302a300506032b6570032100")  # RFC 8410 section 4
 _P256_PREFIX: Final = bytes.fromhex("3059301306072a8648ce3d020106082a8648ce3d03010703420004")  # RFC 5480, uncompressed
-_FIELD: Final = 2**255 - 19
-# The y of the points of order 1, 2, 4 and 8 (RFC 7748's curve as Edwards): a signature by such a key says nothing.
-_SMALL: Final = frozenset(
-    {
-        *(0, 1, _FIELD - 1),
-        int.from_bytes(bytes.fromhex("c7176a703d4dd84fba3c0b760d10670f2a2053fa2c39ccc64ec7fd7792ac037a"), "little"),
-        int.from_bytes(bytes.fromhex("26e8958fc2b227b045c3f489f2ef98f0d5dfac05d3c63339b13802886d53fc05"), "little"),
-    }
-)
 
 PrivateKey = Ed25519PrivateKey | ec.EllipticCurvePrivateKey
 
@@ -86,8 +78,7 @@ def _load(spki: bytes) -> Ed25519PublicKey | ec.EllipticCurvePublicKey:
 
 
 def _ed25519(raw: bytes) -> Ed25519PublicKey:
-    y = int.from_bytes(raw, "little") & ((1 << 255) - 1)
-    if y >= _FIELD or y in _SMALL:
+    if not note.binds(raw):
         raise Malformed("key: an Ed25519 point of small order, or not in its one spelling")
     return Ed25519PublicKey.from_public_bytes(raw)
 

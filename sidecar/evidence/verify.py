@@ -1645,14 +1645,13 @@ def loaded(key): return Ed25519PublicKey.from_public_bytes(key)
 def ed25519(key, signature, message):
     try: loaded(key).verify(signature, message)
     except (InvalidSignature, ValueError): return False
-    return True
+    return binds(key)
 
 @functools.lru_cache(1_024)
 def check_key(spki):
     """The point of a P-256 key; None of an Ed25519 key."""
     if len(spki) == 44 and spki.startswith(ED25519):
-        y = int.from_bytes(spki[12:], "little") % 2**255
-        return form(y < P and y not in SMALL, "a key whose signatures bind nobody")
+        return form(binds(spki[12:]), "a key whose signatures bind nobody")
     form(len(spki) == 91 and spki.startswith(P256), "not the SubjectPublicKeyInfo of an Ed25519 or P-256 key")
     try: return ec.EllipticCurvePublicKey.from_encoded_point(ec.SECP256R1(), spki[26:])
     except ValueError: raise Flaw(MALFORMED, "not a point of the curve") from None
@@ -1665,6 +1664,7 @@ def signed_by(spki, signature, message):
     except InvalidSignature: return False
     return 0 < r < ORDER and 0 < s < ORDER
 
+def binds(key): return (y := int.from_bytes(key, "little") % 2**255) < P and y not in SMALL
 def key_id(text): return sha(unbase64(text)).hex()
 def key_hash(name, kind, key): return sha(name.encode(), b"\n", bytes([kind]), key)[:4]
 

@@ -8,15 +8,18 @@ is `__proto__`. Each is a stream, what callers hold or the trust file besides, a
 from __future__ import annotations
 
 import base64
+import dataclasses
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from hashlib import sha256
 from typing import Any, NamedTuple
 
 from sidecar.chain import lines, note, personal
 from sidecar.chain.entry import EntryType, Header, payload_commit
+from sidecar.chain.epoch import EpochNote
 from sidecar.chain.limits import NO_SEQ, ZERO16
 from sidecar.chain.request import recorded
+from sidecar.chain.seeds import SealedShare
 from sidecar.chain.signing import key_id, public_spki, sign
 from sidecar.chain.stream import Kind
 from tests.attacks import test_attacks_approvals as approvals
@@ -41,8 +44,8 @@ class Forged(NamedTuple):
 def forged() -> Iterator[Forged]:
     """All of them."""
     for each in (
-        _attributes, _statements, _registries, _last_two, _reporters, _heads, _counts, _payloads, _sealed, _authority,
-        _genesis,
+        _attributes, _statements, _registries, _last_two, _reporters, _heads, _nobody, _counts, _payloads, _sealed,
+        _authority, _genesis,
     ):  # fmt: skip
         yield from each()
 
@@ -237,6 +240,26 @@ def _heads() -> Iterator[Forged]:
         records = [*s.records[:-1], Record(Kind.HEAD, signed, header.segment, seq)]
         yield Forged(f"head {name} {other}", stream(records), head)
         yield Forged(f"receipt {name} {other}", s.stream(), receipt, (signed,))
+
+
+class _Bound(Scribe):
+    """Its first segment is signed with a key of small order: the same 64 bytes are anybody's signature of anything."""
+
+    def _epoch_note(self, seed: bytes, shares: Sequence[SealedShare]) -> EpochNote:
+        return dataclasses.replace(super()._epoch_note(seed, shares), key=_NEUTRAL)
+
+
+_NEUTRAL = (1).to_bytes(32, "little")
+
+
+def _nobody() -> Iterator[Forged]:
+    s = _Bound("bound")
+    s.open()
+    last = s.rejected()
+    read, name = note.parse(s.head()), lines.segment_name(s.chain_id, 0)
+    anybody = note.Signature(name, note.key_hash(name, _NEUTRAL), _NEUTRAL + bytes(32))
+    s.records[-1].body = note.encode(note.SignedNote(read.text, (anybody,)))
+    yield Forged("a key of small order signs", s.stream(), (T, 0, last))
 
 
 # --- approvals
