@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -18,6 +18,7 @@ from sidecar.chain.checkpoint import Checkpoint
 from sidecar.chain.note import Signature
 from sidecar.collector import FleetLog
 from sidecar.collector.proofs import Proofs
+from sidecar.collector_config import Collecting
 from sidecar.config import read_file
 from sidecar.errors import AnchorRefused, LogRefused, Malformed, SidecarError, UsageError
 
@@ -26,18 +27,7 @@ log = logging.getLogger("sidecar.collector")
 _FIRST_SECONDS = 3.0  # for a witness that is asked before anything is signed
 
 
-class Anchoring(Protocol):
-    """The part of `collecting.Collecting` that names outside parties."""
-
-    @property
-    def witnesses(self) -> tuple[str, ...]: ...
-    @property
-    def timestamp_urls(self) -> tuple[str, ...]: ...
-    @property
-    def timestamp_roots(self) -> tuple[str, ...]: ...
-
-
-def witness_keys(config: Anchoring) -> list[tuple[note.VerifierKey, str]]:
+def witness_keys(config: Collecting) -> list[tuple[note.VerifierKey, str]]:
     """Each witness's key and URL. Raises UsageError."""
     found = []
     for line in config.witnesses:
@@ -49,7 +39,7 @@ def witness_keys(config: Anchoring) -> list[tuple[note.VerifierKey, str]]:
     return found
 
 
-def timestamp_roots(config: Anchoring) -> list[bytes]:
+def timestamp_roots(config: Collecting) -> list[bytes]:
     """Roots of the timestamp authorities, DER. Raises UsageError."""
     from cryptography.x509 import load_pem_x509_certificates
 
@@ -68,7 +58,7 @@ class Anchors:
     seen more of the log than there is. Raises UsageError."""
 
     def __init__(
-        self, config: Anchoring, fleet: FleetLog, proofs: Proofs, on_behind: Callable[[LogRefused], None]
+        self, config: Collecting, fleet: FleetLog, proofs: Proofs, on_behind: Callable[[LogRefused], None]
     ) -> None:
         self._proofs, self._on_behind = proofs, on_behind
         self._witnesses: list[Chaser[Any]] = [
@@ -109,7 +99,7 @@ class Anchors:
             each.offer(shown)
 
 
-def ask_first(config: Anchoring, fleet: FleetLog, key: Ed25519PrivateKey) -> None:
+def ask_first(config: Collecting, fleet: FleetLog, key: Ed25519PrivateKey) -> None:
     """Before anything is signed: has a witness seen more of this log than there is? One that does not answer is let be.
 
     Raises:
@@ -125,7 +115,7 @@ def ask_first(config: Anchoring, fleet: FleetLog, key: Ed25519PrivateKey) -> Non
             log.warning("nobody says whether this log is the newest: %s", error)
 
 
-def _authorities(config: Anchoring, proofs: Proofs) -> Iterator[Chaser[Any]]:
+def _authorities(config: Collecting, proofs: Proofs) -> Iterator[Chaser[Any]]:
     if config.timestamp_urls:
         try:
             from sidecar.anchor.authority import Authority

@@ -7,6 +7,7 @@ Secrets come from files that are named here, never from values.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import ipaddress
 import json
@@ -220,7 +221,7 @@ class Config:
             if self.tls:
                 raise UsageError("TLS is for listen on host:port, not on a unix socket; set listen, or leave TLS out")
             return
-        host, _ = host_and_port("listen", self.listen)
+        host, _ = host_and_port("listen", self.listen, "unix:/path, ")
         if self.listen.startswith(":"):  # which gRPC would take for every address of this machine
             object.__setattr__(self, "listen", host + self.listen)
         if not (self.tls or self.dev or is_loopback(host)):
@@ -286,15 +287,16 @@ def load(
     return load_settings(Config, "SIDECAR_", file, environment, flags)
 
 
-def host_and_port(name: str, text: str) -> tuple[str, int]:
+def host_and_port(name: str, text: str, otherwise: str = "") -> tuple[str, int]:
     """The parts of ``host:port``, ``[v6]:port`` or ``:port``, which is this machine's loopback; port 0 to 65535.
+    ``otherwise``: what else would do, for the message.
 
     Raises:
         UsageError: it is none of these; names the setting.
     """
     parts = _ADDRESS.fullmatch(text)
     if parts is None or int(parts["port"]) > 65535:
-        raise UsageError(f"{name} {text!r} is not host:port or :port, such as 127.0.0.1:9464")
+        raise UsageError(f"{name} {text!r} is not {otherwise}host:port or :port, such as 127.0.0.1:9464")
     return parts["v6"] or parts["host"] or "127.0.0.1", int(parts["port"])
 
 
@@ -320,7 +322,8 @@ def write_secret(path: Path, data: bytes) -> None:
         files.write_new(path, data)
         files.sync(path.absolute().parent)  # a key that a power cut takes away cannot be had again
     except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}") from None
+        mend = "; make its directory first" if error.errno == errno.ENOENT else ""
+        raise UsageError(f"cannot write {path}: {error.strerror}{mend}") from None
 
 
 def in_range(name: str, value: float, low: float, high: float) -> None:

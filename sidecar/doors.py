@@ -34,8 +34,7 @@ STOP_GRACE: Final = 5.0  # seconds for calls under way
 
 @dataclass(frozen=True, slots=True)
 class Listener:
-    """Where a door listens, as ``[doors.NAME]`` says it; ``path`` only where that is a unix socket. ``files``: the PEM
-    of certificate, key and CA, "" where there is none. ``who``: who comes through it, for messages."""
+    """Where a door listens, as ``[doors.NAME]`` says it. ``who``: who comes through it, for messages."""
 
     config: Config
     name: str
@@ -47,26 +46,32 @@ class Listener:
 
     @property
     def address(self) -> str:
+        """As gRPC has it: ``unix:PATH`` or ``host:port``."""
         return self.of("listen") or f"unix:{Path(self.config.data_dir).absolute()}/{self.name}.sock"
 
     @property
     def unix(self) -> bool:
+        """Whether that is a unix socket: whoever opens it is the gateway."""
         return self.address.startswith("unix:")
 
     @property
     def path(self) -> Path:
+        """Of the unix socket."""
         return Path(self.address.removeprefix("unix:"))
 
     @property
     def proof(self) -> str:
+        """How the gateway is proved: ``gateway_proof`` of an entry."""
         return "socket" if self.unix else "mtls"
 
     @property
     def workload(self) -> str:
+        """The SPIFFE Workload API's socket; "": none."""
         return str(self.of("spiffe_socket"))
 
     @property
     def files(self) -> tuple[str, str, str]:
+        """PEM files of certificate, key and CA; "" where there is none."""
         return self.of("tls_cert_file"), self.of("tls_key_file"), self.of("tls_client_ca_file")
 
     def set_up(self) -> bool:

@@ -14,10 +14,11 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar import __version__
 from sidecar.chain.acts import AcceptLoss
+from sidecar.chain.limits import MAX_CUSTODIANS
 from sidecar.chain.seeds import Custodian, Custody, SealedShare
 from sidecar.config import MIB, Config, read_file, write_secret
 from sidecar.custody import generate_custodian, load_authority, load_custodian, seal_shares
-from sidecar.errors import LedgerError
+from sidecar.errors import LedgerError, Malformed, UsageError
 from sidecar.ledger import Keep, Ledger, Left, Options, SystemClock, create
 
 
@@ -61,12 +62,16 @@ def found_ledger(config: Config) -> Founded:
         private, public = generate_custodian("x25519")
         write_secret(made, private)
         custodians = (load_custodian(public, "made-by-init"),)
+    try:
+        custody = Custody(config.custody_mode, custodians)
+    except Malformed as error:
+        raise UsageError(f"{error}; name each custodian once, at most {MAX_CUSTODIANS}") from None
     authority = load_authority(read_file(Path(config.authority), "authority key")) if config.authority else None
     try:
         chain_id = create(
             directory,
             identity=Ed25519PrivateKey.generate(),
-            custody=Custody(config.custody_mode, custodians),
+            custody=custody,
             authority=authority,
             log=None,
             retention=config.retention,

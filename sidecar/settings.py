@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import re
 import tomllib
 from collections.abc import Collection, Mapping
@@ -15,7 +16,7 @@ from sidecar.errors import UsageError
 Settings = TypeVar("Settings")
 
 _FLAGS = {"policy_source_path": "--policy"}
-_SERVICE_LINK = re.compile(r"_SERVICE_(HOST|PORT)(_[A-Z0-9_]+)?$|_PORT(_[0-9]+_[A-Z]+(_(PROTO|PORT|ADDR))?)?$")
+_SERVICE_LINK = re.compile(r"SERVICE_(HOST|PORT(_[A-Z0-9_]+)?)|PORT(_[0-9]+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,18 +47,35 @@ def load_settings(
 def refuse_unknown(kind: type[Settings], prefix: str, environment: Mapping[str, str]) -> None:
     """Refuse a variable that would be passed over: misspelt, or a setting of another version of this program.
 
-    Those that Kubernetes sets for a Service of that name ("service links") are nobody's settings, and let be.
+    Those that Kubernetes sets for each Service of the namespace ("service links": of a Service `sidecar`, say) are
+    nobody's settings, and let be; they come together, so that one alone is taken for what it is not.
 
     Raises:
         UsageError: as said.
     """
     known = {prefix + f.name.upper() for f in fields(kind)}  # type: ignore[arg-type]  # a dataclass
+    services = [each.removesuffix("SERVICE_HOST") for each in environment if _is_service(each, environment)]
     for variable in sorted(environment):
-        if variable.startswith(prefix) and variable not in known and not _SERVICE_LINK.search(variable):
+        if variable.startswith(prefix) and variable not in known and not _is_link(variable, services):
             raise UsageError(
                 f"{variable} in the environment is no setting of this version ({__version__}): unset it, or correct "
                 "it; known names are shown by --print-config"
             )
+
+
+def _is_service(variable: str, environment: Mapping[str, str]) -> bool:
+    """Whether it says where a Service is, beside others that say the same (Kubernetes, "Accessing the Service")."""
+    if not variable.endswith("_SERVICE_HOST"):
+        return False
+    service = variable.removesuffix("SERVICE_HOST")
+    port, url = environment.get(f"{service}SERVICE_PORT", ""), environment.get(f"{service}PORT", "")
+    return port.isdecimal() and re.fullmatch(rf"(tcp|udp|sctp)://.+:{port}", url) is not None
+
+
+def _is_link(variable: str, services: Collection[str]) -> bool:
+    return any(
+        variable.startswith(service) and _SERVICE_LINK.fullmatch(variable.removeprefix(service)) for service in services
+    )
 
 
 def _read(file: Path, known: Collection[str]) -> dict[str, Any]:
@@ -70,9 +88,9 @@ def _read(file: Path, known: Collection[str]) -> dict[str, Any]:
     values = _flat(values)
     for name in values:
         if name not in known:
-            raise UsageError(
-                f"the configuration {file} has an unknown name {name!r}; known are {', '.join(sorted(known))}"
-            )
+            near = " or ".join(difflib.get_close_matches(name, known))
+            mend = f"perhaps it is {near}" if near else "known names are shown by --print-config"
+            raise UsageError(f"the configuration {file} has an unknown name {name!r}; {mend}")
     return values
 
 

@@ -7,9 +7,10 @@ import json
 from hashlib import sha256
 
 from sidecar.anchoring import timestamp_roots, witness_keys
-from sidecar.collecting import Collecting, verifier_key
+from sidecar.collecting import verifier_key
 from sidecar.collector.runs import Runs
 from sidecar.collector.storage import Storage
+from sidecar.collector_config import Collecting
 
 
 def trust(config: Collecting, storage: Storage) -> bytes:

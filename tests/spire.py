@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.needs import needs_program
+from tests.ports import free_port
 
 DOMAIN = "sidecar.test"
 SVID_SECONDS = 12  # SPIRE dates an SVID 10 s back and renews it at half of its life: every second or two
@@ -112,7 +112,7 @@ def spire(place: Path, register: Callable[[Spire], None]) -> Iterator[Spire]:
     for directory in ("server", "agent"):
         (place / directory).mkdir()
     here = Spire(place)
-    names = {"place": place, "port": _free_port(), "domain": DOMAIN}
+    names = {"place": place, "port": free_port(), "domain": DOMAIN}
     with contextlib.ExitStack() as stack:
         stack.enter_context(_running(programs[0], place, "server", _SERVER.format(**names)))
         (place / "bundle.pem").write_text(here.server("bundle", "show"))
@@ -121,12 +121,6 @@ def spire(place: Path, register: Callable[[Spire], None]) -> Iterator[Spire]:
         agent = _AGENT.format(**names, token=token)
         here.agents.append(stack.enter_context(_running(programs[1], place, "agent", agent)))
         yield here
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextlib.contextmanager

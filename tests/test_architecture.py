@@ -21,7 +21,7 @@ REPOSITORY = Path(__file__).parent.parent
 # What builds the concrete parts: one place, in as many files.
 BUILDING = {
     *("config", "settings", "main", "parts", "doors", "readiness", "telemetry", "doctor", "shipping"),
-    *("erasing", "ending", "founding", "collecting", "trust_file", "anchoring"),
+    *("erasing", "ending", "founding", "collecting", "collector_config", "trust_file", "anchoring"),
 }
 # `errors` lies under all others: every room raises what it names.
 FLOORS = [

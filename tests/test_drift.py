@@ -8,13 +8,16 @@ import shlex
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
+import click
 import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from sidecar.collecting import load_collecting
+from sidecar.cli import cli
+from sidecar.collector_config import load_collecting
 from sidecar.config import load
 from tests.needs import needs_program
 
@@ -181,3 +184,23 @@ def test_help_blocks_are_found():
     )
     assert help_blocks(readme) == [("sidecar verify", "Usage: x\n\n  y\n"), ("sidecar", "z\n")]
     assert help_blocks("```text\nUsage: x\n```\n") == []
+
+
+def commands(group: click.Group, path: str = "sidecar") -> Iterator[tuple[str, click.Command]]:
+    context = click.Context(group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from commands(command, f"{path} {name}")
+        else:
+            yield f"{path} {name}", command
+
+
+def test_every_command_explains_itself() -> None:
+    """With an example of how it is called, and a word on each option."""
+    for path, command in commands(cli):
+        example = (command.help or "").partition("\n    Example")[2]
+        assert path in example or (path == "sidecar mcp" and '"command": "sidecar", "args": ["mcp",' in example), path
+        mute = [p.name for p in command.params if isinstance(p, click.Option) and not p.help]
+        assert mute == [], path

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from sidecar.decide import Answer, Observer, Stages
+from sidecar.decide import APPROVAL_CAUSES, Answer, Observer, Stages
 
 log = logging.getLogger("sidecar.decisions")
 
@@ -72,9 +72,12 @@ class DecisionLog:
         self._trouble("outcome refused", why, "", {"why": why})
 
     def approval(self, what: str) -> None:
-        """As `Observer.approval`; it has a line of its own: there are few."""
-        log.info("approval: %s", what)
+        """As `Observer.approval`. What was taken or used has a line of its own: an approver's hand is behind each."""
         self._then.approval(what)
+        if what in APPROVAL_CAUSES:
+            self._trouble("approval refused", what, "", {"why": what})
+        else:
+            log.info("approval: %s", what)
 
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`. A caller that went away is a line at `debug`."""

@@ -29,7 +29,8 @@ _CAUSES: Final = {
     "authority": "a certificate under no CA that is trusted here",
     "size": "a certificate, or a chain of them, that was too large",
     "no TLS": "what the client spoke was no TLS",
-    "other": "for another reason",
+    "alert": "the client broke it off by an alert",
+    "unknown": "in words that are not known here",
 }
 WHYS: Final = frozenset(_CAUSES)
 """What was wrong with a handshake, as metrics say it."""
@@ -46,12 +47,14 @@ _SIGNS: Final = (
     (b"EXCESSIVE_MESSAGE_SIZE", "size"),
     (b"HTTP_REQUEST", "no TLS"),
     (b"WRONG_VERSION_NUMBER", "no TLS"),
+    (b"_ALERT_", "alert"),
 )
 
 
 def why(said: bytes) -> str:
-    """The word of :data:`WHYS` for what was said of a handshake; nothing else of it goes any further."""
-    return next((word for sign, word in _SIGNS if sign in said), "other")
+    """The word of :data:`WHYS` for what was said of a handshake; nothing else of it goes any further. ``unknown``: gRPC
+    or OpenSSL has other words than those that this version knows."""
+    return next((word for sign, word in _SIGNS if sign in said), "unknown")
 
 
 class FailedHandshakes:

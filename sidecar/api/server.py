@@ -9,6 +9,7 @@ import os
 import socket
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -89,9 +90,11 @@ class Server:
         return self._address
 
     def _add_port(self) -> int:
+        path = _unix_path(self._address)
+        address = self._address if path is None else "unix:" + quote(os.fsencode(path))  # a URI: gRPC decodes it
         if self._credentials is None:
-            return self._server.add_insecure_port(self._address)
-        return self._server.add_secure_port(self._address, self._credentials)
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, self._credentials)
 
     async def show_health(self) -> None:
         """Tell those who watch its health what was found."""

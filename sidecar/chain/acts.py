@@ -18,7 +18,7 @@ MAX_RANGES: Final = 256
 MAX_REASON: Final = 1_024
 _HEX16: Final = re.compile(r"\A[0-9a-f]{32}\Z")
 _HEX32: Final = re.compile(r"\A[0-9a-f]{64}\Z")
-_REASON: Final = re.compile(r"\A[^\x00-\x1f\x7f]{1,1024}\Z")
+_REASON: Final = re.compile(r"\A[^\x00-\x1f\x7f-\x9f]{1,1024}\Z")
 
 
 class Act(Protocol):
@@ -103,7 +103,7 @@ class AcceptLoss:
     def __post_init__(self) -> None:
         _check_reason(self.reason)
         kept, lost = self.kept, self.lost
-        if not kept.seq or not kept < lost or lost.seq < kept.seq:
+        if not kept.seq or not kept[:2] < lost[:2] or lost.seq < kept.seq:
             raise Malformed("accept-loss: what was lost must lie beyond what was kept")
 
     def encode(self) -> bytes:

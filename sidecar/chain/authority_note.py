@@ -149,6 +149,8 @@ def _grant(text: str, body: bytes, record: bytes, chain_id: bytes | None = None)
     written = AuthorityNote.parse(text)
     if chain_id is not None and written.chain_id != chain_id:
         raise Malformed("authority note: of another chain")
+    if len(body) > MAX_BODY:
+        raise Malformed(f"authority note: a body over {MAX_BODY} bytes")
     if hashlib.sha256(body).digest() != written.body:
         raise Malformed("authority note: the body beside it is not the one that it names")
     if written.act in RESERVED:

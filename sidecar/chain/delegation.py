@@ -14,6 +14,7 @@ from typing import Any, Final
 
 from sidecar.chain import strictjson
 from sidecar.chain.request import Given
+from sidecar.chain.spellings import is_moment
 from sidecar.chain.statement import is_principal
 from sidecar.errors import Malformed, NotPermitted, SignatureInvalid
 
@@ -24,7 +25,6 @@ MAX_CHAIN: Final = 8
 _MAX_PATTERNS: Final = 64
 _ANY: Final = "*"
 _HEX32: Final = re.compile(r"\A[0-9a-f]{64}\Z")
-_TIME: Final = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +149,7 @@ def _patterns(value: Any) -> bool:
 
 
 def _time(value: Any) -> bool:
-    return isinstance(value, str) and _TIME.match(value) is not None
+    return isinstance(value, str) and is_moment(value)
 
 
 def _hex(value: Any) -> bool:

@@ -26,7 +26,7 @@ from sidecar.errors import Malformed
 KIND = "sidecar/v1/head"
 EFFECTS = frozenset({"ALLOW", "DENY", "REQUIRE_APPROVAL"})
 _NAMES = ("chain", "epoch", "segment", "seq", "leaf", "time", "decision", "effect", "request")
-_UUID = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\Z")
+_UUID = re.compile(r"\A[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}\Z")
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ class Decided:
     """What a receipt says of its decision: the id, the effect, the 32-byte request digest.
 
     Raises:
-        Malformed: an id that is no lower-case UUID, or an unknown effect.
+        Malformed: an id that is no UUIDv7 in lower case, or an unknown effect.
     """
 
     decision_id: str

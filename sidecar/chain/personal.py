@@ -35,7 +35,10 @@ _PADDED: Final = 256
 _SALT: Final = 32
 _LENGTH: Final = struct.Struct(">I")
 _PLACE: Final = struct.Struct(">QI")
-_DIGESTS: Final = ("arguments_digest", "response_digest", "action_digest")
+_DIGESTS: Final = {
+    EntryType.OUTCOME: ("arguments_digest", "response_digest"),
+    EntryType.APPROVAL: ("arguments_digest", "action_digest"),
+}
 _KEY_IN_REQUEST: Final = "/request/idempotency_key"
 _SUBJECT: Final = re.compile(r"[0-9a-f]{32}")
 _COMMIT: Final = re.compile(r"[0-9a-f]{64}")
@@ -102,7 +105,7 @@ def read(kind: EntryType, payload: Mapping[str, Any]) -> Personal | None:
         Malformed: not as LEDGER.md has it.
     """
     read = _read(kind, payload) if "personal" in payload else None
-    empty = {f"/{name}" for name in _DIGESTS if payload.get(name) == SEALED}
+    empty = {f"/{name}" for name in _DIGESTS.get(kind, ()) if payload.get(name) == SEALED}
     if empty and not (read and empty <= {field.place for field in read.fields}):
         raise Malformed("payload has an empty digest that is not sealed")
     return read

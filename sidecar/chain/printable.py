@@ -24,3 +24,13 @@ def number_of(number: int, one: str, more: str = "") -> str:
 def without_zeros(time: str) -> str:
     """A time in the one spelling of payloads, without the zeros at its end: ``2026-01-01T12:00:00Z``, ``…:00.5Z``."""
     return f"{time.removesuffix('Z').rstrip('0').removesuffix('.')}Z" if "." in time else time
+
+
+def to_seconds(time: str) -> str:
+    """A time as payloads have it (``2026-11-23T12:00:00.123456789Z``), up to its seconds."""
+    return time[:19] + "Z"
+
+
+def to_milliseconds(time: str) -> str:
+    """Likewise, up to its milliseconds."""
+    return time[:23] + "Z"

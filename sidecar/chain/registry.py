@@ -12,6 +12,7 @@ from typing import Any, Final
 
 from sidecar.chain import strictjson
 from sidecar.chain.signing import PublicKey
+from sidecar.chain.spellings import is_moment
 from sidecar.chain.statement import is_principal
 from sidecar.errors import Malformed
 
@@ -20,7 +21,6 @@ MAX_SIZE: Final = 4_000_000
 KINDS: Final = frozenset({"agent", "executor", "approver", "user"})
 STATUSES: Final = frozenset({"active", "suspended", "revoked"})
 _MAX_PRINCIPALS: Final = 20_000
-_TIME: Final = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
 _SPIFFE: Final = re.compile(r"\Aspiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+\Z")  # SPIFFE-ID section 2
 
 
@@ -106,7 +106,7 @@ def parse(text: bytes) -> Registry:
 
 def is_time(value: Any) -> bool:
     """Whether it is a time as payloads spell it."""
-    return isinstance(value, str) and _TIME.match(value) is not None
+    return isinstance(value, str) and is_moment(value)
 
 
 def _principal(value: Any, place: str) -> Principal:

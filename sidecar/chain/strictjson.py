@@ -34,6 +34,7 @@ _WRITING: Final = (
     | orjson.OPT_PASSTHROUGH_DATETIME
     | orjson.OPT_PASSTHROUGH_SUBCLASS
 )
+_COMPARING: Final = orjson.OPT_SORT_KEYS
 
 # In valid UTF-8 a noncharacter ends in one of the first two (U+xFFFE, U+xFFFF) or starts with the third
 # (U+FDD0 to U+FDEF). Other characters do so too; they take the exact way.
@@ -118,6 +119,12 @@ def dumps(value: Any) -> bytes:
         pass
     # Raised out here, so that the encoder's own error, which may quote the value, is not attached.
     raise Malformed("JSON: a value that JSON cannot carry (type, key, integer range, surrogate or depth)")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two values, as :func:`parse` gives them, are the same JSON: members in any order; true, 1 and 1.0 are
+    three values, and so are 0.0 and -0.0."""
+    return orjson.dumps(one, option=_COMPARING) == orjson.dumps(other, option=_COMPARING)
 
 
 def may_hold_noncharacter(data: bytes) -> bool:

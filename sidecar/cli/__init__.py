@@ -235,6 +235,14 @@ class Commands(click.Group):
         named = click.Group(commands={name: click.Command(name, help=load.__doc__) for name, load in COMMANDS.items()})
         named.format_commands(ctx, formatter)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        try:
+            return super().resolve_command(ctx, args)
+        except click.exceptions.NoSuchCommand as error:  # it knows none of these names, which it could suggest
+            raise click.exceptions.NoSuchCommand(error.command_name, possibilities=COMMANDS, ctx=ctx) from None
+
 
 @click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="decision-sidecar", prog_name="sidecar")
@@ -251,9 +259,12 @@ def main() -> None:
     )  # before it is imported: its lines are no JSON, and callers cause them
     try:
         cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as asked:  # a command of a group is to be named: here they are
+        click.echo(asked.format_message(), err=True)
+        sys.exit(2)
     except click.ClickException as error:
-        message = error.format_message().replace("\n", " ")
-        click.echo(f"sidecar: {message}", err=True)
+        message = error.format_message().replace("\n", " ").rstrip(".")
+        click.echo(f"sidecar: {message}{_where_to_look(error)}", err=True)
         sys.exit(2)
     except click.exceptions.Exit as done:
         sys.exit(done.exit_code)
@@ -274,6 +285,13 @@ def main() -> None:
     except Exception as error:
         click.echo(f"sidecar: a defect of this program ({_origin(error)}); please report it", err=True)
         sys.exit(DEFECT)
+
+
+def _where_to_look(error: click.ClickException) -> str:
+    """The mend, where it is not in the message: a wrong value's says what is wrong with it."""
+    says_all = isinstance(error, click.BadParameter) and not isinstance(error, click.MissingParameter)
+    context = error.ctx if isinstance(error, click.UsageError) and not says_all else None
+    return f"; see `{context.command_path} --help`" if context else ""
 
 
 def _origin(error: Exception) -> str:

@@ -70,7 +70,13 @@ def list_(file: Path, as_json: bool) -> None:
 @agents.command()
 @_registry
 @click.argument("name", metavar="ID")
-@click.option("--kind", type=click.Choice(sorted(registries.KINDS)), default="agent", show_default=True)
+@click.option(
+    "--kind",
+    type=click.Choice(sorted(registries.KINDS)),
+    default="agent",
+    show_default=True,
+    help="What it may do here: ask, carry out, approve, or have agents act for it.",
+)
 @click.option(
     "--key",
     type=key_source,

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import to_seconds
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.custodian_key import KEY_METAVAR, key_source
 from sidecar.cli.options import together
@@ -122,7 +123,8 @@ def _lines(pending: Pending) -> Iterator[str]:
     for reason in pending.reasons:
         yield f"  because {plain(reason.message)} ({plain(reason.code)})"
     roles = f" with the role {plain(' or '.join(pending.terms.roles))}" if pending.terms.roles else ""
-    yield f"  takes {pending.terms.count} of the approvers{roles}, until {policy_time(pending.terms.expires_ns)[:19]}Z"
+    until = to_seconds(policy_time(pending.terms.expires_ns))
+    yield f"  takes {pending.terms.count} of the approvers{roles}, until {until}"
     yield f"  approved by {plain(', '.join(pending.approved_by)) or 'nobody yet'}"
     yield f"  policy {pending.policy.entrypoint} revision {plain(pending.policy.revision) or 'unknown'}"
 

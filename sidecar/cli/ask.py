@@ -15,9 +15,9 @@ from sidecar.cli.custodian_key import KEY_METAVAR, key_source
 from sidecar.cli.over_tls import over_tls
 from sidecar.cli.signer_key import signer
 from sidecar.cli.words import decision_lines, decision_object
-from sidecar.client import Effect, Guard, Signer, Status, TlsFiles, load_delegation
+from sidecar.client import Effect, Guard, NoDecision, Signer, Status, TlsFiles, load_delegation
 from sidecar.config import read_file
-from sidecar.errors import Malformed, UsageError
+from sidecar.errors import Malformed, SidecarError, UsageError
 
 _STATUSES = [status.value.lower() for status in Status]
 
@@ -113,7 +113,10 @@ def outcome(
     """
     with Guard(server, agent=agent, attempts=1, key=_key(key), tls=tls) as guard:
         given = [] if response is None else [_json(response)]
-        seq = guard.report(decision_id, Status(status.upper()), *given)
+        try:
+            seq = guard.report(decision_id, Status(status.upper()), *given)
+        except NoDecision as error:
+            raise SidecarError(str(error).replace("no decision:", "not recorded:", 1)) from None
     click.echo(f"recorded at seq {seq}")
 
 

@@ -19,19 +19,10 @@ from sidecar.chain.rollcall import Standing
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.options import together
 from sidecar.cli.serve import start_log
-from sidecar.collecting import (
-    PREFIX,
-    Collecting,
-    Collector,
-    collect,
-    load_collecting,
-    log_key,
-    open_index,
-    open_storage,
-    verifier_key,
-)
+from sidecar.collecting import Collector, collect, log_key, open_index, open_storage, verifier_key
 from sidecar.collector import reindex
 from sidecar.collector.runs import Runs
+from sidecar.collector_config import PREFIX, Collecting, load_collecting
 from sidecar.config import write_secret
 from sidecar.errors import UsageError
 from sidecar.settings import load_settings, refuse_unknown
@@ -98,7 +89,12 @@ def serve(file: Path | None, print_config: bool, **flags: Any) -> None:
 @settings
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def status(file: Path | None, as_json: bool, **flags: Any) -> None:
-    """Each chain's last head, lag, last seal in the log, and for how long what came after waits for one; alarms."""
+    """Each chain's last head, lag, last seal in the log, and for how long what came after waits for one; alarms.
+
+    \b
+    Example:
+      sidecar collector status --data-dir collector --dev
+    """
     found = _standing(load_present(file, **flags))
     click.echo(dumps(found) if as_json else "\n".join(_standing_lines(found)))
 
@@ -175,7 +171,12 @@ def write_trust(file: Path | None, out: Path | None, **flags: Any) -> None:
 @click.option("--days", type=click.IntRange(1, 365), default=7, show_default=True, help="How long it is good.")
 @click.option("--out", type=click.Path(path_type=Path), required=True, help="New file for the token; - prints it.")
 def register(file: Path | None, days: int, out: Path, **flags: Any) -> None:
-    """Make a one-time token that lets one new chain in."""
+    """Make a one-time token that lets one new chain in.
+
+    \b
+    Example:
+      sidecar collector register --config /etc/collector/collector.toml --out token
+    """
     config = load_present(file, **flags)
     token = secrets.token_urlsafe(32).encode()
     Runs(open_storage(config)).register(token, int(time.time()) + days * _DAY)
@@ -188,7 +189,12 @@ def register(file: Path | None, days: int, out: Path, **flags: Any) -> None:
 @collector.command("reindex")
 @settings
 def rebuild(file: Path | None, **flags: Any) -> None:
-    """Make the index anew from the objects. The collector must not run meanwhile."""
+    """Make the index anew from the objects. The collector must not run meanwhile.
+
+    \b
+    Example:
+      sidecar collector reindex --config /etc/collector/collector.toml
+    """
     config = load_present(file, **flags)
     index = open_index(config)
     try:
@@ -203,7 +209,12 @@ def rebuild(file: Path | None, **flags: Any) -> None:
 @click.option("--workers", type=click.IntRange(1, 64), help="Processes. Default: one a core.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def verify_all(file: Path | None, workers: int | None, as_json: bool, **flags: Any) -> None:
-    """Verify again everything that is held: chains, log, index. Exit: 0 all good, 1 something is not."""
+    """Verify again everything that is held: chains, log, index. Exit: 0 all good, 1 something is not.
+
+    \b
+    Example:
+      sidecar collector verify --data-dir collector --dev
+    """
     from sidecar.cli.collector_verify import verify_everything
 
     config = load_present(file, **flags)

@@ -21,11 +21,12 @@ from sidecar.chain.stream import Kind
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.collector import load_present, settings
 from sidecar.cli.prune import DAY_NS, check, granted, proposal
-from sidecar.collecting import Collecting, log_key, open_index, open_storage
+from sidecar.collecting import log_key, open_index, open_storage
 from sidecar.collector import FleetLog, pruning
 from sidecar.collector.pruning import CASE, Hold
 from sidecar.collector.reverify import chain_records
 from sidecar.collector.runs import Chain, Runs
+from sidecar.collector_config import Collecting
 from sidecar.config import read_file, write_secret
 from sidecar.custody import load_authority
 from sidecar.errors import Malformed, SignatureInvalid, UsageError

@@ -10,10 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from sidecar.chain.note import VerifierKey
-from sidecar.collecting import Collecting, open_index, open_storage
+from sidecar.collecting import open_index, open_storage
 from sidecar.collector.index import open_sqlite
 from sidecar.collector.reverify import verify_chain, verify_line, verify_log
 from sidecar.collector.runs import Runs
+from sidecar.collector_config import Collecting
 from sidecar.errors import SidecarError
 from sidecar.verify import Evidence, Verdict
 

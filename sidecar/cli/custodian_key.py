@@ -9,6 +9,7 @@ import click
 
 from sidecar.config import read_file
 from sidecar.custody import PrivateKey, load_pkcs11, load_private
+from sidecar.errors import UsageError
 
 KEY_METAVAR = "FILE|PKCS11-URI"
 
@@ -22,7 +23,14 @@ def key_source(value: str) -> str:
 
 def private_keys(sources: Sequence[str]) -> list[PrivateKey]:
     """The keys named. Raises UsageError."""
-    return [load_pkcs11(s) if is_uri(s) else load_private(read_file(Path(s), "custodian key")) for s in sources]
+    return [load_pkcs11(source) if is_uri(source) else _of_file(Path(source)) for source in sources]
+
+
+def _of_file(path: Path) -> PrivateKey:
+    try:
+        return load_private(read_file(path, "custodian key"))
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
 
 
 def is_uri(source: str) -> bool:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -92,7 +93,8 @@ def _agent_at_work(address: str) -> bytes:
             decision = _one_call(guard, call, world)
             if call.action == "payments.refund":
                 first = decision.receipt
-    click.echo(f"\n  What really happened: refunds {world.refunds}, mails {world.mails}, {len(world.tickets)} ticket.")
+    refunds, mails = ", ".join(world.refunds), ", ".join(world.mails)
+    click.echo(f"\n  What really happened: refunded {refunds}, a mail to {mails}, {len(world.tickets)} ticket.")
     return first
 
 
@@ -236,14 +238,23 @@ def _title(text: str) -> None:
 
 def _next_steps(place: Path | None) -> None:
     _title("What to try next")
+    program = _called()
     if place is None:
-        click.echo("  sidecar demo --keep ./demo      keeps the ledger, the auditor's key and a receipt, to look into")
-        click.echo("  README.md                       a registered agent and a proved decision in fifteen minutes")
+        click.echo(f"  {program} demo --keep ./demo")
+        click.echo("      keeps the ledger, the auditor's key and a receipt, to look into")
+        click.echo("  README.md, In fifteen minutes\n      a registered agent and a proved decision")
         return
+    kept = shlex.quote(str(place))
     for line in (
-        f"sidecar verify {place}/ledger --trust {place}/trust.json --custodian-key {place}/auditor.pem",
-        f"sidecar collector verify --data-dir {place}/collector --dev",
-        f"sidecar show {place}/ledger --agent {story.AGENT}",
-        f"sidecar serve --data-dir {place}/ledger --dev",
+        f"{program} verify {kept}/ledger --trust {kept}/trust.json --custodian-key {kept}/auditor.pem",
+        f"{program} collector verify --data-dir {kept}/collector --dev",
+        f"{program} show {kept}/ledger --agent {story.AGENT}",
+        f"{program} serve --data-dir {kept}/ledger --dev",
     ):
         click.echo(f"  {line}")
+
+
+def _called() -> str:
+    """How a shell here would start this program: after `make demo` it lies in a directory that is not on PATH."""
+    beside = Path(sys.executable).with_name("sidecar")
+    return "sidecar" if shutil.which("sidecar") or not beside.exists() else shlex.quote(os.path.relpath(beside))

@@ -190,7 +190,8 @@ def _sources(path: Path, callers: Sequence[bytes]) -> tuple[str, list[Source]]:
 
 def _collected(path: Path, callers: Sequence[bytes]) -> list[Source]:
     """Every chain that a collector holds, from its objects; its index is not asked."""
-    from sidecar.collecting import LOG_KEY_FILE, load_collecting, open_storage  # for a ledger none of it is wanted
+    from sidecar.collecting import LOG_KEY_FILE, open_storage  # for a ledger none of it is wanted
+    from sidecar.collector_config import load_collecting
 
     flags = {"data_dir": str(path)} if path.is_dir() else {}
     config = load_collecting(None if path.is_dir() else path, os.environ, {**flags, "dev": True})

@@ -101,7 +101,13 @@ def agent(out: str, kind: str) -> None:
 @click.option("--to", required=True, metavar="ID", help="Who may then act for them.")
 @click.option("--action", "actions", multiple=True, required=True, help="An action, or a prefix and *. Repeatable.")
 @click.option("--resource", "resources", multiple=True, required=True, metavar="TYPE:ID", help="Likewise. Repeatable.")
-@click.option("--hours", type=click.FloatRange(0, 24 * 366, min_open=True), default=8.0, show_default=True)
+@click.option(
+    "--hours",
+    type=click.FloatRange(0, 24 * 366, min_open=True),
+    default=8.0,
+    show_default=True,
+    help="For how long it holds.",
+)
 @click.option("--further", type=click.IntRange(0, 7), default=0, show_default=True, help="How many more may follow.")
 @click.option("--chain", default="*", help="Id of the only chain that it is for.")
 @click.option("--parent", type=click.Path(path_type=Path), help="The delegation under which this one is given.")

@@ -12,6 +12,7 @@ from typing import Any, Final
 from sidecar.chain.digests import arguments_digest
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import to_milliseconds
 from sidecar.cli.words import plain
 from sidecar.errors import Malformed
 
@@ -118,7 +119,7 @@ class Outcomes:
 
 def line(finding: Mapping[str, Any]) -> str:
     """A finding as a person reads it."""
-    time = policy_time(int(finding["wall_ns"]))[:23] + "Z"
+    time = to_milliseconds(policy_time(int(finding["wall_ns"])))
     start = f"{finding['seq']:>8}  {time}  {finding['finding']:<21} {finding['decision_id'] or 'no decision named'}"
     if finding["finding"] == OPEN:
         by = f", by {finding['executor']}" if finding["executor"] else ""

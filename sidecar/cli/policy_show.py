@@ -10,7 +10,7 @@ import click
 
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.payload import policy_time
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, to_milliseconds
 from sidecar.chain.strictjson import dumps
 from sidecar.cli.reading import entries_of
 from sidecar.cli.sources import opened, with_progress
@@ -47,7 +47,7 @@ def show(path: Path, as_json: bool) -> None:
 
 def _event(header: Header, payload: dict[str, Any]) -> dict[str, Any]:
     kept = {name: value for name, value in payload.items() if name != "type"}
-    return {"seq": header.seq, "time": policy_time(header.wall_ns)[:23] + "Z", **kept}
+    return {"seq": header.seq, "time": to_milliseconds(policy_time(header.wall_ns)), **kept}
 
 
 def _lines(events: list[dict[str, Any]], active: dict[str, Any] | None) -> Iterator[str]:

@@ -18,7 +18,7 @@ import click
 from sidecar.chain.entry import EntryType, Header, tagged
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.payload import policy_time
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, to_milliseconds
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind, records
 from sidecar.chain.strictjson import dumps
@@ -211,7 +211,7 @@ def _about(header: Header) -> dict[str, Any]:
 
 
 def _at(header: Header) -> str:
-    return policy_time(header.wall_ns)[:23] + "Z"
+    return to_milliseconds(policy_time(header.wall_ns))
 
 
 def _flat(value: Any, name: str) -> Iterator[tuple[str, str]]:

@@ -10,11 +10,9 @@ from typing import Any
 
 from sidecar.chain import delegation, door
 from sidecar.chain.payload import policy_time
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, to_seconds
 from sidecar.chain.statement import Statement
 from sidecar.errors import Malformed
-
-_SECONDS = 19  # of the characters of a time, those up to its seconds
 
 
 def story(entry: Mapping[str, Any]) -> Iterator[str]:
@@ -43,7 +41,7 @@ def _decision(decision: Mapping[str, Any]) -> Iterator[str]:
     if decision["terms"]:
         terms = decision["terms"]
         roles = f" with the role {' or '.join(terms['roles'])}" if terms["roles"] else ""
-        yield f"waits for {terms['count']} of the approvers{roles}, until {_at(terms['expires'])}"
+        yield f"waits for {terms['count']} of the approvers{roles}, until {to_seconds(terms['expires'])}"
     if decision["approval"]:
         yield from _approved(decision["approval"])
 
@@ -85,7 +83,7 @@ def _signed(who: Mapping[str, Any]) -> str:
     if who["proof"] == "gateway":
         seen = f" as {who['spiffe_id']}" if who["spiffe_id"] else ""
         return f"{named}, named{seen} by the gateway {who['gateway']}, which was proved by {who['gateway_proof']}"
-    if "statement" not in who:
+    if not who["proof"].startswith("signature"):
         return f"{named}, proved by {who['proof']} in transit only"
     try:
         said = Statement.parse(who["statement"].encode())
@@ -101,27 +99,25 @@ def _leave(text: str, giver: Mapping[str, Any]) -> str:
     except Malformed as error:
         return f"{who}; the leave cannot be read: {error}"
     allowed = f"{', '.join(given.actions)} on {', '.join(given.resources)}"
-    return f"{who}, who gave {given.to} leave for {allowed} until {_at(given.not_after)}, with key {given.key[:16]}…"
+    until = to_seconds(given.not_after)
+    return f"{who}, who gave {given.to} leave for {allowed} until {until}, with key {given.key[:16]}…"
 
 
 def _approved(approval: Mapping[str, Any]) -> Iterator[str]:
     yield f"asked again under the decision at seq {approval['decision_seq']}"
     for each in approval["approvals"]:
         by = each["by"]
-        yield f"approved by {by['id']}{_with(by['roles'])}, who signed it at {_at(each['time'])} (seq {each['seq']})"
+        signed = f"who signed it at {to_seconds(each['time'])} (seq {each['seq']})"
+        yield f"approved by {by['id']}{_with(by['roles'])}, {signed}"
 
 
 def _with(roles: Sequence[str]) -> str:
     return f" with the role{'s' * (len(roles) > 1)} {', '.join(roles)}" if roles else ""
 
 
-def _at(time: str) -> str:
-    return time[:_SECONDS] + "Z"
-
-
 def _ns(time: int | str) -> str:
     try:
-        return _at(policy_time(int(time)))
+        return to_seconds(policy_time(int(time)))
     except (ValueError, OverflowError, OSError):
         return f"{time} ns, which is no time"
 

@@ -210,7 +210,15 @@ def export(file: Path | None, data_dir: str | None, out: Path) -> None:
 @subjects.command()
 @click.argument("copy", type=click.Path(path_type=Path, exists=True, dir_okay=False))
 @_with_config
-@click.option("--custodian-key", "sources", multiple=True, required=True, type=key_source, metavar=KEY_METAVAR)
+@click.option(
+    "--custodian-key",
+    "sources",
+    multiple=True,
+    required=True,
+    type=key_source,
+    metavar=KEY_METAVAR,
+    help="A custodian's private key. Repeatable.",
+)
 def restore(copy: Path, file: Path | None, data_dir: str | None, sources: tuple[str, ...]) -> None:
     """Put the keys of a copy back, where there are none, before the sidecar starts.
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sidecar.chain import door
 from sidecar.chain.payload import policy_time
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, to_seconds
 from sidecar.chain.printable import plain as plain
 from sidecar.chain.statement import key_id
 
@@ -31,8 +31,8 @@ def decision_lines(decision: Decision) -> Iterable[str]:
         yield f"  instead {plain(other.alternative.action)}: {_MARKS[other.effect]}"
     if decision.approval is not None:
         roles = f" with the role {plain(' or '.join(decision.approval.roles))}" if decision.approval.roles else ""
-        until = policy_time(decision.approval.expires_ns)[:19]
-        yield f"  takes {decision.approval.count} of the approvers{roles}, until {until}Z"
+        until = to_seconds(policy_time(decision.approval.expires_ns))
+        yield f"  takes {decision.approval.count} of the approvers{roles}, until {until}"
     yield f"  decision {decision.decision_id}, entry {decision.seq}, agent {decision.agent_proof}"
     yield f"  policy {policy.engine} {policy.entrypoint} revision {plain(policy.revision) or 'unknown'}"
 

@@ -14,7 +14,7 @@ import grpc
 from sidecar.client.material import Source
 from sidecar.client.refusals import NoDecision
 from sidecar.client.retry import Patience
-from sidecar.client.target import CHANNEL_OPTIONS
+from sidecar.client.target import CHANNEL_OPTIONS, dialled
 from sidecar.client.tls import Tls, TlsFiles, check_tls, open_source
 from sidecar.errors import UsageError
 
@@ -106,6 +106,7 @@ class Channels(Generic[Channel]):
         return [line.channel for line in lines]
 
     def _open(self, made_of: grpc.ChannelCredentials | None) -> Channel:
+        address = dialled(self._patience.address)
         if made_of is None:
-            return self._insecure(self._patience.address, options=[*self._options.items()])
-        return self._secure(self._patience.address, made_of, options=[*self._options.items()])
+            return self._insecure(address, options=[*self._options.items()])
+        return self._secure(address, made_of, options=[*self._options.items()])

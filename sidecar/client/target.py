@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from urllib.parse import quote
 
 from sidecar.errors import UsageError
 
 # `unix:/path` (or a relative path), `name:port`, `1.2.3.4:port`, `[v6]:port`
-_ADDRESS = re.compile(r"unix:[^\x00-\x20\x7f]+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
+_ADDRESS = re.compile(r"unix:[^\x00-\x1f\x7f]+|(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):([0-9]{1,5})")
 
 CHANNEL_OPTIONS: list[tuple[str, int]] = [
     ("grpc.enable_retries", 0),  # the guard itself asks again, with the same bytes
@@ -26,6 +28,13 @@ def check_address(address: str) -> str:
     if not found or (found[2] is not None and not 0 < int(found[2]) < 65536):
         raise UsageError(f"sidecar address {address!r} is neither unix:/path nor host:port")
     return address
+
+
+def dialled(address: str) -> str:
+    """The address as gRPC takes it: a URI (RFC 3986), in which a path has no space, `%`, `#` or `?` of its own."""
+    if not address.startswith("unix:"):
+        return address
+    return "unix:" + quote(os.fsencode(address.removeprefix("unix:")))
 
 
 def check_timeout(seconds: float) -> float:

@@ -48,18 +48,22 @@ class State:
 
 
 class Approvals:
-    """Approvals over one ledger. ``proved`` proves callers; ``default_seconds``: their time, if a policy sets none."""
+    """Approvals over one ledger. ``proved`` proves callers, ``again`` anew by the registry of that moment;
+    ``default_seconds``: their time, if a policy sets none.
+    """
 
     def __init__(
         self,
         ledger: Ledger,
         in_force: InForce,
         proved: Callable[[Claim, Shown], Caller],
+        again: Callable[[Caller], Caller],
         observer: Observer,
         wall_ns: Callable[[], int],
         default_seconds: int,
     ) -> None:
         self._ledger, self._in_force, self._proved = ledger, in_force, proved
+        self._again = again
         self._observer, self._wall_ns, self._default = observer, wall_ns, default_seconds
         self._waiting = Waiting(ledger, self._now)
         self._whole = Whole()
@@ -133,15 +137,17 @@ class Approvals:
         by = tuple(given.by for given, _ in approvals.counted(pending, now))
         return State(approvals.standing(pending, now), by, pending.terms)
 
-    def terms(self, verdict: Verdict, agent: str) -> Terms | None:
-        """What a decision of this verdict will wait for. Raises TooMany where it must not wait."""
+    @contextmanager
+    def room_for(self, verdict: Verdict, agent: str) -> Iterator[Terms | None]:
+        """What a decision of this verdict waits for; within, it is recorded. Raises TooMany where it must not wait."""
         if verdict.effect != "REQUIRE_APPROVAL":
-            return None
-        self._waiting.check_room(agent)
-        wanted = verdict.approval
-        seconds = (wanted.expires_seconds if wanted else None) or self._default
-        expires = policy_time(self._wall_ns() + seconds * 1_000_000_000)
-        return Terms(wanted.count if wanted else 1, wanted.roles if wanted else (), expires)
+            yield None
+            return
+        with self._waiting.room(agent):
+            wanted = verdict.approval
+            seconds = (wanted.expires_seconds if wanted else None) or self._default
+            expires = policy_time(self._wall_ns() + seconds * 1_000_000_000)
+            yield Terms(wanted.count if wanted else 1, wanted.roles if wanted else (), expires)
 
     def recorded(self, seq: int, payload: Mapping[str, Any], under: Pending | None) -> None:
         """A DECISION is on disk; ``under``: whose approvals it was asked under."""
@@ -181,6 +187,7 @@ class Approvals:
                 raise CallerUnproved("signature: is missing; an approval is always signed", "no signature")
             pending = self._waiting.find(said.decision_id)
             async with pending.one_at_a_time:
+                caller = self._again(caller)  # a decision may have been under way for long
                 before = self._before(pending, said)
                 if before is not None:
                     return before, self.state(pending)

@@ -103,7 +103,7 @@ class DecisionPath:
         self._receipts = Receipts(ledger)
         self._outcomes = Outcomes(ledger, int(settings.signature_window * 1e9), wall_ns)
         self.approvals = Approvals(
-            ledger, in_force, self._caller, self._observer, wall_ns, settings.approval_seconds
+            ledger, in_force, self._caller, self._again, self._observer, wall_ns, settings.approval_seconds
         )  # fmt: skip
 
     @property
@@ -153,7 +153,7 @@ class DecisionPath:
             made_now = True
             budget = self._budget(remaining)
             return self._under(
-                request, asking, lambda asking, pending: self._fresh(
+                request, asking, at, lambda asking, pending, at: self._fresh(
                     request, read, digest, key, asking, pending, at, foreign=foreign, budget=budget, arrived=arrived
                 )
             )  # fmt: skip
@@ -164,12 +164,19 @@ class DecisionPath:
         return answer
 
     def _under(
-        self, request: Request, asking: Asking, fresh: Callable[[Asking, Pending | None], Coroutine[Any, Any, Answer]]
-    ) -> Coroutine[Any, Any, Answer]:
+        self, request: Request, asking: Asking, at: str,
+        fresh: Callable[[Asking, Pending | None, str], Coroutine[Any, Any, Answer]],
+    ) -> Coroutine[Any, Any, Answer]:  # fmt: skip
         """As it is, or under the approvals of the decision that the request names, one at a time."""
         if not request.approval_of:
-            return fresh(asking, None)
-        return self.approvals.under(request, asking.caller, lambda pending: fresh(asking, pending))
+            return fresh(asking, None, at)
+
+        def in_turn(pending: Pending) -> Coroutine[Any, Any, Answer]:
+            """By the registry and the time of this moment: another may have been decided long before it."""
+            now = payloads.policy_time(self._wall_ns())
+            return fresh(self._asking(request, self._again(asking.caller), now), pending, now)
+
+        return self.approvals.under(request, asking.caller, in_turn)
 
     async def _fresh(
         self,
@@ -192,24 +199,24 @@ class DecisionPath:
         decision_id = self._new_id()
         enforced, caller = self._settings.enforced, asking.caller
         until = self._wall_ns() + self._settings.permit_seconds * 1_000_000_000
-        terms = self.approvals.terms(judged.verdict, request.agent)
-        payload = entries.decision(
-            decision_id, at, asking, request, digest, judged, others, took, enforced, until, terms
-        )  # fmt: skip
-        if foreign:
-            payload["receipt_check"] = "foreign"
-        draft = Draft(
-            EntryType.DECISION,
-            payload,
-            ref_seq=NO_SEQ if pending is None else pending.seq,
-            agent=caller.tagged,
-            decided=Decided(decision_id, judged.verdict.effect, digest),
-            repeat_key=key,
-        )
-        handed_over = time.monotonic_ns()
-        with self._tracing.step("commit"):
-            recorded = await self._ledger.record(draft)
-        self.approvals.recorded(recorded.seq, payload, pending)
+        with self.approvals.room_for(judged.verdict, request.agent) as terms:
+            payload = entries.decision(
+                decision_id, at, asking, request, digest, judged, others, took, enforced, until, terms
+            )  # fmt: skip
+            if foreign:
+                payload["receipt_check"] = "foreign"
+            draft = Draft(
+                EntryType.DECISION,
+                payload,
+                ref_seq=NO_SEQ if pending is None else pending.seq,
+                agent=caller.tagged,
+                decided=Decided(decision_id, judged.verdict.effect, digest),
+                repeat_key=key,
+            )
+            handed_over = time.monotonic_ns()
+            with self._tracing.step("commit"):
+                recorded = await self._ledger.record(draft)
+            self.approvals.recorded(recorded.seq, payload, pending)
         self._receipts.give(recorded.receipt)
         permit = self._ledger.permit(recorded.seq, payload)
         answer = Answer(decision_id, judged, tuple(others), caller, recorded, enforced, permit, terms)

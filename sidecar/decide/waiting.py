@@ -7,6 +7,7 @@ only makes somebody ask anew, and a row too many is found out by the entries tha
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Any, Final
@@ -28,6 +29,7 @@ class Waiting:
     def __init__(self, ledger: Ledger, now: Callable[[], Now]) -> None:
         self._ledger, self._now = ledger, now
         self._pending: dict[str, Pending] = {}
+        self._expected: Counter[str] = Counter()  # by agent, what is being recorded
         self._events: dict[str, set[asyncio.Event]] = {}
         self.watchers = 0
         self._ended = False
@@ -37,12 +39,18 @@ class Waiting:
     def __len__(self) -> int:
         return len(self._live())
 
-    def check_room(self, agent: str) -> None:
-        """Raises TooMany where no further decision of this agent may wait."""
+    @contextmanager
+    def room(self, agent: str) -> Iterator[None]:
+        """Room for one decision more, kept while it is recorded. Raises TooMany where none may wait any more."""
         live = self._live()
-        of_agent = sum(each.agent["id"] == agent for each in live)
-        if of_agent >= PER_AGENT or len(live) >= IN_ALL:
+        of_agent = sum(each.agent["id"] == agent for each in live) + self._expected[agent]
+        if of_agent >= PER_AGENT or len(live) + self._expected.total() >= IN_ALL:
             raise TooMany(f"approval: {of_agent} decisions of this agent wait for approvals; see to those first")
+        self._expected[agent] += 1
+        try:
+            yield
+        finally:
+            self._expected -= Counter((agent,))  # which forgets an agent of whom none is left
 
     def add(self, seq: int, payload: Mapping[str, Any]) -> None:
         """A decision was recorded; from now on it waits, if it has to."""

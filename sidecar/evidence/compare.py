@@ -31,6 +31,7 @@ class Difference:
     rerun: object
 
     def to_json(self) -> dict[str, Any]:
+        """As `sidecar replay --json` has it; ``alternative`` counts from 0, null is the action itself."""
         option = self.option - 1 if self.option else None
         return {"alternative": option, "what": self.what, "recorded": self.recorded, "rerun": self.rerun}
 

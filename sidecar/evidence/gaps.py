@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from sidecar.chain.printable import to_seconds
+
 from . import rows
 
 
@@ -48,5 +50,5 @@ def _waiting(about: Mapping[str, Any], now: int) -> list[str]:
         return []
     wanted, given = about["waits_for"]["count"], len(about["approvals"])
     expires = about["waits_for"]["expires"]
-    ended = "it has expired" if expires <= rows.at(now) else f"it waits until {expires[:19]}Z"
+    ended = "it has expired" if expires <= rows.at(now) else f"it waits until {to_seconds(expires)}"
     return [f"approvals given: {given} of {wanted}, and it was not asked again; {ended}"]

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 import orjson
 
-from sidecar.chain.entry import EntryType
+from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.limits import NO_SEQ
 
 from . import rows
@@ -79,19 +79,6 @@ class Events:
 
     def _about(self, entry: Recorded) -> Event:
         payload, header = entry.payload, entry.header
-        kind = _NAMES[header.type]
-        told: dict[str, Any] = {
-            "seq": str(header.seq),
-            "segment": str(header.segment),
-            "epoch": header.epoch,
-            "type": kind,
-        }
-        if header.ref_seq != NO_SEQ:
-            told["about_seq"] = str(header.ref_seq)
-        if entry.why:
-            told["payload"] = entry.why
-        if payload is not None and (hidden := rows.sealed(payload)):
-            told["sealed"] = hidden
         take = None if payload is None else _TAKE.get(header.type)
         if payload is None or take is None:
             made, more = _other(header.type, payload)
@@ -99,27 +86,48 @@ class Events:
             made, more = take(payload)
         if self._external:
             more = {name: value for name, value in more.items() if name not in VALUES}
+        return {
+            "time": max(-_MOST, min(_MOST, header.wall_ns // 1_000_000)),
+            "severity_id": 1,
+            "severity": "Informational",
+            **made,
+            "metadata": self._metadata_of(header, made),
+            "raw_data_hash": _sha256(entry.leaf.hex()),
+            "unmapped": {**_place(entry), **more},
+        }
+
+    def _metadata_of(self, header: Header, made: Event) -> Event:
         chain = header.chain_id.hex()
         metadata = {
             **self._metadata,
             "profiles": _INTEGRITY,
             "uid": f"{chain}/{header.seq}",
             "log_provider": chain,
-            "event_code": kind,
+            "event_code": _NAMES[header.type],
             "original_time": rows.at(header.wall_ns),
             **made.get("metadata", _NOTHING),
         }
         if header.seq <= _MOST:
             metadata["sequence"] = header.seq
-        return {
-            "time": max(-_MOST, min(_MOST, header.wall_ns // 1_000_000)),
-            "severity_id": 1,
-            "severity": "Informational",
-            **made,
-            "metadata": metadata,
-            "raw_data_hash": _sha256(entry.leaf.hex()),
-            "unmapped": {**told, **more},
-        }
+        return metadata
+
+
+def _place(entry: Recorded) -> dict[str, Any]:
+    """What of every entry OCSF has no place for: where it stands, and why its values are not here."""
+    header = entry.header
+    told: dict[str, Any] = {
+        "seq": str(header.seq),
+        "segment": str(header.segment),
+        "epoch": header.epoch,
+        "type": _NAMES[header.type],
+    }
+    if header.ref_seq != NO_SEQ:
+        told["about_seq"] = str(header.ref_seq)
+    if entry.why:
+        told["payload"] = entry.why
+    if entry.payload is not None and (hidden := rows.sealed(entry.payload)):
+        told["sealed"] = hidden
+    return told
 
 
 def _canonical(value: Event) -> bytes:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from typing import Final
 
-from sidecar.chain.printable import number_of, plain
+from sidecar.chain.printable import number_of, plain, to_seconds
 
 from . import rows, sentences
 from .timeline import Row, Timeline
@@ -71,8 +71,8 @@ def _counted(effect: str, count: int) -> str:
 
 def _about(timeline: Timeline) -> Iterator[str]:
     within, read = timeline.within, timeline.read
-    start = rows.at(within.start)[:19] + "Z" if within.start is not None else "the beginning"
-    end = rows.at(within.end)[:19] + "Z" if within.end is not None else "the end"
+    start = to_seconds(rows.at(within.start)) if within.start is not None else "the beginning"
+    end = to_seconds(rows.at(within.end)) if within.end is not None else "the end"
     decisions = [row.about["effect"] for row in timeline.rows if row.kind == "decision"]
     counts = {effect: decisions.count(effect) for effect in _MARKS}
     effects = ", ".join(f"{count:,} {_counted(effect, count)}" for effect, count in counts.items())

@@ -10,11 +10,9 @@ of a decision has nothing to be run again; it is counted by its cause, and must 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import itertools
-import re
 import tempfile
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,8 +25,9 @@ from sidecar.chain.recorded import entry
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, PolicyLoadError, UsageError
-from sidecar.policy import Engine, OpaProgram, Rerun, archived_opa, archived_wasm, rerun
+from sidecar.policy import Engine, OpaProgram, Rerun, rerun
 
+from .archived import ArchivedPolicy, Engines
 from .compare import (
     UNANSWERED,
     Difference,
@@ -45,8 +44,6 @@ _SECONDS: Final = 10.0  # for one evaluation
 _AT_ONCE: Final = 16
 _TOGETHER: Final = 256  # decisions held in memory
 _TOGETHER_BYTES: Final = 32 << 20  # of their payloads
-_MOST_KEPT: Final = 4 << 30  # bytes of bundles
-_ENGINES: Final = 3  # that are kept running
 
 Inputs = Callable[[Mapping[str, Any]], list[dict[str, Any]]]
 """The documents that the policy saw for a DECISION's payload: of the action, then of each alternative."""
@@ -163,13 +160,13 @@ class Replay:
         """
         with tempfile.TemporaryDirectory(prefix="sidecar-replay-") as place:
             async with contextlib.AsyncExitStack() as stack:
-                engines = _Engines(self._program, Path(place), stack)
+                engines = Engines(self._program, Path(place), stack)
                 for some in _together(self._decisions(stream, engines)):
                     for policy, those in itertools.groupby(some, lambda each: _policy_of(each.payload)):
                         async for found in self._all(list(those), policy, engines):
                             yield found
 
-    def _decisions(self, stream: Iterable[tuple[Kind, bytes]], engines: _Engines) -> Iterator[_Recorded]:
+    def _decisions(self, stream: Iterable[tuple[Kind, bytes]], engines: Engines) -> Iterator[_Recorded]:
         try:
             for kind, body in stream:
                 if kind is Kind.ATTACHMENT:
@@ -226,7 +223,7 @@ class Replay:
                 trouble = f"what the policy saw cannot be rebuilt from the entry: {error}"
         return _Recorded(header.seq, payload, header.payload_len, impure, documents, trouble)
 
-    async def _all(self, those: list[_Recorded], policy: _Policy, engines: _Engines) -> AsyncIterator[Found]:
+    async def _all(self, those: list[_Recorded], policy: ArchivedPolicy, engines: Engines) -> AsyncIterator[Found]:
         """Decisions by one policy, one after the other."""
         engine, trouble = None, ""
         documents = [document for each in those for document in each.documents]
@@ -287,13 +284,11 @@ class Replay:
         return differences, unanswered
 
 
-_HEX32: Final = re.compile(r"[0-9a-f]{64}")
 _DECISION: Final = bytes((EntryType.DECISION,))
 _POLICY: Final = bytes((EntryType.POLICY,))
-_Policy = tuple[str, str, str]  # engine, entry point, the bundle's digest
 
 
-def _policy_of(payload: Mapping[str, Any]) -> _Policy:
+def _policy_of(payload: Mapping[str, Any]) -> ArchivedPolicy:
     policy = payload["policy"]
     return policy["engine"], policy["entrypoint"], policy["bundle_digest"]
 
@@ -325,55 +320,3 @@ def _together(decisions: Iterator[_Recorded]) -> Iterator[list[_Recorded]]:
             some, size = [], 0
     if some:
         yield some
-
-
-class _Engines:
-    """Engines by policy: the last few used keep running. Bundles lie in ``place`` under their digests."""
-
-    def __init__(self, program: Callable[[], OpaProgram], place: Path, stack: contextlib.AsyncExitStack) -> None:
-        self._program, self._place, self._stack = program, place, stack
-        self._running: OrderedDict[_Policy, tuple[Engine, contextlib.AsyncExitStack]] = OrderedDict()
-        self._useless: dict[_Policy, str] = {}
-        self._kept = 0
-
-    def keep(self, bundle: bytes) -> None:
-        """An attachment of the stream; beyond `_MOST_KEPT` bytes in all they are passed over, and so not here."""
-        self._kept += len(bundle)
-        if self._kept <= _MOST_KEPT:
-            (self._place / hashlib.sha256(bundle).hexdigest()).write_bytes(bundle)
-
-    async def get(self, policy: _Policy) -> Engine:
-        """The engine that decides by this policy. Raises PolicyLoadError or UsageError, each time anew."""
-        if policy in self._useless:
-            raise PolicyLoadError(self._useless[policy])
-        if policy in self._running:
-            self._running.move_to_end(policy)
-            return self._running[policy][0]
-        try:
-            engine, own = await self._start(policy)
-        except (PolicyLoadError, UsageError) as error:
-            self._useless[policy] = str(error)
-            raise
-        while len(self._running) >= _ENGINES:
-            await self._running.popitem(last=False)[1][1].aclose()
-        self._running[policy] = engine, own
-        return engine
-
-    async def _start(self, policy: _Policy) -> tuple[Engine, contextlib.AsyncExitStack]:
-        engine, entrypoint, digest = policy
-        own = contextlib.AsyncExitStack()
-        self._stack.push_async_callback(own.aclose)
-        packed = self._bundle(digest)
-        if engine == "wasm":
-            return await own.enter_async_context(archived_wasm(packed, entrypoint)), own
-        if engine == "opa":
-            return await own.enter_async_context(archived_opa(self._program(), packed, entrypoint)), own
-        raise PolicyLoadError(f"the engine {engine[:64]!r} is none of ours")
-
-    def _bundle(self, digest: str) -> bytes:
-        if not _HEX32.fullmatch(digest):
-            raise PolicyLoadError("the record names no bundle: an OPA that others feed does not show what it serves")
-        try:
-            return (self._place / digest).read_bytes()
-        except FileNotFoundError:
-            raise PolicyLoadError(f"the bundle {digest[:16]}… is not here; give the whole ledger") from None

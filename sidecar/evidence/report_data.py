@@ -7,11 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, to_seconds
 from sidecar.verify.bundle_report import BundleReport
 from sidecar.verify.case import Case
 
-from . import rows, sentences
+from . import rows
 from .abstract import NOTABLE, Abstract
 from .report import mono
 from .requirements import REQUIREMENTS
@@ -67,12 +67,12 @@ def told(parts: Parts) -> dict[str, Any]:
     """The template's data."""
     case = parts.case
     name = f"Evidence report{f': {case.name}' if case.name else ''}"
-    window = f"{rows.at(case.start)[:19]}Z to {rows.at(case.end)[:19]}Z"
+    window = f"{to_seconds(rows.at(case.start))} to {to_seconds(rows.at(case.end))}"
     return {
         "title": name,
         "description": f"What {number_of(len(case.claims), 'ledger')} recorded from {window}",
         "exporter": case.exporter,
-        "exported": f"exported {rows.at(case.exported)[:19]}Z",
+        "exported": f"exported {to_seconds(rows.at(case.exported))}",
         "verdict": {"word": parts.report.verdict.name, "means": _MEANS[parts.report.verdict.name]},
         "summary": _summary(parts, window),
         "scope": _scope(case),
@@ -106,7 +106,10 @@ def _summary(parts: Parts, window: str) -> list[list[Any]]:
         ["Window", window],
         ["Agents", agents],
         ["Profile", "external: values and openings are left out" if case.profile == "external" else "full"],
-        ["Exported", f"{rows.at(case.exported)[:19]}Z by {case.exporter}, from {case.source[0]} {case.source[1]}"],
+        [
+            "Exported",
+            f"{to_seconds(rows.at(case.exported))} by {case.exporter}, from {case.source[0]} {case.source[1]}",
+        ],
         ["Entries", f"{parts.report.entries:,} in {number_of(parts.report.segments, 'segment')}"],
         ["Certificate of custody, SHA-256", certificate],
         ["Trust file, SHA-256", mono(parts.trust) if parts.trust else "none was used"],
@@ -132,7 +135,7 @@ def _chain(claim: Any, abstracts: Sequence[Abstract]) -> list[Any]:
 
 
 def _place(header: Any) -> str:
-    return "none" if header is None else f"{header.seq} at {rows.at(header.wall_ns)[:19]}Z"
+    return "none" if header is None else f"{header.seq} at {to_seconds(rows.at(header.wall_ns))}"
 
 
 def _method(parts: Parts) -> dict[str, Any]:
@@ -200,7 +203,7 @@ def _certificate(parts: Parts) -> list[list[Any]]:
 
 def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
     sealed, produced = chain["sealed"], chain["produced"][-_EPOCHS:]
-    runs = [f"run {each['epoch']} since {each['time'][:19]}Z ({each['software']})" for each in produced]
+    runs = [f"run {each['epoch']} since {to_seconds(each['time'])} ({each['software']})" for each in produced]
     keys = [f"{each['name']} ({each['kem']}, {each['spki'][:16]}…)" for each in chain["custodians"]]
     told: list[list[Any]] = [
         ["Chain", mono(chain["chain"])],
@@ -212,7 +215,7 @@ def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
     ]
     if sealed["crashed"]:
         told.append(["After a crash", f"sealed by the run after it: {', '.join(map(str, sealed['crashed'][:20]))}"])
-    told += [["Allowed", f"{each['act']} at {each['time'][:19]}Z: {each['reason']}"] for each in chain["allowed"]]
+    told += [["Allowed", f"{each['act']} at {to_seconds(each['time'])}: {each['reason']}"] for each in chain["allowed"]]
     told += [each for log in chain["received"] for each in _received(log)] or [
         ["Received by", "nobody: there is no receipt of a log"]
     ]
@@ -225,12 +228,12 @@ def _custody(chain: Mapping[str, Any]) -> dict[str, Any]:
 def _when(sealed: Mapping[str, Any]) -> str:
     first, last = sealed["first"], sealed["last"]
     if sealed["segments"] == 1 and last:
-        return f" at {last[:19]}Z"
-    return f" from {first[:19]}Z to {last[:19]}Z" if first and last else ""
+        return f" at {to_seconds(last)}"
+    return f" from {to_seconds(first)} to {to_seconds(last)}" if first and last else ""
 
 
 def _received(log: Mapping[str, Any]) -> list[list[str]]:
-    roll_call = f"; last roll-call {log['roll_call'][:19]}Z" if log["roll_call"] else ""
+    roll_call = f"; last roll-call {to_seconds(log['roll_call'])}" if log["roll_call"] else ""
     receipts = f"{number_of(log['receipts'], 'receipt')}, tree of {log['size']:,}{roll_call}"
     cosigned = [["Cosigned by", ", ".join(log["cosigned_by"])]] if log["cosigned_by"] else []
     return [["Received by", f"log {log['log']} (key {log['key']}): {receipts}"], *cosigned]
@@ -241,7 +244,9 @@ def _more_chains(count: int) -> str:
 
 
 def _stamp(each: Mapping[str, Any]) -> str:
-    when = f"at {each['time'][:19]}Z" if each["time"] else "at a time that was not checked: no root of its authority"
+    when = (
+        f"at {to_seconds(each['time'])}" if each["time"] else "at a time that was not checked: no root of its authority"
+    )
     return f"checkpoint of {each['log']} at size {each['size']:,}, {when}"
 
 
@@ -278,7 +283,7 @@ def _policy(known: Mapping[str, Any]) -> list[str]:
     signer = f"signed by {known['signer']['principal']}" if known["signer"] else ("not signed" if commit else "")
     source = f"from {known['source']['kind']} {known['source']['place']}" if not commit else ""
     said = "; ".join(part for part in (commit, signer, source) if part)
-    return [f"{known['time'][:19]}Z", known["revision"] or "unknown", said, f"{known['decisions']:,}"]
+    return [to_seconds(known["time"]), known["revision"] or "unknown", said, f"{known['decisions']:,}"]
 
 
 def _notable(abstracts: Sequence[Abstract]) -> list[dict[str, Any]]:
@@ -290,7 +295,12 @@ def _notable(abstracts: Sequence[Abstract]) -> list[dict[str, Any]]:
         if count:
             more = f" ({count:,}, the first {len(kept)} of them)" if count > len(kept) else f" ({count:,})"
             shown = [
-                [f"{row['time'][:19]}Z", _entry(row["chain"], row["seq"], several), row["agent"] or "–", row["said"]]
+                [
+                    to_seconds(row["time"]),
+                    _entry(row["chain"], row["seq"], several),
+                    row["agent"] or "–",
+                    row["said"],
+                ]
                 for row in kept
             ]
             found.append({"title": title + more, "rows": shown})
@@ -321,7 +331,7 @@ def _row(row: Any, entry: str) -> list[str]:
         behalf = [giver["id"] for giver in reversed(row.about["on_behalf_of"])]
         parts = [f"by {row.about['agent']['id']}", *(f"for {each}" for each in behalf), *outcomes, *row.about["gaps"]]
         more = f" ({'; '.join(parts)})"
-    return [sentences.seconds(rows.at(row.wall_ns)), entry, f"{'GAP: ' if row.gap else ''}{row.said}{more}"]
+    return [to_seconds(rows.at(row.wall_ns)), entry, f"{'GAP: ' if row.gap else ''}{row.said}{more}"]
 
 
 def _files(files: Mapping[str, str]) -> dict[str, Any]:

@@ -112,11 +112,12 @@ def sealed(payload: Payload) -> list[str]:
 def who(principal: Payload) -> dict[str, Any]:
     """A principal, how it was proved, with which key and when it signed."""
     named = {"id": principal["id"], "proof": principal["proof"], "roles": principal["roles"]}
-    told: dict[str, Any] = {**named, "key": None, "signed_at": None, "spiffe_id": principal.get("spiffe_id", "")}
+    shown = "mtls" in principal["proof"] or principal["proof"] == "gateway"  # what its proof does not have says nothing
+    told: dict[str, Any] = {**named, "key": None, "signed_at": None}
+    told["spiffe_id"] = principal["spiffe_id"] if shown else ""
     told["gateway"] = principal["gateway"] if principal["proof"] == "gateway" else None
-    if "key" in principal:
+    if principal["proof"].startswith("signature"):
         told["key"] = key_id(base64.b64decode(principal["key"]))
-    if "statement" in principal:
         try:
             told["signed_at"] = at(Statement.parse(principal["statement"].encode()).time)
         except Malformed:

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final
+from typing import Any
 
-from sidecar.chain.printable import number_of
+from sidecar.chain.printable import number_of, to_milliseconds, to_seconds
 from sidecar.chain.strictjson import dumps
 
 from .timeline import Row
-
-_SECONDS: Final = 19
-_MILLISECONDS: Final = 23
 
 Lines = Iterator[tuple[str, str]]
 About = Mapping[str, Any]
@@ -72,20 +69,20 @@ def _approvals(about: About) -> Lines:
         yield "approval", f"asked under the decision at entry {about['asked_under']['decision_seq']}"
         for each in about["asked_under"]["approvals"]:
             by = f"{each['by']['id']}{_roles(each['by']['roles'])}"
-            yield "approved by", f"{by}, who signed it at {seconds(each['time'])} (entry {each['seq']})"
+            yield "approved by", f"{by}, who signed it at {to_seconds(each['time'])} (entry {each['seq']})"
     if about["waits_for"]:
         terms = about["waits_for"]
         roles = f" with the role {' or '.join(terms['roles'])}" if terms["roles"] else ""
-        yield "waits for", f"{terms['count']} of the approvers{roles}, until {seconds(terms['expires'])}"
+        yield "waits for", f"{terms['count']} of the approvers{roles}, until {to_seconds(terms['expires'])}"
     for each in about["approvals"]:
         yield "approval", _approval(each)
     for each in about["asked_again"]:
-        yield "asked again", f"at {milliseconds(each['time'])}: {each['effect']} (entry {each['seq']})"
+        yield "asked again", f"at {to_milliseconds(each['time'])}: {each['effect']} (entry {each['seq']})"
 
 
 def _what_came_of_it(about: About) -> Lines:
     if about["executor"]:
-        until = f", under a permit until {seconds(about['permit_until'])}" if about["permit_until"] else ""
+        until = f", under a permit until {to_seconds(about['permit_until'])}" if about["permit_until"] else ""
         yield "executor", f"{about['executor']}{until}"
     for each in about["refused"]:
         by = each["principal"] or "nobody proved"
@@ -106,7 +103,7 @@ def _sealed(about: About) -> Lines:
 
 def allowed(act: About) -> str:
     """What the authority allowed to be taken away, or lost."""
-    return f"The authority allowed at {seconds(act['time'])}: {act['act']}: {act['reason']}"
+    return f"The authority allowed at {to_seconds(act['time'])}: {act['act']}: {act['reason']}"
 
 
 def principal(told: About) -> str:
@@ -119,7 +116,7 @@ def principal(told: About) -> str:
         if told["gateway"] is not None:
             return f"{who}, named by the gateway {told['gateway']}{spiffe}"
         return f"{who}, proved by {told['proof']} in transit only{spiffe}"
-    signed = f" at {milliseconds(told['signed_at'])}" if told["signed_at"] else ""
+    signed = f" at {to_milliseconds(told['signed_at'])}" if told["signed_at"] else ""
     return f"{who}, who signed it{signed} with key {told['key'][:16]}…"
 
 
@@ -170,13 +167,13 @@ def _behalf(giver: About) -> str:
     if giver["to"] is None:
         return f"{who}; the leave cannot be read"
     leave = f"{', '.join(giver['actions'])} on {', '.join(giver['resources'])}"
-    return f"{who}, who gave {giver['to']} leave for {leave} until {seconds(giver['not_after'])}"
+    return f"{who}, who gave {giver['to']} leave for {leave} until {to_seconds(giver['not_after'])}"
 
 
 def _approval(told: About) -> str:
     done = "approved" if told["verdict"] == "approve" else "rejected"
     comment = f": “{told['comment']}”" if told["comment"] else ""
-    return f"{done} at {milliseconds(told['time'])} by {principal(told['by'])}{comment} (entry {told['seq']})"
+    return f"{done} at {to_milliseconds(told['time'])} by {principal(told['by'])}{comment} (entry {told['seq']})"
 
 
 def _outcome(told: About) -> str:
@@ -184,7 +181,7 @@ def _outcome(told: About) -> str:
     status = f", downstream status {told['downstream_status']}" if told["downstream_status"] else ""
     kept = f", of the response only the digest {told['response_digest'][:16]}…" if told["response_digest"] else ""
     permit = ", under its permit" if told["under_permit"] else ""
-    reported = f"reported at {milliseconds(told['time'])} by {principal(told['by'])} (entry {told['seq']})"
+    reported = f"reported at {to_milliseconds(told['time'])} by {principal(told['by'])} (entry {told['seq']})"
     return f"{told['status']}{took}{status}{permit}{kept}; {reported}"
 
 
@@ -194,13 +191,3 @@ def _took(nanoseconds: int) -> str:
 
 def _roles(roles: Sequence[str]) -> str:
     return f" with the role{'s' * (len(roles) > 1)} {', '.join(roles)}" if roles else ""
-
-
-def seconds(time: str) -> str:
-    """A time up to its seconds."""
-    return time[:_SECONDS] + "Z"
-
-
-def milliseconds(time: str) -> str:
-    """A time up to its milliseconds."""
-    return time[:_MILLISECONDS] + "Z"

@@ -9,8 +9,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from sidecar.chain import note, payload
-from sidecar.chain.entry import EntryType, Header, StoredEntry
+from sidecar.chain.entry import EntryType
 from sidecar.chain.epoch import EpochNote
+from sidecar.chain.recorded import parts
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind, attachment_of
 from sidecar.errors import Malformed, UsageError
@@ -97,9 +98,7 @@ class Survey:
         self._segment, self._before = read.segment, self._now
 
     def _entry(self, body: bytes) -> None:
-        stored = StoredEntry.parse(body)
-        header = Header.decode(stored.header)
-        content = stored.payload(header.payload_len)
+        header, _, content = parts(body)
         now = self._now
         if header.type is EntryType.GENESIS:
             self._genesis = content

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from sidecar.chain.entry import EntryType, Header
 from sidecar.chain.payload import policy_time
+from sidecar.chain.printable import to_milliseconds
 from sidecar.chain.recorded import entry
 from sidecar.chain.stream import Kind
 from sidecar.errors import Malformed, UsageError
@@ -265,7 +266,8 @@ class _Account:
         ended = "it was stopped in order" if last.type is EntryType.CLOSE else (
             f"it ended without a CLOSE, as in a crash; what it did after entry {last.seq} is not on record"
         )  # fmt: skip
-        said = f"no sidecar was running from {rows.at(last.wall_ns)[:23]}Z to {rows.at(header.wall_ns)[:23]}Z: {ended}"
+        down, up = (to_milliseconds(rows.at(each.wall_ns)) for each in (last, header))
+        said = f"no sidecar was running from {down} to {up}: {ended}"
         about = {"since": rows.at(last.wall_ns), "in_order": last.type is EntryType.CLOSE}
         self._gap("down", header, said, since=last.wall_ns, about=about)
 
@@ -332,7 +334,7 @@ class _Account:
     def told(self) -> Timeline:
         last, end = self._last, self._range.end
         if last is not None:
-            until = f"entry {last.seq} at {rows.at(last.wall_ns)[:23]}Z"
+            until = f"entry {last.seq} at {to_milliseconds(rows.at(last.wall_ns))}"
             for row in self._decisions.values():
                 row.about["gaps"] = gaps.of_decision(row.about, last.wall_ns, until)
                 row.gap = bool(row.about["gaps"])

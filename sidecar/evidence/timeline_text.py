@@ -6,7 +6,7 @@ import textwrap
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from sidecar.chain.printable import number_of, plain
+from sidecar.chain.printable import number_of, plain, to_seconds
 
 from . import rows, sentences
 from .timeline import Row, Timeline
@@ -38,7 +38,7 @@ def text(timeline: Timeline, width: int, style: Style = lambda words, _: words) 
 
 def _head(timeline: Timeline, width: int, style: Style) -> Iterator[str]:
     within, read = timeline.within, timeline.read
-    start, end = (rows.at(each)[:19] + "Z" if each is not None else "the {}" for each in (within.start, within.end))
+    start, end = (to_seconds(rows.at(each)) if each is not None else "the {}" for each in (within.start, within.end))
     window = f"{start.format('beginning')} to {end.format('end')}"
     for line in _wrapped(f"Timeline of {within.agent or 'all agents'}, {window}", width, ""):
         yield style(line, "title")

@@ -82,7 +82,7 @@ def main(arguments):
 def read_trust(data):
     trust = read_json(data, "trust")
     for rows, name in ((trust["chains"], "chain"), (trust.get("principals", ()), "id")):
-        form(len({row[name] for row in rows}) == len(rows), f"one {name} twice")
+        form(len({row[name] for row in rows}) == len(rows) and trust["chains"], f"one {name} twice, or no chain")
     if trust.get("policy") is not None: Policy(trust["policy"])
     return trust
 
@@ -122,8 +122,7 @@ def judge_bundle(file, report, trust):
     except Flaw as flaw: report.add(flaw.args[0], None, None, None, flaw.args[1])
 
 class Bundle:
-    def __init__(self, file, report, trust):
-        self.members, self.report, self.trust = read_zip(file), report, trust
+    def __init__(self, file, report, trust): self.members, self.report, self.trust = read_zip(file), report, trust
 
     def say(self, reason, chain=None): self.report.add(MALFORMED, chain, None, None, reason)
 
@@ -153,6 +152,8 @@ class Bundle:
         for name, listed in (MANIFEST, payload), (TAGS, (self.members.keys() & tags.keys()) - {TAGS}):
             due = "".join(f"{self.members[each].digest}  {each}\n" for each in sorted(listed)).encode()
             if tags[name] not in (None, due): self.say(f"{name} is not that of the contents")
+        whose = "everything" if case["agents"] is None else f"what concerns {', '.join(case['agents'][:20])} alone"
+        self.report.notes.insert(0, f"it is about {whose}, from {case['from']} to {case['to']}, as the exporter chose")
         self.report.checked[f"container, case.json, and the digests of {some(len(self.members), 'file')}"] += 1
         self.report.not_checked["files in the bundle that say the same in other forms, or that belong to no chain"] += 1
 
@@ -490,7 +491,7 @@ class Stream:
             each = [bytes([1 if c["kem"] == "hpke" else 2]) + sha(unbase64(c["spki"]))
                     for c in self.genesis["custodians"]]
             head = bytes([1 if self.genesis["mode"] == "any" else 2, len(each)])
-            agree(v, {"custodians": sha(b"sidecar/v1/custodians\0", head, *each), "log": self.genesis["log"] or "-"})
+            agree(v, {"custodians": sha(b"sidecar/v1/custodians\0", head, *each), "log": self.genesis["log"] or None})
         agree(v, due)
 
     def check_open(self, v):
@@ -550,8 +551,7 @@ class Stream:
         self.bare.append(kind == 9)
         self.leaf, self.seq, self.last, self.reached = leaf, self.seq + 1, here, max(self.reached, self.segment)
 
-    def begin(self):
-        """Seq 0, with what waited for GENESIS."""
+    def begin(self):  # seq 0, with what waited for GENESIS
         self.attempt((0, 0), self.check_trust)
         if self.genesis: self.read_grants()
         due = {"epoch": 0, "segment": 0, "seq": 0, "leaf": ZERO, "seal": ZERO, "recovered": None}
@@ -610,8 +610,7 @@ class Stream:
         elif holds is False and not this: self.add(TAMPERED, *self.last, "another entry was signed in its place")
         self.suspect = (self.last, this) if holds is False and this and not self.suspect else None
 
-    def clock(self, h, here):
-        """Rule 6."""
+    def clock(self, h, here):  # rule 6
         off, mono, marked = h.wall - h.mono, self.mono, h.type == 9
         if self.back and not marked: self.add(CLOCK, *self.back, "the wall clock is behind the end of the epoch before")
         self.back = here if self.fresh and self.wall is not None and h.wall < self.wall - SECOND else None
@@ -623,12 +622,9 @@ class Stream:
         if marked and len(self.report.notes) < MAX_FINDINGS:
             self.report.notes.append(f"segment {here[0]}, entry {here[1]}: the wall clock stepped, and is on record")
 
-    def take_bare(self, h):
-        """EVIDENCE.md, "Bare entry"."""
+    def take_bare(self, h):  # EVIDENCE.md, "Bare entry"
         self.bares += 1
         if h.type == 11: self.registries, self.registries_known = [], False
-        for known in (self.waiting, self.decided):
-            if h.ref in known: known[h.ref] = None
         covering = [i for i, (run, _, _) in enumerate(self.runs) if run["first"] <= self.segment <= run["last"]]
         if covering and h.type in (3, 4, 5, 6):
             self.groups.setdefault(tuple(covering), [(self.segment, self.seq), 0])[1] = self.segment
@@ -763,12 +759,13 @@ class Stream:
     def put_back(self, h, name, v):
         """The payload as it was recorded, where its opening is here; else `sealed` in it says what is not known."""
         opening, personal = self.given.pop(h.seq, None), v.get("personal") if name in PERSONAL else None
-        v["sealed"] = set()
+        form(name not in PERSONAL or "personal" not in v or check("personal")(personal), "sealed fields out of order")
+        fields, texts = personal["fields"] if personal else [], {}
+        v["sealed"] = {f["in"] for f in fields}
+        form(empty(name, v) <= v["sealed"], "an empty digest that is not sealed")
         if personal is None and not h.fields:
             need(opening is None, "an opening of an entry that has no sealed fields")
             return v
-        form(personal is None or check("personal")(personal), "sealed fields that are not in order")
-        fields, texts = personal["fields"] if personal else [], {}
         need(len(fields) == h.fields, "another number of sealed fields than the header says")
         order = [(f["in"], (-1 if f["at"] is None else f["at"]) + byte) for f in fields for byte in (0, 1)]
         form(rises(order), "sealed fields out of order, or one within another")
@@ -780,9 +777,8 @@ class Stream:
             form(text[at:at + 2] == b'""' if at is not None else not text and not f["pointer"], "no field is there")
         if opening is None:
             if len(self.unopened) < 100_000: self.unopened.setdefault(personal["subject"], (self.segment, self.seq))
-            v["sealed"] = {f["in"] for f in fields}
             return v
-        values, at = [], 0
+        values, at, v["sealed"] = [], 0, set()
         for index, f in enumerate(fields):
             size = int.from_bytes(opening[at + 32:at + 36], "big")
             salt, value, at = opening[at:at + 32], opening[at + 36:at + 36 + size], at + 36 + size
@@ -796,7 +792,7 @@ class Stream:
                 pieces += texts[where][end:f["at"] or 0], value
                 parsed, end = strict(value), (f["at"] or 0) + 2
             place[key] = parsed if f["at"] is None else b"".join((*pieces, texts[where][end:])).decode()
-        form(check(name)(v), "what was put back is not of its form")
+        form(check(name)(v) and not empty(name, v), "what was put back is not of its form")
         if name == "DECISION": need(request_digest(v).hex() == v["request_digest"], "not the request of its digest")
         return v
 
@@ -890,6 +886,7 @@ class Stream:
 
     def check_statement(self, h, who, kind, digest):
         with taken_as(TAMPERED, "what was signed"):
+            form(len(who["statement"]) <= 1_024, "a statement too long")
             lines, spki = read_lines(who["statement"], "statement"), unbase64(who["key"])
             need(signed_by(spki, unbase64(who["signature"]), who["statement"].encode()), "wrongly signed")
             agree(lines, {"kind": kind, "audience": h.chain, "epoch": h.epoch, "by": who["id"], "key": sha(spki),
@@ -943,20 +940,21 @@ class Stream:
 
     def about(self, table, ref):
         """What is remembered of the decision at `ref`; None if it, or what became of it, is not known."""
-        found, at = table.get(ref), ref - self.known_from
+        found = table.get(ref)
         if found is None:
-            need(ref in table or at < 0 or ref < table.floor or self.bare[at:at + 1] == b"\1", "about no such decision")
+            need(ref < table.floor or self.hidden(ref), "about no such decision")
             self.unchecked("outcomes and approvals of decisions that are not, or not any more, known here")
         return found
 
-    def judge_outcome(self, h, v):
-        """Rule 10."""
+    def hidden(self, seq):  # whether it is not known what that entry says: it is not in what was read, or bare
+        at = seq - self.known_from
+        return at < 0 or self.bare[at:at + 1] == b"\1"
+
+    def judge_outcome(self, h, v):  # rule 10
         done, sealed, permit, by = v["arguments_digest"], v["sealed"], v["permit"], v["by"]["id"]
         need(v["by"]["proof"] != "gateway" or v["by"]["gateway"] == by, "a gateway reports for another")
         self.judge_by(h, v, "outcome", outcome_digest(v))
         self.judge_about(h, v)
-        for name in ("arguments_digest", "response_digest"):
-            form(v[name] != "" or f"/{name}" in sealed, f"an empty {name} that is not sealed")
         if "/permit" in sealed: return
         if not permit: return need(by == v["agent"]["id"], "reported by another than its agent, without a permit")
         with taken_as(TAMPERED, "its permit"):
@@ -979,12 +977,9 @@ class Stream:
         given = f"\nnot_after {found['ends']}\n" in v["permit"] if found["ends"] else not v["permit"]
         need("/permit" in sealed or given, "a permit that its decision did not give, or none")
 
-    def judge_approval(self, h, v):
-        """Rule 11, as all that follows here."""
+    def judge_approval(self, h, v):  # rule 11, as all that follows here
         by, policy = v["by"]["id"], v["policy"]
         need("signature" in v["by"]["proof"], "an approval that nobody signed")
-        for name in ("action_digest", "arguments_digest"):
-            form(v[name] or f"/{name}" in v["sealed"], f"an empty {name} that is not sealed")
         ns, waits = self.judge_by(h, v, "approval", approval_digest(v)), self.about(self.waiting, h.ref)
         may = [may_approve(registry.get(by), waits) for _, registry in self.registries]
         need(any(may) or not self.registries_known, "approved by who is no active approver with the role")
@@ -998,8 +993,7 @@ class Stream:
         if v["verdict"] == "reject": del self.waiting[h.ref]
         else: waits["approvals"][h.seq] = by, ns
 
-    def judge_leave(self, h, v, registry):
-        """A decision under an approval."""
+    def judge_leave(self, h, v, registry):  # a decision under an approval
         under, agent = v["approval"], v["agent"]["id"]
         named, waits = [each["by"]["id"] for each in under["approvals"]], self.about(self.waiting, h.ref)
         need(len(set(named)) == len(named), "an approver twice")
@@ -1014,8 +1008,9 @@ class Stream:
         need(time_ns(v["time"]) < time_ns(waits["terms"]["expires"]), "after its approval expired")
         for each in under["approvals"]:
             by, ns = waits["approvals"].get(each["seq"], (None, None))
-            need(by == each["by"]["id"] and ns in (None, time_ns(each["time"])), "an approval that was not given")
-        need(len(named) == waits["terms"]["count"], "not as many approvals as its terms ask for")
+            right = by == each["by"]["id"] and ns in (None, time_ns(each["time"]))
+            need(right or self.hidden(each["seq"]), "an approval that was not given")
+        need(len(named) >= waits["terms"]["count"], "fewer approvals than its terms ask for")
         if v["effect"] == "ALLOW": del self.waiting[h.ref]
 
     # rules 8 and 12, LOG 2 to 4: what callers and the log hold against the stream
@@ -1080,8 +1075,7 @@ class Stream:
             need(said == decided_by(v), "the caller was told another decision than was recorded")
             need(right, "the request that was recorded is not that of its digest")
 
-    def judge_call(self, c, beyond, calls):
-        """A roll-call."""
+    def judge_call(self, c, beyond, calls):  # a roll-call
         told = self.told.get(("seal", c["sealed"]), {})
         if c["seal"] in told: self.anchored = max(self.anchored, c["sealed"])
         for kept, lost, ns in self.losses:
@@ -1098,8 +1092,7 @@ class Stream:
         if self.sealed and (c["sealed"], c["seal"]) == self.sealed[::2]:
             calls.append(c["called"] if c["seq"] is None or c["seq"] < self.seq else -1)
 
-    def judge_logged(self, kind, c, beyond):
-        """A receipt for an epoch note or a seal."""
+    def judge_logged(self, kind, c, beyond):  # a receipt for an epoch note or a seal
         segment, told = c["segment"], self.told.get((kind, c["epoch" if kind == "epoch" else "segment"]), {})
         if told.keys() - {c["hash"]} and not self.lost(segment):
             self.add(TAMPERED, segment, None, "the log was shown another text for this place")
@@ -1116,8 +1109,7 @@ class Stream:
         elif not inside and not called: self.add(UNANCHORED, None, None, "no roll-call names its end: it may be cut")
         if self.crashed: self.add(UNANCHORED, None, None, "a segment ended by a crash: what followed cannot be known")
 
-    def judge_claim(self, called):
-        """EVIDENCE.md, "Verification", 5."""
+    def judge_claim(self, called):  # EVIDENCE.md, "Verification", 5
         claim, start, end = self.claim, *(time_ns(self.case[name]) for name in ("from", "to"))
         def missing(segment, reason): self.add(INCOMPLETE, segment, None, reason)
         if self.chain is not None and self.chain.hex() != claim["chain"]:
@@ -1169,19 +1161,19 @@ class Log:
         self.judge_stamps()
         return self.claims
 
-    def read_file(self, data, place):
+    def read_file(self, data, where):
         if data[:1] == b"{": return self.stamps.append(read_json(data, "timestamp"))
         form(len(data) <= 65_536, "a file too long")
         head, found, checkpoint = text_of(data).partition("\n\n")
         rows = head.split("\n")
         if rows[0][:4] == "old ":
             form(found, "no consistency file")
-            old, proof = number(rows[0][4:]), hashes_of(rows[1:])
+            old, proof = u63(rows[0][4:]), hashes_of(rows[1:])
             with taken_as(TAMPERED, "a consistency file"): judged = self.judge(checkpoint)
             return self.joins.append((old, proof, *judged))
         kind, text, lines, call = read_logged(rows, found)
-        index, path, leaf = number(rows[2][6:]), hashes_of(rows[3:]), sha(b"\0", text.encode())
-        place[0] = lines.get("segment")
+        index, path, leaf = u63(rows[2][6:]), hashes_of(rows[3:]), sha(b"\0", text.encode())
+        where[0] = lines.get("segment")
         with taken_as(TAMPERED, "a receipt"):
             (origin, size), root, signed, witnesses = self.judge(checkpoint)
             need(climb(leaf, index, size, path) == root, "its path leads elsewhere")
@@ -1199,8 +1191,7 @@ class Log:
         if checkpoint not in self.known: self.known[checkpoint] = self.policy.judge(checkpoint.encode())
         return self.known[checkpoint]
 
-    def one_log(self):
-        """LOG 5."""
+    def one_log(self):  # LOG 5
         roots, above = {place: found[0] for place, found in self.resting.items()}, {}
         for old, proof, (origin, size), root, _, _ in sorted(self.joins, key=lambda join: (join[0], join[2][1])):
             if (origin, old) not in roots: self.report.not_checked["consistency files that no receipt goes with"] += 1
@@ -1222,8 +1213,7 @@ class Log:
             if old[0] == new[0] and not joined:
                 self.add(INCOMPLETE, None, None, f"nothing shows that the tree of {new[1]} extends that of {old[1]}")
 
-    def judge_stamps(self):
-        """LOG 6."""
+    def judge_stamps(self):  # LOG 6
         cover, bad = {signed: bool(witnesses) for _, signed, witnesses in self.resting.values()}, []
         for v in self.stamps:
             text = v["checkpoint"]
@@ -1252,7 +1242,7 @@ def read_logged(rows, found):
     line = {name: read_value(code, word) for (name, code), word in zip(CALL.items(), words)}
     form(len({line[name] is None for name in ("sealed", "seal")}) == 1, "half a line")
     form(len({line[name] is None for name in ("seq", "leaf", "time")}) == 1, "half a line")
-    return kind, text, lines, (line, sha(b"\0", rows[1].encode()), number(rows[0][6:]), hashes_of(rows[2:-1]))
+    return kind, text, lines, (line, sha(b"\0", rows[1].encode()), u63(rows[0][6:]), hashes_of(rows[2:-1]))
 
 CALL = {"chain": "hex", "epoch": "u32", "sealed": "u64-", "seal": "hex-", "seq": "u64-", "leaf": "hex-", "time": "i64-"}
 
@@ -1293,10 +1283,7 @@ class Policy:
     def judge(self, data):
         """A signed checkpoint: (origin, size), root, text, witnesses that cosigned it. LOG 1."""
         text, signatures = read_note(data)
-        rows = text.split("\n")
-        form(len(rows) == 4 and not rows[3] and re.fullmatch(r"[^\s+\0-\x1f\x7f]+", rows[0]), "not a checkpoint")
-        origin, size, root = rows[0], number(rows[1]), hashes_of([rows[2]])[0]
-        form(size < 2**63, "a tree too large")
+        origin, size, root = read_checkpoint(text)
         def by(name, kind, key): return [s[2] for s in signatures if s[:2] == (name, key_hash(name, kind, key))]
         logs, vouching = [key for name, key in self.logs if name == origin], set()
         signed = [ed25519(key, line, text.encode()) for key in logs for line in by(origin, 1, key)]
@@ -1307,6 +1294,13 @@ class Policy:
                 need(len(line) == 72 and line[0] < 128 and ed25519(key, line[8:], said), f"a cosignature of {known}")
                 vouching.add(known)
         return (origin, size), root, text, vouching
+
+def read_checkpoint(text):
+    rows = text.split("\n")
+    form(len(rows) == 4 and not rows[3] and re.fullmatch(r"[^\s+\0-\x1f]+", rows[0]), "not a checkpoint")
+    origin, size, root = rows[0], u63(rows[1]), hashes_of([rows[2]])[0]
+    form(size or root == sha(), "the empty tree has another root")
+    return origin, size, root
 
 def verifier_key(text, kind):
     name, fingerprint, data = (text.split("+", 2) + ["", ""])[:3]
@@ -1425,7 +1419,7 @@ def decided(decision, effect, request):
 def decided_by(v): return decided(v["decision"], v["effect"], v["request"].hex())
 def agent_tag(key, seq, agent): return mac(key, b"sidecar/v1/agent\0", seq.to_bytes(8, "big"), agent.encode())[:16]
 
-ITEM = "(?:0|[1-9][0-9]*)"
+ITEM, INDEX = "(?:0|[1-9][0-9]*)", "0|[1-9][0-9]{0,8}"
 PERSONAL = {name: [re.compile(way, re.DOTALL) for way in ways] for name, ways in {  # in a text; in place of a value
     "DECISION": (rf"/request/(arguments|context|alternatives/{ITEM}/arguments)",
                  rf"/request/(purpose|idempotency_key)|(/alternatives/{ITEM})?/reasons/{ITEM}/message|/result(/.*)?"
@@ -1433,11 +1427,16 @@ PERSONAL = {name: [re.compile(way, re.DOTALL) for way in ways] for name, ways in
     "OUTCOME": ("/response", "/by/statement|/permit|/arguments_digest|/response_digest|/downstream_status"),
     "APPROVAL": ("(?!)", "/by/statement|/action_digest|/arguments_digest|/comment")}.items()}
 
+def empty(name, v):  # digests that are not here: they are sealed
+    digests = {"OUTCOME": ("arguments_digest", "response_digest"), "APPROVAL": ("arguments_digest", "action_digest")}
+    return {f"/{each}" for each in digests.get(name, ()) if v[each] == ""}
+
 def find(value, pointer):
     """The object or array, and the name or index in it, that a JSON pointer leads to."""
-    for part in [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]] or [""]:
+    form(re.fullmatch("(?s:(?:/(?:[^~/]|~[01])*)+)", pointer), "no pointer")
+    for part in [part.replace("~1", "/").replace("~0", "~") for part in pointer.split("/")[1:]]:
         place, listed = value, isinstance(value, list)
-        if listed: form(re.fullmatch(ITEM, part) and int(part) < len(place), "a pointer that leads nowhere")
+        if listed: form(re.fullmatch(INDEX, part) and int(part) < len(place), "a pointer that leads nowhere")
         else: form(isinstance(place, dict) and part in place, "a pointer that leads nowhere")
         part = int(part) if listed else part
         value = place[part]
@@ -1447,7 +1446,7 @@ def read_grant(data, body):
     """An authority note with its body: text, lines, what the body says, signatures. Nothing is verified."""
     text, signatures = read_note(data)
     v = read_lines(text, "authority")
-    form(sha(body) == v["body"], "an authority note with another body")
+    form(sha(body) == v["body"] and len(body) <= 65_536, "an authority note with another body, or one too long")
     if v["act"] not in ("prune", "accept-loss", "erase"): return text, v, {}, signatures
     does = read_json(body, v["act"])
     form(does["chain"] == v["chain"].hex(), "a body of another chain")
@@ -1531,6 +1530,7 @@ def check_known(registry, who, kind=None, key=None, ns=None):
 
 def check_proved(registry, who):
     check_known(registry, who, key=key_id(who["key"]) if "signature" in who["proof"] else None)
+    need(who["id"] in registry or who["proof"] == "asserted", f"{who['id']} is not registered")
     by_gateway = who["proof"] == "gateway"
     need(not by_gateway or active(registry.get(who["gateway"]), "executor"), "named by who is no active executor")
     ids = [each["id"] for each in registry[who["id"]]["spiffe_ids"]] if who["id"] in registry else []
@@ -1570,16 +1570,16 @@ def check_delegations(h, v, registry):
 
 LINES = {kind: dict(pair.split(":") for pair in text.split()) for kind, text in {
     "epoch": """chain:hex epoch:u32 segment:u64 seq:u64 leaf:hex seal:hex recovered:u64- custodians:hex seeds:hex
-        seed_commit:hex key:hex config:hex log:line alg:sha256,hmac-sha256,ed25519 time:u64""",
+        seed_commit:hex key:hex config:hex log:line- alg:sha256,hmac-sha256,ed25519 time:u64""",
     "head": """chain:hex epoch:u32 segment:u64 seq:u64 leaf:hex time:i64 decision:id-
         effect:ALLOW|DENY|REQUIRE_APPROVAL- request:hex-""",
     "seal": """chain:hex epoch:u32 segment:u64 first:u64 count:u64 root:hex last:hex prev:hex wall_first:i64-
         wall_last:i64- mono_first:u64- mono_last:u64- mac_key:hex- tag_key:hex- next:hex- policy:hex registry:hex
         head:hex- reason:count|time|close|crash time:u64""",
     "roll-call": "log:line time:u64 chains:u64 root:hex",
-    "permit": "chain:hex decision:line seq:u64 agent:line executor:line target:hex arguments:hex not_after:u64",
+    "permit": "chain:hex decision:line seq:u64 agent:name executor:name target:hex arguments:hex not_after:u64",
     "authority": "chain:hex act:prune|erase|accept-loss|custodians|successor|identity body:hex time:u64",
-    "statement": "kind:line audience:hex epoch:u32 by:line key:hex digest:hex time:u64 nonce:line",
+    "statement": "kind:line audience:hex epoch:u32 by:name key:hex digest:hex time:u63 nonce:hex16",
 }.items()}
 
 def read_value(code, text):
@@ -1603,7 +1603,7 @@ def read_lines(text, kind):
         form(missing == due, "lines that it must not have, or that are not here")
     return v
 
-NOTE, SIGNED = re.compile("[^\0-\x09\x0b-\x1f]+"), re.compile("(?:\N{EM DASH} [^\\s+]+ [^ \n]+\n)+")
+NOTE, SIGNED = re.compile("[^\0-\x09\x0b-\x1f]+"), re.compile("(?:\N{EM DASH} [^\\s+\0-\x1f]+ [^ \n]+\n)+")
 
 def read_note(data):
     """Text and signatures, each (key name, key hash, signature)."""
@@ -1690,7 +1690,7 @@ APPROVAL decision_id:id decision_seq:natural agent:who by:principal verdict:appr
 REJECTED call:s code:s field:s cause:s peer:s principal:s decision_id:s count:positive
 POLICY event:activated|resumed|observed|refused engine:s engine_version:s entrypoint:s revision:s bundle_digest:hex0
     from:policy_name? source:source commit:commit? signer:signer? gate:step* impure_builtins:s*
-TOMBSTONE! type:s subject:hex16 note:s body:s; CLOCK step_ns:i64; CLOSE reason:shutdown
+TOMBSTONE! type:s subject:hex16 note:s body:s; CLOCK step_ns:ns; CLOSE reason:shutdown
 REGISTRY event:activated|resumed|refused digest:hex0 revision:s source:file_source from:hex? cause:s registry:s
 custodian! name:s kem:hpke|rsa-oaep spki:base64; share! commit:hex sealed:base64; registry_name revision:s digest:hex
 resource type:s id:s; option action:s resource:resource arguments:object_text0
@@ -1700,9 +1700,9 @@ request action:s resource:resource arguments:object_text0 context:object_text0 p
 reason code:s message:s; obligation kind:s parameters:object
 judged effect:ALLOW|DENY|REQUIRE_APPROVAL reasons:reason*
 policy engine:s engine_version:s entrypoint:s revision:s bundle_digest:s; policy_name revision:s bundle_digest:s
-delegator id:s kind:s roles:s* attributes:object; until not_after:i64
+delegator id:s kind:s roles:s* attributes:object; until not_after:ns
 approval decision_id:id decision_seq:natural approvals:approved*; approved seq:natural time:time by:asserted
-terms count:positive roles:s* expires:time; timings evaluate_ns:i64
+terms count:positive roles:s* expires:time; timings evaluate_ns:ns
 who id:s proof:asserted|mtls|signature|signature+mtls|gateway; asserted id:s roles:s* attributes:object
 mtls id:s roles:s* attributes:object certificate:hex spiffe_id:s
 signature id:s roles:s* attributes:object statement:s signature:base64 key:base64
@@ -1718,18 +1718,18 @@ person_key! spki:spki not_before?:time not_after?:time status:active|revoked
 spiffe! id:spiffe_id not_before?:time not_after?:time
 delegation! format:sidecar/v1/delegation from:name to:name key:hex audience:audience actions:pattern+
     resources:pattern+ not_before:time not_after:time further:int parent:hex?
-trust! format:sidecar/v1/trust chains:pinned+ policy?:s? tsa_roots?:base64* custodians?:hex* principals?:pin~
-pinned! chain:hex identity:hex; pin! id:s keys:hex*; keys! segment:natural mac_key:hex tag_key:hex
-timestamp! format:sidecar/v1/timestamp checkpoint:s nonce:u64 response:base64
+trust! format:sidecar/v1/trust chains:pinned~ policy?:s? tsa_roots?:bytes~ custodians?:hex~ principals?:pin~
+pinned! chain:hex identity:hex; pin! id:s keys:hex~; keys! segment:natural mac_key:hex tag_key:hex
+timestamp! format:sidecar/v1/timestamp checkpoint:tree nonce:nonce response:bytes
 disclosure! format:sidecar/v1/disclosure chain:hex segments:keys~
 case! format:sidecar/v1/evidence case:s200 from:time to:time agents:s+? profile:full|external exporter:s exported:time
     source:from chains:claim+ statements:said~
 prune! format:sidecar/v1/prune chain:hex reason:told segments:run+; run! first:natural last:natural seal:hex
 accept-loss! format:sidecar/v1/accept-loss chain:hex reason:told kept:spot lost:spot
-spot! segment:natural seq:natural leaf:hex; personal! subject:hex16 fields:field+ sealed:base64
+spot! segment:natural seq:natural leaf:hex; personal! subject:hex16 fields:field+ sealed:bytes
 field! in:s pointer:s at:natural? commit:hex; erase! format:sidecar/v1/erase chain:hex reason:told subject:hex16
 openings! format:sidecar/v1/openings chains:opened~; opened! chain:hex complete:bool entries:opening~
-opening! seq:natural opening:base64; from! kind:ledger|collector place:s; said! chain:hex? kind:s text:s
+opening! seq:natural opening:bytes; from! kind:ledger|collector place:s; said! chain:hex? kind:s text:s
 claim! chain:hex first_segment:natural last_segment:natural entries:natural through:time?
 """.strip().replace("|\n    ", "|").replace("\n    ", " ").replace("\n", "; ").split("; ")
 SHAPES = dict(row.split(" ", 1) for row in SHAPES)
@@ -1744,8 +1744,7 @@ def decimal(low, high):
     def bounded(text): return int(text) if low <= int(text) <= high else form(False, f"out of bounds: {text}")
     return like("0|-?[1-9][0-9]{0,19}", bounded)
 
-def unbase64(text):
-    """RFC 4648 section 4, padded, canonical."""
+def unbase64(text):  # RFC 4648 section 4, padded, canonical
     try: data = base64.b64decode(text.encode("ascii"), validate=True)
     except ValueError: raise Flaw(MALFORMED, "not base64") from None
     form(base64.b64encode(data).decode() == text, "base64 of another spelling")
@@ -1758,16 +1757,17 @@ def time_ns(text):
     except ValueError: raise Flaw(MALFORMED, "no such time") from None
     return int(moment.timestamp()) * SECOND + int(text[20:29])
 
-HEX, TIME = re.compile("[0-9a-f]{64}"), re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z")
-unhex, number = like(HEX, bytes.fromhex), decimal(0, NONE)
+HEX, TIME = re.compile("[0-9a-f]{64}"), re.compile(r"[0-9]{4}(-[0-9]{2}){2}T(?!24)[0-9]{2}(:[0-9]{2}){2}\.[0-9]{9}Z")
+unhex, number, u63 = like(HEX, bytes.fromhex), decimal(0, NONE), decimal(0, 2**63 - 1)
 READERS = {
-    "hex": unhex, "hex16": like("[0-9a-f]{32}"), "u64": number, "u32": decimal(0, 2**32 - 1),
+    "hex": unhex, "hex16": like("[0-9a-f]{32}"), "u64": number, "u32": decimal(0, 2**32 - 1), "u63": u63,
     "i64": decimal(-(2**63), 2**63 - 1), "duration": decimal(1, 10**19 - 1), "time": time_ns,
-    "base64": unbase64, "spki": lambda text: check_key(unbase64(text)),
+    "ns": like("0|-?[1-9][0-9]{0,18}"), "nonce": like("0|[1-9][0-9]{0,49}"), "tree": read_checkpoint,
+    "base64": unbase64, "spki": lambda text: check_key(unbase64(text)), "bytes": lambda text: form(unbase64(text), ""),
     "id": like("[0-9a-f]{8}-[0-9a-f]{4}-7[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}"),
     "line": like("[!-~](?:[ -~]*[!-~])?"), "name": like("(?!.{257})[!-~](?:[ -~]*[!-~])?"),
     "told": like(r"[^\0-\x1f\x7f-\x9f]{1,1024}"), "audience": like(r"\*|[0-9a-f]{64}"), "pattern": like(r"[^*]+\*?|\*"),
-    "spiffe_id": like(r"spiffe://(?s:.*)"),
+    "spiffe_id": like(r"(?!.{2049})spiffe://[a-z0-9._-]{1,255}(?:/[A-Za-z0-9._-]+)+"),
     "object_text": lambda text: form(isinstance(strict(text.encode()), dict), "no JSON object"),
 }
 CHECKS = {

@@ -9,9 +9,10 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import note
 from sidecar.chain.acts import Position as Place
-from sidecar.chain.entry import EntryType, Header, StoredEntry, leaf, tagged
+from sidecar.chain.entry import EntryType, leaf, tagged
 from sidecar.chain.head import Head
 from sidecar.chain.parcel import Record
+from sidecar.chain.recorded import parts
 from sidecar.chain.seal import Seal
 from sidecar.chain.stream import Kind
 from sidecar.errors import LedgerDamaged, LedgerError, Malformed
@@ -33,8 +34,7 @@ class Left:
 
     def genesis(self) -> bytes:
         """The payload of GENESIS."""
-        stored = StoredEntry.parse(self._store.entry(0) or b"")
-        return stored.payload(Header.decode(stored.header).payload_len)
+        return parts(self._store.entry(0) or b"")[2]
 
     def place(self) -> Place:
         """Where the chain goes on (proto/SHIPPING.md, "Place"). Raises LedgerDamaged: it cannot be told."""

@@ -18,6 +18,7 @@ class Finding:
     message: str
 
     def to_json(self) -> dict[str, Any]:
+        """As POLICY entries and ``--json`` have it."""
         return {"file": self.file, "line": self.line, "message": self.message}
 
 

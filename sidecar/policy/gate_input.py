@@ -47,10 +47,12 @@ class Input:
 
     @property
     def tested(self) -> bool:
+        """Whether there is a file of tests."""
         return any(path.endswith("_test.rego") for path in self.files)
 
     @property
     def has_rego(self) -> bool:
+        """Whether there is any Rego, tests included."""
         return any(path.endswith(".rego") for path in self.files)
 
 

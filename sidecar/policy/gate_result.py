@@ -75,9 +75,11 @@ class Step:
 
     @property
     def passed(self) -> bool:
+        """Whether it ran, and found nothing."""
         return self.outcome == "passed"
 
     def to_json(self) -> dict[str, Any]:
+        """As ``--json`` has it."""
         return {
             "name": self.name,
             "outcome": self.outcome,
@@ -118,6 +120,7 @@ class GateResult:
 
     @property
     def pure(self) -> bool:
+        """Whether there is a bundle whose decisions can be re-run exactly: it uses no built-in that is not pure."""
         return (self.opa_bundle or self.wasm_bundle) is not None and not self.impure_builtins
 
     @property

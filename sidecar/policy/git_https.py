@@ -77,6 +77,7 @@ def _secret(file: str, name: str) -> str:
 
 
 def context_of(settings: GitSettings) -> ssl.SSLContext:
+    """How servers are verified: by ``tls_ca_file``, else by what this machine knows. Raises `Unreachable`."""
     file = settings.tls_ca_file
     try:
         return ssl.create_default_context(cafile=file or None)

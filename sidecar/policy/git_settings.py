@@ -95,10 +95,12 @@ class GitSettings:
         return f"{self.url} ({self.ref or 'HEAD'}{below})"
 
     def to_json(self) -> dict[str, Any]:
+        """For the process that fetches."""
         return asdict(self)
 
     @classmethod
     def from_json(cls, value: dict[str, Any]) -> GitSettings:
+        """What :meth:`to_json` gave."""
         return cls(**{**value, "limits": TreeLimits(**value["limits"])})
 
 

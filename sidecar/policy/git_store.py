@@ -158,6 +158,7 @@ class Cache:
             self.state = replace(self.state, heads=heads, shallow=shallow, whole=whole)
 
     def has(self, id: str) -> bool:
+        """Whether the object of this hex id is here."""
         return id.encode() in self._store
 
     def kind(self, id: str) -> str:

@@ -38,6 +38,7 @@ class FileCoverage:
     uncovered: tuple[int, ...]
 
     def to_json(self) -> dict[str, Any]:
+        """As ``--json`` has it; percent to one decimal."""
         return {"percent": round(self.percent, 1), "uncovered": list(self.uncovered)}
 
 
@@ -49,6 +50,7 @@ class Coverage:
     files: dict[str, FileCoverage]
 
     def to_json(self) -> dict[str, Any]:
+        """As ``--json`` has it; percent to one decimal."""
         files = {name: file.to_json() for name, file in self.files.items()}
         return {"percent": round(self.percent, 1), "files": files}
 

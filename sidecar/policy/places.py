@@ -9,6 +9,7 @@ from .opa_steps import Coverage
 
 
 def too_little(coverage: Coverage, least: float) -> str:
+    """What is said of tests that run less than ``least`` percent of the policy's lines."""
     if not any(file.percent for file in coverage.files.values()):
         return f"no line of the policy is covered by a test, {least:g} % must be; write tests in files *_test.rego"
     return f"the tests cover {coverage.percent:.1f} % of the policy's lines, {least:g} % is the least"

@@ -34,6 +34,7 @@ class Number:
         return not any(mark in self.text for mark in ".eE")
 
     def exact(self) -> Fraction:
+        """Its value. Raises `NotRego` where that would take too long to compute."""
         exponent = re.search(r"[eE](.*)", self.text)
         if len(self.text) > 1000 or (exponent and abs(int(exponent[1])) > _MAX_EXPONENT):
             raise NotRego("number out of range")
@@ -42,11 +43,15 @@ class Number:
 
 @dataclass(frozen=True, slots=True)
 class Set:
+    """A set; ``items`` as they were read, in no order that means anything."""
+
     items: tuple[Value, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Object:
+    """An object; keys may be any value."""
+
     items: tuple[tuple[Value, Value], ...]
 
 

@@ -40,6 +40,7 @@ class Rerun:
 
     @property
     def effect(self) -> Effect:
+        """What came out."""
         return self.verdict.effect
 
     @property

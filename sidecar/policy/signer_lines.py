@@ -37,6 +37,7 @@ class AllowedSigner:
         return self.namespaces is None or _admits(self.namespaces, NAMESPACE)
 
     def valid(self, at: datetime) -> bool:
+        """Whether the line counts at this time; both of its ends do."""
         return (self.after is None or self.after <= at) and (self.before is None or at <= self.before)
 
     @property

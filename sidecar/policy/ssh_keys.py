@@ -43,6 +43,7 @@ class Reader:
         self._raw, self._at = raw, 0
 
     def take(self, count: int) -> bytes:
+        """So many bytes."""
         if count > len(self._raw) - self._at:
             raise Unreadable("is cut short")
         self._at += count
@@ -53,6 +54,7 @@ class Reader:
         return int.from_bytes(self.take(4), "big")
 
     def string(self) -> bytes:
+        """A string: its length in 4 bytes, then itself."""
         if (count := self.number()) > _LONGEST:
             raise Unreadable("holds something too long")
         return self.take(count)
@@ -72,6 +74,7 @@ class Reader:
         return int.from_bytes(raw, "big")
 
     def end(self) -> None:
+        """Nothing may follow."""
         if self._at != len(self._raw):
             raise Unreadable("is followed by more bytes")
 

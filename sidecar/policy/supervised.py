@@ -216,6 +216,7 @@ class Probe(OpaEngine):
     """A client for one question: nothing of the policy is evaluated."""
 
     async def healthy(self, timeout: float) -> bool:
+        """Whether it answers within so many seconds. Raises EngineError."""
         return bool(await self._within(timeout, self._health()))
 
 

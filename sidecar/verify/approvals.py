@@ -1,7 +1,6 @@
 """Approvals across entries: what waited, who approved it, and that one ALLOW at most came of it (LEDGER.md rule 11).
 
-Memory is bounded: a sidecar lets no more than 10,000 decisions wait at a time, so no more are remembered, and what has
-expired is forgotten first.
+Memory is bounded: a sidecar lets no more than 10,000 decisions wait at a time, so no more are remembered.
 """
 
 from __future__ import annotations
@@ -16,8 +15,9 @@ from sidecar.chain.printable import number_of
 from sidecar.chain.registry import Registry
 from sidecar.chain.statement import Statement
 from sidecar.verify.coverage import Coverage
-from sidecar.verify.principals import Principals
+from sidecar.verify.principals import Principals, is_as
 from sidecar.verify.report import Findings, Verdict
+from sidecar.verify.unread import Unread
 
 REMEMBERED: Final = 10_000
 
@@ -32,22 +32,18 @@ class _Waiting:
     action: str | None  # None here and below: sealed
     arguments: str | None
     approvals: dict[str, tuple[int, str | None]] = field(default_factory=dict)  # by whom: its entry, when it was signed
-    over: str = ""
 
 
 class Approvals:
     """Told of each APPROVAL, and of each DECISION that has to do with approvals or delegations, whose payload is in
     order, in their order."""
 
-    def __init__(self, principals: Principals, findings: Findings, coverage: Coverage) -> None:
-        self._principals, self._findings, self._coverage = principals, findings, coverage
+    def __init__(self, principals: Principals, unread: Unread, findings: Findings, coverage: Coverage) -> None:
+        self._principals, self._unread, self._findings, self._coverage = principals, unread, findings, coverage
         self._waiting: dict[int, _Waiting] = {}
-        self._blind = False
+        self._over: dict[int, str] = {}  # of the last that wait no more, why
+        self._forgotten = -1
         self._unknown = 0
-
-    def blind(self) -> None:
-        """Entries are missing or cannot be read: what refers to one that is not known may be right."""
-        self._blind = True
 
     def entry(self, kind: EntryType, value: Mapping[str, Any], segment: int, seq: int) -> None:
         """An APPROVAL, or a DECISION of which something is ``asked`` (`leave.asked`)."""
@@ -65,12 +61,9 @@ class Approvals:
             self._coverage.leave(f"what was approved, in {entries}: the decision is not in what was read")
 
     def _remember(self, value: Mapping[str, Any], asked: Mapping[str, Any], seq: int) -> None:
-        if len(self._waiting) >= REMEMBERED:
-            now = value["time"]
-            self._waiting = {s: each for s, each in self._waiting.items() if now < each.terms["expires"]}
-        if len(self._waiting) >= REMEMBERED:
-            del self._waiting[next(iter(self._waiting))]
-            self._blind = True
+        if len(self._waiting) == REMEMBERED:
+            self._forgotten = next(iter(self._waiting))
+            del self._waiting[self._forgotten]
         agent = value["agent"]["id"]
         self._waiting[seq] = _Waiting(
             value["decision_id"], agent, frozenset({agent, *(g["id"] for g in value["delegators"])}), value["terms"],
@@ -79,13 +72,21 @@ class Approvals:
 
     def _found(self, about: Mapping[str, Any]) -> _Waiting | str | None:
         """What an entry is about, or why it is about nothing; None: that cannot be known."""
-        found = self._waiting.get(about["decision_seq"])
-        if found is None and (self._blind or not self._coverage.whole):
+        seq = about["decision_seq"]
+        found = self._waiting.get(seq)
+        if found is None and (seq <= self._forgotten or seq in self._unread):
             self._unknown += 1
             return None
         if found is None or found.decision_id != about["decision_id"]:
-            return "it is about a decision that does not wait for approvals"
+            return self._over.get(seq, "it is about a decision that does not wait for approvals")
         return found
+
+    def _end(self, seq: int, why: str) -> None:
+        """This decision waits no more."""
+        del self._waiting[seq]
+        if len(self._over) == REMEMBERED:
+            del self._over[next(iter(self._over))]
+        self._over[seq] = why
 
     def _approval(self, value: Mapping[str, Any], seq: int) -> str | None:
         waiting, by = self._found(value), value["by"]
@@ -96,11 +97,11 @@ class Approvals:
         digests = ((waiting.action, value["action_digest"]), (waiting.arguments, value["arguments_digest"]))
         if any(_differ(due, said or None) for due, said in digests):
             return "it approves something else than the decision that it is about"
-        if waiting.over or by["id"] in waiting.barred or "statement" not in by:
-            return waiting.over or "it is not signed, or by the agent or by who gave it a delegation"
+        if by["id"] in waiting.barred:
+            return "it is by the agent or by who gave it a delegation"
         fault = self._approver(by, waiting, None)
         if value["verdict"] == "reject":
-            waiting.over = "what it is about was rejected before"
+            self._end(value["decision_seq"], "what it is about was rejected before")
         elif by["id"] in waiting.approvals:
             return "its approver had approved this before"
         else:
@@ -119,16 +120,16 @@ class Approvals:
             return "it is another question than the one that was approved"
         if value["effect"] != "DENY" and _policy(value) != waiting.policy:
             return "it is by another policy than the one that asked for the approvals"
-        if waiting.over or value["time"] >= waiting.terms["expires"]:
-            return waiting.over or "what it was asked under had expired"
+        if value["time"] >= waiting.terms["expires"]:
+            return "what it was asked under had expired"
         if value["effect"] == "ALLOW":
-            waiting.over = "what it is about was used for an ALLOW before"
+            self._end(value["approval"]["decision_seq"], "what it is about was used for an ALLOW before")
         return self._counted(value, waiting)
 
     def _counted(self, value: Mapping[str, Any], waiting: _Waiting) -> str | None:
         named = value["approval"]["approvals"]
-        given = [_given(waiting.approvals.get(each["by"]["id"]), each) for each in named]
-        if not all(given) and not self._blind:
+        given = [_given(waiting.approvals.get(each["by"]["id"]), each) or each["seq"] in self._unread for each in named]
+        if not all(given):
             return "an approval that it names was not given"
         if len(named) < waiting.terms["count"]:
             return "it names fewer approvals than were required"
@@ -141,6 +142,8 @@ class Approvals:
     def _approver(self, by: Mapping[str, Any], waiting: _Waiting, named: Mapping[str, Any] | None) -> str | None:
         """``named``: the registry that the entry names, if it names one: there, roles and attributes are the same."""
         roles = waiting.terms["roles"]
+        if named is None and not self._principals.all_known:
+            return None
         if roles and not set(roles).intersection(by["roles"]):
             return f"{by['id']} had none of the roles that the approval takes"
         faults = [_unfit(by, each, named) for each in self._registries(named)]
@@ -150,8 +153,7 @@ class Approvals:
         for read in self._registries(value["registry"]):
             for giver, key in zip(value["delegators"], asked["keys"], strict=True):
                 found = read.principals.get(giver["id"])
-                known = None if found is None else (found.kind, list(found.roles), dict(found.attributes))
-                if found is None or known != (giver["kind"], giver["roles"], giver["attributes"]):
+                if found is None or found.kind != giver["kind"] or not is_as(found, giver):
                     return f"{giver['id']}, who gave a delegation, is not so in the registry in force"
                 held = found.keys.get(key)
                 if found.status != "active" or held is None or not held.valid(value["time"]):
@@ -176,7 +178,7 @@ def _unfit(by: Mapping[str, Any], read: Registry, named: object) -> str | None:
     found = read.principals.get(by["id"])
     if found is None or found.kind != "approver" or found.status != "active":
         return f"{by['id']} was not an active approver in the registry in force"
-    if named is not None and (list(found.roles), dict(found.attributes)) != (by["roles"], by["attributes"]):
+    if named is not None and not is_as(found, by):
         return f"roles or attributes of {by['id']} are not those of the registry in force"
     return None
 

@@ -206,9 +206,9 @@ class _Judge:
         return (*lines, *dict.fromkeys(line for each in self._reports for line in each.checked))[:MAX_FINDINGS]
 
     def _claim(self, verdict: Verdict) -> str:
-        if verdict > Verdict.UNANCHORED:
+        if verdict > Verdict.UNANCHORED or self._case is None:
             return f"Nothing beyond the findings: the bundle is {verdict.name}."
-        return " ".join(dict.fromkeys(each.claim for each in self._reports))
+        return " ".join(dict.fromkeys((self._case.scope(), *(each.claim for each in self._reports))))
 
 
 def _absent(evidence: Evidence, case: Case) -> list[str]:

@@ -201,4 +201,4 @@ class Files:
         if not others:
             return []
         more = f" and {len(others) - 20} more" if len(others) > 20 else ""
-        return [f"what these files say, which follows from the streams: {', '.join(others[:20])}{more}"]
+        return [f"what these files say (what is true of it, the streams say): {', '.join(others[:20])}{more}"]

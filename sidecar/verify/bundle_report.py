@@ -109,6 +109,7 @@ class Collected:
 
 
 def in_order(placed: tuple[bytes | None, Finding]) -> tuple[bool, bytes, bool, int, bool, int, int]:
+    """The order of findings (proto/EVIDENCE.md, "Verification"): chain, segment, seq, none last, then the worst."""
     chain, finding = placed
     segment, seq = finding.segment, finding.seq
     return (

@@ -9,6 +9,7 @@ from typing import Any, Final, NoReturn
 
 from sidecar.chain import strictjson
 from sidecar.chain.payload import policy_time, wall_ns_of
+from sidecar.chain.printable import plain, without_zeros
 from sidecar.errors import Malformed
 from sidecar.verify.trust import hex32
 
@@ -18,6 +19,7 @@ SOURCES: Final = ("ledger", "collector")
 MAX_CASE: Final = 200
 MAX_CHAINS = MAX_AGENTS = 1_024
 MAX_STATEMENTS: Final = 16_384
+_NAMED: Final = 20
 _MOST: Final = 2**53 - 1
 _TIME = re.compile(r"\A[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2}\.[0-9]{9}Z\Z")
 _MEMBERS = {"format", "case", "from", "to", "agents", "profile", "exporter", "exported", "source", "chains"}
@@ -82,6 +84,15 @@ class Case:
     source: tuple[str, str]
     claims: tuple[Claim, ...]
     statements: tuple[Statement, ...]
+
+    def scope(self) -> str:
+        """What it is about, in a sentence: whoever exports chooses it, so a reader must see it."""
+        start, end = (without_zeros(policy_time(ns)) for ns in (self.start, self.end))
+        whose = "everything that was recorded"
+        if self.agents is not None:
+            more = f" and {len(self.agents) - _NAMED:,} more" if len(self.agents) > _NAMED else ""
+            whose = f"agents {', '.join(map(plain, self.agents[:_NAMED]))}{more}, without what concerns others"
+        return f"It is about {whose}, from {start} to {end}, and about nothing else."
 
     def to_json(self) -> dict[str, Any]:
         """The file's JSON object."""

@@ -49,6 +49,7 @@ class Context:
         seal = self._seal_before(self._records[Kind.SEAL_BEFORE])
         s = self._s
         s.segment, s.seq, s.leaf = seal.segment + 1, seal.first + seal.count, seal.last
+        s.unread.before(s.seq)
         s.epoch = seal.epoch
         s.seal, s.policy = seal_hash(signer(self._records[Kind.SEAL_BEFORE])[0]), seal.policy
         s.registry = seal.registry

@@ -92,7 +92,7 @@ class Entries:
         kind = TYPES[fields[1]]
         value = self._content(kind, fields, contents.needed(kind, fields, body) if told is None else told)
         if value is None:
-            self._s.blind()
+            self._s.unread.add(self._s.seq)
         return _decided(kind, value)
 
     def feed(self, body: bytes, told: Told | None = None, bare: bool = False) -> None:
@@ -143,6 +143,7 @@ class Entries:
             self._start_unannounced()
         s.say(Verdict.MALFORMED, s.seq, "the entry is cut short")
         s.keys.skip(1)
+        s.unread.add(s.seq)
         s.seq += 1
         s.leaf = None
 
@@ -179,8 +180,8 @@ class Entries:
         lost = f"entry {s.seq} is" if seq == s.seq + 1 else f"entries {s.seq} to {seq - 1} are"
         s.say(Verdict.TAMPERED, s.seq, f"{lost} missing: entry {seq} follows")
         s.keys.skip(seq - s.seq)
-        s.blind()
-        s.seq, s.leaf = seq, None
+        s.go_to(seq)
+        s.leaf = None
 
     def _accept(self, fields: Fields, body: bytes, told: Told | None, condemned: bool) -> None:
         """The entry at this place, wherever else its header claims to be."""
@@ -197,7 +198,7 @@ class Entries:
             s.first_clocks = s.last_clocks
         value = self._judge(fields, body, told, condemned)
         if value is None:
-            s.blind()
+            s.unread.add(seq)
         decided = WITHHELD if told is _BARE else _decided(fields[1], value)
         s.recent.append((leaf, s.last_clocks[0], decided))
         s.seq = seq + 1

@@ -45,7 +45,8 @@ class Epochs:
         else:
             self._judge(data, text, read, continues=known)
             if s.note is not None:
-                s.epoch, s.segment, s.seq, s.leaf = read.epoch, read.segment, read.seq, read.leaf
+                s.go_to(read.seq)
+                s.epoch, s.segment, s.leaf = read.epoch, read.segment, read.leaf
             s.begin_segment(s.segment, s.note.key if s.note is not None else None)
 
     def _unsealed(self, seq: int) -> bool:

@@ -14,6 +14,7 @@ from sidecar.verify.coverage import Coverage
 from sidecar.verify.plain import Plain
 from sidecar.verify.report import Findings, Verdict
 from sidecar.verify.statements import is_sealed
+from sidecar.verify.unread import Unread
 
 REMEMBERED: Final = 32_768
 """Decisions; about 12 MB."""
@@ -38,17 +39,12 @@ def due(value: Mapping[str, Any]) -> tuple[str, ...] | None:
 class Outcomes:
     """Told of each DECISION and OUTCOME whose payload is in order, in their order."""
 
-    def __init__(self, findings: Findings, coverage: Coverage) -> None:
-        self._findings, self._coverage = findings, coverage
+    def __init__(self, unread: Unread, findings: Findings, coverage: Coverage) -> None:
+        self._unread, self._findings, self._coverage = unread, findings, coverage
         self._decisions: dict[int, Plain | Sequence[str] | str] = {}
         self._seqs: deque[int] = deque()  # theirs: a dict takes long to find its first key when many before it went
         self._forgotten = -1
-        self._blind = False
         self._unknown = 0
-
-    def blind(self) -> None:
-        """Entries are missing or cannot be read: what refers to one that is not known may be right."""
-        self._blind = True
 
     def decision(self, told: Plain | Sequence[str] | None, seq: int) -> None:
         """``told``: as :func:`due`, or what tells it."""
@@ -65,7 +61,7 @@ class Outcomes:
         found = self._decisions.get(about)
         if isinstance(found, Plain):
             found = found.due() or _NONE
-        if found is None and (about <= self._forgotten or self._blind or not self._coverage.whole):
+        if found is None and (about <= self._forgotten or about in self._unread):
             self._unknown += 1
             return
         self._coverage.outcomes += 1

@@ -83,15 +83,18 @@ class Policy:
 
     def _log(self, vkey: str) -> None:
         key = note.parse_vkey(vkey)
-        if any(key.public_key == each.public_key for each in self.logs) or len(self.logs) == MOST:
-            raise Malformed(f"policy: one log twice, or more than {MOST}")
+        if self._stands(key) or len(self.logs) == MOST:
+            raise Malformed(f"policy: one key twice, or more than {MOST} logs")
         self.logs.append(key)
+
+    def _stands(self, key: VerifierKey) -> bool:
+        """Whether this key is there already. A log that is its own witness would be two names for one word."""
+        return any(key.public_key == each.public_key for each in (*self.logs, *self.witnesses.values()))
 
     def _witness(self, name: str, vkey: str) -> None:
         key = cosignature.witness_key(vkey)
-        known = (each.public_key for each in self.witnesses.values())
-        if key.public_key in known or len(self.witnesses) == MOST:
-            raise Malformed(f"policy: one witness twice, or more than {MOST}")
+        if self._stands(key) or len(self.witnesses) == MOST:
+            raise Malformed(f"policy: one key twice, or more than {MOST} witnesses")
         self._new(name)
         self.witnesses[name] = key
 

@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any, Final
 
-from sidecar.chain import registry
+from sidecar.chain import registry, strictjson
 from sidecar.chain.entry import EntryType
 from sidecar.chain.printable import number_of
 from sidecar.chain.registry import Principal, Registry
@@ -20,6 +20,7 @@ from sidecar.verify.statements import speaker
 from sidecar.verify.trust import Trust
 
 KINDS: Final = frozenset({EntryType.DECISION, EntryType.OUTCOME, EntryType.APPROVAL, EntryType.REGISTRY})
+_LAST: Final = 2  # since a call may be under way when the registry changes
 _REGISTERED: Final = "registered"  # named by somebody else: nothing of it is proved
 _WITH_SPIFFE: Final = frozenset({"mtls", "signature+mtls", "gateway"})
 _WORTH: Final = {"asserted": "asserted", "mtls": "authenticated_in_transit", "gateway": "vouched"}
@@ -31,9 +32,9 @@ class Principals:
 
     def __init__(self, trust: Trust | None, findings: Findings, coverage: Coverage) -> None:
         self._trust, self._findings, self._coverage = trust, findings, coverage
-        self._known: dict[str, Registry] = {}
+        self._known: list[Registry] = []  # the last two that were put in force
         self._unknown = 0
-        self._blind = False
+        self._blind = self._settled = False
         self._sound: dict[bytes, tuple[str, str]] = {}
         self.decisions = dict.fromkeys(
             ("non_repudiable", "signed", "authenticated_in_transit", "vouched", "unopened", "asserted"), 0
@@ -81,7 +82,12 @@ class Principals:
 
     def registries(self, digest: str | None) -> list[Registry]:
         """The registry of this digest, if it is one of the last two; None: both."""
-        return [read for name, read in self._known.items() if digest in (None, name)]
+        return [read for read in self._known if digest in (None, read.digest)]
+
+    @property
+    def all_known(self) -> bool:
+        """Whether the last two registries that were put in force are known, if there were any."""
+        return self._settled or (self._coverage.whole and not self._blind)
 
     def before(self, text: bytes) -> None:
         """A registry that was in force before the stream. Raises Malformed."""
@@ -89,7 +95,7 @@ class Principals:
 
     def blind(self) -> None:
         """A REGISTRY entry is withheld: which registries are in force is not known from here on."""
-        self._blind = True
+        self._blind, self._settled = True, False
         self._known.clear()
         self._sound.clear()
 
@@ -112,20 +118,18 @@ class Principals:
             self._findings.add(Verdict.MALFORMED, segment, seq, str(error))
             return
         self._force(read)
+        self._settled = self._settled or len(self._known) == _LAST
 
     def _force(self, read: Registry) -> None:
         self._sound.clear()
-        self._known.pop(read.digest, None)
-        self._known[read.digest] = read
-        for old in list(self._known)[:-2]:
-            del self._known[old]
+        self._known = [*self._known, read][-_LAST:]
 
     def _decision(self, value: Mapping[str, Any]) -> str | None:
         agent, named = value["agent"], value["registry"]
         if named is None:
             if value["executor"] is not None:
                 return "it names an executor, and no registry that knows it"
-            proved = agent["proof"] == "gateway" or "statement" in agent
+            proved = agent["proof"] == "gateway" or agent["proof"].startswith("signature")
             return "it names no registry by which its agent was proved" if proved else None
         return self._speaker(agent, named["digest"]) or self._executor(value["executor"], named["digest"])
 
@@ -139,13 +143,13 @@ class Principals:
 
     def _speaker(self, by: Mapping[str, Any], digest: str | None) -> str | None:
         """What is wrong with who spoke. ``digest``: of the registry that the entry names, if it names one."""
-        if digest is None and by["proof"] == "asserted":
-            return None
         known = self.registries(digest)
+        if digest is None and by["proof"] == "asserted" and not known:
+            return None
         faults = [_fault(by, each) for each in known]
         if not all(faults):
             return None
-        if (self._blind or not self._coverage.whole) and (not known or digest is None):
+        if not self.all_known and (not known or digest is None):
             self._unknown += 1
             return None
         return faults[-1] if faults else "the registry that it names was not in force"
@@ -167,7 +171,7 @@ def _fault(by: Mapping[str, Any], read: Registry) -> str | None:
         if by["proof"] == "asserted" and not by["roles"] and not by["attributes"]:
             return None
         return f"{by['id']} is not in the registry in force"
-    if list(principal.roles) != by["roles"] or dict(principal.attributes) != by["attributes"]:
+    if not is_as(principal, by):
         return f"roles or attributes of {by['id']} are not those of the registry in force"
     acting = by["id"] if by["proof"] == _REGISTERED else by["gateway"] if by["proof"] == "gateway" else None
     if acting is not None and not _is_executor(read.principals.get(acting)):
@@ -179,6 +183,12 @@ def _fault(by: Mapping[str, Any], read: Registry) -> str | None:
     if by["proof"] in _WITH_SPIFFE and by["spiffe_id"] and by["spiffe_id"] not in principal.spiffe_ids:
         return f"the SPIFFE id is not one of {by['id']} in the registry in force"
     return None
+
+
+def is_as(principal: Principal, said: Mapping[str, Any]) -> bool:
+    """Whether roles and attributes in an entry are those of the registry: as JSON, where `true` is not 1, nor 1.0."""
+    known = {"roles": principal.roles, "attributes": principal.attributes}
+    return strictjson.same(known, {name: said[name] for name in known})
 
 
 def _is_executor(principal: Principal | None) -> bool:

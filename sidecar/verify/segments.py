@@ -225,7 +225,8 @@ class Segments:
         s = self._s
         s.end_segment(seal if certain else None)
         if certain:
-            s.seq, s.leaf = seal.first + seal.count, seal.last
+            s.go_to(seal.first + seal.count)
+            s.leaf = seal.last
             s.policy, s.registry = seal.policy, seal.registry
             s.anchors.sealed(s.segment, text, s.seq, seal.time)
             s.authority.sealed(seal)

@@ -26,6 +26,7 @@ from sidecar.verify.plain import Plain
 from sidecar.verify.principals import Principals
 from sidecar.verify.receipts import Decided, Receipts
 from sidecar.verify.report import Findings, Verdict
+from sidecar.verify.unread import Unread
 
 REMEMBERED = 16_384
 """Entries of a segment that a head may name: more than a segment holds (10,000), and a bound on memory."""
@@ -62,8 +63,9 @@ class State:
         self.anchors = Anchors(evidence, self.findings, self.coverage, self.authority)
         self.attachments = Attachments(self.findings, self.coverage)
         self.principals = Principals(evidence.trust, self.findings, self.coverage)
-        self.approvals = Approvals(self.principals, self.findings, self.coverage)
-        self.outcomes = Outcomes(self.findings, self.coverage)
+        self.unread = Unread()
+        self.approvals = Approvals(self.principals, self.unread, self.findings, self.coverage)
+        self.outcomes = Outcomes(self.unread, self.findings, self.coverage)
         self.phase = Phase.START
         self.chain_id: bytes | None = None
         self.identity: bytes | None = None
@@ -133,13 +135,19 @@ class State:
 
     def lose(self, segment: int, seq: int) -> None:
         """This segment's seal, or whole segments, are not there: go on with ``segment``, which starts at ``seq``."""
-        self.blind()
         self.miss(seq, f"segment {segment} follows")
         self.leave_unsealed()
         if seq > self.seq:
-            self.seq, self.leaf = seq, None
+            self.go_to(seq)
+            self.leaf = None
         self.seal = self.policy = self.registry = None
         self.begin_segment(segment, None)
+
+    def go_to(self, seq: int) -> None:
+        """The next entry is this one: a note says so, or others are missing before it."""
+        if seq != self.seq:
+            self.seq = seq
+            self.unread.before(seq)
 
     def leave_unsealed(self) -> None:
         """The segment being read has no seal, and nothing of it follows; it may have been opened and no more."""
@@ -147,11 +155,6 @@ class State:
             self.end_segment(None)
         else:
             self.receipts.drop_segment()
-
-    def blind(self) -> None:
-        """Entries are missing or cannot be read: what refers to them cannot be judged."""
-        self.approvals.blind()
-        self.outcomes.blind()
 
     def miss(self, seq: int, follows: str) -> None:
         """The segment being read, or the rest of it, is missing; what follows starts at entry ``seq``."""

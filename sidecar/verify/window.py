@@ -184,4 +184,5 @@ class Window:
             self._epochs.opening(payload.parse(EntryType.OPEN, self._opening), None)
         if s.findings.total > said:
             raise Broken
+        s.unread.before(s.seq)
         s.context, s.opened_at = None, self._before.time

@@ -21,9 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from sidecar.chain.cosignature import COSIGNATURE
 from sidecar.chain.note import VerifierKey
 from tests.needs import needs_program
+from tests.ports import free_port
 from tests.scribe import public
 from tests.servers.building import LITEWITNESS, built
-from tests.servers.running import PATIENCE, Quiet, free_port, listening, running
+from tests.servers.running import PATIENCE, Quiet, listening, running
 
 Answer = Callable[[str, bytes], tuple[int, bytes]]
 """``(path, body) -> (status, body)``"""

@@ -46,6 +46,21 @@ def test_a_flood_of_refusals_is_a_line_a_second_that_counts_all(caplog: pytest.L
     assert series(metrics.page())["sidecar_rejected_total", "INVALID_ARGUMENT"] == 1000.0
 
 
+def test_a_flood_of_refused_approvals_is_a_line_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    """An agent may ask under a used approval as often as it likes."""
+    caplog.set_level("INFO", "sidecar.decisions")
+    log = DecisionLog(Unobserved(), Hand())
+    log.approval("approve")
+    log.approval("allowed")
+    for _ in range(1000):
+        log.approval("used")
+    log.settle(everything=True)
+    assert [r.getMessage() for r in caplog.records] == ["approval: approve", "approval: allowed"] + [
+        "approval refused"
+    ] * 2
+    assert [r.members["count"] for r in caplog.records[2:]] == [1, 999]  # type: ignore[attr-defined]
+
+
 def test_what_is_held_back_is_written_at_the_end(caplog: pytest.LogCaptureFixture) -> None:
     log = DecisionLog(Unobserved(), Hand())
     for _ in range(3):

@@ -18,6 +18,7 @@ from sidecar.verify import Evidence
 from sidecar.verify.coverage import Coverage
 from sidecar.verify.outcomes import REMEMBERED, Outcomes
 from sidecar.verify.report import Findings, Report
+from sidecar.verify.unread import Unread
 from tests.attacks.expect import T, found, judge, nothing_worse
 from tests.scribe import Scribe, principal
 
@@ -122,7 +123,7 @@ def test_after_a_gap_what_refers_into_it_is_not_judged() -> None:
 
 def test_no_more_than_the_last_decisions_are_remembered() -> None:
     findings, coverage = Findings(), Coverage()
-    outcomes = Outcomes(findings, coverage)
+    outcomes = Outcomes(Unread(), findings, coverage)
     for seq in range(REMEMBERED + 1):
         outcomes.decision((str(seq), "a", "asserted", "a", "d", ""), seq)
     value = {"agent": {"id": "a", "proof": "asserted"}, "by": {"id": "a"}, "arguments_digest": None, "permit": ""}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import re
 import tempfile
@@ -38,6 +39,12 @@ def text_of(install: str) -> str:
 
 
 def manifests_of(install: str) -> list[Manifest]:
+    """Parsed; the caller's own."""
+    return copy.deepcopy(_parsed(install))
+
+
+@functools.cache
+def _parsed(install: str) -> list[Manifest]:
     return [each for each in yaml.safe_load_all(text_of(install)) if each]
 
 

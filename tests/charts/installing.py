@@ -19,8 +19,8 @@ from tests.cli.test_policy_from_git import Team
 from tests.collecting import Collecting, collecting
 from tests.needs import needs_program
 from tests.policy.git_servers import Authority, Front, https_server
+from tests.ports import free_port
 from tests.program import sidecar
-from tests.servers.running import free_port
 
 CHART: Final = HOME / "charts" / "sidecar"
 AGENT: Final = """

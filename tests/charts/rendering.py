@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import shutil
 import subprocess
@@ -67,7 +68,12 @@ def consumer(place: Path) -> Path:
 
 
 def manifests_of(install: str) -> list[Manifest]:
-    """Parsed, in Helm's order."""
+    """Parsed, in Helm's order; the caller's own."""
+    return copy.deepcopy(_parsed(install))
+
+
+@functools.cache
+def _parsed(install: str) -> list[Manifest]:
     return [each for each in yaml.safe_load_all(text_of(install)) if each]
 
 

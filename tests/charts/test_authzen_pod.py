@@ -17,8 +17,8 @@ from tests.charts.test_pod import eventually
 from tests.enforce.gateway import issue
 from tests.enforce.pep import EVALUATION, HOST, PEP, PEP_ID, Named, asking, context_of
 from tests.people import person, registry_text
+from tests.ports import free_port
 from tests.program import sidecar
-from tests.servers.running import free_port
 
 AGENT = "billing-agent"
 ASKED = json.dumps(asking("ursula", "crm.read", "customer/acme-42"))

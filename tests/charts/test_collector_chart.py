@@ -9,18 +9,17 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import kubernetes_validate
 import pytest
 import yaml
 
-from sidecar.collecting import load_collecting
+from sidecar.collector_config import load_collecting
 from tests.program import sidecar
 
 from .collecting import COLLECTOR, INSTALLS, WITNESS, configuration, expected, file_of, manifests_of, one, rendered
 from .pod_security import violations
 from .rendering import HERE, SIDECAR, Manifest, container, helm, template
+from .schemas import VERSIONS, validate
 from .test_alerts import rules
-from .test_sidecar_chart import VERSIONS
 
 FOREIGN: Final = {"Certificate", "ServiceMonitor", "PrometheusRule"}  # of operators: Kubernetes has no schema of them
 
@@ -42,7 +41,7 @@ def test_every_manifest_is_valid_and_every_pod_restricted(install: str) -> None:
     for manifest in manifests_of(install):
         if manifest["kind"] not in FOREIGN:
             for version in VERSIONS:
-                assert kubernetes_validate.validate(manifest, version, strict=True) == version
+                validate(manifest, version)
     for pod in pods(manifests_of(install)):
         assert violations(pod) == []
         assert pod["spec"]["automountServiceAccountToken"] is False

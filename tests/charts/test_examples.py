@@ -12,7 +12,6 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-import kubernetes_validate
 import pytest
 import yaml
 
@@ -24,7 +23,7 @@ from tests.program import environment, made, serving, sidecar
 from .collecting import one
 from .pod_security import violations
 from .rendering import CHARTS, Manifest, containers_of, helm, template
-from .test_sidecar_chart import VERSIONS
+from .schemas import VERSIONS, validate
 
 POLICIES: Final = CHARTS / "examples/policy-repository"
 AGENT: Final = CHARTS / "examples/workload/files/agent.py"
@@ -94,7 +93,7 @@ def test_the_workload_is_rendered_with_its_agent_apart_from_the_sidecar(
     found = documents(workload, *(production(workload, tmp_path) if kind == "production" else ()))
     for manifest in found:
         for version in VERSIONS:
-            assert kubernetes_validate.validate(manifest, version, strict=True) == version
+            validate(manifest, version)
     pod = one(found, "StatefulSet")["spec"]["template"]
     assert violations(pod) == []
     assert all(each["securityContext"]["readOnlyRootFilesystem"] for each in containers_of(pod))
@@ -173,7 +172,7 @@ def test_one_command_takes_the_place_of_a_container(workload: Path, tmp_path: Pa
     done = subprocess.run(run, input=json.dumps(stateful), capture_output=True, text=True, check=True)
     pod = json.loads(done.stdout)
     for version in VERSIONS:
-        assert kubernetes_validate.validate(pod, version, strict=True) == version
+        validate(pod, version)
     assert violations(pod) == []
     (container,) = pod["spec"]["containers"]
     assert container["args"] == asked[2:] and "startupProbe" not in container and "restartPolicy" not in container

@@ -118,8 +118,9 @@ def entries(ledger: Path) -> list[dict[str, Any]]:
     ("said", "word"),
     [
         (b"SSL_ERROR_SSL: CERTIFICATE_VERIFY_FAILED: certificate has expired", "expired"),
-        (b"SSL_ERROR_SSL: TLSV1_ALERT_UNKNOWN_CA", "other"),
-        (b"", "other"),
+        (b"SSL_ERROR_SSL: error:10000418:SSL routines:OPENSSL_internal:TLSV1_ALERT_UNKNOWN_CA", "alert"),
+        (b"SSL_ERROR_SSL: error:1000007d:SSL routines: the chain is no good", "unknown"),
+        (b"", "unknown"),
     ],
 )
 def test_what_grpc_says_is_a_word_of_ours(said: bytes, word: str) -> None:
@@ -189,6 +190,33 @@ def test_a_line_without_end_and_a_full_pipe_hold_nobody_up(tmp_path: Path) -> No
         os.dup2(kept, 2)
         os.close(kept)
     assert set(target.read_bytes()) == {ord("x")}
+
+
+REWORDED = (
+    b"I1125 22:40:34.176686    9896 tls_security.cc:7] TLS handshake error: SSL_ERROR_SSL: certificate has expired\n",
+    b"I1125 22:40:34.176686    9896 ssl_transport_security.cc:2563] handshaking was given up\n",
+    b"2027-01-01T00:00:00.1Z INFO [src/core/tsi/ssl.cc:9] SSL routines:OPENSSL_internal:HTTP_REQUEST\n",
+)
+
+
+def test_what_grpc_tells_in_other_words_counts_and_is_handed_on(tmp_path: Path) -> None:
+    """And is refused as any, for a reason that is not known, where none of its words is."""
+    heard, told, counted = Overheard(), [], []
+
+    async def main() -> list[str]:
+        async with running(tmp_path) as run:
+            first = run.ledger.position().next_seq
+            failed = FailedHandshakes(run.path, counted.append)
+            heard.tell(lambda said: (told.append(said), failed.told(said)))
+            for line in REWORDED:
+                failed.begun()
+                assert heard.line(line) is False
+            await failed.settled()
+            return [run.ledger.payload(seq)["cause"] for seq in range(first, run.ledger.position().next_seq)]
+
+    causes = asyncio.run(main())
+    assert told == [*REWORDED] and counted == ["expired", "unknown", "no TLS"]
+    assert causes[0] == "tls: the handshake failed: a certificate that had expired"
 
 
 def test_lines_that_only_quote_a_handshake_are_told_and_nothing_else() -> None:

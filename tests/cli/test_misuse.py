@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -138,3 +139,42 @@ def test_disclosing_from_a_cut_entry(place: Path, tmp_path: Path) -> None:
     file.write_bytes(MAGIC + record(Kind.ENTRY, b"abc"))
     asked = ["--custodian-key", place / "auditor.pem", "--segment", "0", "--out", tmp_path / "d.json"]
     assert "segment 0" in refused(1, "keys", "disclose", file, *asked)
+
+
+def test_a_group_without_a_command_says_which_there_are() -> None:
+    for group in ((), ("keys",), ("collector",)):
+        done = sidecar(*group)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert done.stderr == sidecar(*group, "--help").stdout
+
+
+def test_a_mistyped_name_is_answered_by_the_nearest(tmp_path: Path) -> None:
+    assert "Did you mean 'verify'?; see `sidecar --help`" in refused(2, "verfy")
+    assert "; see `sidecar outcome --help`" in refused(2, "outcome", "some-id")
+    (tmp_path / "c.toml").write_text("data_dri = 'ledger'\n")
+    assert "'data_dri'; perhaps it is data_dir" in refused(2, "serve", "--config", tmp_path / "c.toml")
+
+
+def test_what_is_wrong_with_a_file_is_said_with_its_name(place: Path, tmp_path: Path) -> None:
+    public = place / "auditor.pub.pem"
+    assert f"{public}: " in refused(2, "verify", place / "ledger", "--custodian-key", public)
+    twice = ("--custodian", public, "--custodian", public)
+    assert "name each custodian once" in refused(2, "init", "--data-dir", tmp_path / "new", *twice)
+    assert "make its directory first" in refused(2, "keys", "agent", "--out", tmp_path / "none" / "a.pem")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_shell_can_complete_commands() -> None:
+    said = sidecar(_SIDECAR_COMPLETE="bash_complete", COMP_WORDS="sidecar keys cust", COMP_CWORD="2")
+    assert said.stdout == "plain,custodian\n"
+
+
+def test_directories_may_have_odd_names() -> None:
+    """A socket's address is a URI for gRPC, which would take `%20` for a space and end at `#`."""
+    with tempfile.TemporaryDirectory(prefix="s p%20#?ü") as place:  # pytest's own can be too long for a socket's path
+        ledger, _ = made(Path(place))
+        with serving(ledger) as server:
+            who = ("--agent", "billing-agent", "--action", "crm.read", "--resource", "customer:c")
+            assert sidecar("decide", "--server", server.address, *who).stdout.startswith("ALLOW")
+            assert sidecar("health", "--server", server.address).returncode == 0
+            assert server.stop() == 0

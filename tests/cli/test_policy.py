@@ -39,6 +39,14 @@ def test_the_starter_policy_passes(opa: str) -> None:
     ]
     assert lines[-1] == "passed"
     assert done.stderr == ""
+    page = (REPOSITORY / "docs" / "POLICIES.md").read_text().partition("$ sidecar policy check rego\n")[2]
+    assert told(page.partition("```")[0]) == told(done.stdout)
+
+
+def told(output: str) -> list[tuple[str, str]]:
+    """What each step says, but for times, and for what OPA's version has a part in."""
+    steps = re.findall(r"^✓ (.+?)  +[0-9.]+ s  (.+)$", output, re.MULTILINE)
+    return [each for each in steps if each[0] not in ("build", "wasm")]
 
 
 def test_a_refusal_has_file_and_line_and_exit_1(opa: str, place: Path) -> None:

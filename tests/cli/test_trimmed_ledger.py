@@ -28,11 +28,11 @@ from sidecar.evidence import Order, Records, Source, export, verify
 from sidecar.ledger import ledger_stream
 from tests.cli.test_policy_in_force import PERIOD, until, write
 from tests.collecting import collecting
-from tests.collector.test_shipping import free_port
 from tests.collector.test_shipping import until as until_true
 from tests.collector.test_trimmed import let_go
 from tests.evidence.commands import here
 from tests.needs import needs_program
+from tests.ports import free_address
 from tests.program import made, serving, sidecar
 
 PERSONAL = """
@@ -64,7 +64,7 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Trimmed:
     needs_program("opa")
     place = tmp_path_factory.mktemp("trimmed")
     ledger, key = made(place)
-    policy, config, metrics = write(place / "policy"), place / "c.toml", free_port()
+    policy, config, metrics = write(place / "policy"), place / "c.toml", free_address()
     with collecting(place / "collector") as collector:
         config.write_text("segment_entries = 3\nledger_keep_seconds = 0.001\n" + collector.settings() + PERSONAL)
         flags = ("--config", config, "--policy", policy, "--metrics", metrics)

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import sqlite3
 import subprocess
+from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import lmdb
 import pytest
 
+from sidecar.collecting import Collecting
+from sidecar.config import Config
 from sidecar.ledger import has_ledger
 from tests.collecting import collecting
 from tests.program import made, sidecar
@@ -78,20 +83,53 @@ def test_a_setting_of_another_version_is_not_passed_over(command: tuple[str, ...
     where = ("--dev", "--data-dir", tmp_path / "ledger")
     file = tmp_path / "c.toml"
     file.write_text("[policy]\nstricter = true\n")
-    refused(sidecar(*command, *where, "--config", file), "policy_stricter", "c.toml", "known are")
+    near = "perhaps it is " if prefix == "SIDECAR_" else "--print-config"
+    refused(sidecar(*command, *where, "--config", file), "policy_stricter", "c.toml", near)
     refused(
         sidecar(*command, *where, **{f"{prefix}POLICY_STRICTER": "1"}), f"{prefix}POLICY_STRICTER", "--print-config"
     )
     assert not (tmp_path / "ledger").exists()
 
 
-def test_what_kubernetes_says_of_a_service_is_no_setting(tmp_path: Path) -> None:
-    """Of a Service named `sidecar` in the namespace, in a pod without enableServiceLinks: false."""
+def service_links(service: str, host: str, *ports: tuple[str, int, str]) -> dict[str, str]:
+    """All that Kubernetes sets for a Service: each port's name, number and protocol."""
+    name, url = service.upper().replace("-", "_"), f"[{host}]" if ":" in host else host
+    (_, first, protocol), *_ = ports
     links = {
-        "SIDECAR_SERVICE_HOST": "10.0.0.1",
-        "SIDECAR_SERVICE_PORT_METRICS": "9464",
-        "SIDECAR_PORT": "tcp://10.0.0.1:9464",
-        "SIDECAR_PORT_9464_TCP_ADDR": "10.0.0.1",
+        f"{name}_SERVICE_HOST": host,
+        f"{name}_SERVICE_PORT": f"{first}",
+        f"{name}_PORT": f"{protocol}://{url}:{first}",
     }
-    done = sidecar("serve", "--dev", "--data-dir", tmp_path / "none", **links)
-    refused(done, "no ledger in")
+    for named, port, protocol in ports:
+        if named:
+            links[f"{name}_SERVICE_PORT_{named.upper().replace('-', '_')}"] = f"{port}"
+        one = f"{name}_PORT_{port}_{protocol.upper()}"
+        links |= {one: f"{protocol}://{url}:{port}", f"{one}_PROTO": protocol, f"{one}_PORT": f"{port}"}
+        links[f"{one}_ADDR"] = host
+    return links
+
+
+@pytest.mark.parametrize("prefix", ["SIDECAR", "COLLECTOR"])
+def test_what_kubernetes_says_of_services_is_no_setting(prefix: str, tmp_path: Path) -> None:
+    """Of those named so in the namespace, in a pod without enableServiceLinks: false. A slip of the pen is refused."""
+    own = prefix.lower()
+    links = {
+        **service_links(own, "10.0.0.1", ("metrics", 9464, "tcp"), ("grpc-2", 7443, "tcp")),
+        **service_links(f"{own}-in-eu-1", "fd00::1", ("", 53, "udp")),
+        **service_links(f"{own}-collector", "10.0.0.2", ("web", 7474, "tcp"), ("s", 9, "sctp")),
+    }
+    assert len(links) == 13 + 7 + 13
+    command = ("serve",) if prefix == "SIDECAR" else ("collector", "serve", "--web", "127.0.0.1:0")
+    where, more = ("--dev", "--data-dir", tmp_path / "none"), {"COLLECTOR_KEY_FILE": f"{tmp_path}/none.pem"}
+    done = sidecar(*command, *where, **links, **more)
+    refused(done, "no ledger in" if prefix == "SIDECAR" else "none.pem")
+    for slip in ("LISTEN_PORT", "PORT_9464", "SERVICE_HOSTS", "METRICS_SERVICE_HOST", "PORT_9464_TCP_HOST"):
+        refused(sidecar(*command, *where, **links, **{f"{prefix}_{slip}": "1"}), f"{prefix}_{slip}", "no setting")
+    for alone in (f"{prefix}_PORT", f"{prefix}_SERVICE_HOST", f"{prefix}_PORT_9464_TCP"):
+        refused(sidecar(*command, *where, **{alone: links[alone]}), alone, "no setting")
+
+
+@pytest.mark.parametrize(("kind", "prefix"), [(Config, "SIDECAR_"), (Collecting, "COLLECTOR_")])
+def test_no_setting_could_be_set_by_a_service(kind: Any, prefix: str) -> None:
+    names = {prefix + field.name.upper() for field in fields(kind)}
+    assert not [each for each in names if re.search("_(SERVICE_HOST|SERVICE_PORT.*|PORT|PORT_[0-9].*)$", each)]

@@ -13,8 +13,9 @@ from moto.server import ThreadedMotoServer
 
 from sidecar.collector.storage.s3 import Bucket
 from tests.faults.hosts import Host
+from tests.ports import free_port
 from tests.servers.building import VERSITYGW, built
-from tests.servers.running import free_port, running
+from tests.servers.running import running
 
 ACCESS, SECRET = "test-access", "test-secret"
 

@@ -16,8 +16,9 @@ from sidecar.collector.storage import FileStorage
 from sidecar.errors import StorageError
 from tests.collecting import Collecting, collecting
 from tests.collector.test_log import KEY, ORIGIN, notes, whole
-from tests.collector.test_shipping import free_port, until
+from tests.collector.test_shipping import until
 from tests.needs import needs_program
+from tests.ports import free_address
 from tests.program import Serving, made, serving, sidecar
 
 RECOVER = (Path(__file__).parents[2] / "docs" / "RECOVER.md").read_text()
@@ -70,7 +71,7 @@ class Fleet:
     """A collector in ``place`` and a sidecar that ships to it."""
 
     def __init__(self, place: Path) -> None:
-        self.place, self.address, self.config = place, free_port(), place / "c.toml"
+        self.place, self.address, self.config = place, free_address(), place / "c.toml"
         self.ledger, self.key = made(place)
 
     def collector(self) -> object:

@@ -16,9 +16,9 @@ import grpc
 import pytest
 
 from tests.collecting import Collecting, collecting
-from tests.collector.test_shipping import free_port
 from tests.faults.load import Load, Told, assert_kept
 from tests.policy.processes import stop
+from tests.ports import free_address
 from tests.program import made, serving, sidecar
 
 CALLS, LINGER, GRACE = 5.0, 1.0, 30.0  # seconds: for calls under way; as configured below; Kubernetes' default
@@ -85,7 +85,7 @@ def slow(collector: Collecting, middle: Between) -> None:
 @pytest.mark.parametrize("befalls", [slow, *(pytest.param(each, marks=pytest.mark.soak) for each in (gone, hung))])
 def test_the_end_comes_within_the_grace(tmp_path: Path, befalls: Callable[[Collecting, Between], None]) -> None:
     ledger, key = made(tmp_path)
-    address, told, config = free_port(), Told(), tmp_path / "c.toml"
+    address, told, config = free_address(), Told(), tmp_path / "c.toml"
 
     async def until_stopped(collector: Collecting, middle: Between) -> tuple[int, float]:
         with serving(ledger, "--config", config) as server:

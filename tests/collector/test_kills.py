@@ -17,13 +17,15 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain import checkpoint, note
 from sidecar.client import NoDecision
-from sidecar.collecting import load_collecting, log_key, open_index, open_storage
+from sidecar.collecting import log_key, open_index, open_storage
 from sidecar.collector import FleetLog, reindex
 from sidecar.collector.index import Index
 from sidecar.collector.storage import Storage
+from sidecar.collector_config import load_collecting
 from tests.collecting import Collecting as Running
 from tests.collecting import collecting, status
-from tests.collector.test_shipping import free_port, verdict
+from tests.collector.test_shipping import verdict
+from tests.ports import free_address
 from tests.program import Serving, made, serving, sidecar
 from tests.scribe import SOAK
 
@@ -58,7 +60,7 @@ class Load:
 def test_killed_at_random_nothing_answered_is_lost(tmp_path: Path) -> None:
     chooser = random.Random(int.from_bytes(tmp_path.name.encode(), "big")) if SOAK else random.Random(11)
     ledger, key = made(tmp_path)
-    place, address = tmp_path / "collector", free_port()
+    place, address = tmp_path / "collector", free_address()
     answered: list[str] = []
     seen: list[bytes] = []
     config = tmp_path / "c.toml"

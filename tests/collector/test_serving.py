@@ -17,7 +17,7 @@ import pytest
 from botocore.exceptions import ClientError
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from sidecar.collecting import load_collecting
+from sidecar.collector_config import load_collecting
 from sidecar.errors import UsageError
 from tests.anchor.parties import OpensslAuthority, answering, litewitness, witness_vkey
 from tests.api.tls_files import NAME, Files, server_certificate

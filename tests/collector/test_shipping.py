@@ -6,7 +6,6 @@ import json
 import queue
 import shutil
 import signal
-import socket
 import subprocess
 import time
 import urllib.request
@@ -20,6 +19,7 @@ from sidecar.chain import note
 from tests.anchor.parties import answering
 from tests.collecting import Collecting, collecting, status
 from tests.collector.test_log import VKEY
+from tests.ports import free_address
 from tests.program import BIN, Serving, environment, made, serving, sidecar
 
 
@@ -50,7 +50,7 @@ def test_a_ledger_ends_ok_and_the_collector_holds_all_of_it(tmp_path: Path) -> N
     ledger, key = made(tmp_path)
     with collecting(tmp_path / "collector") as collector:
         config = tmp_path / "c.toml"
-        metrics = free_port()
+        metrics = free_address()
         config.write_text(f'segment_entries = 3\nmetrics = "{metrics}"\n' + collector.settings())
         for run in range(2):
             with serving(ledger, "--config", config) as server:
@@ -70,12 +70,6 @@ def test_a_ledger_ends_ok_and_the_collector_holds_all_of_it(tmp_path: Path) -> N
     done = sidecar("collector", "verify", "--data-dir", tmp_path / "collector", "--dev", "--json")
     assert done.returncode == 0, done.stdout
     assert json.loads(done.stdout)["chains"][0]["entries"] == report["entries"]
-
-
-def free_port() -> str:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return f"127.0.0.1:{probe.getsockname()[1]}"
 
 
 @pytest.fixture(scope="module")
@@ -142,7 +136,7 @@ def test_attacks_3_and_8_an_older_end_beside_newer_receipts(
 def test_a_collector_out_of_reach(lived: tuple[Collecting, Path, Path, Path], tmp_path: Path) -> None:
     collector, ledger, _, config = lived
     copy = copied(ledger, tmp_path)
-    nowhere = {"SIDECAR_COLLECTOR_ADDRESS": free_port()}
+    nowhere = {"SIDECAR_COLLECTOR_ADDRESS": free_address()}
     code, said = refuses(copy, config, **nowhere)
     assert code == 2 and "collector.unconfirmed_start" in said
     more = {**nowhere, "SIDECAR_COLLECTOR_UNCONFIRMED_START": "true", "SIDECAR_COLLECTOR_LINGER": "0"}
@@ -163,7 +157,7 @@ def test_attack_7_clones_that_both_run(lived: tuple[Collecting, Path, Path, Path
     """Both start while the collector is away; who is heard first goes on, the other ends, and an alarm says so."""
     _, _, _, config = lived
     ledger, _ = made(tmp_path)
-    address = free_port()
+    address = free_address()
     with collecting(tmp_path / "collector", listen=address) as collector:
         config = tmp_path / "c.toml"
         config.write_text(collector.settings("unconfirmed_start = true", "linger = 0"))
@@ -186,7 +180,7 @@ def test_attack_7_clones_that_both_run(lived: tuple[Collecting, Path, Path, Path
 @pytest.mark.parametrize("bound", ["max_unshipped_entries = 3", "max_unshipped_mib = 0.005"])
 def test_what_is_unshipped_is_bounded(tmp_path: Path, bound: str) -> None:
     ledger, _ = made(tmp_path)
-    address = free_port()
+    address = free_address()
     with collecting(tmp_path / "collector", listen=address) as collector:
         config = tmp_path / "c.toml"
         bounds = [bound, 'unshipped = "deny"', "linger = 0"]

@@ -13,7 +13,8 @@ from sidecar.errors import SidecarError
 from sidecar.v1 import decision_pb2_grpc
 from tests.api.running import request
 from tests.collecting import collecting
-from tests.collector.test_shipping import free_port, until, verdict
+from tests.collector.test_shipping import until, verdict
+from tests.ports import free_address
 from tests.program import made, serving, sidecar
 
 
@@ -25,7 +26,7 @@ def let_go(metrics: str) -> float:
 
 def test_a_pod_that_keeps_the_end(tmp_path: Path) -> None:
     ledger, key = made(tmp_path)
-    config, metrics = tmp_path / "c.toml", free_port()
+    config, metrics = tmp_path / "c.toml", free_address()
     reported = ["--agent", "billing-agent", "--status", "executed"]
     with collecting(tmp_path / "collector") as collector:
         config.write_text("segment_entries = 3\nledger_keep_seconds = 0.001\n" + collector.settings())

@@ -16,8 +16,8 @@ from pathlib import Path
 from sidecar.chain.entry import EntryType
 from sidecar.client import Guard, NoDecision
 from tests.collecting import Collecting, collecting
-from tests.collector.test_shipping import free_port
 from tests.faults.load import recorded
+from tests.ports import free_address
 from tests.program import Serving, made, serving, sidecar
 from tests.test_wheel import BUILD, HOME
 
@@ -84,7 +84,7 @@ class Callers:
 def test_versions_take_turns_under_load(tmp_path: Path) -> None:
     old, new = installed(tmp_path, "0.0.9"), installed(tmp_path, "0.2.0")
     ledger, key = made(tmp_path)
-    address, config, place = free_port(), tmp_path / "c.toml", tmp_path / "collector"
+    address, config, place = free_address(), tmp_path / "c.toml", tmp_path / "collector"
 
     def collector(program: tuple[Path | str, ...]) -> contextlib.AbstractContextManager[Collecting]:
         return collecting(place, listen=address, program=program)

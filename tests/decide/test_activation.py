@@ -30,6 +30,7 @@ decision := {{"effect": effect, "reasons": [{{"code": "{name}", "message": input
 ACTIVATIONS = 50
 DECISIONS = 2_000
 CALLERS = 32
+PACE = 0.04  # seconds between a caller's questions: else as many are asked as the processor takes while engines start
 
 
 def bundles(opa: str, scratch: Path, engine: str) -> list[BuiltPolicy]:
@@ -76,6 +77,7 @@ def test_changes_under_load(tmp_path: Path, engine: str) -> None:
             assert len({j.version for j in judgements}) == 1, "a mixed decision"
             answered.append((answer.judged.cause, answer.judged.version.revision))
             number += CALLERS
+            await asyncio.sleep(PACE)
 
     async def story(place: Place) -> None:
         place.switch._none = Switch(engine, "agents/decision")._none

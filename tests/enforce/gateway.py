@@ -30,6 +30,7 @@ from tests.needs import needs_program
 from tests.people import key as key_of
 from tests.people import person, registry_text
 from tests.policy.processes import stop
+from tests.ports import free_port
 from tests.program import BIN, environment, made
 
 SECRETS = ("credential.yaml", "certificate.yaml", "agents-ca.yaml", "sidecar-ca.yaml")
@@ -198,12 +199,6 @@ def _answers(address: Any) -> bool:
         except OSError:
             return False
     return True
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def shipped(name: str = "envoy.yaml") -> dict[str, Any]:

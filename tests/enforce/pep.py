@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from tests.authorities import Authority
-from tests.enforce.gateway import Answered, Parts, free_port, issue
+from tests.enforce.gateway import Answered, Parts, issue
 from tests.people import person, registry_text
+from tests.ports import free_port
 from tests.program import made
 
 APP, PEP, LEAD = "todo-app", "todo-backend", "lead"

@@ -25,12 +25,13 @@ from spiffe import WorkloadApiClient
 from tests.authorities import Authority
 from tests.cli.test_observing import scrape
 from tests.enforce.finding import envoy
-from tests.enforce.gateway import SHIPPED, Gateway, filters, free_port, placed, shipped
+from tests.enforce.gateway import SHIPPED, Gateway, filters, placed, shipped
 from tests.enforce.pep import EVALUATION, asking
 from tests.enforce.test_one_ledger import LAX, POLICY
 from tests.enforce.upstream import grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import person, registry_text
+from tests.ports import free_port
 from tests.program import Serving, made, serving
 from tests.spire import DOMAIN, Spire, program_of_its_own, spire
 

@@ -20,10 +20,11 @@ from tests.authorities import Authority
 from tests.enforce.frameworks.crews import Crews
 from tests.enforce.frameworks.doors import AGENT, DOORS, Desk
 from tests.enforce.gates import OFFICIAL
-from tests.enforce.gateway import Gateway, filters, free_port, placed, shipped, sign_key
+from tests.enforce.gateway import Gateway, filters, placed, shipped, sign_key
 from tests.enforce.upstream import grpc_upstream, upstream
 from tests.needs import needs_program
 from tests.people import person, registry_text
+from tests.ports import free_port
 from tests.program import BIN, Serving, environment, made, serving, sidecar
 
 POLICY = """package agents

@@ -34,6 +34,7 @@ from cryptography.x509.oid import NameOID
 
 from sidecar.policy.git_settings import GitSettings
 from tests.needs import needs_program
+from tests.ports import free_port
 
 POLICY = "package p\n\ndecision := 1\n"
 _CLEAN = {
@@ -355,7 +356,7 @@ def ssh_server() -> Iterator[Ssh]:
         host, key = _ssh_key(place / "host"), _ssh_key(place / "client")
         authorized = place / "authorized"
         authorized.write_text(key.with_suffix(".pub").read_text())
-        port = _free_port()
+        port = free_port()
         known = place / "known hosts 100%"
         known.write_text(f"[127.0.0.1]:{port} {host.with_suffix('.pub').read_text()}")
         config = place / "config"
@@ -382,11 +383,6 @@ def _unpunished(sshd: str) -> str:
 def _ssh_key(file: Path) -> Path:
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(file)], check=True)
     return file
-
-
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        return int(free.getsockname()[1])
 
 
 def _await_port(port: int, process: subprocess.Popen[bytes]) -> None:

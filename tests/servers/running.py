@@ -20,15 +20,9 @@ import psycopg
 
 from tests.faults.hosts import Host
 from tests.needs import cannot_run
+from tests.ports import free_port
 
 PATIENCE = 120.0  # seconds; only a failing test waits so long
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens at now."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return int(s.getsockname()[1])
 
 
 @contextlib.contextmanager

@@ -26,8 +26,9 @@ from tests.charts import collecting as collectors
 from tests.charts import rendering
 from tests.charts.rendering import HERE, Manifest, pods_in
 from tests.needs import needs_program
+from tests.ports import free_port
 from tests.servers.building import APISERVER, ETCD, built
-from tests.servers.running import free_port, running
+from tests.servers.running import running
 from tests.soak.figures import tell
 
 pytestmark = pytest.mark.soak
