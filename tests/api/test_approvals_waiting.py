@@ -49,8 +49,7 @@ async def arrived(d: Desk, calls: int) -> None:
         await asyncio.sleep(0)
 
 
-@pytest.mark.parametrize("name", ["billing-agent", "ann"])
-@pytest.mark.parametrize("status", ["suspended", "revoked"])
+@pytest.mark.parametrize(("name", "status"), [("billing-agent", "suspended"), ("ann", "revoked")])
 def test_who_is_barred_meanwhile_is_not_allowed(tmp_path: Path, name: str, status: str) -> None:
     async def story(d: Desk) -> None:
         asked = await d.ask()

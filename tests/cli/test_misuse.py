@@ -163,7 +163,7 @@ def test_a_ledgers_database_is_no_stream(place: Path) -> None:
 
 
 def test_a_group_without_a_command_says_which_there_are() -> None:
-    for group in ((), ("keys",), ("collector",)):
+    for group in ((), ("keys",)):
         done = sidecar(*group)
         assert (done.returncode, done.stdout) == (2, "")
         assert done.stderr == sidecar(*group, "--help").stdout
