@@ -41,7 +41,8 @@ def hostile(place: Path) -> tuple[Path, Path]:
         value["policy"] |= {"revision": text, "engine_version": text}
         seq = s.write(EntryType.DECISION, strictjson.dumps(value))
         outcome = s.outcome_value(seq)
-        outcome["agent"]["id"] = outcome["by"]["id"] = outcome["downstream_status"] = text
+        outcome["agent"]["id"] = outcome["by"]["id"] = text
+        outcome["downstream_status"] = text[:256]  # as long as one may be
         s.write(EntryType.OUTCOME, strictjson.dumps(outcome), ref_seq=seq)
         s.rejected(call=text, cause=text, principal=text, code=text)
     s.seal("time")
