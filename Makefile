@@ -17,7 +17,7 @@ demo: $(VENV)/.installed
 
 # The types are checked beside other tests, by one of them.
 test: $(VENV)/.installed opa spire helm lint
-	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
+	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/pytest -n 4 --dist loadfile --no-loadscope-reorder
 
 check: lint
 	$(BIN)/mypy
