@@ -7,15 +7,13 @@ says what each metric means.
 from __future__ import annotations
 
 import functools
-import itertools
 import time
-from bisect import bisect_left
 from collections.abc import Callable, Iterator, Mapping
 from typing import Final, Protocol
 
 import grpc
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, disable_created_metrics
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 
 from sidecar.api.handshakes import WHYS as HANDSHAKE_WHYS
@@ -82,8 +80,9 @@ class Metrics:
         self._errors = Counter(
             "sidecar_errors", "Calls and questions that ended in an error.", ("method", "code"), registry=registry
         )
-        self._took = _Stages("sidecar_decision_seconds", "Time of a decision, by stage.")
-        registry.register(self._took)
+        self._took = Histogram(
+            "sidecar_decision_seconds", "Time of a decision, by stage.", ("stage",), registry=registry, buckets=_SECONDS
+        )
         self._commit_entries = Histogram(
             "sidecar_commit_entries", "Entries in a durable commit.", registry=registry, buckets=_ENTRIES
         )
@@ -122,6 +121,7 @@ class Metrics:
 
     def _begin(self) -> None:
         """Series that exist from the start: the first fault is a rise from 0, which an alert can see."""
+        self._stages = [self._took.labels(stage) for stage in STAGES]
         self._policy = {effect: self._effects.labels(effect, "policy") for effect in sorted(EFFECTS)}
         for cause in sorted(CAUSES - {"policy"}):
             self._effects.labels("DENY", cause)
@@ -242,7 +242,8 @@ class Metrics:
         for judged in (answer.judged, *answer.alternatives):
             if judged.cause != "policy":
                 self._closed.labels(_of(CAUSES, judged.cause)).inc()
-        self._took.observe(took)
+        for stage, seconds in zip(self._stages, (took.evaluate, took.record, took.total), strict=True):
+            stage.observe(seconds)
 
     def repeated(self, answer: Answer) -> None:
         """As `Observer.repeated`."""
@@ -265,36 +266,6 @@ class Metrics:
     def unanswered(self, method: str, code: str, fault: str = "") -> None:
         """As `Observer.unanswered`; the fault is no label."""
         self._errors.labels(_of(METHODS, method), _of(CODES, code)).inc()
-
-
-class _Stages:
-    """A histogram of `STAGES` in plain numbers: of prometheus_client's own each observation takes two locks.
-
-    Observed on the event loop's thread, collected on any.
-    """
-
-    def __init__(self, name: str, told: str) -> None:
-        self._name, self._told = name, told
-        self._counts = {stage: [0] * (len(_SECONDS) + 1) for stage in STAGES}
-        self._sums = dict.fromkeys(STAGES, 0.0)
-
-    def observe(self, took: Stages) -> None:
-        """Count a decision."""
-        for stage, seconds in zip(STAGES, (took.evaluate, took.record, took.total), strict=True):
-            self._counts[stage][bisect_left(_SECONDS, seconds)] += 1
-            self._sums[stage] += seconds
-
-    def describe(self) -> list[Metric]:
-        """Nothing."""
-        return []
-
-    def collect(self) -> Iterator[Metric]:
-        """As prometheus_client's `Collector.collect`."""
-        family = HistogramMetricFamily(self._name, self._told, labels=["stage"])
-        for stage, counts in self._counts.items():
-            up_to = itertools.accumulate(tuple(counts))
-            family.add_metric([stage], list(zip((*map(str, _SECONDS), "+Inf"), up_to, strict=True)), self._sums[stage])
-        yield family
 
 
 class _Spans:
