@@ -10,7 +10,6 @@ import resource
 import socket
 from collections.abc import Sequence
 from pathlib import Path
-from urllib.parse import quote
 
 import grpc
 import grpc.aio
@@ -18,6 +17,7 @@ from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
 from sidecar.api.health import Health, HealthService
+from sidecar.client import dialled
 from sidecar.errors import UsageError
 
 log = logging.getLogger("sidecar")
@@ -93,8 +93,7 @@ class Server:
         return self._address
 
     def _add_port(self) -> int:
-        path = _unix_path(self._address)
-        address = self._address if path is None else "unix:" + quote(os.fsencode(path))  # a URI: gRPC decodes it
+        address = dialled(self._address)
         if self._credentials is None:
             return self._server.add_insecure_port(address)
         return self._server.add_secure_port(address, self._credentials)

@@ -35,6 +35,7 @@ from sidecar.client.outcome import Permit, Status, UnreportedOutcome
 from sidecar.client.refusals import ApprovalRequired, Denied, NoDecision, NotApproved, Refused, UnmetObligation
 from sidecar.client.signing import AgentKey, Signer
 from sidecar.client.stream import DecisionStream
+from sidecar.client.target import dialled
 from sidecar.client.tls import Tls, TlsFiles, TlsSpiffe, open_source
 from sidecar.client.tracing import trace_parent
 from sidecar.client.wire import Ask
@@ -83,6 +84,7 @@ __all__ = [
     "UnreportedOutcome",
     "WorkloadSource",
     "delegate",
+    "dialled",
     "dump_delegation",
     "load_delegation",
     "open_source",

@@ -31,7 +31,7 @@ def check_address(address: str) -> str:
 
 
 def dialled(address: str) -> str:
-    """The address as gRPC takes it: a URI (RFC 3986), in which a path has no space, `%`, `#` or `?` of its own."""
+    """As gRPC takes it, to call or to listen at: a URI (RFC 3986), whose path has no space, `%`, `#` or `?` as such."""
     if not address.startswith("unix:"):
         return address
     return "unix:" + quote(os.fsencode(address.removeprefix("unix:")))
