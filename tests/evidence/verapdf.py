@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+from tests.kept import kept
 from tests.needs import cannot_run, needs_program
 
 VERSION = "1.28.2"
@@ -20,21 +19,15 @@ _PATIENCE_SECONDS = 900
 def verapdf() -> list[str]:
     """The command that runs it; it takes a PDF."""
     java = needs_program("java")
-    if not KEPT.exists():
-        _bring()
-    return [java, "-XX:TieredStopAtLevel=1", "-cp", str(KEPT), _MAIN]
+    return [java, "-XX:TieredStopAtLevel=1", "-cp", str(kept(KEPT, _bring)), _MAIN]
 
 
-def _bring() -> None:
-    maven = needs_program("mvn")
-    making = KEPT.with_name(f"{KEPT.name}.{os.getpid()}")
-    making.mkdir(parents=True)
+def _bring(made: Path) -> None:
+    maven, place = needs_program("mvn"), made.parent
     artifact = f"-Dartifact=org.verapdf.apps:greenfield-apps:{VERSION}"
-    command = [maven, "-q", "-B", _COPY, artifact, f"-DoutputDirectory={making}"]
-    done = subprocess.run(command, capture_output=True, text=True, cwd=making, timeout=_PATIENCE_SECONDS)
-    brought = making / f"greenfield-apps-{VERSION}.jar"
+    command = [maven, "-q", "-B", _COPY, artifact, f"-DoutputDirectory={place}"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=place, timeout=_PATIENCE_SECONDS)
+    brought = place / f"greenfield-apps-{VERSION}.jar"
     if done.returncode or not brought.exists():
-        shutil.rmtree(making)
         cannot_run(f"maven could not bring veraPDF: {(done.stdout or done.stderr)[:300]}")
-    brought.replace(KEPT)
-    shutil.rmtree(making)
+    brought.rename(made)

@@ -13,6 +13,7 @@ import sys
 from hashlib import sha256
 from pathlib import Path
 
+from tests.kept import kept
 from tests.needs import cannot_run, needs_program
 
 HERE = Path(__file__).resolve().parent
@@ -61,19 +62,17 @@ def node_example(into: Path, script: str = "ask.js") -> list[str]:
 
 def node_modules(manifest: Path) -> Path:
     """The packages that a `package.json` names, from npm, or as they were brought before."""
-    kept = KEPT / f"node-{sha256(manifest.read_bytes()).hexdigest()[:16]}"
-    if not kept.exists():
+
+    def bring(made: Path) -> None:
         npm = needs_program("npm")
-        making = KEPT / f"{kept.name}.{os.getpid()}"
-        making.mkdir(parents=True)
-        shutil.copy(manifest, making)
+        made.mkdir()
+        shutil.copy(manifest, made)
         flags = ["--no-package-lock", "--ignore-scripts", "--no-audit", "--no-fund", "--loglevel=error"]
-        brought = _run([npm, "install", *flags], making)
+        brought = _run([npm, "install", *flags], made)
         if brought.returncode:
-            shutil.rmtree(making)
             cannot_run(f"npm could not bring the packages of {manifest.parent}: {_last_line(brought)}")
-        making.rename(kept)
-    return kept / "node_modules"
+
+    return kept(KEPT / f"node-{sha256(manifest.read_bytes()).hexdigest()[:16]}", bring) / "node_modules"
 
 
 def _do(command: list[str], directory: Path) -> None:

@@ -8,10 +8,10 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import tempfile
 from hashlib import sha256
 from pathlib import Path
 
+from tests.kept import kept
 from tests.needs import cannot_run, needs_program
 
 HERE = Path(__file__).resolve().parent
@@ -36,14 +36,9 @@ def built(which: tuple[str, str]) -> Path:
     module, package = which
     source = HERE / module
     stamp = sha256(b"".join(p.read_bytes() for p in sorted(source.rglob("*")) if p.is_file())).hexdigest()[:16]
-    program = KEPT / f"{Path(package).name}-{stamp}"
-    if program.exists():
-        return program
-    go = needs_program("go")
-    KEPT.mkdir(parents=True, exist_ok=True)
-    environment = {**os.environ, "GOWORK": "off"}
-    with tempfile.TemporaryDirectory(dir=KEPT) as making:
-        made = Path(making) / program.name
+
+    def build(made: Path) -> None:
+        go, environment = needs_program("go"), {**os.environ, "GOWORK": "off"}
         command = [go, "build", "-buildvcs=false", "-trimpath", "-mod=readonly", f"-ldflags={_LINKED.get(which, '')}"]
         command += ["-o", str(made), package]
         run = subprocess.run(
@@ -51,5 +46,5 @@ def built(which: tuple[str, str]) -> Path:
         )
         if run.returncode:
             cannot_run(f"go could not build {package}: {(run.stderr.strip().splitlines() or ['no reason given'])[-1]}")
-        made.replace(program)  # another worker may have been as fast: it made the same
-    return program
+
+    return kept(KEPT / f"{Path(package).name}-{stamp}", build)

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterable, Sequence
@@ -16,6 +14,7 @@ from typing import Any
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
 from tests.enforce.frameworks.doors import AGENT, Call, Desk
+from tests.kept import kept
 from tests.needs import cannot_run
 from tests.people import key
 from tests.program import environment
@@ -29,25 +28,17 @@ QUIET = {"CREWAI_DISABLE_TELEMETRY": "true", "OTEL_SDK_DISABLED": "true", "CREWA
 def python() -> Path:
     """Its interpreter: the packages of crewai.txt and nothing else, as they are listed there."""
     wanted = HERE / "crewai.txt"
-    kept = CACHE / f"crewai-{sha256(wanted.read_bytes()).hexdigest()[:16]}"
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "crewai.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # another worker waits, and finds it made
-        if not kept.exists():
-            _make(kept, wanted)
-    return kept / "bin" / "python"
+    return kept(CACHE / f"crewai-{sha256(wanted.read_bytes()).hexdigest()[:16]}", _bring) / "bin" / "python"
 
 
-def _make(kept: Path, wanted: Path) -> None:
-    making = kept.with_name(f"{kept.name}.{os.getpid()}")
-    subprocess.run([sys.executable, "-m", "venv", "--without-pip", making], check=True)
-    pip = [sys.executable, "-m", "pip", "--python", making / "bin" / "python", "install", "--quiet"]
+def _bring(made: Path) -> None:
+    wanted = HERE / "crewai.txt"
+    subprocess.run([sys.executable, "-m", "venv", "--without-pip", made], check=True)
+    pip = [sys.executable, "-m", "pip", "--python", made / "bin" / "python", "install", "--quiet"]
     flags = ["--disable-pip-version-check", "--no-deps", "--no-compile"]
     done = subprocess.run([*pip, *flags, "-r", wanted], capture_output=True, text=True, check=False, timeout=900)
     if done.returncode:
-        shutil.rmtree(making)
         cannot_run(f"needs CrewAI: pip could not get {wanted.name}: {done.stderr.strip()[-200:]}")
-    making.rename(kept)
 
 
 def secret(directory: Path) -> Path:
