@@ -18,7 +18,6 @@ from typing import Any
 from sidecar.chain import payload as payloads
 from sidecar.chain.digests import Outcome, read_digest
 from sidecar.chain.entry import EntryType
-from sidecar.chain.head import Decided
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.request import Request
 from sidecar.decide import ask, delegations, entries
@@ -209,9 +208,8 @@ class DecisionPath:
                 EntryType.DECISION,
                 payload,
                 ref_seq=NO_SEQ if pending is None else pending.seq,
-                agent=caller.tagged,
-                decided=Decided(decision_id, judged.verdict.effect, digest),
                 repeat_key=key,
+                read=read.texts,
             )
             handed_over = time.monotonic_ns()
             with self._tracing.step("commit"):
