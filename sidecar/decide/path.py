@@ -219,7 +219,8 @@ class DecisionPath:
         permit = self._ledger.permit(recorded.seq, payload)
         answer = Answer(decision_id, judged, tuple(others), caller, recorded, enforced, permit, terms)
         now = time.monotonic_ns()
-        self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
+        stages = Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9)
+        asyncio.get_running_loop().call_soon(self._observer.decided, answer, stages)  # after the answer
         return answer
 
     async def report(self, outcome: Outcome, shown: Shown) -> Recorded:
