@@ -79,16 +79,21 @@ def test_an_outcome_refers_to_its_decision(world: World) -> None:
     ledger = world.open()
     seq = ledger.append(decision(1, agent="payroll")).result(PATIENCE).seq
     other = ledger.append(refused()).result(PATIENCE).seq
+    known = ledger.decision(decision_id(1))
+    assert known.seq == seq and known.stored == known.payload == decision(1, agent="payroll").payload
+    assert known.wall_ns == Header.decode(ledger.entry(seq).header).wall_ns
     for bad in (
         outcome(1, other),
         outcome(2, seq),
         outcome(1, seq + 50),
         dataclasses.replace(outcome(1, seq), ref_seq=other),
         dataclasses.replace(outcome(1, seq), ref_seq=2**64 - 1),
+        dataclasses.replace(outcome(2, seq), about=known),
+        dataclasses.replace(outcome(1, other), about=known),
     ):
         with pytest.raises(Malformed):
             ledger.append(bad).result(PATIENCE)
-    told = ledger.append(outcome(1, seq, agent="payroll")).result(PATIENCE)
+    told = ledger.append(dataclasses.replace(outcome(1, seq, agent="payroll"), about=known)).result(PATIENCE)
     assert Header.decode(ledger.entry(told.seq).header).ref_seq == seq
     ledger.close()
     world.assert_verifies()
