@@ -52,6 +52,18 @@ except OSError as error:
     assert [(p.name, p.read_bytes()) for p in tmp_path.iterdir()] == [("a", b"one")]
 
 
+def test_as_many_may_be_open_as_the_system_allows() -> None:
+    program = """
+import resource
+from sidecar import files
+resource.setrlimit(resource.RLIMIT_NOFILE, (64, 80))
+files.allow_many()
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    assert run.stdout == "80 80\n"
+
+
 @pytest.mark.parametrize(
     "change",
     [
