@@ -87,9 +87,7 @@ class Services:
         }
         ledger: dict[str, Method] = {"Head": self._head, "GetEntry": self._entry, "Prove": self._prove}
         methods = {name: self._unary(name, method, self._recorded) for name, method in decisions.items()}
-        stream: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_stream_rpc_method_handler(
-            self._stream, response_serializer=_serialized
-        )
+        stream: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._stream)
         watch: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_stream_rpc_method_handler(
             self._watch, response_serializer=_serialized
         )
@@ -189,7 +187,7 @@ class Services:
         await asyncio.gather(*(self._answer("DecideBatch", context, request, 0, to) for request, to in places))
         return response
 
-    async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[pb.DecideStreamResponse]:
+    async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         async def asked() -> AsyncIterator[Sequence[Question]]:
             async for each in raw:
                 questions = wire.parse(pb.DecideStreamRequest, each).questions
@@ -249,7 +247,8 @@ class Services:
             raise RequestError("which", "is not given: name a seq or a decision_id")
         parameter = str(request.seq) if which == "seq" else request.decision_id
         reader = self._path.reader(request.by, "entry", parameter, self._transports.shown(context, request.signature))
-        entry = self._readable(request.seq if which == "seq" else self._ledger.seq_of(request.decision_id), reader)
+        seq = request.seq if which == "seq" else self._ledger.decision(request.decision_id).seq
+        entry = self._readable(seq, reader)
         return pb.GetEntryResponse(
             seq=entry.seq,
             segment=entry.segment,
