@@ -125,7 +125,7 @@ class Approvals:
         if caller.agent != pending.agent["id"]:
             self._check_may(pending, caller)
         told: State | None = None
-        async for _ in self._waiting.watch(pending):
+        async for _ in self._waiting.watch(pending, caller.agent):
             state = self.state(pending)
             if state != told:
                 told = state
