@@ -21,7 +21,7 @@ FRAMEWORKS = README.partition("\n### Frameworks\n")[2].partition("\n## ")[0]
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The directory of the fifteen minutes, with the rule for the examples' tool, and the sidecar that is started there."""
+    """The directory of the fifteen minutes, with the rule for the examples' tool, and its sidecar."""
     needs_program("opa")
     directory = tmp_path_factory.mktemp("examples")
     (_, register), (_, policy), (_, start), *_ = BLOCK.findall(PATH)

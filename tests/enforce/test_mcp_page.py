@@ -1,4 +1,4 @@
-"""docs/MCP.md, typed as it stands but for where it lies: agent, policy and configuration, before the server that it names."""
+"""docs/MCP.md, typed as it stands but for where it lies, before the server that it names."""
 
 from __future__ import annotations
 
