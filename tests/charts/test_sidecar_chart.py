@@ -394,15 +394,3 @@ def test_notes_say_what_was_installed(tmp_path: Path) -> None:
     assert "enforcement is shadow" in notes("shadow")
     assert "pod-security.kubernetes.io/enforce=privileged" in notes("redirect")
     assert "enforces no NetworkPolicies" in notes("gateway")
-
-
-def test_what_the_page_says_to_set_is_rendered(tmp_path: Path) -> None:
-    """Each of the chart's README, on top of an image, a custodian and a registry."""
-    said = re.findall(r"^```yaml\n(.*?)^```$", (SIDECAR / "README.md").read_text(), re.MULTILINE | re.DOTALL)
-    envoy = f"egress.redirect.envoy.configuration={SIDECAR.parent / 'envoy' / 'envoy.yaml'}"
-    for text, more in zip(said, (("--set-file", envoy), (), ()), strict=True):
-        (tmp_path / "said.yaml").write_text(text)
-        base = HERE / "installs" / "token.yaml"
-        ran = template(SIDECAR, "--values", base, "--values", tmp_path / "said.yaml", *more)
-        assert ran.status == 0, ran.err
-        assert {"StatefulSet", "NetworkPolicy"} <= {each["kind"] for each in yaml.safe_load_all(ran.out) if each}
