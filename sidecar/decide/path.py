@@ -102,7 +102,7 @@ class DecisionPath:
         self._repeats = Repeats(ledger)
         self._receipts = Receipts(ledger)
         self._whole = Whole()
-        self._outcomes = Outcomes(ledger, int(settings.signature_window * 1e9), wall_ns)
+        self._outcomes = Outcomes(ledger, in_force, int(settings.signature_window * 1e9), wall_ns)
         self.approvals = Approvals(
             ledger, in_force, self._caller, self._again, self._observer, wall_ns, settings.approval_seconds
         )  # fmt: skip
@@ -217,7 +217,7 @@ class DecisionPath:
                 )
                 handed_over = time.monotonic_ns()
                 with self._tracing.step("commit"):
-                    entry = await self._ledger.record(draft)
+                    entry = await self._ledger.record(draft, lambda: self._in_force.knows(caller.registry))
                 self.approvals.recorded(entry.seq, payload, pending)
             self._receipts.give(entry.receipt)
             permit = self._ledger.permit(entry.seq, payload)

@@ -111,14 +111,18 @@ class Ledger:
             future.set_exception(error)
         return future
 
-    async def record(self, draft: Draft) -> Recorded:
+    async def record(self, draft: Draft, still: Callable[[], bool] = lambda: True) -> Recorded:
         """As :meth:`append`, awaited. Cancelling the task only stops the waiting: the entry is whole, or not there.
+
+        ``still``: whether it may stand after what was recorded up to now; sealing may take its time.
 
         Raises:
             Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
         if self._sealing is not None and draft.type in WITH_FIELDS:
             draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
+        if not still():
+            raise LedgerError("the registry changed again and again while this was sealed; ask again")
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Recorded] = loop.create_future()
         self._writer.put_from(loop, Item(prepare(draft, self._decision_at), waiter))
