@@ -134,7 +134,11 @@ def check_written(data: bytes, *, max_depth: int) -> None:
 def parse_written(data: bytes, *, max_depth: int) -> Any:
     """As :func:`parse`, of what :func:`dumps` wrote: another value than it was given only where JSON has no such."""
     check_written(data, max_depth=max_depth)
-    return _loads(data)
+    try:
+        return _loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    raise Malformed("JSON: not well-formed JSON")  # out of an `orjson.Fragment`
 
 
 def same(one: Any, other: Any) -> bool:

@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from sidecar.chain.payload import CAUSES
@@ -74,6 +75,8 @@ def test_every_engine_fault_is_a_recorded_deny(error: Exception, cause: str) -> 
         {**ALLOW, "text": "\ufdd0"},
         {**ALLOW, 1: "a key that is no string"},
         {**ALLOW, "pair": (1, 2)},
+        {**ALLOW, "text": orjson.Fragment(b"no JSON")},
+        {**ALLOW, "text": orjson.Fragment(b'{"a":1,"a":2}')},
         {**ALLOW, "long": "x" * (1024 * 1024)},
     ],
 )
