@@ -191,9 +191,7 @@ class Ledger:
     def attachment(self, digest: bytes) -> bytes:
         """What an entry named by this SHA-256.
 
-        Raises:
-            NotFound: nothing was. LedgerDamaged: what is stored there is something else. LedgerError: closed.
-        """
+        Raises NotFound: nothing was. LedgerDamaged: what is stored there is something else. LedgerError: closed."""
         found = self._store.attachment(digest)
         if found is None:
             raise NotFound("digest: nothing of this digest is attached in this ledger")
@@ -208,9 +206,7 @@ class Ledger:
     def find(self, decision_id: str) -> int | None:
         """The seq of a decision's entry, or None. The index is only a hint: what it points to is looked at.
 
-        Raises:
-            Gone: its payload was pruned. LedgerDamaged: the index points to something else.
-        """
+        Raises Gone: its payload was pruned. LedgerDamaged: the index points to something else."""
         return found[0].seq if (found := self._found(decision_id)) else None
 
     def decision(self, decision_id: str) -> Decision:
