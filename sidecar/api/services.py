@@ -90,6 +90,7 @@ class Services:
         self._observer: Observer = observer or Unobserved()
         self._tracing: Tracing = tracing or Untraced()
         self._chain = ledger.position().chain_id.hex()
+        self._proving = asyncio.Lock()
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server registers: raw bytes in, messages out."""
@@ -277,5 +278,6 @@ class Services:
             request.by, "entry", str(request.seq), self._transports.shown(context, request.signature)
         )
         self._readable(request.seq, reader)
-        proof = await asyncio.to_thread(self._ledger.prove, request.seq)  # it reads a whole segment
+        async with self._proving:  # each reads a whole segment: many at once would have all threads that there are
+            proof = await asyncio.to_thread(self._ledger.prove, request.seq)
         return pb.ProveResponse(leaf_input=proof.leaf_input, index=proof.index, path=proof.path, seal=proof.seal)

@@ -125,7 +125,7 @@ class Approvals:
         if caller.agent != pending.agent["id"]:
             self._check_may(pending, caller)
         told: State | None = None
-        async for _ in self._waiting.watch(pending):
+        async for _ in self._waiting.watch(pending, caller.agent):
             state = self.state(pending)
             if state != told:
                 told = state
@@ -213,7 +213,7 @@ class Approvals:
     async def _record(self, pending: Pending, said: Approval, caller: Caller) -> Recorded:
         payload = entries.approval(caller, said, pending.seq, pending.agent)
         draft = Draft(EntryType.APPROVAL, payload, ref_seq=pending.seq, repeat_key=_repeat_key(said))
-        return await self._ledger.record(draft)
+        return await self._ledger.record(draft, lambda: self._in_force.knows(caller.registry))
 
     def _reader(self, by: str, what: str, parameter: str, shown: Shown) -> Principal:
         caller = self._proved(Claim("read", by, read_digest(by, what, parameter), ANYBODY), shown)

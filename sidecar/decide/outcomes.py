@@ -17,6 +17,7 @@ from sidecar.chain.digests import Outcome, arguments_digest
 from sidecar.chain.entry import EntryType
 from sidecar.decide import entries
 from sidecar.decide.entries import Caller
+from sidecar.decide.in_force import InForce
 from sidecar.decide.repeats import recorded_at
 from sidecar.decide.whole import Whole
 from sidecar.errors import CallerUnproved, NotFound, NotPermitted, OutcomeRefused, RequestError, SidecarError
@@ -39,8 +40,8 @@ _ID: Final = re.compile(r"\A[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 class Outcomes:
     """Takes outcomes into one ledger, on one event loop. ``window``: the signature window, ns; ``wall_ns``: a clock."""
 
-    def __init__(self, ledger: Ledger, window: int, wall_ns: Callable[[], int]) -> None:
-        self._ledger, self._window, self._wall_ns = ledger, window, wall_ns
+    def __init__(self, ledger: Ledger, in_force: InForce, window: int, wall_ns: Callable[[], int]) -> None:
+        self._ledger, self._in_force, self._window, self._wall_ns = ledger, in_force, window, wall_ns
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._whole = Whole()
 
@@ -92,7 +93,7 @@ class Outcomes:
                     return self._again(said, place)
             payload = entries.outcome(caller, said, seq, decided.payload["agent"])
             draft = Draft(EntryType.OUTCOME, payload, ref_seq=seq, about=decided, repeat_key=_repeat_key(said))
-            return await self._ledger.record(draft)
+            return await self._ledger.record(draft, lambda: self._in_force.knows(caller.registry))
 
     def _again(self, said: Outcome, place: int) -> Recorded:
         """The answer to the outcome at ``place``, if it is this very one."""

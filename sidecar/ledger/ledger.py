@@ -111,14 +111,18 @@ class Ledger:
             future.set_exception(error)
         return future
 
-    async def record(self, draft: Draft) -> Recorded:
+    async def record(self, draft: Draft, still: Callable[[], bool] = lambda: True) -> Recorded:
         """As :meth:`append`, awaited. Cancelling the task only stops the waiting: the entry is whole, or not there.
+
+        ``still``: whether it may stand after what was recorded up to now; sealing may take its time.
 
         Raises:
             Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
         if self._sealing is not None and draft.type in WITH_FIELDS:
             draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
+        if not still():
+            raise LedgerError("the registry changed again and again while this was sealed; ask again")
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Recorded] = loop.create_future()
         self._writer.put_from(loop, Item(prepare(draft, self._decision_at), waiter))
@@ -187,9 +191,7 @@ class Ledger:
     def attachment(self, digest: bytes) -> bytes:
         """What an entry named by this SHA-256.
 
-        Raises:
-            NotFound: nothing was. LedgerDamaged: what is stored there is something else. LedgerError: closed.
-        """
+        Raises NotFound: nothing was. LedgerDamaged: what is stored there is something else. LedgerError: closed."""
         found = self._store.attachment(digest)
         if found is None:
             raise NotFound("digest: nothing of this digest is attached in this ledger")
@@ -204,9 +206,7 @@ class Ledger:
     def find(self, decision_id: str) -> int | None:
         """The seq of a decision's entry, or None. The index is only a hint: what it points to is looked at.
 
-        Raises:
-            Gone: its payload was pruned. LedgerDamaged: the index points to something else.
-        """
+        Raises Gone: its payload was pruned. LedgerDamaged: the index points to something else."""
         return found[0].seq if (found := self._found(decision_id)) else None
 
     def decision(self, decision_id: str) -> Decision:

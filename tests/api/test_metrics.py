@@ -170,7 +170,7 @@ def test_a_deny_for_want_of_a_decision_is_counted_by_cause(
 
 def test_a_hung_engine_is_counted(tmp_path: Path) -> None:
     async def provoke(run: Running) -> None:
-        assert (await run.decisions.Decide(request(), timeout=2.0)).effect == pb.EFFECT_DENY
+        assert (await run.decisions.Decide(request(), timeout=4.0)).effect == pb.EFFECT_DENY
 
     moves = counted(tmp_path, provoke, HangingEngine())
     assert moves["sidecar_fail_closed_total", "engine_timeout"] == 1.0
