@@ -11,6 +11,7 @@ from concurrent.futures import Future
 from pathlib import Path
 from typing import Any
 from uuid import UUID
+from weakref import WeakValueDictionary
 
 from sidecar.chain import note, strictjson
 from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
@@ -63,6 +64,7 @@ class Ledger:
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
         self._sealing: Sealing | None = None
+        self._in_turn: WeakValueDictionary[str | None, asyncio.Lock] = WeakValueDictionary()  # by agent, who seals
 
     def seal_with(self, sealing: Sealing) -> None:
         """From now on personal fields are sealed and put back by this. To be called before anything is recorded."""
@@ -120,7 +122,8 @@ class Ledger:
             Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
         if self._sealing is not None and draft.type in WITH_FIELDS:
-            draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
+            async with self._in_turn.setdefault(draft.agent, asyncio.Lock()):  # or one agent had all threads
+                draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
         if not still():
             raise LedgerError("the registry changed again and again while this was sealed; ask again")
         loop = asyncio.get_running_loop()
