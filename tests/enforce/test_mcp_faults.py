@@ -192,6 +192,18 @@ def test_what_the_server_asks_of_the_client_is_decided(method: str, action: str,
     run(tmp_path, story)
 
 
+def test_an_answer_for_a_server_that_is_gone_has_an_outcome_too(tmp_path: Path) -> None:
+    async def story(g: Gate) -> None:
+        async with between(g) as (client, server):
+            server.put({"jsonrpc": "2.0", "id": 1, "method": "roots/list"})
+            await client.until(lambda got: any(m.get("method") == "roots/list" for m in got))
+            server.gone = True
+            client.put({"jsonrpc": "2.0", "id": 1, "result": {"roots": []}})
+        assert [(each["action"], each["status"]) for each in g.outcomes()] == [("mcp.roots", "failed")]
+
+    run(tmp_path, story)
+
+
 def test_what_a_server_wants_before_it_answers_is_decided(tmp_path: Path) -> None:
     """2026-07-28: it is in a result."""
     wanted = {"e": {"method": "elicitation/create", "params": {"message": "sure?"}}, "r": {"method": "roots/list"}}
