@@ -18,7 +18,6 @@ from typing import Any
 from sidecar.chain import payload as payloads
 from sidecar.chain.digests import Outcome, read_digest
 from sidecar.chain.entry import EntryType
-from sidecar.chain.head import Decided
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.request import Request
 from sidecar.decide import ask, delegations, entries
@@ -213,9 +212,8 @@ class DecisionPath:
                     EntryType.DECISION,
                     payload,
                     ref_seq=NO_SEQ if pending is None else pending.seq,
-                    agent=caller.tagged,
-                    decided=Decided(decision_id, judged.verdict.effect, digest),
                     repeat_key=key,
+                    read=read.texts,
                 )
                 handed_over = time.monotonic_ns()
                 with self._tracing.step("commit"):
@@ -225,7 +223,8 @@ class DecisionPath:
             permit = self._ledger.permit(entry.seq, payload)
             answer = Answer(decision_id, judged, tuple(others), caller, entry, enforced, permit, terms)
             now = time.monotonic_ns()
-            self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
+            stages = Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9)
+            asyncio.get_running_loop().call_soon(self._observer.decided, answer, stages)  # after the answer
             return answer
 
         if judged.verdict.effect != "REQUIRE_APPROVAL":

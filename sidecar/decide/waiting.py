@@ -74,8 +74,8 @@ class Waiting:
         found = self._pending.get(decision_id)
         if found is not None:
             return found
-        seq = self._ledger.seq_of(decision_id)
-        past = self._read(seq, self._ledger.payload(seq))
+        decision = self._ledger.decision(decision_id)
+        past = self._read(decision.seq, decision.payload)
         if past is None:
             raise WrongState("decision_id: that decision requires no approval, or what it asked was erased")
         past.settled = past.settled or "expired"

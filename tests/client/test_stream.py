@@ -187,7 +187,7 @@ def test_a_guard_closed_under_a_stream_opens_another(drive):
 def test_no_sidecar_is_no_decision(loop, tmp_path):
     async def whole():
         address = f"unix:{tmp_path}/none.sock"
-        async with AsyncGuard(address, agent="a", timeout=0.3) as guard, guard.stream() as stream:
+        async with AsyncGuard(address, agent="a", timeout=1.0) as guard, guard.stream() as stream:
             with pytest.raises(NoDecision, match=r"none\.sock") as caught:
                 await stream.ask("a", ACCOUNT)
             assert caught.value.cause == "unreachable"
