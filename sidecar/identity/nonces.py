@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Final
 
 from sidecar.errors import CallerUnproved
 
-PER_KEY: Final = 100_000
+PER_PRINCIPAL: Final = 250_000
 IN_ALL: Final = 1_000_000
 
 
@@ -17,8 +18,8 @@ class Nonces:
     back what was forgotten: times of a period that is gone are refused for good.
     """
 
-    def __init__(self, window_ns: int, *, per_key: int = PER_KEY, in_all: int = IN_ALL) -> None:
-        self._window, self._per_key, self._in_all = window_ns, per_key, in_all
+    def __init__(self, window_ns: int, *, per_principal: int = PER_PRINCIPAL, in_all: int = IN_ALL) -> None:
+        self._window, self._per_principal, self._in_all = window_ns, per_principal, in_all
         self._periods: dict[int, dict[str, set[bytes]]] = {}
         self._gone = -1
         self._count = 0
@@ -26,8 +27,9 @@ class Nonces:
     def __len__(self) -> int:
         return self._count
 
-    def check(self, key: str, nonce: bytes, time: int, now: int) -> None:
-        """Return if a statement of this time may still be taken. Times in ns since 1970.
+    def check(self, key: str, nonce: bytes, time: int, now: int, keys: Collection[str]) -> None:
+        """Return if a statement of this time may still be taken. Times in ns since 1970. ``keys``: all of its signer's,
+        which share a bound: whoever has several must not have all the room.
 
         Raises:
             CallerUnproved: outside of the window, or its nonce was seen with this key, or there is no room for it.
@@ -40,8 +42,8 @@ class Nonces:
             raise CallerUnproved("signature: the sidecar's clock was put back; wait, and sign anew", "window")
         if nonce in self._periods.get(period, {}).get(key, ()):
             raise CallerUnproved("signature: its nonce was used before; sign anew, with a random one", "replayed")
-        of_key = sum(len(keys.get(key, ())) for keys in self._periods.values())
-        if of_key >= self._per_key or self._count >= self._in_all:
+        taken = sum(len(period.get(each, ())) for period in self._periods.values() for each in keys)
+        if taken >= self._per_principal or self._count >= self._in_all:
             raise CallerUnproved("signature: too many were taken within the window; ask less often", "too many")
 
     def take(self, key: str, nonce: bytes, time: int) -> None:

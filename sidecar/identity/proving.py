@@ -11,7 +11,7 @@ before that is CallerUnproved, after it NotPermitted, with the id that was prove
 from __future__ import annotations
 
 import base64
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
 
@@ -178,10 +178,10 @@ class Prover:
         except Malformed as error:
             raise CallerUnproved(f"signature: {error}", "statement") from None
         self._check_meant(said, claim)
-        public = _key(registry, said.by, said.key, at)
-        self._nonces.check(said.key, said.nonce, said.time, now)
+        key, keys = _key(registry, said.by, said.key, at)
+        self._nonces.check(said.key, said.nonce, said.time, now, keys)
         try:
-            public.verify(shown.signature, shown.statement)
+            key.verify(shown.signature, shown.statement)
         except SignatureInvalid as error:
             raise CallerUnproved(str(error), "signature") from None
         self._nonces.take(said.key, said.nonce, said.time)
@@ -200,15 +200,15 @@ class Prover:
             raise CallerUnproved("signature: is over another message than this one", "statement")
 
 
-def _key(registry: Registry | None, by: str, key: str, at: str) -> PublicKey:
-    """A principal's key that is valid now."""
+def _key(registry: Registry | None, by: str, key: str, at: str) -> tuple[PublicKey, Collection[str]]:
+    """A principal's key that is valid now, and the ids of all that it has."""
     principal = None if registry is None else registry.principals.get(by)
     if principal is None:
         raise CallerUnproved("signature: by somebody who is not in the registry", "unknown")
     found = principal.keys.get(key)
     if found is None or not found.valid(at):
         raise CallerUnproved(f"signature: by a key that is not one of {by}, or is not valid now", "key")
-    return found.public
+    return found.public, principal.keys
 
 
 def _holder(certificate: Certificate, registry: Registry | None, at: str) -> str:

@@ -13,7 +13,7 @@ from typing import Any
 from uuid import UUID
 
 from sidecar.chain import note, strictjson
-from sidecar.chain.entry import TAGGED, WITH_FIELDS, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
+from sidecar.chain.entry import TAGGED, EntryType, Header, StoredEntry, leaf, payload_commit, tagged
 from sidecar.chain.limits import MAX_DEPTH
 from sidecar.chain.merkle import inclusion_path, verify_inclusion
 from sidecar.chain.seal import Seal
@@ -39,7 +39,7 @@ from sidecar.ledger.look import refuse_absent
 from sidecar.ledger.memory import Memory
 from sidecar.ledger.options import Options, Room
 from sidecar.ledger.port import Store
-from sidecar.ledger.sealing import Sealing, sealed
+from sidecar.ledger.sealing import Sealing, Turns, sealed
 from sidecar.ledger.shipping import Book, Left, first_of
 from sidecar.ledger.starting import Confirm, start
 from sidecar.ledger.store import LmdbStore
@@ -63,6 +63,7 @@ class Ledger:
         self._options, self._writer = options, writer
         self._closing = threading.Lock()
         self._sealing: Sealing | None = None
+        self._turns = Turns()
 
     def seal_with(self, sealing: Sealing) -> None:
         """From now on personal fields are sealed and put back by this. To be called before anything is recorded."""
@@ -119,8 +120,8 @@ class Ledger:
         Raises:
             Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
-        if self._sealing is not None and draft.type in WITH_FIELDS:
-            draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
+        if self._sealing is not None:
+            draft = await self._turns.sealed(draft, self._sealing, self._decision_at)
         if not still():
             raise LedgerError("the registry changed again and again while this was sealed; ask again")
         loop = asyncio.get_running_loop()

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
+from weakref import WeakValueDictionary
 
 from sidecar.chain.entry import WITH_FIELDS, EntryType
 from sidecar.chain.limits import NO_SEQ
@@ -46,3 +48,17 @@ def sealed(draft: Draft, sealing: Sealing | None, decision_at: DecisionAt) -> Dr
     about = None if draft.ref_seq == NO_SEQ else draft.decision(decision_at)
     taken = sealing.seal(draft.type, draft.payload, about)
     return draft if taken is None else replace(draft, payload=taken[0], parts=taken[1])
+
+
+class Turns:
+    """Who seals on a thread: one of an agent's entries at a time, or what is long to seal of one kept all threads."""
+
+    def __init__(self) -> None:
+        self._of: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+
+    async def sealed(self, draft: Draft, sealing: Sealing, decision_at: DecisionAt) -> Draft:
+        """As :func:`sealed`."""
+        if draft.type not in WITH_FIELDS:
+            return draft
+        async with self._of.setdefault(draft.payload["agent"]["id"], asyncio.Lock()):
+            return await asyncio.to_thread(sealed, draft, sealing, decision_at)

@@ -380,6 +380,34 @@ def test_the_search_for_traces_finds_what_is_there(tmp_path: Path) -> None:
     }
 
 
+def test_what_is_long_to_seal_of_one_agent_is_not_waited_for_by_another(tmp_path: Path) -> None:
+    go = threading.Event()
+
+    class Slow(FieldSealer):
+        def seal(self, about: EntryType, payload: Any, of: Any) -> Any:
+            if about is EntryType.DECISION and payload["agent"]["id"] == "billing-agent":
+                go.wait()
+            return super().seal(about, payload, of)
+
+    async def story(d: Desk, v: Vault) -> None:
+        v.ledger.seal_with(Slow(POINTERS, v.keys, v.chain_id))
+        slow = [
+            asyncio.ensure_future(d.ask(**ASKED | {"idempotency_key": f"{n:032x}"}, action="mail.send"))
+            for n in range(40)
+        ]
+        while len(d.engine.seen) < 40:  # noqa: ASYNC110  nothing else tells
+            await asyncio.sleep(0)
+        try:
+            async with asyncio.timeout(30):
+                other = await d.ask(**ASKED, action="mail.send", agent="other-agent")
+        finally:
+            go.set()
+        assert MAIL not in v.stored(other.seq)
+        assert len({each.seq for each in await asyncio.gather(*slow)}) == 40
+
+    run(tmp_path, story)
+
+
 @pytest.mark.parametrize("kind", ["DECISION", "OUTCOME", "APPROVAL"])
 def test_who_is_barred_while_it_is_sealed_is_not_heard(tmp_path: Path, kind: str) -> None:
     """A key's volume may take its time, and the registry change twice in it: no verifier takes such an entry."""

@@ -66,26 +66,22 @@ def test_what_the_table_does_not_know_goes_nowhere(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
-@pytest.mark.parametrize(
-    ("method", "params"),
-    [
+def test_what_two_servers_could_take_for_two_things_goes_nowhere(tmp_path: Path) -> None:
+    """One that finds members in any case of letters takes the last; of a reference, the policy was told another."""
+    asked: list[tuple[str, dict[str, Any]]] = [
         ("tools/call", {"name": "write", "arguments": {"to": [{"account": "a", "Account": "b"}]}}),
         ("tools/call", {"name": "write", "_meta": {"x": {"k": 1, "\u212a": 2}}}),
         ("prompts/get", {"name": "p", "arguments": {"a": "1", "A": "2"}}),
         ("completion/complete", {"ref": {"type": "ref/resource", "name": "harmless", "uri": "note://secret"}}),
         ("completion/complete", {"ref": {"type": "ref/prompt", "name": "harmless", "Name": "secret"}}),
         ("completion/complete", {"ref": {"type": ["ref/prompt"], "name": "p"}}),
-    ],
-)
-def test_what_two_servers_could_take_for_two_things_goes_nowhere(
-    method: str, params: dict[str, Any], tmp_path: Path
-) -> None:
-    """One that finds members in any case of letters takes the last; of a reference, the policy was told another."""
+    ]
 
     async def story(g: Gate) -> None:
         async with between(g) as (client, server):
-            client.ask(1, method, **params)
-            assert (await client.answer(1))["error"]["code"] == -32602
+            for number, (method, params) in enumerate(asked):
+                client.ask(number, method, **params)
+                assert (await client.answer(number))["error"]["code"] == -32602, params
             assert not server.got and not g.rules.seen
 
     run(tmp_path, story)
@@ -188,6 +184,18 @@ def test_what_the_server_asks_of_the_client_is_decided(method: str, action: str,
             assert codes == {2: REFUSED, 3: -32601, 4: -32602}
             assert len(client.got) == 1
         assert [(each["action"], each["status"]) for each in g.outcomes()] == [(action, "executed")]
+
+    run(tmp_path, story)
+
+
+def test_an_answer_for_a_server_that_is_gone_has_an_outcome_too(tmp_path: Path) -> None:
+    async def story(g: Gate) -> None:
+        async with between(g) as (client, server):
+            server.put({"jsonrpc": "2.0", "id": 1, "method": "roots/list"})
+            await client.until(lambda got: any(m.get("method") == "roots/list" for m in got))
+            server.gone = True
+            client.put({"jsonrpc": "2.0", "id": 1, "result": {"roots": []}})
+        assert [(each["action"], each["status"]) for each in g.outcomes()] == [("mcp.roots", "failed")]
 
     run(tmp_path, story)
 

@@ -18,10 +18,10 @@ def nonce(number: int) -> bytes:
     return number.to_bytes(16, "big")
 
 
-def took(nonces: Nonces, key: str, number: int, time: int, now: int) -> str:
+def took(nonces: Nonces, key: str, number: int, time: int, now: int, keys: tuple[str, ...] = ()) -> str:
     """Why it was refused, or ""."""
     try:
-        nonces.check(key, nonce(number), time, now)
+        nonces.check(key, nonce(number), time, now, keys or (key,))
     except CallerUnproved as error:
         return error.why
     nonces.take(key, nonce(number), time)
@@ -60,7 +60,7 @@ def test_a_clock_put_back_brings_nothing_back() -> None:
 
 
 def test_a_hundred_thousand_of_a_key_and_no_more() -> None:
-    nonces = Nonces(WINDOW)
+    nonces = Nonces(WINDOW, per_principal=100_000)
     tracemalloc.start()
     for number in range(100_000):
         assert took(nonces, "a", number, NOW, NOW) == ""
@@ -77,6 +77,14 @@ def test_a_hundred_thousand_of_a_key_and_no_more() -> None:
 
 
 def test_a_bound_on_all_keys_together() -> None:
-    nonces = Nonces(WINDOW, per_key=10, in_all=25)
+    nonces = Nonces(WINDOW, per_principal=10, in_all=25)
     taken = [took(nonces, f"k{n % 5}", n, NOW, NOW) for n in range(50)]
     assert taken == [""] * 25 + ["too many"] * 25
+
+
+def test_who_has_several_keys_has_no_more_room() -> None:
+    nonces = Nonces(WINDOW, per_principal=10, in_all=25)
+    keys = ("k0", "k1", "k2", "k3")
+    taken = [took(nonces, f"k{n % 4}", n, NOW + n % 2 * WINDOW, NOW, keys) for n in range(30)]
+    assert taken == [""] * 10 + ["too many"] * 20
+    assert took(nonces, "other", 1, NOW, NOW) == ""

@@ -133,9 +133,8 @@ class Gateway:
             self._envelope = {name: value for name, value in meta.items() if name.startswith(_ENVELOPE)}
             await self._requests.take(frame, rule)
         elif frame.kind == "response":
-            with contextlib.suppress(OSError):
-                if not await self._wants.answer(frame):
-                    self._say("the client answers what nobody asked; dropped")
+            if not await self._wants.answer(frame):
+                self._say("the client answers what nobody asked; dropped")
         else:
             _rule(CLIENT_NOTIFICATIONS, frame)
             key = id_key(frame.params.get("requestId"))

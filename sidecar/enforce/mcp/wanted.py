@@ -58,11 +58,14 @@ class Wants:
         if frame.id not in self._handed:
             return False
         decision = self._handed.pop(frame.id)
-        await self._server.send(frame)
+        failed = "error" in frame.members
+        end, status = {"end": "answered", "is_error": failed}, Status.FAILED if failed else Status.EXECUTED
+        try:
+            await self._server.send(frame)
+        except OSError:
+            end, status = {"end": "not sent"}, Status.FAILED
         if decision is not None:
-            failed = "error" in frame.members
-            status = Status.FAILED if failed else Status.EXECUTED
-            self._deciding.report(decision.decision_id, status, {"end": "answered", "is_error": failed})
+            self._deciding.report(decision.decision_id, status, end)
         return True
 
     def end(self) -> None:
