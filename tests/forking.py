@@ -240,7 +240,7 @@ def _import() -> None:
 def _compile() -> None:
     """The starter policy's machine code, made in a process of its own: the compiler starts threads."""
     policy = importlib.import_module("sidecar.policy")
-    kept = importlib.import_module("sidecar.policy.machine_code").MACHINE_CODE
+    kept = importlib.import_module("sidecar.wasm.machine_code").MACHINE_CODE
     packed = policy.STARTER_BUNDLE.read_bytes()
     wasm = policy.open_bundle(packed).wasm
     reading, writing = os.pipe()

@@ -26,7 +26,7 @@ BUILDING = {
 # `errors` lies under all others: every room raises what it names.
 FLOORS = [
     {"errors"},
-    {"v1", "chain", "files"},
+    {"v1", "chain", "files", "wasm"},
     {"verify"},
     {"client", "custody", "ledger", "policy", "identity", "anchor", "web", "probe"},
     {"decide", "ship", "collector", "evidence"},
@@ -48,7 +48,7 @@ NEVER = {"collector": {"ledger", "policy"}, "ledger": {"policy"}, "policy": {"le
 # Foreign modules and the only places they may be imported in: a file, or a room's directory.
 CONFINED = {
     "lmdb": "sidecar/ledger/store.py",
-    "wasmtime": "sidecar/policy/",
+    "wasmtime": "sidecar/wasm/",
     "opapywasm": "sidecar/policy/",
     "prometheus_client": "sidecar/api/metrics.py",
     "opentelemetry": "sidecar/telemetry.py",
@@ -314,7 +314,7 @@ BAD = [
     ("sidecar/ledger/x.py", "import lmdb", "only in sidecar/ledger/store.py"),
     ("sidecar/policy/x.py", "from sidecar.ledger import store", "policy never imports ledger"),
     ("sidecar/policy/x.py", "import lmdb", "only in sidecar/ledger/store.py"),
-    ("sidecar/ledger/x.py", "import wasmtime", "only in sidecar/policy/"),
+    ("sidecar/ledger/x.py", "import wasmtime", "only in sidecar/wasm/"),
     ("sidecar/decide/x.py", "import prometheus_client", "only in sidecar/api/metrics.py"),
     ("sidecar/api/x.py", "from prometheus_client import Counter", "only in sidecar/api/metrics.py"),
     ("sidecar/client/x.py", "from opentelemetry import trace", "only in sidecar/telemetry.py"),
@@ -363,7 +363,7 @@ GOOD = [
     ("sidecar/verify/x.py", "from sidecar.chain import entry\nx = open('f', 'rb'), path.open('rb'), path.open()"),
     ("sidecar/client/x.py", "import grpc\nfrom sidecar.v1 import decision_pb2\nfrom sidecar.verify import receipt"),
     ("sidecar/ledger/store.py", "import lmdb, os, time"),
-    ("sidecar/policy/wasm.py", "import wasmtime"),
+    ("sidecar/wasm/instance.py", "import wasmtime"),
     ("sidecar/ship/grpc.py", "from sidecar.v1 import ship_pb2, ship_pb2_grpc"),
     ("sidecar/main.py", '"""M."""\nfrom sidecar import __version__, api, config, ledger'),
     ("sidecar/cli/x.py", "from sidecar.main import build\nclass Database: ...\nclass Base64: ..."),

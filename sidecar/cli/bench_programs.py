@@ -45,11 +45,22 @@ class Serving:
         return Guard(f"unix:{self.socket}", agent=agent, timeout=30.0, obligations={"log_level": lambda *_: None})
 
     def rss_anon(self) -> int:
-        """Anonymous memory that is resident, bytes (proc(5), RssAnon). LMDB's map is not in it."""
-        found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{self.pid}/status").read_text(), re.MULTILINE)
-        if found is None:
-            raise UsageError("this kernel does not say RssAnon in /proc/PID/status")
-        return int(found[1]) * 1024
+        """Anonymous memory that is resident, bytes (proc(5), RssAnon), with the process that evaluates beside it.
+
+        LMDB's map is not in it, and no OPA.
+        """
+        children = [
+            one for task in Path(f"/proc/{self.pid}/task").iterdir() for one in (task / "children").read_text().split()
+        ]
+        ours = [one for one in children if b"sidecar.wasm" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        return sum(map(_rss_anon, (str(self.pid), *ours)))
+
+
+def _rss_anon(pid: str) -> int:
+    found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
+    if found is None:
+        raise UsageError("this kernel does not say RssAnon in /proc/PID/status")
+    return int(found[1]) * 1024
 
 
 @contextlib.contextmanager

@@ -1,9 +1,9 @@
-"""The embedded engine: a policy compiled to Wasm by `opa build -t wasm`, run in this process.
+"""The embedded engine: a policy compiled to Wasm by `opa build -t wasm`, run by this program alone.
 
-No other process is needed. Each evaluation has a hard time limit (Wasmtime's epoch) and each instance a hard memory
-limit; the event loop waits for the guest 10 ms at most. A policy that is usually quick is evaluated on the loop's own
-thread while the loop has time, for two changes of threads cost more than the evaluation; on a busy loop it is evaluated
-for many questions at once on another thread (`wasm_batches`). One that is slow has a thread for each question.
+Each evaluation has a hard time limit (Wasmtime's epoch) and each instance a hard memory limit; the event loop waits for
+the guest 10 ms at most. A policy that is usually quick is evaluated on the loop's own thread for who asks alone, since
+two changes of threads cost more than the evaluation; for many at once, in a process beside this one (`wasm.beside`).
+One that is slow has a thread for each question.
 `opa-py-wasm` 1.2.1 was tried and left: it sees arguments of built-ins as JSON, so `sprintf("%v", [{"a"}])` differs
 from OPA, and its time limit is not per call.
 
@@ -17,14 +17,11 @@ from __future__ import annotations
 import asyncio
 import functools
 import math
-import threading
 import time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from importlib.metadata import version as installed_version
 from typing import Any, Final
-
-import wasmtime
 
 from sidecar.errors import (
     EngineError,
@@ -34,20 +31,19 @@ from sidecar.errors import (
     PolicyUndefined,
     UsageError,
 )
+from sidecar.wasm.beside import LONGEST, Beside
+from sidecar.wasm.instance import Instance, Program
+from sidecar.wasm.machine_code import MACHINE_CODE, new_engine
+from sidecar.wasm.ticker import AT_ONCE_TICKS, TICK, Ticker
 
 from .bundle import Bundle, open_bundle
-from .document import check_result, decode_answer, encode_input
+from .document import MAX_RESULT_BYTES, check_result, decode_answer, encode_input
 from .engine import READY_PROBE, READY_TIMEOUT, Evaluation, PolicyVersion, check_entrypoint
-from .machine_code import MACHINE_CODE
-from .wasm_batches import Batches
-from .wasm_instance import Instance, Program
 
-_TICK: Final = 0.005  # seconds between two steps of the epoch while something runs
-_AT_ONCE_TICKS: Final = 2  # the longest that the event loop waits for the guest: 10 ms
 _QUICK: Final = 0.001  # processor seconds that a quick policy takes at most
-_RESTED: Final = 0.0005  # seconds since its last evaluation, after which the loop has time for another
+_ALONE: Final = 0.02  # seconds since two questions were there at once, after which one is taken to come alone
+_COMPANY: Final = 64  # questions that were there with others, after which a process beside this one is worth its start
 _NEWEST: Final = 0.125  # what one evaluation counts in the mean: a single hiccup does not drive the others off the loop
-_REST_TICKS: Final = 40  # steps in a row that find nothing running before the ticker rests
 _LOAD_SECONDS: Final = 10.0
 _MAX_TIMEOUT: Final = 60.0
 _MIN_MEMORY: Final = 4 << 20
@@ -55,7 +51,7 @@ _MAX_MEMORY: Final = 1 << 30
 
 
 class WasmEngine:
-    """Evaluates one entry point of one bundle on a few threads of its own."""
+    """Evaluates one entry point of one bundle. Used on one event loop, after its making."""
 
     def __init__(self, bundle_bytes: bytes, entrypoint: str, *, memory_limit: int = 64 << 20, workers: int = 2) -> None:
         """Open, compile and try the bundle; takes a few tenths of a second, unless it was compiled here just before.
@@ -68,7 +64,7 @@ class WasmEngine:
             raise UsageError("the wasm engine takes a memory limit of 4 MiB to 1 GiB and 1 to 32 workers")
         bundle = open_bundle(bundle_bytes)
         self._program = _compile(bundle, memory_limit)
-        self._ticker = _Ticker(self._program.engine)
+        self._ticker = Ticker(self._program.engine)
         try:
             first = self._load()
             if entrypoint not in first.entrypoints:
@@ -82,9 +78,12 @@ class WasmEngine:
         self._idle = deque([first])  # append and pop are atomic
         self._closed = False
         self._usual = math.inf  # processor seconds that an evaluation takes: a mean in which the newest counts most
-        self._evaluated = -math.inf  # when one on the event loop's own thread ended
+        self._under_way = 0  # questions
+        self._in_turn = False  # whether one came in this turn of the loop
+        self._together = -math.inf  # when two were last there at once
+        self._company = 0  # how many came while others were there
         self._threads = ThreadPoolExecutor(workers, thread_name_prefix="policy-wasm")
-        self._batches = Batches(self._threads, self._at_once)
+        self._beside = Beside(self._program, self._entrypoint, self._took)
         wasmtime_version = f"wasmtime {installed_version('wasmtime')}"
         self._version = PolicyVersion("wasm", wasmtime_version, entrypoint, bundle.revision, bundle.digest)
 
@@ -99,40 +98,60 @@ class WasmEngine:
         if not timeout > 0:
             raise EngineTimeout("no time was left to ask the policy")
         raw = encode_input(document)
-        limit = min(timeout, _MAX_TIMEOUT)
-        quick = self._usual <= _QUICK and limit > _AT_ONCE_TICKS * _TICK
-        at_once = quick and self._batches.idle and time.monotonic() - self._evaluated >= _RESTED
-        answer = self._here(raw) if at_once else None
-        if answer is None:
-            answer = await self._elsewhere(raw, limit, quick=quick and not at_once)
+        began, limit = time.monotonic(), min(timeout, _MAX_TIMEOUT)
+        alone = self._alone()
+        self._under_way += 1
+        try:
+            answer = None
+            if self._usual <= _QUICK and limit > AT_ONCE_TICKS * TICK:
+                answer = await self._quickly(raw, limit, alone=alone)
+            if answer is None:
+                answer = await self._on_a_thread(raw, limit - (time.monotonic() - began))
+        finally:
+            self._under_way -= 1
         return Evaluation(_unwrap(answer), self._version)
 
-    def _here(self, raw: bytes) -> bytes | None:
-        """As `_at_once`, on the event loop's own thread."""
-        try:
-            return self._at_once(raw)
-        finally:
-            self._evaluated = time.monotonic()
+    def _alone(self) -> bool:
+        """Whether the question that just came is taken to be the only one."""
+        now = time.monotonic()
+        if self._under_way or self._in_turn:
+            self._together = now
+            self._company += 1
+        else:
+            self._in_turn = True
+            asyncio.get_running_loop().call_soon(self._turned)
+        return now - self._together >= _ALONE
 
-    async def _elsewhere(self, raw: bytes, limit: float, *, quick: bool) -> bytes:
-        """The answer, within ``limit`` seconds, of another thread: with others' where it is ``quick``."""
+    def _turned(self) -> None:
+        self._in_turn = False
+
+    async def _quickly(self, raw: bytes, limit: float, *, alone: bool) -> bytes | None:
+        """The answer, where it is to be had at once: beside this process if others ask too, else here."""
+        if alone or self._company < _COMPANY or len(raw) > LONGEST or not self._beside.ready():
+            return self._at_once(raw)
+        try:
+            async with asyncio.timeout(limit):
+                answer = await self._beside.ask(raw)
+        except TimeoutError:
+            raise _too_slow() from None
+        if answer is None:
+            self._usual = math.inf  # until a thread has found out what is the matter
+        return answer
+
+    async def _on_a_thread(self, raw: bytes, limit: float) -> bytes:
+        """The answer, within ``limit`` seconds, of a worker."""
         work = functools.partial(self._run, raw, time.monotonic() + limit)
         try:
             async with asyncio.timeout(limit):
-                answer = await self._batches.do(raw) if quick else None
-                if answer is None:
-                    answer = await asyncio.get_running_loop().run_in_executor(self._threads, work)
-                return answer
+                return await asyncio.get_running_loop().run_in_executor(self._threads, work)
         except TimeoutError:
             raise _too_slow() from None
 
     def _at_once(self, raw: bytes) -> bytes | None:
         """The answer, within the 10 ms that others may be kept waiting; else None."""
-        if self._usual > _QUICK:
-            return None
         try:
             with self._ticker:
-                return self._timed(raw, _AT_ONCE_TICKS)
+                return self._timed(raw, AT_ONCE_TICKS)
         except Exception:  # whatever it is, a worker finds it again and says what
             self._usual = math.inf
             return None
@@ -140,9 +159,11 @@ class WasmEngine:
     def _timed(self, raw: bytes, ticks: int) -> bytes:
         started = time.thread_time()  # waiting for a processor or Python's lock is no fault of the policy
         answer = self._answer(raw, ticks)
-        took = time.thread_time() - started
-        self._usual = took if self._usual == math.inf else self._usual + (took - self._usual) * _NEWEST
+        self._took(time.thread_time() - started)
         return answer
+
+    def _took(self, seconds: float) -> None:
+        self._usual = seconds if self._usual == math.inf else self._usual + (seconds - self._usual) * _NEWEST
 
     async def ready(self) -> None:
         """See `Engine.ready`."""
@@ -153,7 +174,7 @@ class WasmEngine:
         if self._closed:
             return
         self._closed = True
-        self._batches.close()
+        await self._beside.close()
         await asyncio.to_thread(self._threads.shutdown)  # what still waits is told so by `_run`
         self._ticker.stop()
         while self._idle:
@@ -168,7 +189,7 @@ class WasmEngine:
             raise _too_slow()
         try:
             with self._ticker:
-                return self._timed(raw, math.ceil(remaining / _TICK) + 1)
+                return self._timed(raw, math.ceil(remaining / TICK) + 1)
         except EngineError:
             raise
         except Exception as error:
@@ -198,67 +219,17 @@ class WasmEngine:
     def _load(self) -> Instance:
         try:
             with self._ticker:
-                return Instance(self._program, math.ceil(_LOAD_SECONDS / _TICK))
+                return Instance(self._program, math.ceil(_LOAD_SECONDS / TICK))
         except PolicyLoadError:
             raise
         except Exception as error:
             raise PolicyLoadError(f"the policy's Wasm does not start: {_cause(error)}") from None
 
 
-class _Ticker:
-    """Moves the engine's epoch on, on a thread of its own, while something runs.
-
-    It rests only after many steps that found nothing running: waking it costs a change of threads, in the middle of
-    the decision that does so.
-    """
-
-    def __init__(self, engine: wasmtime.Engine) -> None:
-        self._engine = engine
-        self._lock = threading.Lock()
-        self._running = 0
-        self._busy = threading.Event()
-        self._stopping = threading.Event()
-        self._thread = threading.Thread(target=self._tick, name="policy-wasm-ticker", daemon=True)
-        self._thread.start()
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._running += 1
-            if not self._busy.is_set():
-                self._busy.set()
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._running -= 1
-
-    def stop(self) -> None:
-        with self._lock:  # or the thread could go to rest after its last look
-            self._stopping.set()
-            self._busy.set()
-        self._thread.join()
-
-    def _tick(self) -> None:
-        idle = 0
-        while self._busy.wait() and not self._stopping.wait(_TICK):
-            self._engine.increment_epoch()
-            with self._lock:
-                idle = 0 if self._running else idle + 1
-                if idle >= _REST_TICKS and not self._stopping.is_set():
-                    self._busy.clear()
-                    idle = 0
-
-
 def _compile(bundle: Bundle, memory_limit: int) -> Program:
-    config = wasmtime.Config()
-    config.epoch_interruption = True
-    config.wasm_threads = False
-    config.wasm_memory64 = False
-    engine = wasmtime.Engine(config)
-    try:
-        module = MACHINE_CODE.module(engine, bundle.wasm)
-    except wasmtime.WasmtimeError:
-        raise PolicyLoadError("the policy bundle's policy.wasm is not a valid Wasm module") from None
-    return Program(engine, module, bundle.data, len(bundle.wasm), memory_limit)
+    engine = new_engine()
+    module = MACHINE_CODE.module(engine, bundle.wasm)
+    return Program(engine, module, bundle.data, len(bundle.wasm), memory_limit, MAX_RESULT_BYTES)
 
 
 def _unwrap(answer: bytes) -> object:

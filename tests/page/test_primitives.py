@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat,
 
 from sidecar.chain import strictjson
 from sidecar.errors import Malformed
-from sidecar.policy import gofmt, rego_value
+from sidecar.wasm import gofmt, rego_value
 from tests import outside
 from tests.page.core import REFUSED, answers
 

@@ -10,6 +10,8 @@ import pytest
 
 from sidecar.errors import EngineError, EngineTimeout, EngineUnavailable, PolicyLoadError, PolicyUndefined
 from sidecar.policy import STARTER_BUNDLE, STARTER_ENTRYPOINT, WasmEngine
+from tests.policy.processes import stop
+from tests.wasm.processes import beside
 
 from .conftest import Build
 
@@ -46,15 +48,24 @@ def mode(name: str, **more: Any) -> dict[str, Any]:
     return {"arguments": {"mode": name, **more}}
 
 
-def run_with(bundle: bytes, body: Any, **settings: Any) -> None:
+def run_with(bundle: bytes, body: Any, *, company: bool = False, **settings: Any) -> None:
     async def run() -> None:
         engine = WasmEngine(bundle, ENTRYPOINT, **settings)
         try:
+            if company:
+                await in_company(engine)
             await body(engine)
         finally:
             await engine.close()
+        assert beside() == []
 
     asyncio.run(asyncio.wait_for(run(), 600))  # a guard against waiting forever, not a measure of speed
+
+
+async def in_company(engine: WasmEngine) -> None:
+    """From now on it evaluates in the process beside this one, as long as questions come together."""
+    for _ in iter(lambda: bool(beside()) and engine._beside.ready(), True):
+        await asyncio.gather(*(works(engine) for _ in range(80)))
 
 
 async def works(engine: WasmEngine) -> None:
@@ -72,6 +83,10 @@ def test_the_version_names_the_bundle(bundle: bytes) -> None:
     run_with(bundle, body)
 
 
+COMPANY = pytest.mark.parametrize("company", [False, True], ids=["alone", "in company"])
+
+
+@COMPANY
 @pytest.mark.parametrize(
     ("asked", "error", "named"),
     [
@@ -85,7 +100,7 @@ def test_the_version_names_the_bundle(bundle: bytes) -> None:
     ],
 )
 def test_a_fault_ends_one_evaluation_only(
-    bundle: bytes, asked: dict[str, Any], error: type[EngineError], named: str
+    bundle: bytes, asked: dict[str, Any], error: type[EngineError], named: str, company: bool
 ) -> None:
     async def body(engine: WasmEngine) -> None:
         for _ in range(2):
@@ -95,7 +110,7 @@ def test_a_fault_ends_one_evaluation_only(
             assert "hunter22" not in str(caught.value)
             await works(engine)
 
-    run_with(bundle, body, memory_limit=8 << 20, workers=1)
+    run_with(bundle, body, company=company, memory_limit=8 << 20, workers=1)
 
 
 def test_the_time_limit_ends_the_guest_itself(bundle: bytes) -> None:
@@ -155,7 +170,8 @@ def test_no_time_left(bundle: bytes, timeout: float) -> None:
     run_with(bundle, body)
 
 
-def test_many_at_once_do_not_mix(bundle: bytes) -> None:
+@COMPANY
+def test_many_at_once_do_not_mix(bundle: bytes, company: bool) -> None:
     async def body(engine: WasmEngine) -> None:
         async def one(number: int) -> None:
             if number % 7 == 0:
@@ -170,7 +186,48 @@ def test_many_at_once_do_not_mix(bundle: bytes) -> None:
 
         await asyncio.gather(*(one(number) for number in range(400)))
 
-    run_with(bundle, body, workers=4)
+    run_with(bundle, body, company=company, workers=4)
+
+
+def test_one_that_only_some_ask_is_not_started(bundle: bytes) -> None:
+    async def body(engine: WasmEngine) -> None:
+        for _ in range(500):
+            await works(engine)
+            await asyncio.sleep(0)  # each comes in a turn of its own
+        await asyncio.gather(*(works(engine) for _ in range(50)))
+        assert beside() == []
+
+    run_with(bundle, body)
+
+
+def test_who_asks_alone_is_answered_here_again(bundle: bytes) -> None:
+    """A process that hangs is in nobody's way who asks alone."""
+
+    async def body(engine: WasmEngine) -> None:
+        await asyncio.sleep(0.1)  # longer than company is taken to stay
+        (pid,) = beside()
+        stop(pid)
+        await works(engine)
+        assert beside() == [pid]  # it was not asked, or it would be gone by now
+
+    run_with(bundle, body, company=True)
+
+
+def test_a_slow_policy_is_for_threads(build: Build) -> None:
+    """More than a thousandth of a second of a processor: nobody waits for it in turn, here or beside."""
+    many = "some a in numbers.range(0, 300); some b in numbers.range(0, 300); a == b"
+    packed = build(f"package p\n\ndecision := count([1 | {many}])\n", ENTRYPOINT)
+
+    async def run() -> None:
+        engine = WasmEngine(packed, ENTRYPOINT)
+        try:
+            answers = await asyncio.gather(*(engine.evaluate({}, 60) for _ in range(100)))
+            assert [answer.result for answer in answers] == [301] * 100
+            assert beside() == []
+        finally:
+            await engine.close()
+
+    asyncio.run(asyncio.wait_for(run(), 600))
 
 
 def test_nothing_is_kept_from_one_evaluation_to_the_next(bundle: bytes) -> None:

@@ -22,6 +22,7 @@ from tests.faults.load import Load, Told
 from tests.ledger.worlds import PATIENCE, decision
 from tests.program import Serving, environment, made, serving
 from tests.soak.figures import tell, wanted
+from tests.wasm.processes import beside
 
 pytestmark = pytest.mark.soak
 HOME = Path(__file__).parents[2]
@@ -54,8 +55,10 @@ print(json.dumps({"verdict": report.verdict.name, "entries": report.entries, "sa
 
 
 def anon(server: Serving) -> int:
-    lines = Path(f"/proc/{server.process.pid}/status").read_text().splitlines()
-    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
+    """Of the sidecar and the process that evaluates beside it."""
+    pids = (server.process.pid, *beside(server.process.pid))
+    lines = [line for pid in pids for line in Path(f"/proc/{pid}/status").read_text().splitlines()]
+    return sum(int(line.split()[1]) << 10 for line in lines if line.startswith("RssAnon:"))
 
 
 def test_the_sidecars_memory_after_many_decisions(tmp_path: Path, pytestconfig: pytest.Config) -> None:

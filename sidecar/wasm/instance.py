@@ -16,9 +16,8 @@ import wasmtime
 from sidecar.errors import EngineError, PolicyLoadError
 
 from . import rego_value
-from .document import MAX_RESULT_BYTES
+from .guest import PAGE, GuestFunction, GuestMemory, HostFunction, set_deadline
 from .host_builtins import HOST_BUILTINS, BuiltinError, call
-from .wasm_guest import PAGE, GuestFunction, GuestMemory, HostFunction, set_deadline
 
 _MESSAGE_BYTES: Final = 200
 _MAX_VALUE_BYTES: Final = 1 << 20
@@ -44,6 +43,7 @@ class Program:
     data: bytes
     static_bytes: int  # the module's length bounds its static data
     memory_limit: int  # bytes
+    answer_limit: int  # bytes of a result set
 
 
 class Instance:
@@ -55,6 +55,7 @@ class Instance:
         Raises `wasmtime.WasmtimeError`, `wasmtime.Trap`, `EngineError` or `PolicyLoadError`.
         """
         self._failure: EngineError | None = None
+        self._answer_limit = program.answer_limit
         self._host: list[HostFunction] = []
         self._store = wasmtime.Store(program.engine)
         try:
@@ -77,7 +78,7 @@ class Instance:
         self._failure = None
         heap = self._memory.write(self._base, document)
         address = self._call("opa_eval", 0, entrypoint, self._data, self._base, len(document), heap, 0)
-        return self._memory.text_at(address, MAX_RESULT_BYTES)
+        return self._memory.text_at(address, self._answer_limit)
 
     def _start(self, program: Program, ticks: int) -> None:
         self._store.set_limits(memory_size=program.memory_limit, memories=1, instances=1, tables=4)

@@ -7,7 +7,7 @@ import wasmtime
 from wasmtime._instance import InstanceExports as Exports
 
 from sidecar.errors import EngineError, PolicyLoadError
-from sidecar.policy.wasm_guest import PAGE, GuestFunction, GuestMemory, HostFunction
+from sidecar.wasm.guest import PAGE, GuestFunction, GuestMemory, HostFunction
 
 MODULE = """
 (module
