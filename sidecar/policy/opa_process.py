@@ -110,27 +110,49 @@ async def opa_process(program: OpaProgram, guarded: Guarded) -> AsyncIterator[Op
 def _private_place() -> Iterator[Path]:
     """A new directory with mode 0700. It is locked, so that what a sidecar that was killed left can be told from it."""
     _remove_left_places()
-    with tempfile.TemporaryDirectory(prefix=_PLACE) as place, _locked(Path(place)):
-        yield Path(place)
+    directory, lock = _new_place()
+    try:
+        with directory as place:
+            yield Path(place)
+    finally:
+        os.close(lock)
 
 
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    """Raises `OSError` when somebody else holds it, or it is a link."""
+def _new_place() -> tuple[tempfile.TemporaryDirectory[str], int]:
+    """With its lock. Before it is locked, another sidecar may take it for left and remove it: then another is made."""
+    while True:
+        directory = tempfile.TemporaryDirectory(prefix=_PLACE)
+        try:
+            lock = _lock(Path(directory.name))
+        except (FileNotFoundError, BlockingIOError):
+            directory.cleanup()
+            continue
+        if Path(directory.name).exists():
+            return directory, lock
+        os.close(lock)
+        directory.cleanup()
+
+
+def _lock(place: Path) -> int:
+    """The descriptor that holds it. Raises `OSError` when somebody else does, or it is a link."""
     descriptor = os.open(place, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
+    except OSError:
         os.close(descriptor)
+        raise
+    return descriptor
 
 
 def _remove_left_places() -> None:
     for place in Path(tempfile.gettempdir()).glob(_PLACE + "*"):
         with contextlib.suppress(OSError):
             if place.lstat().st_uid == os.geteuid():
-                with _locked(place):
+                lock = _lock(place)
+                try:
                     shutil.rmtree(place)
+                finally:
+                    os.close(lock)
 
 
 def spawn(

@@ -84,7 +84,7 @@ def configured(place: Path, team: Team, git: dict[str, str | int]) -> Path:
     lines = "".join(f"{name} = {json.dumps(value)}\n" for name, value in git.items())
     file = place / "sidecar.toml"
     file.write_text(
-        f"[policy.source]\nperiod = 0.1\n[policy.source.git]\nref = 'main'\nsubdirectory = 'policy'\n{lines}"
+        f"[policy.source]\nperiod = 0.3\n[policy.source.git]\nref = 'main'\nsubdirectory = 'policy'\n{lines}"
         f"[policy.trust]\nallowed_signers = '{team.signers}'\n"
     )
     return file
@@ -95,7 +95,7 @@ def eventually(ledger: Path, wanted: Callable[[list[dict[str, Any]]], object]) -
     deadline = time.monotonic() + PATIENCE
     while not wanted(history := [payload for header, payload in recorded(ledger) if header.type is EntryType.POLICY]):
         assert time.monotonic() < deadline, [(e["event"], e["revision"], e["gate"][-1:]) for e in history]
-        time.sleep(0.02)
+        time.sleep(0.1)  # a look at the ledger is a process
     return history
 
 

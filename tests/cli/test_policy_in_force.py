@@ -82,6 +82,7 @@ def test_a_directory_is_followed(tmp_path: Path, engine: str) -> None:
         deadline = time.monotonic() + PATIENCE
         while [e["event"] for e in shown(ledger)["history"]].count("refused") == 0:
             assert time.monotonic() < deadline
+            time.sleep(0.1)
         until(server, "crm.write", ("ALLOW", "writer"))
         assert server.stop() == 0
     found = shown(ledger)

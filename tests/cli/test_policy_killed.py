@@ -63,7 +63,7 @@ STEPS = ("it is fetched", "check", "test", "build", "it is on record")
 
 
 def at(step: str, server: Serving, ledger: Path, commit: str, opa: Opa) -> bool:
-    """Whether it is there. A look at the repository is begun ten times a second; a step of the gate, held, once."""
+    """Whether it is there. A look at the repository is begun again and again; a step of the gate, held, once."""
     if step == "it is fetched":
         return any("git_fetch" in line for line in children(server.process.pid))
     if step == "it is on record":

@@ -367,3 +367,17 @@ def test_what_a_killed_one_left_is_removed_by_the_next_and_nothing_else(
             assert second in places()
             assert len(places()) == 2
     assert left not in places()
+
+
+def test_sidecars_that_start_at_once_leave_each_other_their_places(tmp_path: Path) -> None:
+    code = (
+        "from sidecar.policy.opa_process import _private_place\n"
+        "for _ in range(300):\n"
+        "    with _private_place() as place:\n"
+        "        (place / 'opa.sock').touch()\n"
+    )
+    starting = [
+        subprocess.Popen([sys.executable, "-c", code], env={**os.environ, "TMPDIR": str(tmp_path)}) for _ in range(3)
+    ]
+    assert [process.wait(120) for process in starting] == [0, 0, 0]
+    assert list(tmp_path.iterdir()) == []
