@@ -50,6 +50,10 @@ def status(place: Path) -> dict[str, Any]:
     return found
 
 
+# Where a collector listens that is not asked: by default it takes ports of which a machine has one each.
+ANYWHERE = ("--listen", "127.0.0.1:0", "--web", "127.0.0.1:0")
+
+
 @contextlib.contextmanager
 def collecting(
     place: Path,

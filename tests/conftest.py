@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
+import importlib
 import os
+import warnings
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,21 @@ LONGEST = (
 
 def pytest_configure(config: pytest.Config) -> None:
     config.addinivalue_line("markers", "soak: runs for minutes; only with SIDECAR_SOAK=1 (`make soak`)")
+
+
+def pytest_sessionstart(session: pytest.Session) -> None:
+    """What pytest makes of a test module and keeps (`.pyc`) is made by one worker, where all would begin with the same.
+
+    A module that cannot be imported is one no more; pytest tries it again, and says why.
+    """
+    here, worker = Path(__file__).parent, getattr(session.config, "workerinput", None)
+    if worker is None or session.config.args != session.config.getini("testpaths"):
+        return
+    for path in sorted(here.rglob("test_*.py"))[int(worker["workerid"][2:]) :: worker["workercount"]]:
+        name = ".".join(path.with_suffix("").relative_to(here.parent).parts)
+        with contextlib.suppress(Exception, pytest.skip.Exception), warnings.catch_warnings():
+            warnings.simplefilter("error")
+            importlib.import_module(name)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

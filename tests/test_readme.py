@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -12,6 +11,7 @@ from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 from tests.needs import needs_program
+from tests.ports import free_address
 from tests.program import environment
 
 REPOSITORY = Path(__file__).parent.parent
@@ -88,9 +88,7 @@ def test_the_walk_through_an_approval(tmp_path: Path) -> None:
 
 
 def test_what_it_says_of_a_collector_works(tmp_path: Path) -> None:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{probe.getsockname()[1]}"
+    address = free_address()
     collect, start, check = [
         text.replace("127.0.0.1:7473", address).replace(
             "serve --data-dir collector --dev", f"{{}} --listen {address} --web :0"

@@ -279,7 +279,7 @@ def test_without_dev_nobody_is_believed(tmp_path: Path) -> None:
 def test_the_callers_deadline_is_kept_with_a_deny(tmp_path: Path) -> None:
     async def main() -> None:
         async with running(tmp_path, HangingEngine()) as run:
-            answer = await run.decisions.Decide(request(), timeout=2.0)
+            answer = await run.decisions.Decide(request(), timeout=4.0)
             assert answer.effect == pb.EFFECT_DENY
             assert answer.reasons[0].code == "engine_timeout"
 

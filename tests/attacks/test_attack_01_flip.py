@@ -1,4 +1,7 @@
-"""Attack 1: each byte of header, tag, salt, payload, seal, head and epoch note is changed, one at a time."""
+"""Attack 1: each byte of header, tag, salt, payload, seal, head and epoch note is changed, one at a time.
+
+Nobody needs a key to find any of them. A custodian is shown every third; every one in `make soak`.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ import pytest
 
 from sidecar.chain.stream import Kind
 from sidecar.verify import Disclosure, Evidence, Verdict
-from tests.scribe import Record, Scribe, flip, judge, stream
+from tests.scribe import SOAK, Record, Scribe, flip, judge, stream
 
 
 def small() -> Scribe:
@@ -37,9 +40,9 @@ def place(record: Record, index: int) -> tuple[int, int | None]:
     return record.segment, record.seq
 
 
-def flips(index: int) -> Iterator[tuple[int, bytes]]:
+def flips(index: int, step: int) -> Iterator[tuple[int, bytes]]:
     body = LEDGER.records[index].body
-    for at in range(len(body)):
+    for at in range(index % step, len(body), step):
         yield at, flip(body, at, 1 << at % 8)
 
 
@@ -54,7 +57,7 @@ def test_the_ledger_itself_is_in_order() -> None:
 def test_attack_1(index: int, known: str) -> None:
     record = LEDGER.records[index]
     before, after = stream(LEDGER.records[:index]), stream(LEDGER.records[index + 1 :])[8:]
-    for at, body in flips(index):
+    for at, body in flips(index, 1 if SOAK or known == "no key" else 3):
         edited = before + stream([Record(record.kind, body, 0)])[8:] + after
         report = judge(edited, EVIDENCE[known])
         assert report.verdict >= Verdict.TAMPERED, f"byte {at}"

@@ -30,7 +30,7 @@ from sidecar.client import AgentKey, Guard, NoDecision, Refused
 ended = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: ended.set())
 key = AgentKey.from_file("/etc/agent/agent.pem")
-with Guard(os.environ["DECISION_SIDECAR"], agent="billing-agent", key=key, attempts=1, timeout=5.0) as guard:
+with Guard(os.environ["DECISION_SIDECAR"], agent="billing-agent", key=key, attempts=1, timeout=60.0) as guard:
     while not ended.wait(0.02):
         for action in ("crm.read", "crm.delete"):
             try:

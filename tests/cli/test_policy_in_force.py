@@ -58,6 +58,7 @@ def until(server: Serving, action: str, wanted: tuple[str, str]) -> None:
     with server.guard() as guard:
         while ask(guard, action) != wanted:
             assert time.monotonic() < deadline, f"never became {wanted}"
+            time.sleep(0.02)  # between two looks
 
 
 def shown(ledger: Path) -> dict[str, Any]:

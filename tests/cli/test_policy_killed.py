@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 from tests.cli.test_policy_from_git import Team, configured
 from tests.cli.test_policy_in_force import PATIENCE, shown, until
-from tests.faults.load import recorded as entries
-from tests.program import Serving, made, serving, sidecar
+from tests.faults.load import recorded
+from tests.needs import needs_program
+from tests.program import Serving, environment, made, serving, sidecar
 
 
 def children(process: int) -> list[str]:
@@ -30,36 +32,61 @@ def children(process: int) -> list[str]:
     return found
 
 
-def runs(word: str) -> Callable[[Serving, Path, str], bool]:
-    return lambda server, ledger, commit: any(word in line for line in children(server.process.pid))
+@dataclass(frozen=True, slots=True)
+class Opa:
+    """OPA as it is, but for one command, which never gets further than to have been reached."""
+
+    place: Path
+
+    def __post_init__(self) -> None:
+        (self.place / "bin").mkdir()
+        self.let_go()
+        program = self.place / "bin" / "opa"
+        program.write_text(
+            f'#!/bin/sh\nif [ "$1" = "$(cat {self.place}/held)" ]; then : > {self.place}/reached; exec sleep 600; fi\n'
+            f'exec {needs_program("opa")} "$@"\n'
+        )
+        program.chmod(0o755)
+
+    def hold(self, command: str) -> None:
+        (self.place / "held").write_text(command)
+
+    def reached(self) -> bool:
+        return (self.place / "reached").exists()
+
+    def let_go(self) -> None:
+        (self.place / "held").write_text("")
+        (self.place / "reached").unlink(missing_ok=True)
 
 
-def recorded(server: Serving, ledger: Path, commit: str) -> bool:
-    return any(payload.get("revision") == commit for _, payload in entries(ledger))
+STEPS = ("it is fetched", "check", "test", "build", "it is on record")
 
 
-STEPS = {
-    "while it is fetched": runs("git_fetch"),
-    "in the gate's check": runs("opa check"),
-    "in the gate's tests": runs("opa test"),
-    "in the gate's build": runs("opa build"),
-    "as soon as it is on record": recorded,
-}
+def at(step: str, server: Serving, ledger: Path, commit: str, opa: Opa) -> bool:
+    """Whether it is there. A look at the repository is begun ten times a second; a step of the gate, held, once."""
+    if step == "it is fetched":
+        return any("git_fetch" in line for line in children(server.process.pid))
+    if step == "it is on record":
+        return any(payload.get("revision") == commit for _, payload in recorded(ledger))
+    return opa.reached()
 
 
 def test_killed_within_an_activation(tmp_path: Path) -> None:
     team = Team(tmp_path)
     ledger, key = made(tmp_path)
     config = configured(tmp_path, team, {"url": f"file://{team.repository.path}"})
-    commits = [team.push("crm.read", "r0")]
-    for step, seen in STEPS.items():
-        with serving(ledger, "--config", config) as server:
+    opa, commits = Opa(tmp_path), [team.push("crm.read", "r0")]
+    path = f"{tmp_path / 'bin'}{os.pathsep}{environment()['PATH']}"
+    for step in STEPS:
+        with serving(ledger, "--config", config, PATH=path) as server:
             until(server, "crm.read", ("ALLOW", f"r{len(commits) - 1}"))
+            opa.hold(step)
             commits.append(team.push("crm.read", f"r{len(commits)}", commits[-1]))
             deadline = time.monotonic() + PATIENCE
-            while not seen(server, ledger, commits[-1]):
+            while not at(step, server, ledger, commits[-1], opa):
                 assert time.monotonic() < deadline, f"never seen: {step}"
             assert server.stop(signal.SIGKILL) == -signal.SIGKILL
+            opa.let_go()
     with serving(ledger, "--config", config) as server:
         until(server, "crm.read", ("ALLOW", f"r{len(commits) - 1}"))
         assert server.stop() == 0

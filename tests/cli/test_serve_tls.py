@@ -141,7 +141,7 @@ def _refused_in_the_handshake(address: str, place: Path) -> None:
     for shown in (CA.issue("spiffe://a/x", end=NOW - HOUR / 2), Authority("elsewhere").issue("spiffe://a/x")):
         stranger = Files(place / "caller").write(shown, CA)
         tls = TlsFiles(*stranger.paths, NAME)
-        with Guard(address, agent="billing-agent", timeout=5, attempts=1, tls=tls) as guard:
+        with Guard(address, agent="billing-agent", timeout=20, attempts=1, tls=tls) as guard:
             with pytest.raises(NoDecision) as none:
                 guard.ask(*QUESTION)
             assert none.value.cause == "unreachable"

@@ -92,8 +92,9 @@ def test_a_wrong_receipt_is_no_answer(drive):
     drive(FakeSidecar(allow(spoil=lambda good: good.replace(b"ALLOW", b"DENY"))), scenario)
 
 
-def test_what_a_lost_stream_left_open_is_sent_again_with_the_same_bytes(drive):
-    sidecar = FakeSidecar(Silence(), Silence(), AWAY, *(allow(f"d-{n}") for n in range(3)))
+@pytest.mark.parametrize("lost", [AWAY, Abort(grpc.StatusCode.INTERNAL, "Internal error from Core")])
+def test_what_a_lost_stream_left_open_is_sent_again_with_the_same_bytes(drive, lost):
+    sidecar = FakeSidecar(Silence(), Silence(), lost, *(allow(f"d-{n}") for n in range(3)))
 
     async def scenario(stream, *_):
         return await asyncio.gather(*(stream.ask("a", ACCOUNT, {"n": n}) for n in range(3)))
@@ -186,7 +187,7 @@ def test_a_guard_closed_under_a_stream_opens_another(drive):
 def test_no_sidecar_is_no_decision(loop, tmp_path):
     async def whole():
         address = f"unix:{tmp_path}/none.sock"
-        async with AsyncGuard(address, agent="a", timeout=0.3) as guard, guard.stream() as stream:
+        async with AsyncGuard(address, agent="a", timeout=1.0) as guard, guard.stream() as stream:
             with pytest.raises(NoDecision, match=r"none\.sock") as caught:
                 await stream.ask("a", ACCOUNT)
             assert caught.value.cause == "unreachable"

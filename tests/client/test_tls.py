@@ -123,7 +123,7 @@ def test_a_server_that_is_not_the_sidecar_meant_gets_no_question(tmp_path, root,
 
     async def main() -> None:
         async with served(tmp_path) as (run, seen):
-            with Guard(run.address, agent="a", timeout=5, attempts=1, tls=TlsFiles(*files.paths, name)) as guard:
+            with Guard(run.address, agent="a", timeout=AMPLE, attempts=1, tls=TlsFiles(*files.paths, name)) as guard:
                 with pytest.raises(NoDecision) as none:
                     await asyncio.to_thread(guard.ask, *QUESTION)
                 assert none.value.cause == "unreachable"
@@ -142,7 +142,7 @@ def test_an_agents_certificate_does_not_make_it_a_sidecar(tmp_path):
 
     async def main() -> None:
         async with running(tmp_path, tls=tls, transports=Seen(tls)) as run:
-            with Guard(run.address, agent="a", timeout=5, attempts=1, tls=TlsFiles(*files.paths, NAME)) as guard:
+            with Guard(run.address, agent="a", timeout=AMPLE, attempts=1, tls=TlsFiles(*files.paths, NAME)) as guard:
                 with pytest.raises(NoDecision) as none:
                     await asyncio.to_thread(guard.ask, *QUESTION)
                 assert none.value.cause == "unreachable"
@@ -235,7 +235,7 @@ def test_a_server_certificate_alone_does_not_open_the_door(tmp_path):
     async def main() -> None:
         async with served(tmp_path) as (run, seen):
             tls = TlsFiles(*files.paths, NAME)
-            with Guard(run.address, agent="a", timeout=5, attempts=1, tls=tls) as guard, pytest.raises(NoDecision):
+            with Guard(run.address, agent="a", timeout=AMPLE, attempts=1, tls=tls) as guard, pytest.raises(NoDecision):
                 await asyncio.to_thread(guard.ask, *QUESTION)
             assert seen.fingerprints == []
 

@@ -22,7 +22,7 @@ from sidecar.collector.roll import call_roll
 from sidecar.collector.storage import FileStorage
 from sidecar.ledger import ledger_stream
 from tests.anchor.parties import OpensslAuthority, answering, litewitness, witness_vkey
-from tests.collecting import collecting
+from tests.collecting import ANYWHERE, collecting
 from tests.collector.test_log import KEY, ORIGIN, VKEY
 from tests.collector.test_shipping import until
 from tests.program import made, serving, sidecar
@@ -125,12 +125,12 @@ def test_an_old_copy_of_everything_is_told_by_a_witness(tmp_path: Path) -> None:
         shutil.rmtree(place)
         (tmp_path / "old").rename(place)
         signed = sorted((place / "store/objects/log/checkpoint").iterdir())
-        done = sidecar("collector", "serve", "--data-dir", place, "--dev", "--listen", "127.0.0.1:0", **settings)
+        done = sidecar("collector", "serve", "--data-dir", place, "--dev", *ANYWHERE, **settings)
         assert done.returncode == 1 and "bring back the newer objects" in done.stderr, done.stderr
         assert sorted((place / "store/objects/log/checkpoint").iterdir()) == signed
         shutil.rmtree(place / "store")
         (place / "index.db").unlink()
-        done = sidecar("collector", "serve", "--data-dir", place, "--dev", "--listen", "127.0.0.1:0", **settings)
+        done = sidecar("collector", "serve", "--data-dir", place, "--dev", *ANYWHERE, **settings)
         assert done.returncode == 1 and "it has 0" in done.stderr, done.stderr
         assert not (place / "store/objects/log").exists()
 

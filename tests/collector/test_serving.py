@@ -23,7 +23,7 @@ from tests.anchor.parties import OpensslAuthority, answering, litewitness, witne
 from tests.api.tls_files import NAME, Files, server_certificate
 from tests.authorities import HOUR, NOW, SERVER, Authority
 from tests.cli.test_observing import scrape
-from tests.collecting import Collecting, collecting
+from tests.collecting import ANYWHERE, Collecting, collecting
 from tests.collector.stores import ACCESS, SECRET, bucket, client, versitygw
 from tests.collector.test_log import KEY, ORIGIN, VKEY
 from tests.collector.test_shipping import decide, refuses, until, verdict
@@ -263,5 +263,5 @@ def test_a_log_key_that_is_gone_is_not_made_anew(tmp_path: Path) -> None:
     with collecting(tmp_path / "collector") as collector:
         assert collector.stop() == 0
     (tmp_path / "collector" / "log-key.pem").unlink()
-    done = sidecar("collector", "serve", "--data-dir", tmp_path / "collector", "--dev")
+    done = sidecar("collector", "serve", "--data-dir", tmp_path / "collector", "--dev", *ANYWHERE)
     assert done.returncode == 2 and "put it back" in done.stderr

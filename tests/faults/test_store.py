@@ -104,7 +104,7 @@ def test_a_disk_that_hangs_holds_nobody_beyond_the_deadline(tmp_path: Path) -> N
 
 
 async def silent_stream(run: Running) -> None:
-    call = run.decisions.DecideStream(timeout=SHORT)
+    call = run.decisions.DecideStream(timeout=2.0)  # all five are written within it
     for number in range(5):
         await call.write(streamed(request(), first=number))
     with pytest.raises(grpc.aio.AioRpcError) as caught:

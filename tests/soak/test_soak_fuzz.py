@@ -14,7 +14,7 @@ from tests.soak.figures import tell, wanted
 
 pytestmark = pytest.mark.soak
 HOME = Path(__file__).parents[2]
-FACTOR = 3  # times as many examples as in `make test`
+FACTOR = 3  # times as many examples as a test names
 
 
 def test_fuzzing(pytestconfig: pytest.Config) -> None:
@@ -30,4 +30,4 @@ def test_fuzzing(pytestconfig: pytest.Config) -> None:
         assert done.returncode == 0, f"seed {first + rounds}\n{done.stdout[-8_000:]}"
         rounds += 1
     took = time.monotonic() - started
-    tell(pytestconfig, f"fuzz: {rounds} rounds of {FACTOR} times `make test`'s examples in {took:.0f} s, no failure")
+    tell(pytestconfig, f"fuzz: {rounds} rounds of {FACTOR} times the examples in {took:.0f} s, no failure")
