@@ -227,7 +227,7 @@ class Config:
         if not (self.tls or self.dev or is_loopback(host)):
             raise UsageError(
                 f"listen {self.listen} can be reached from elsewhere without TLS; set tls.cert_file or spiffe.socket, "
-                "listen on loopback or a unix socket, or ask for --dev"
+                "or listen on loopback or a unix socket"
             )
 
     def _check_collector(self) -> None:

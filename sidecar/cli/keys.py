@@ -127,6 +127,10 @@ def delegate(
     from sidecar.client import delegate as signed
     from sidecar.client import dump_delegation, load_delegation
 
+    if of_nothing := [each for each in resources if ":" not in each and not each.endswith("*")]:
+        raise UsageError(
+            f"--resource {of_nothing[0]} is neither TYPE:ID nor a prefix and *; for all of them: {of_nothing[0]}:*"
+        )
     before = None if parent is None else load_delegation(read_file(parent, "delegation"))
     try:
         given = signed(
@@ -136,10 +140,8 @@ def delegate(
     except RequestError as error:
         if before is not None:
             raise
-        raise UsageError(
-            "--from and --to are principals' ids, --action is an action or a prefix and *, --resource TYPE:ID or a "
-            "prefix and *, --chain 64 hex digits"
-        ) from error
+        known = "--from and --to are principals' ids, --action an action or a prefix and *, --chain 64 hex digits"
+        raise UsageError(known) from error
     out.write_bytes(dump_delegation(given))
     click.echo(str(out))
 

@@ -8,7 +8,7 @@ import logging
 import os
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import click
 
@@ -18,6 +18,8 @@ from sidecar.cli.standard_error import Overheard, overheard
 from sidecar.errors import UsageError
 from sidecar.ledger import has_ledger
 from sidecar.settings import refuse_unknown
+
+_log: Final = logging.getLogger("sidecar")
 
 
 @click.command()
@@ -64,13 +66,21 @@ def serve(file: Path | None, init: bool, print_config: bool, **flags: Any) -> No
 def _run(config: configuration.Config, init: bool, heard: Overheard | None) -> None:
     from sidecar.main import serve as run  # brings gRPC, which reads how much it shall tell when it is imported
 
-    ready = "sidecar is ready on"
     overhear = None if heard is None else heard.tell
     faulthandler.enable(sys.stderr)  # on the number 2 what a crash says would not be read any more
     try:
-        run(config, init=init, started=lambda address: click.echo(f"{ready} {address}", err=True), overhear=overhear)
+        run(config, init=init, started=lambda address: announce(config, address), overhear=overhear)
     finally:
         faulthandler.disable()
+
+
+def announce(config: configuration.Config, address: str) -> None:
+    """Say that it is ready at an address, and first, where that is dangerous, who may ask there."""
+    if config.dev and not address.startswith("unix:"):
+        host, _ = configuration.host_and_port("listen", address)
+        if not configuration.is_loopback(host):
+            _log.warning("development mode: whoever reaches %s asks in any name and reads every entry", address)
+    click.echo(f"sidecar is ready on {address}", err=True)
 
 
 class Lines(logging.Formatter):

@@ -22,6 +22,8 @@ _MEND: dict[NoDecisionCause, str] = {
     "protocol": "see the sidecar's log, and that client and sidecar are of matching versions",
 }
 
+_TLS = "; one side may want TLS, or a certificate, that the other does not bring"
+
 _CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
@@ -57,7 +59,8 @@ def status(code: grpc.StatusCode, details: str, address: str, timeout: float, re
     cause = _STATUS_CAUSES.get(code, "refused")
     said = one_line(details) or "no details given"
     what = f"none within {timeout:g} s" if cause == "timeout" else f"{code.name}: {said}"
-    return NoDecision(cause, f"{what} (sidecar at {address}); {_MEND[cause]}")
+    tls = cause == "unreachable" and not address.startswith("unix:")
+    return NoDecision(cause, f"{what} (sidecar at {address}); {_MEND[cause]}{_TLS if tls else ''}")
 
 
 def misshaped(what: str, receipt: bytes = b"") -> NoDecision:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.cli.serve import announce
 from sidecar.client import Denied, Guard, NoDecision
+from sidecar.config import load
 from tests.program import made, serving, sidecar
 
 
@@ -119,6 +121,22 @@ def test_init_on_serve_takes_custodians_or_dev(tmp_path: Path) -> None:
     key = tmp_path / "ledger.custodian.pem"
     assert key.stat().st_mode & 0o777 == 0o600
     assert verdict(tmp_path / "ledger", key)["verdict"] == "UNANCHORED"
+
+
+def test_development_mode_that_others_reach_is_warned_of(caplog: pytest.LogCaptureFixture) -> None:
+    def said(address: str, **flags: bool) -> int:
+        caplog.clear()
+        announce(load(None, {}, {"data_dir": "/ledger", **flags})[0], address)
+        return caplog.text.count(f"development mode: whoever reaches {address} asks in any name")
+
+    assert [said(each, dev=True) for each in ("unix:/x", "127.0.0.1:1", "[::1]:1", "0.0.0.0:1", "[::]:1")] == [
+        0,
+        0,
+        0,
+        1,
+        1,
+    ]
+    assert said("0.0.0.0:1") == 0
 
 
 def test_without_dev_asserted_names_are_refused(tmp_path: Path) -> None:

@@ -145,6 +145,7 @@ def _refused_in_the_handshake(address: str, place: Path) -> None:
             with pytest.raises(NoDecision) as none:
                 guard.ask(*QUESTION)
             assert none.value.cause == "unreachable"
+            assert "one side may want TLS, or a certificate" in str(none.value)
 
 
 @contextmanager
