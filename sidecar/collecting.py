@@ -7,7 +7,6 @@ import contextlib
 import functools
 import logging
 import os
-import resource
 import signal
 import time
 from collections.abc import Callable
@@ -42,6 +41,7 @@ from sidecar.collector_config import Collecting
 from sidecar.config import host_and_port, read_file, write_secret
 from sidecar.ending import Stopped, first
 from sidecar.errors import LogRefused, SidecarError, StorageError, UsageError
+from sidecar.files import allow_many
 from sidecar.web import TEXT, Found, browsed
 
 log = logging.getLogger("sidecar.collector")
@@ -295,8 +295,7 @@ def _who(transports: Transports | None, context: Any) -> str:
 
 def collect(config: Collecting, started: Callable[[Collector], None]) -> None:
     """Run a collector until SIGTERM or SIGINT. Raises SidecarError."""
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # often 1,024 at first, which is few
+    allow_many()
     asyncio.run(_run(config, started))
 
 

@@ -1,4 +1,7 @@
-"""Files that we write, so that they last; files that others write, seen to change. Blocks; it imports no other room."""
+"""Files that we write, so that they last; that others write, seen to change; how many may be open.
+
+Blocks; it imports no other room.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,14 @@ from typing import Final, NamedTuple
 
 DRAFT: Final = ".new"
 """What the name of a file ends in that :func:`put` is writing; or was, when a crash came."""
+
+
+def allow_many() -> None:
+    """As many open files as the system allows this process; often it is 1,024 at first, which is few."""
+    import resource  # a client needs none of it
+
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
 def sync(path: Path) -> None:

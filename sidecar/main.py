@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import gc
 import logging
-import resource
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
@@ -29,6 +28,7 @@ from sidecar.decide import DecisionPath, InForce, Limits, RegistryFollower, Sett
 from sidecar.doors import Behind, authzen_listening, authzen_of, envoy_listening, envoy_of
 from sidecar.ending import Stopped, ended, unless
 from sidecar.errors import LedgerError, SidecarError
+from sidecar.files import allow_many
 from sidecar.founding import found_ledger, options_of, wrap_seed
 from sidecar.ledger import Ledger, SystemClock, has_ledger
 from sidecar.parts import Policies, check_provable, in_force_of, opa_room_of, registry_follower, server_tls
@@ -289,8 +289,7 @@ def serve(config: Config, *, init: bool, started: Callable[[str], None], overhea
     """
     import uvloop
 
-    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))  # often 1,024 at first, which is few
+    allow_many()
     check_provable(config)
     envoy_of(config)
     authzen_of(config)

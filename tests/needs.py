@@ -28,6 +28,7 @@ _HOW_TO_GET = {
     "sshd": "install openssh-server with the system's package manager",
     "ssh": "install openssh-client with the system's package manager",
     "openssl": "install openssl with the system's package manager",
+    "curl": "install curl with the system's package manager",
     "rsync": "install rsync with the system's package manager",
     "debootstrap": "install debootstrap with the system's package manager",
     "ip": "install iproute2 with the system's package manager",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import signal
 import subprocess
@@ -122,18 +121,34 @@ def test_the_integration_is_five_lines() -> None:
     assert len([line for line in code.splitlines() if line.strip()]) <= 5
 
 
+# `uvicorn service:app`, within the process that asks it; and at the end once more, without a permit.
+UVICORN = """
+import socket, threading, time, uvicorn
+bound = socket.create_server(("127.0.0.1", 0))
+port = bound.getsockname()[1]
+server = uvicorn.Server(uvicorn.Config("service:app", log_level="error"))
+threading.Thread(target=server.run, args=([bound],), daemon=True).start()
+while not server.started:
+    time.sleep(0.01)
+"""
+WITHOUT = """
+print(httpx.post(f"http://127.0.0.1:{port}/customers/acme-42", content=leave.decision.arguments).json()["cause"])
+"""
+
+
 def test_the_page_on_executors_works(tmp_path: Path) -> None:
-    (_, start), (_, executor), (_, agent) = BLOCK.findall(EXECUTORS)
+    (_, start), (_, executor), (_, agent), (_, service), (_, client) = BLOCK.findall(EXECUTORS)
     *preparation, serving = start.strip().splitlines()
-    shell("sidecar init --data-dir ledger", tmp_path)
     shell("\n".join(preparation), tmp_path)
-    genesis = json.loads(shell("sidecar show ledger --seq 0 --json", tmp_path))["payload"]
-    chain = shell("sidecar show ledger --segment 0 --out s && grep -aom1 'chain [0-9a-f]*' s", tmp_path).split()[1]
-    pinned = f"CHAIN, IDENTITY = {chain!r}, {genesis['identity']!r}\n"
+    (tmp_path / "crm.py").write_text(executor)
+    (tmp_path / "service.py").write_text(service)
+    client = client.replace('"http://127.0.0.1:8000', 'f"http://127.0.0.1:{port}')
+    (tmp_path / "all.py").write_text(agent + UVICORN + client + WITHOUT)
     with served(serving, tmp_path):
-        subprocess.run([BIN / "python", "-c", pinned + executor + agent], cwd=tmp_path, check=True)
+        done = subprocess.run([BIN / "python", "all.py"], cwd=tmp_path, capture_output=True, text=True)
+    assert (done.returncode, done.stdout) == (0, "200 {'name': 'Acme GmbH'}\nmissing\n"), done.stderr
     said = shell("sidecar show ledger", tmp_path)
-    assert "OUTCOME   executed" in said and "reported by crm-api" in said
+    assert said.count("OUTCOME   executed") == 2 and said.count("reported by crm-api") == 2
     assert "allow without outcome: 0" in shell("sidecar show ledger --outcomes", tmp_path)
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
 from functools import partial
 
@@ -59,6 +58,20 @@ def _serialized(message: Message) -> bytes:
     return message.SerializeToString()
 
 
+class _WaitedFor:
+    """Tells the observer of calls whose caller went away; it may be entered for many at once."""
+
+    def __init__(self, name: str, observer: Observer) -> None:
+        self._name, self._observer = name, observer
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if kind is not None and issubclass(kind, asyncio.CancelledError):
+            self._observer.unanswered(self._name, grpc.StatusCode.CANCELLED.name)
+
+
 class Services:
     """The methods of all services over one path and one ledger."""
 
@@ -77,6 +90,7 @@ class Services:
         self._observer: Observer = observer or Unobserved()
         self._tracing: Tracing = tracing or Untraced()
         self._chain = ledger.position().chain_id.hex()
+        self._proving = asyncio.Lock()
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """What a server registers: raw bytes in, messages out."""
@@ -87,9 +101,7 @@ class Services:
         }
         ledger: dict[str, Method] = {"Head": self._head, "GetEntry": self._entry, "Prove": self._prove}
         methods = {name: self._unary(name, method, self._recorded) for name, method in decisions.items()}
-        stream: grpc.RpcMethodHandler[bytes, Message] = grpc.stream_stream_rpc_method_handler(
-            self._stream, response_serializer=_serialized
-        )
+        stream: grpc.RpcMethodHandler[bytes, bytes] = grpc.stream_stream_rpc_method_handler(self._stream)
         watch: grpc.RpcMethodHandler[bytes, Message] = grpc.unary_stream_rpc_method_handler(
             self._watch, response_serializer=_serialized
         )
@@ -110,8 +122,10 @@ class Services:
         return grpc.unary_unary_rpc_method_handler(self._guarded(name, method, refuse), response_serializer=_serialized)
 
     def _guarded(self, name: str, behaviour: Method, refuse: Refuse) -> Method:
+        waited_for = _WaitedFor(name, self._observer)
+
         async def call(raw: bytes, context: Context) -> Message:
-            with self._waited_for(name):
+            with waited_for:
                 try:
                     check_size(len(raw), self._path.limits)
                     return await behaviour(raw, context)
@@ -121,15 +135,6 @@ class Services:
             raise AssertionError("abort raises")
 
         return call
-
-    @contextlib.contextmanager
-    def _waited_for(self, name: str) -> Iterator[None]:
-        """Tell the observer of a call whose caller went away."""
-        try:
-            yield
-        except asyncio.CancelledError:
-            self._observer.unanswered(name, grpc.StatusCode.CANCELLED.name)
-            raise
 
     async def _no_answer(
         self, name: str, error: Exception, refuse: Refuse, context: Context
@@ -189,14 +194,14 @@ class Services:
         await asyncio.gather(*(self._answer("DecideBatch", context, request, 0, to) for request, to in places))
         return response
 
-    async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[pb.DecideStreamResponse]:
+    async def _stream(self, raw: AsyncIterator[bytes], context: Context) -> AsyncIterator[bytes]:
         async def asked() -> AsyncIterator[Sequence[Question]]:
             async for each in raw:
                 questions = wire.parse(pb.DecideStreamRequest, each).questions
                 _check_count("questions", len(questions))
                 yield [(q, q.ByteSize()) for q in questions]
 
-        with self._waited_for("DecideStream"):
+        with _WaitedFor("DecideStream", self._observer):
             try:
                 async for each in answers(asked(), partial(self._answer, "DecideStream", context)):
                     yield each
@@ -206,7 +211,7 @@ class Services:
             await context.abort(code, said)
 
     async def _watch(self, raw: bytes, context: Context) -> AsyncIterator[pb.ApprovalState]:
-        with self._waited_for("WatchApproval"):
+        with _WaitedFor("WatchApproval", self._observer):
             try:
                 check_size(len(raw), self._path.limits)
                 async for each in self._approvals.watch(raw, context):
@@ -249,7 +254,8 @@ class Services:
             raise RequestError("which", "is not given: name a seq or a decision_id")
         parameter = str(request.seq) if which == "seq" else request.decision_id
         reader = self._path.reader(request.by, "entry", parameter, self._transports.shown(context, request.signature))
-        entry = self._readable(request.seq if which == "seq" else self._ledger.seq_of(request.decision_id), reader)
+        seq = request.seq if which == "seq" else self._ledger.decision(request.decision_id).seq
+        entry = self._readable(seq, reader)
         return pb.GetEntryResponse(
             seq=entry.seq,
             segment=entry.segment,
@@ -272,5 +278,6 @@ class Services:
             request.by, "entry", str(request.seq), self._transports.shown(context, request.signature)
         )
         self._readable(request.seq, reader)
-        proof = await asyncio.to_thread(self._ledger.prove, request.seq)  # it reads a whole segment
+        async with self._proving:  # each reads a whole segment: many at once would have all threads that there are
+            proof = await asyncio.to_thread(self._ledger.prove, request.seq)
         return pb.ProveResponse(leaf_input=proof.leaf_input, index=proof.index, path=proof.path, seal=proof.seal)

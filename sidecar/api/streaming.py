@@ -22,19 +22,21 @@ Decide = Callable[[pb.DecideRequest, int, pb.Answer], Awaitable[None]]
 """Writes the answer to a question that was so many bytes long."""
 
 
-async def answers(
-    messages: AsyncIterator[Sequence[Question]], decide: Decide
-) -> AsyncIterator[pb.DecideStreamResponse]:
-    """Each question's answer, as soon as there is one. An error of ``messages`` comes last."""
+async def answers(messages: AsyncIterator[Sequence[Question]], decide: Decide) -> AsyncIterator[bytes]:
+    """Each question's answer, as soon as there is one, in DecideStreamResponses. An error of ``messages`` comes last.
+
+    An answer is written as a whole message, once: protobuf messages with repeated fields are put together by putting
+    their bytes together (protobuf, "Encoding", "Last One Wins").
+    """
     room = asyncio.Semaphore(UNDER_WAY)
-    ready: list[pb.StreamAnswer] = []
+    ready: list[bytes] = []
     some = asyncio.Event()
     tasks: set[asyncio.Task[None]] = set()
 
     async def one(question: pb.StreamQuestion, size: int) -> None:
-        answer = pb.StreamAnswer(correlation_id=question.correlation_id)
-        await decide(question.request, size, answer.answer)
-        ready.append(answer)
+        response = pb.DecideStreamResponse()
+        await decide(question.request, size, response.answers.add(correlation_id=question.correlation_id).answer)
+        ready.append(response.SerializeToString())
         some.set()
 
     async def read() -> None:
@@ -55,9 +57,9 @@ async def answers(
             await some.wait()
             some.clear()
             while ready:
-                response = _message(ready)
-                yield response
-                for _ in response.answers:
+                taken = _taken(ready)
+                yield b"".join(taken)
+                for _ in taken:
                     room.release()
         await reader
     finally:
@@ -65,12 +67,12 @@ async def answers(
             task.cancel()
 
 
-def _message(ready: list[pb.StreamAnswer]) -> pb.DecideStreamResponse:
-    """What is ready, in one message, as far as that may be long; it is taken out of ``ready``."""
+def _taken(ready: list[bytes]) -> list[bytes]:
+    """What is ready, as far as a message of it may be long; it is taken out of ``ready``."""
     count = length = 0
     while count < len(ready) and length < _LONG:
-        length += ready[count].ByteSize()
+        length += len(ready[count])
         count += 1
     taken = ready[:count]
     del ready[:count]
-    return pb.DecideStreamResponse(answers=taken)
+    return taken

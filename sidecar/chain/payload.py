@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
@@ -337,9 +337,9 @@ def parse_known(kind: EntryType, payload: bytes) -> dict[str, Any]:
     return hold(kind, strictjson.parse_known(payload, max_depth=MAX_DEPTH), known=True)
 
 
-def hold(kind: EntryType, value: Any, *, known: bool = False) -> dict[str, Any]:
+def hold(kind: EntryType, value: Any, *, known: bool = False, read: Collection[bytes] = ()) -> dict[str, Any]:
     """As :func:`parse`, of a value that was parsed already, as one with its sealed fields put back; ``known``: as
-    :func:`parse_known`.
+    :func:`parse_known`; ``read``: JSON texts that were read strictly, and need not be again where they stand in it.
 
     Raises:
         Malformed: as said there.
@@ -355,7 +355,7 @@ def hold(kind: EntryType, value: Any, *, known: bool = False) -> dict[str, Any]:
         if not (_names(value.get("impure_builtins", [""])) and value.get("impure_builtins") != []):
             raise Malformed("payload has impure_builtins that are none")
         if not known:
-            _check_embedded(value["request"])
+            _check_embedded(value["request"], read)
         if "personal" in value:
             personal.read(kind, value)
     elif kind in WITH_FIELDS:
@@ -363,13 +363,11 @@ def hold(kind: EntryType, value: Any, *, known: bool = False) -> dict[str, Any]:
     return checked
 
 
-def _check_embedded(request: dict[str, Any]) -> None:
-    for text in (request["arguments"], request["context"]):
-        if text:
-            strictjson.parse_object(text.encode(), max_depth=MAX_DEPTH)
-    for alternative in request["alternatives"]:
-        if alternative["arguments"]:
-            strictjson.parse_object(alternative["arguments"].encode(), max_depth=MAX_DEPTH)
+def _check_embedded(request: dict[str, Any], read: Collection[bytes]) -> None:
+    others = [alternative["arguments"] for alternative in request["alternatives"]]
+    for text in (request["arguments"], request["context"], *others):
+        if text and (data := text.encode()) not in read:
+            strictjson.parse_object(data, max_depth=MAX_DEPTH)
 
 
 def policy_time(wall_ns: int) -> str:

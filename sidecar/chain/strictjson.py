@@ -121,6 +121,26 @@ def dumps(value: Any) -> bytes:
     raise Malformed("JSON: a value that JSON cannot carry (type, key, integer range, surrogate or depth)")
 
 
+def check_written(data: bytes, *, max_depth: int) -> None:
+    """Hold what :func:`dumps` wrote to what its encoder does not see: depth and noncharacters; the rest holds of it.
+
+    Raises:
+        Malformed: :func:`parse` would refuse it.
+    """
+    if _openings(data) > max_depth or may_hold_noncharacter(data):
+        parse(data, max_depth=max_depth)
+
+
+def parse_written(data: bytes, *, max_depth: int) -> Any:
+    """As :func:`parse`, of what :func:`dumps` wrote: another value than it was given only where JSON has no such."""
+    check_written(data, max_depth=max_depth)
+    try:
+        return _loads(data)
+    except orjson.JSONDecodeError:
+        pass
+    raise Malformed("JSON: not well-formed JSON")  # out of an `orjson.Fragment`
+
+
 def same(one: Any, other: Any) -> bool:
     """Whether two values, as :func:`parse` gives them, are the same JSON: members in any order; true, 1 and 1.0 are
     three values, and so are 0.0 and -0.0."""

@@ -14,7 +14,6 @@ from typing import Any, Final
 
 from sidecar.chain import strictjson
 from sidecar.chain.entry import EntryType
-from sidecar.chain.head import Decided
 from sidecar.chain.payload import policy_time
 from sidecar.chain.recorded import parts
 from sidecar.chain.request import recorded
@@ -150,9 +149,8 @@ def _copy(payload: dict[str, Any], number: int) -> Draft:
         "agent": payload["agent"] | {"id": f"agent-{number % AGENTS:04}"},
         "request": request | texts | {"idempotency_key": decision_id},
     }
-    digest = recorded(value).digest()
-    value["request_digest"] = digest.hex()
-    return Draft(EntryType.DECISION, value, decided=Decided(decision_id, payload["effect"], digest))
+    value["request_digest"] = recorded(value).digest().hex()
+    return Draft(EntryType.DECISION, value)
 
 
 def measure_sizes(

@@ -20,7 +20,7 @@ from sidecar.custody import (
     make_agent_token,
     public_pem,
 )
-from sidecar.errors import UsageError
+from sidecar.errors import RequestError, UsageError
 
 
 @click.group()
@@ -128,10 +128,18 @@ def delegate(
     from sidecar.client import dump_delegation, load_delegation
 
     before = None if parent is None else load_delegation(read_file(parent, "delegation"))
-    given = signed(
-        signer(key), giver, to, actions, resources, seconds=hours * 3600, chain=chain, further=further,
-        parent=before,
-    )  # fmt: skip
+    try:
+        given = signed(
+            signer(key), giver, to, actions, resources, seconds=hours * 3600, chain=chain, further=further,
+            parent=before,
+        )  # fmt: skip
+    except RequestError as error:
+        if before is not None:
+            raise
+        raise UsageError(
+            "--from and --to are principals' ids, --action is an action or a prefix and *, --resource TYPE:ID or a "
+            "prefix and *, --chain 64 hex digits"
+        ) from error
     out.write_bytes(dump_delegation(given))
     click.echo(str(out))
 

@@ -11,7 +11,7 @@ from sidecar.client.answer import read_answer, read_batch
 from sidecar.client.calls import AsyncCalls
 from sidecar.client.decision import Decision, Effect, Obligation
 from sidecar.client.guarded import AsyncGuarded
-from sidecar.client.obligations import check_known, unmet
+from sidecar.client.obligations import check_known, take, unmet
 from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
@@ -158,6 +158,9 @@ class AsyncGuard:
     async def acting(self, decision: Decision) -> AsyncIterator[Permit]:
         """As `Guard.acting`."""
         raise_unless_permitted(decision, shadow=self._shadow)
+        take(decision)
+        if decision.effect is Effect.ALLOW:
+            await self._meet(decision)
         permit = Permit(decision)
         try:
             yield permit
@@ -167,6 +170,8 @@ class AsyncGuard:
         await self._report(permit, Status.EXECUTED)
 
     async def _meet(self, decision: Decision) -> None:
+        if decision.leave.met:
+            return
         try:
             check_known(decision, self._handlers)
             for obligation in decision.obligations:
@@ -175,8 +180,10 @@ class AsyncGuard:
                     if inspect.isawaitable(done):
                         await done
         except BaseException:  # also a cancellation while meeting one: the action will not run
+            decision.leave.take()
             await self._report(Permit(decision), Status.BLOCKED)
             raise
+        decision.leave.met = True
 
     async def _report(self, permit: Permit, status: Status) -> None:
         if permit.decision.permit:

@@ -73,6 +73,23 @@ class ApprovalTerms:
     expires_ns: int
 
 
+class Leave:
+    """What is left of a decision: it is acted on once, and with its obligations ``met``."""
+
+    __slots__ = ("_left", "met")
+
+    def __init__(self) -> None:
+        self.met = False
+        self._left = [True]
+
+    def take(self) -> bool:
+        """Whether it was there still; of many who take it at once, one gets it."""
+        try:
+            return self._left.pop()
+        except IndexError:
+            return False
+
+
 @dataclass(frozen=True, slots=True)
 class Decision:
     """One answer of the sidecar.
@@ -101,6 +118,7 @@ class Decision:
     permit: bytes = b""
     approval: ApprovalTerms | None = None
     asked: Ask | None = field(default=None, repr=False, compare=False)
+    leave: Leave = field(default_factory=Leave, repr=False, compare=False)
 
     def may_go_on(self, *, shadow: bool) -> bool:
         """Whether the action may run: on ALLOW; always, where sidecar and guard are both configured for shadow."""

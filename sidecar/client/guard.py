@@ -12,7 +12,7 @@ from sidecar.client.answer import read_answer, read_batch
 from sidecar.client.calls import Calls
 from sidecar.client.decision import Decision, Effect, Obligation
 from sidecar.client.guarded import Guarded
-from sidecar.client.obligations import check_known, unmet
+from sidecar.client.obligations import check_known, take, unmet
 from sidecar.client.outcome import NOTHING, Permit, Status, Unreported, UnreportedOutcome, outcome_of
 from sidecar.client.question import Arguments, Question, Resource
 from sidecar.client.receipts import LastReceipt
@@ -142,7 +142,8 @@ class Guard:
 
         ``what`` is what this guard raised or returned; ``timeout``: seconds to wait for approvers. The policy has the
         last word, so it raises as `check` does; NotApproved when it was rejected, has expired, or nobody came in time.
-        Asked again for the same decision, also by another process of the agent, it gets the same answer.
+        Asked again for the same decision, also by another process of the agent, it gets the same answer until an
+        outcome is recorded; then NoDecision.
         """
         wait = Wait(what, check_timeout(timeout), self._patience)
         same = again(what)
@@ -190,12 +191,16 @@ class Guard:
 
     @contextmanager
     def acting(self, decision: Decision) -> Iterator[Permit]:
-        """Runs the body as what was permitted, by `check` or `wait_for_approval`, and reports what became of it.
+        """Runs the body as what was permitted, once, and reports what became of it.
 
-        EXECUTED when it ends, FAILED when it raises. Raises Denied or ApprovalRequired for a decision that permits
-        nothing.
+        EXECUTED when it ends, FAILED when it raises. The obligations of a decision that was only asked for (`ask`) are
+        met first, as by `check`. Raises Denied, ApprovalRequired or UnmetObligation for a decision that permits
+        nothing, UsageError for one that was acted on before, or blocked.
         """
         raise_unless_permitted(decision, shadow=self._shadow)
+        take(decision)
+        if decision.effect is Effect.ALLOW:
+            self._meet(decision)
         permit = Permit(decision)
         try:
             yield permit
@@ -205,14 +210,18 @@ class Guard:
         self._report(permit, Status.EXECUTED)
 
     def _meet(self, decision: Decision) -> None:
+        if decision.leave.met:
+            return
         try:
             check_known(decision, self._handlers)
             for obligation in decision.obligations:
                 with unmet(decision, obligation):
                     self._handlers[obligation.kind](obligation, decision)
         except BaseException:  # also an interrupt while meeting one: the action will not run
+            decision.leave.take()
             self._report(Permit(decision), Status.BLOCKED)
             raise
+        decision.leave.met = True
 
     def _report(self, permit: Permit, status: Status) -> None:
         if permit.decision.permit:

@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Final, Unpack
 
+import grpc
+
 from sidecar.client.answer import read_one
 from sidecar.client.calls import AsyncCalls, StreamCall
 from sidecar.client.decision import Decision
@@ -23,6 +25,9 @@ from sidecar.client.retry import AGAIN, Patience
 from sidecar.client.wire import About, Ask, Asked, asked
 from sidecar.errors import UsageError
 from sidecar.v1 import decision_pb2 as pb
+
+_LOST: Final = AGAIN | {grpc.StatusCode.INTERNAL}
+"""gRPC says INTERNAL of a connection that is lost while it writes to it, too."""
 
 _MOST: Final = 32  # questions in a message
 _ENOUGH: Final = 16 * 1024  # bytes: nothing is put to a message that has so many; signatures come on top
@@ -182,7 +187,7 @@ class DecisionStream:
         else:
             trouble = partial(no_decision, error, self._patience.address, self._patience.timeout)
         self._trouble = trouble
-        again = error is None or code_of(error) in AGAIN
+        again = error is None or code_of(error) in _LOST
         for number, waiting in list(self._waiting.items()):
             if not again or waiting.sent >= self._patience.attempts:
                 self._fail(number, trouble())

@@ -27,8 +27,9 @@ class About(TypedDict, total=False):
     then has a permit for it, and it reports the outcome.
 
     ``idempotency_key``: 1 to 128 characters, to get the decision made before, also after the agent itself was
-    restarted. It stands for the same request byte for byte, so a question with the caller's own key carries no last
-    receipt. Without one, each question gets a fresh key.
+    restarted, until its outcome is recorded: then NoDecision, for what was allowed is not allowed twice. It stands for
+    the same request byte for byte, so a question with the caller's own key carries no last receipt. Without one, each
+    question gets a fresh key.
 
     ``delegations``: on whose behalf, as `delegate` makes them, the first given by whom it all starts from.
     ``approval_of``: the id of the decision under whose approvals this is asked; `wait_for_approval` does it.

@@ -27,6 +27,8 @@ NOBODY: Final = b"null"
 """Who an outcome's personal fields are of where its decision names nobody."""
 
 _LOOKED_FOR: Final = 4  # characters
+_MOST_LOOKING: Final = 1 << 31  # about a second's work
+_EACH: Final = 16  # characters that looking for something costs, however short it is
 _DEEP: Final = range(2, 65)
 _FORMS: Final = {
     "arguments": _DEEP, "context": _DEEP, "purpose": range(1, 2), "result": range(1, 65), "response": range(1, 65),
@@ -74,11 +76,18 @@ class Pointers:
 
 @dataclass(slots=True)
 class _Taking:
-    """Values taken out of one payload: by `in`, what stood at which offset of a text (None: itself)."""
+    """Values taken out of a payload of ``size`` bytes: by `in`, what stood at which offset of a text (None: itself)."""
 
     payload: dict[str, Any]
+    size: int
     needles: set[str] = field(default_factory=set)
     taken: dict[str, list[tuple[int | None, str, bytes]]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, payload: Mapping[str, Any]) -> _Taking:
+        """Of a copy of this payload."""
+        written = strictjson.dumps(payload)
+        return cls(strictjson.parse_object(written), len(written))
 
     def text(self, place: str, pointers: Iterable[str]) -> None:
         """Take out of a JSON text what the pointers name and what repeats a needle."""
@@ -125,6 +134,11 @@ class _Taking:
         """Strings and numbers in these values are needles from now on."""
         for each in values:
             self.needles.update(text for text in _scalars(each) if len(text) >= _LOOKED_FOR)
+
+    @property
+    def endless(self) -> bool:
+        """Whether to look for all of that would take for ever: it is each in each, and nobody could stop it."""
+        return sum(_EACH + len(needle) for needle in self.needles) * self.size > _MOST_LOOKING
 
 
 class FieldSealer:
@@ -197,8 +211,12 @@ class FieldSealer:
         if len(request["idempotency_key"]) < SHORTEST_KEY or request["idempotency_key"] == request["approval_of"]:
             cause = f"with personal fields it must have {SHORTEST_KEY} characters or more, drawn at random"
             raise RequestError("idempotency_key", cause)
-        taking = _Taking(_copied(payload))
+        taking = _Taking.of(payload)
         taking.look_for(values)
+        if taking.endless:
+            raise RequestError(
+                "request", "has too many personal values to look for all of them in it; send less at once"
+            )
         _take_decision(taking, self._pointers)
         return self._sealed(taking, *self._keys.of(who))
 
@@ -216,16 +234,18 @@ class FieldSealer:
     def _about(
         self, kind: EntryType, payload: Mapping[str, Any], said: Personal
     ) -> tuple[dict[str, Any], tuple[Part, ...]] | None:
-        """An outcome or approval of a decision with sealed fields; all of its texts where these were erased."""
-        taking, key = _Taking(_copied(payload)), self._keys.key(said.subject)
+        """An outcome or approval of a decision with sealed fields; all of its texts where these were erased, or are too
+        many to look for."""
+        taking, key = _Taking.of(payload), self._keys.key(said.subject)
         if key is not None:
             parts = personal.decrypt(key, self._chain_id, said)
             taking.look_for(strictjson.parse(value) for _, value in parts)
-        whole = [""] if key is None else [] if self._pointers is None else self._pointers.within("response")
+        all_of_it = key is None or taking.endless
+        whole = [""] if all_of_it else [] if self._pointers is None else self._pointers.within("response")
         if kind is EntryType.OUTCOME:
             taking.text("/response", whole)
         for place in ("/downstream_status", "/comment"):
-            if payload.get(place[1:]) and (key is None or taking.repeats(payload[place[1:]])):
+            if payload.get(place[1:]) and (all_of_it or taking.repeats(payload[place[1:]])):
                 taking.value(place)
         for place in _DIGESTS:
             if payload.get(place[1:]):
@@ -239,7 +259,7 @@ class FieldSealer:
         response = payload["response"]
         if not pointers or not response or not _found(strictjson.parse(response.encode()), pointers):
             return None
-        taking = _Taking(_copied(payload))
+        taking = _Taking.of(payload)
         taking.text("/response", pointers)
         _take_statement(taking)
         return self._sealed(taking, *self._keys.of(NOBODY))
@@ -311,7 +331,3 @@ def _scalars(value: object) -> Iterator[str]:
         yield value
     elif isinstance(value, int | float) and not isinstance(value, bool):
         yield str(value)
-
-
-def _copied(payload: Mapping[str, Any]) -> dict[str, Any]:
-    return strictjson.parse_object(strictjson.dumps(payload))

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -34,6 +34,8 @@ from sidecar.policy import Verdict
 MOST: Final = 100
 MOST_BYTES: Final = 2 * 1024 * 1024  # of requests in one list
 VERDICTS: Final = frozenset({"approve", "reject"})
+
+_NO_TERMS: Final = nullcontext(None)
 
 T = TypeVar("T")
 
@@ -123,7 +125,7 @@ class Approvals:
         if caller.agent != pending.agent["id"]:
             self._check_may(pending, caller)
         told: State | None = None
-        async for _ in self._waiting.watch(pending):
+        async for _ in self._waiting.watch(pending, caller.agent):
             state = self.state(pending)
             if state != told:
                 told = state
@@ -137,12 +139,12 @@ class Approvals:
         by = tuple(given.by for given, _ in approvals.counted(pending, now))
         return State(approvals.standing(pending, now), by, pending.terms)
 
-    @contextmanager
-    def room_for(self, verdict: Verdict, agent: str) -> Iterator[Terms | None]:
+    def room_for(self, verdict: Verdict, agent: str) -> AbstractContextManager[Terms | None]:
         """What a decision of this verdict waits for; within, it is recorded. Raises TooMany where it must not wait."""
-        if verdict.effect != "REQUIRE_APPROVAL":
-            yield None
-            return
+        return self._room(verdict, agent) if verdict.effect == "REQUIRE_APPROVAL" else _NO_TERMS
+
+    @contextmanager
+    def _room(self, verdict: Verdict, agent: str) -> Iterator[Terms | None]:
         with self._waiting.room(agent):
             wanted = verdict.approval
             seconds = (wanted.expires_seconds if wanted else None) or self._default
@@ -209,10 +211,9 @@ class Approvals:
         return None
 
     async def _record(self, pending: Pending, said: Approval, caller: Caller) -> Recorded:
-        tagged = None if pending.agent["proof"] == "asserted" else pending.agent["id"]
         payload = entries.approval(caller, said, pending.seq, pending.agent)
-        draft = Draft(EntryType.APPROVAL, payload, ref_seq=pending.seq, agent=tagged, repeat_key=_repeat_key(said))
-        return await self._ledger.record(draft)
+        draft = Draft(EntryType.APPROVAL, payload, ref_seq=pending.seq, repeat_key=_repeat_key(said))
+        return await self._ledger.record(draft, lambda: self._in_force.knows(caller.registry))
 
     def _reader(self, by: str, what: str, parameter: str, shown: Shown) -> Principal:
         caller = self._proved(Claim("read", by, read_digest(by, what, parameter), ANYBODY), shown)

@@ -40,10 +40,12 @@ class Limits:
 
 @dataclass(frozen=True, slots=True)
 class Documents:
-    """A request's JSON, read: the context, and the arguments of what is wanted and of each alternative."""
+    """A request's JSON, read: the context, and the arguments of what is wanted and of each alternative; and its
+    texts."""
 
     context: dict[str, Any]
     arguments: tuple[dict[str, Any], ...]
+    texts: tuple[bytes, ...]
 
 
 def check_size(size: int, limits: Limits) -> None:
@@ -72,7 +74,8 @@ def check_request(request: Request) -> Documents:
     for index, option in enumerate(request.alternatives):
         arguments.append(_option(f"alternatives[{index}].", option))
     _text("approval_of", request.approval_of, KEY)
-    return Documents(context, tuple(arguments))
+    options = (request.wanted, *request.alternatives)
+    return Documents(context, tuple(arguments), (request.context, *(option.arguments for option in options)))
 
 
 def check_door(context: dict[str, Any], *, served: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Final, Protocol
 
 from sidecar.decide.in_force import InForce
@@ -42,6 +43,8 @@ class RegistryFollower:
     ) -> None:
         self._file, self._in_force, self._counted, self._sleep = file, in_force, counted, sleep
         self._told = ""
+        # Of its own: in the loop's, what agents ask for could stand before the registry that bars them.
+        self._thread = ThreadPoolExecutor(1, "registry")
 
     @property
     def broken(self) -> bool:
@@ -73,7 +76,7 @@ class RegistryFollower:
             self._say("failed", str(error))
 
     async def _take(self) -> None:
-        found = await asyncio.to_thread(self._file.look)
+        found = await asyncio.get_running_loop().run_in_executor(self._thread, self._file.look)
         if found is None:
             return
         current = self._in_force.registry

@@ -91,7 +91,11 @@ class InForce:
         due = self._pairs.get(_identity(version))
         if registry is None:
             return due is None
-        return registry.read.digest in self._recent and due in (None, registry.read.digest)
+        return self.knows(registry) and due in (None, registry.read.digest)
+
+    def knows(self, registry: Registered | None) -> bool:
+        """Whether an entry recorded now may be about who this registry says: it is one of the last two, or none was."""
+        return registry is None or registry.read.digest in self._recent
 
     async def put_registry(self, registry: Registered) -> None:
         """Let ``registry`` say who the principals are from now on. Raises LedgerError: it could not be recorded."""

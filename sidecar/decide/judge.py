@@ -65,5 +65,5 @@ def recordable(result: object) -> None:
     written = strictjson.dumps(result)
     if len(written) > MAX_RESULT:
         raise Malformed(f"it is longer than {MAX_RESULT} bytes")
-    if strictjson.parse(written, max_depth=48) != result:
+    if strictjson.parse_written(written, max_depth=48) != result:
         raise Malformed("it changes when written as JSON")

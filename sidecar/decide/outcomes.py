@@ -10,17 +10,18 @@ import asyncio
 import hashlib
 import re
 from collections.abc import Callable, Mapping
-from typing import Any, Final
+from typing import Final
 from weakref import WeakValueDictionary
 
 from sidecar.chain.digests import Outcome, arguments_digest
-from sidecar.chain.entry import EntryType, Header
+from sidecar.chain.entry import EntryType
 from sidecar.decide import entries
 from sidecar.decide.entries import Caller
+from sidecar.decide.in_force import InForce
 from sidecar.decide.repeats import recorded_at
 from sidecar.decide.whole import Whole
 from sidecar.errors import CallerUnproved, NotFound, NotPermitted, OutcomeRefused, RequestError, SidecarError
-from sidecar.ledger import Draft, Ledger, Recorded, unopened
+from sidecar.ledger import Decision, Draft, Ledger, Recorded, unopened
 
 REFUSED: Final = (RequestError, CallerUnproved, NotPermitted, NotFound, OutcomeRefused)
 """What refuses an outcome."""
@@ -39,8 +40,8 @@ _ID: Final = re.compile(r"\A[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\Z")
 class Outcomes:
     """Takes outcomes into one ledger, on one event loop. ``window``: the signature window, ns; ``wall_ns``: a clock."""
 
-    def __init__(self, ledger: Ledger, window: int, wall_ns: Callable[[], int]) -> None:
-        self._ledger, self._window, self._wall_ns = ledger, window, wall_ns
+    def __init__(self, ledger: Ledger, in_force: InForce, window: int, wall_ns: Callable[[], int]) -> None:
+        self._ledger, self._in_force, self._window, self._wall_ns = ledger, in_force, window, wall_ns
         self._locks: WeakValueDictionary[int, asyncio.Lock] = WeakValueDictionary()
         self._whole = Whole()
 
@@ -51,12 +52,12 @@ class Outcomes:
             NotFound: no such decision. NotPermitted: another reports it. OutcomeRefused: why it is not taken.
             LedgerError: it could not be recorded.
         """
-        seq = self._ledger.seq_of(said.decision_id)
-        decision = self._ledger.payload(seq)
-        self._check(said, caller, seq, decision)
-        return await self._whole.done(self._once(said, caller, seq, decision))
+        decided = self._ledger.decision(said.decision_id)
+        self._check(said, caller, decided)
+        return await self._whole.done(self._once(said, caller, decided))
 
-    def _check(self, said: Outcome, caller: Caller, seq: int, decision: Mapping[str, Any]) -> None:
+    def _check(self, said: Outcome, caller: Caller, decided: Decision) -> None:
+        decision = decided.payload
         permitted = decision["permit"] is not None
         reporter = decision["executor"]["id"] if permitted else decision["agent"]["id"]
         if caller.agent != reporter:
@@ -67,7 +68,7 @@ class Outcomes:
         if unopened(decision) and (permitted or said.permit or said.arguments_digest):
             cause = "decision_id: its personal fields were erased, so that no permit or digest can be held against them"
             raise OutcomeRefused(cause, "erased")
-        if said.permit != self._ledger.permit(seq, decision):
+        if said.permit != self._ledger.permit(decided.seq, decision):
             raise OutcomeRefused("permit: is not the one that this decision gave", "permit")
         done = arguments_digest(decision["request"]["arguments"].encode())
         if said.arguments_digest != done and (permitted or said.arguments_digest):
@@ -76,25 +77,23 @@ class Outcomes:
             if said.started_ns:
                 raise OutcomeRefused("started_ns: what was blocked was not begun", "time")
         elif said.started_ns or permitted:
-            self._check_begun(said.started_ns, seq, decision["permit"])
+            self._check_begun(said.started_ns, decided.wall_ns, decision["permit"])
 
-    def _check_begun(self, started: int, seq: int, permit: Mapping[str, str] | None) -> None:
-        decided = Header.decode(self._ledger.entry(seq).header).wall_ns
+    def _check_begun(self, started: int, decided: int, permit: Mapping[str, str] | None) -> None:
         if not decided - self._window <= started <= self._wall_ns() + self._window:
             raise OutcomeRefused("started_ns: is before the decision, or still to come", "time")
         if permit is not None and started >= int(permit["not_after"]):
             raise OutcomeRefused("started_ns: is not before the permit ended", "time")
 
-    async def _once(self, said: Outcome, caller: Caller, seq: int, decision: Mapping[str, Any]) -> Recorded:
+    async def _once(self, said: Outcome, caller: Caller, decided: Decision) -> Recorded:
+        seq = decided.seq
         async with self._locks.setdefault(seq, asyncio.Lock()):
             for place, kind in self._ledger.about(seq):
                 if kind is EntryType.OUTCOME:
                     return self._again(said, place)
-            agent = decision["agent"]
-            tagged = None if agent["proof"] == "asserted" else agent["id"]
-            payload = entries.outcome(caller, said, seq, agent)
-            draft = Draft(EntryType.OUTCOME, payload, ref_seq=seq, agent=tagged, repeat_key=_repeat_key(said))
-            return await self._ledger.record(draft)
+            payload = entries.outcome(caller, said, seq, decided.payload["agent"])
+            draft = Draft(EntryType.OUTCOME, payload, ref_seq=seq, about=decided, repeat_key=_repeat_key(said))
+            return await self._ledger.record(draft, lambda: self._in_force.knows(caller.registry))
 
     def _again(self, said: Outcome, place: int) -> Recorded:
         """The answer to the outcome at ``place``, if it is this very one."""

@@ -18,7 +18,6 @@ from typing import Any
 from sidecar.chain import payload as payloads
 from sidecar.chain.digests import Outcome, read_digest
 from sidecar.chain.entry import EntryType
-from sidecar.chain.head import Decided
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.request import Request
 from sidecar.decide import ask, delegations, entries
@@ -33,6 +32,7 @@ from sidecar.decide.receipts import Receipts
 from sidecar.decide.refusals import RefusalBook
 from sidecar.decide.repeats import Repeats, repeat_key
 from sidecar.decide.tracing import Tracing, Untraced
+from sidecar.decide.whole import Whole
 from sidecar.errors import EngineError, SidecarError
 from sidecar.identity import ANYBODY, REPORTERS, Claim, Prover, Shown, Terms, owner_of
 from sidecar.ledger import Draft, Ledger, Recorded
@@ -101,7 +101,8 @@ class DecisionPath:
         self._refusals = RefusalBook(monotonic)
         self._repeats = Repeats(ledger)
         self._receipts = Receipts(ledger)
-        self._outcomes = Outcomes(ledger, int(settings.signature_window * 1e9), wall_ns)
+        self._whole = Whole()
+        self._outcomes = Outcomes(ledger, in_force, int(settings.signature_window * 1e9), wall_ns)
         self.approvals = Approvals(
             ledger, in_force, self._caller, self._again, self._observer, wall_ns, settings.approval_seconds
         )  # fmt: skip
@@ -196,33 +197,39 @@ class DecisionPath:
         with self._tracing.step("evaluate"):
             asking, judged, others = await self._judge_all(asking, pending, request, read, at, budget)
         took = time.monotonic_ns() - started
-        decision_id = self._new_id()
-        enforced, caller = self._settings.enforced, asking.caller
-        until = self._wall_ns() + self._settings.permit_seconds * 1_000_000_000
-        with self.approvals.room_for(judged.verdict, request.agent) as terms:
-            payload = entries.decision(
-                decision_id, at, asking, request, digest, judged, others, took, enforced, until, terms
-            )  # fmt: skip
-            if foreign:
-                payload["receipt_check"] = "foreign"
-            draft = Draft(
-                EntryType.DECISION,
-                payload,
-                ref_seq=NO_SEQ if pending is None else pending.seq,
-                agent=caller.tagged,
-                decided=Decided(decision_id, judged.verdict.effect, digest),
-                repeat_key=key,
-            )
-            handed_over = time.monotonic_ns()
-            with self._tracing.step("commit"):
-                recorded = await self._ledger.record(draft)
-            self.approvals.recorded(recorded.seq, payload, pending)
-        self._receipts.give(recorded.receipt)
-        permit = self._ledger.permit(recorded.seq, payload)
-        answer = Answer(decision_id, judged, tuple(others), caller, recorded, enforced, permit, terms)
-        now = time.monotonic_ns()
-        self._observer.decided(answer, Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9))
-        return answer
+
+        async def recorded() -> Answer:
+            decision_id = self._new_id()
+            enforced, caller = self._settings.enforced, asking.caller
+            until = self._wall_ns() + self._settings.permit_seconds * 1_000_000_000
+            with self.approvals.room_for(judged.verdict, request.agent) as terms:
+                payload = entries.decision(
+                    decision_id, at, asking, request, digest, judged, others, took, enforced, until, terms
+                )  # fmt: skip
+                if foreign:
+                    payload["receipt_check"] = "foreign"
+                draft = Draft(
+                    EntryType.DECISION,
+                    payload,
+                    ref_seq=NO_SEQ if pending is None else pending.seq,
+                    repeat_key=key,
+                    read=read.texts,
+                )
+                handed_over = time.monotonic_ns()
+                with self._tracing.step("commit"):
+                    entry = await self._ledger.record(draft, lambda: self._in_force.knows(caller.registry))
+                self.approvals.recorded(entry.seq, payload, pending)
+            self._receipts.give(entry.receipt)
+            permit = self._ledger.permit(entry.seq, payload)
+            answer = Answer(decision_id, judged, tuple(others), caller, entry, enforced, permit, terms)
+            now = time.monotonic_ns()
+            stages = Stages(took / 1e9, (now - handed_over) / 1e9, (now - arrived) / 1e9)
+            asyncio.get_running_loop().call_soon(self._observer.decided, answer, stages)  # after the answer
+            return answer
+
+        if judged.verdict.effect != "REQUIRE_APPROVAL":
+            return await recorded()
+        return await self._whole.done(recorded())  # what is on disk waits, and counts, also if nobody hears of it
 
     async def report(self, outcome: Outcome, shown: Shown) -> Recorded:
         """Record what became of an allowed action.

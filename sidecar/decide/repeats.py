@@ -2,7 +2,7 @@
 
 What was decided is looked up through an index that the chain does not cover; the ledger holds what it points to against
 its receipt, and here it is held against the request, before it is given out. An index that lost a key makes us decide
-again, one that lies makes us refuse.
+again, one that lies makes us refuse. A decision with an outcome is over: what it allowed is not allowed once more.
 """
 
 from __future__ import annotations
@@ -12,13 +12,15 @@ import hashlib
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from sidecar.chain.entry import EntryType
 from sidecar.chain.request import Request
 from sidecar.decide.entries import Answer, Caller, answer_again
-from sidecar.errors import LedgerDamaged, RequestError
+from sidecar.errors import LedgerDamaged, RequestError, WrongState
 from sidecar.ledger import Ledger, Recorded, unopened
 
 Fresh = Callable[[], Coroutine[Any, Any, Answer]]
 
+_OVER = "idempotency_key: stands for a decision whose outcome is recorded: that is done, or will not be; use another"
 _OTHER = "was used for another request; a key stands for one request, byte for byte"
 
 
@@ -51,7 +53,8 @@ class Repeats:
         Cancelling the caller does not cancel a decision that others may wait for: it ends, and is recorded whole.
 
         Raises:
-            RequestError: the key was used for another request. LedgerDamaged: the index points elsewhere.
+            RequestError: the key was used for another request. WrongState: the decision has its outcome.
+            LedgerDamaged: the index points elsewhere.
         """
         before = self._under_way.get(key)
         if before is None:
@@ -84,4 +87,6 @@ class Repeats:
             raise LedgerDamaged("the index of idempotency keys points to another entry; run `sidecar verify`")
         if payload["request_digest"] != digest.hex():
             raise RequestError("idempotency_key", _OTHER)
+        if any(kind is EntryType.OUTCOME for _, kind in self._ledger.about(recalled.seq)):
+            raise WrongState(_OVER)
         return answer_again(payload, caller, recalled, self._ledger.permit(recalled.seq, payload))

@@ -19,7 +19,9 @@ from sidecar.ledger import Ledger, unopened
 
 PER_AGENT: Final = 100
 IN_ALL: Final = 10_000
-WATCHERS: Final = 256
+WATCHERS: Final = 1_024
+WATCHES: Final = 100
+"""Of one principal: whoever held all of them would keep every other agent from hearing of its approvals."""
 LOOK_EVERY: Final = 1.0  # seconds: what nobody tells of is the time, another policy, another registry
 
 
@@ -31,10 +33,15 @@ class Waiting:
         self._pending: dict[str, Pending] = {}
         self._expected: Counter[str] = Counter()  # by agent, what is being recorded
         self._events: dict[str, set[asyncio.Event]] = {}
-        self.watchers = 0
+        self._watches: Counter[str] = Counter()  # by principal
         self._ended = False
         for seq in ledger.waiting(IN_ALL):
             self._resume(seq)
+
+    @property
+    def watchers(self) -> int:
+        """How many watch."""
+        return self._watches.total()
 
     def __len__(self) -> int:
         return len(self._live())
@@ -67,8 +74,8 @@ class Waiting:
         found = self._pending.get(decision_id)
         if found is not None:
             return found
-        seq = self._ledger.seq_of(decision_id)
-        past = self._read(seq, self._ledger.payload(seq))
+        decision = self._ledger.decision(decision_id)
+        past = self._read(decision.seq, decision.payload)
         if past is None:
             raise WrongState("decision_id: that decision requires no approval, or what it asked was erased")
         past.settled = past.settled or "expired"
@@ -91,9 +98,10 @@ class Waiting:
         for event in self._events.get(pending.decision_id, ()):
             event.set()
 
-    async def watch(self, pending: Pending) -> AsyncIterator[None]:
-        """Now, and whenever it may have changed. Raises TooMany; LedgerError at the sidecar's end."""
-        with self._watching(pending.decision_id) as event:
+    async def watch(self, pending: Pending, by: str) -> AsyncIterator[None]:
+        """Now, and whenever it may have changed; ``by``: the principal who watches. Raises TooMany; LedgerError at the
+        sidecar's end."""
+        with self._watching(pending.decision_id, by) as event:
             while not self._ended:
                 yield
                 with suppress(TimeoutError):
@@ -110,16 +118,16 @@ class Waiting:
                 event.set()
 
     @contextmanager
-    def _watching(self, decision_id: str) -> Iterator[asyncio.Event]:
-        if self.watchers >= WATCHERS:
-            raise TooMany(f"approval: {WATCHERS} watch already; ask again now and then instead")
+    def _watching(self, decision_id: str, by: str) -> Iterator[asyncio.Event]:
+        if self._watches[by] >= WATCHES or self.watchers >= WATCHERS:
+            raise TooMany(f"approval: too many watch, {self._watches[by]} for you; ask again now and then instead")
         event = asyncio.Event()
-        self.watchers += 1
+        self._watches[by] += 1
         self._events.setdefault(decision_id, set()).add(event)
         try:
             yield event
         finally:
-            self.watchers -= 1
+            self._watches -= Counter((by,))  # which forgets whom none is left of
             self._events[decision_id].discard(event)
             if not self._events[decision_id]:
                 del self._events[decision_id]

@@ -17,12 +17,14 @@ from __future__ import annotations
 import asyncio
 import inspect
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from typing import Any, Final, NoReturn
 
 import grpc
+from google.protobuf import any_pb2, descriptor_pool
 from google.protobuf.json_format import MessageToDict
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
+from google.protobuf.message_factory import GetMessageClass
 
 from sidecar.chain.permit import Permit
 from sidecar.client.act import Act
@@ -37,15 +39,43 @@ METADATA: Final = "sidecar-permit-bin"
 def arguments_of(request: Message) -> bytes:
     """A message as the JSON text of arguments, the same on both sides: names as in the `.proto`, sorted.
 
-    RequestError for one with fields that its definition does not have: they would be judged by nobody.
+    RequestError for one with fields that its definition does not have, also within an `Any`: they would be judged by
+    nobody.
     """
-    known = type(request)()
-    known.CopyFrom(request)
-    known.DiscardUnknownFields()
-    if known.ByteSize() != request.ByteSize():
-        raise RequestError("arguments", "the message has fields that its definition does not have")
+    _check_known(request)
     read = MessageToDict(request, preserving_proto_field_name=True)  # a map's order differs from process to process
     return json.dumps(read, sort_keys=True, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _check_known(message: Message) -> None:
+    known = type(message)()
+    known.CopyFrom(message)
+    known.DiscardUnknownFields()
+    if known.ByteSize() != message.ByteSize():
+        raise RequestError("arguments", "the message has fields that its definition does not have")
+    for packed in _packed(message):
+        try:
+            kind = descriptor_pool.Default().FindMessageTypeByName(packed.TypeName())
+            inner = GetMessageClass(kind).FromString(packed.value)
+        except (KeyError, DecodeError):
+            raise RequestError("arguments", "the message has an Any of a kind that is not known here") from None
+        if inner.ByteSize() != len(packed.value):
+            raise RequestError("arguments", "the message has an Any that could be written shorter")
+        _check_known(inner)
+
+
+def _packed(message: Message) -> Iterator[any_pb2.Any]:
+    """Each `Any` in it, however deep, but for those within another."""
+    if isinstance(message, any_pb2.Any):
+        yield message
+        return
+    for field, value in message.ListFields():
+        if field.message_type is None:
+            continue
+        several = value.values() if isinstance(value, Mapping) else value if field.is_repeated else (value,)
+        for each in several:
+            if isinstance(each, Message):  # a map's values may be none
+                yield from _packed(each)
 
 
 class PermitInterceptor(grpc.ServerInterceptor):

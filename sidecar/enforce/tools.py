@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sidecar.client import ApprovalRequired, Ask, AsyncGuard, Decision, Guard, NotApproved, Refused
+from sidecar.client import ApprovalRequired, Ask, AsyncGuard, Decision, Guard, NoDecision, NotApproved, Refused
 from sidecar.enforce.words import told
 from sidecar.errors import RequestError, UsageError
 
@@ -109,11 +109,13 @@ class Tools:
 
     @contextmanager
     def _settled(self, ask: Ask, before: Decision) -> Iterator[None]:
-        """A wait that ended without an answer is gone on with when the same call is made again."""
+        """A wait that ended without an answer is gone on with when the same call is made again. What was refused would
+        be again: that call asks anew."""
         try:
             yield
         except BaseException as error:
-            if not isinstance(error, Refused) or (isinstance(error, NotApproved) and error.state == "pending"):
+            over = isinstance(error, Refused) or (isinstance(error, NoDecision) and error.cause == "refused")
+            if not over or (isinstance(error, NotApproved) and error.state == "pending"):
                 self._keep(ask, before)
             raise
 

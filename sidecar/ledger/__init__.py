@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from sidecar.ledger.draft import Draft, Recorded
     from sidecar.ledger.epoch import WrapSeed
     from sidecar.ledger.founding import create
-    from sidecar.ledger.given import Entry, Proof, Usage
+    from sidecar.ledger.given import Decision, Entry, Proof, Usage
     from sidecar.ledger.glance import Glance, glance_at
     from sidecar.ledger.ledger import Ledger
     from sidecar.ledger.look import has_ledger
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Clock",
     "Cut",
+    "Decision",
     "Draft",
     "Entry",
     "Glance",

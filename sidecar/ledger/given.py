@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,6 +17,19 @@ class Entry:
     tag: bytes
     salt: bytes
     payload: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """A recorded DECISION, read once. ``wall_ns``: when, ns since 1970. ``stored``: its payload as it is stored.
+
+    ``payload``: the same with its personal fields, unless they were erased (`unopened`).
+    """
+
+    seq: int
+    wall_ns: int
+    stored: Mapping[str, Any]
+    payload: Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True)

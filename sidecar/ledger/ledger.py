@@ -32,7 +32,7 @@ from sidecar.ledger.clock import Clock
 from sidecar.ledger.directory import Lock
 from sidecar.ledger.draft import Draft, Recorded, prepare
 from sidecar.ledger.epoch import Entropy, WrapSeed
-from sidecar.ledger.given import Entry, Proof, Usage
+from sidecar.ledger.given import Decision, Entry, Proof, Usage
 from sidecar.ledger.grants import Grants
 from sidecar.ledger.inbox import Item, again
 from sidecar.ledger.look import refuse_absent
@@ -111,14 +111,18 @@ class Ledger:
             future.set_exception(error)
         return future
 
-    async def record(self, draft: Draft) -> Recorded:
+    async def record(self, draft: Draft, still: Callable[[], bool] = lambda: True) -> Recorded:
         """As :meth:`append`, awaited. Cancelling the task only stops the waiting: the entry is whole, or not there.
+
+        ``still``: whether it may stand after what was recorded up to now; sealing may take its time.
 
         Raises:
             Malformed, LedgerFull, LedgerError, or what sealing raises: as said there.
         """
         if self._sealing is not None and draft.type in WITH_FIELDS:
             draft = await asyncio.to_thread(sealed, draft, self._sealing, self._decision_at)
+        if not still():
+            raise LedgerError("the registry changed again and again while this was sealed; ask again")
         loop = asyncio.get_running_loop()
         waiter: asyncio.Future[Recorded] = loop.create_future()
         self._writer.put_from(loop, Item(prepare(draft, self._decision_at), waiter))
@@ -137,9 +141,6 @@ class Ledger:
         """
         if not 0 <= seq < self.position().next_seq:
             raise _absent(seq)
-        return self._stored(seq)
-
-    def _stored(self, seq: int) -> Entry:
         body = self._body(seq)
         if len(body) == TAGGED:
             raise Gone(f"seq: the payload of entry {seq} was pruned, with the authority's leave")
@@ -176,20 +177,21 @@ class Ledger:
         """A recorded entry's payload, read; with its personal fields, unless they were erased (`unopened`).
 
         Raises as :meth:`entry`."""
+        return self._opened(self.entry(seq))
+
+    def _opened(self, entry: Entry) -> dict[str, Any]:
         try:
-            payload = strictjson.parse_object(self.entry(seq).payload, max_depth=MAX_DEPTH)
+            payload = strictjson.parse_object(entry.payload, max_depth=MAX_DEPTH)
             if self._sealing is not None and "personal" in payload:
-                self._sealing.open(seq, payload)
+                self._sealing.open(entry.seq, payload)
             return payload
         except (Malformed, ProofRejected) as error:
-            raise LedgerDamaged(f"entry {seq}: {error}; run `sidecar verify`") from None
+            raise LedgerDamaged(f"entry {entry.seq}: {error}; run `sidecar verify`") from None
 
     def attachment(self, digest: bytes) -> bytes:
         """What an entry named by this SHA-256.
 
-        Raises:
-            NotFound: nothing was. LedgerDamaged: what is stored there is something else. LedgerError: closed.
-        """
+        Raises NotFound: nothing was. LedgerDamaged: what is stored there is something else. LedgerError: closed."""
         found = self._store.attachment(digest)
         if found is None:
             raise NotFound("digest: nothing of this digest is attached in this ledger")
@@ -204,9 +206,21 @@ class Ledger:
     def find(self, decision_id: str) -> int | None:
         """The seq of a decision's entry, or None. The index is only a hint: what it points to is looked at.
 
-        Raises:
-            Gone: its payload was pruned. LedgerDamaged: the index points to something else.
-        """
+        Raises Gone: its payload was pruned. LedgerDamaged: the index points to something else."""
+        return found[0].seq if (found := self._found(decision_id)) else None
+
+    def decision(self, decision_id: str) -> Decision:
+        """As :meth:`find`, and what was decided. Raises NotFound where there is none, and as :meth:`payload`."""
+        found = self._found(decision_id)
+        if found is None:
+            kept = self._store.kept()
+            older = f"; entries before {kept.seq} are no longer kept here, the collector has them" if kept else ""
+            raise NotFound(f"decision_id: no such decision in this ledger{older}")
+        entry, stored = found
+        payload = self._opened(entry) if "personal" in stored else stored
+        return Decision(entry.seq, Header.decode(entry.header).wall_ns, stored, payload)
+
+    def _found(self, decision_id: str) -> tuple[Entry, dict[str, Any]] | None:
         try:
             key = UUID(decision_id)
         except ValueError:
@@ -214,10 +228,10 @@ class Ledger:
         seq = self._store.find(key.bytes) if str(key) == decision_id else None
         if seq is None:
             return None
-        decision = self._decision_at(seq)
-        if decision is None or decision["decision_id"] != decision_id:
+        found = self._decided_at(seq)
+        if found is None or found[1]["decision_id"] != decision_id:
             raise LedgerDamaged("the index names another entry than that decision's; run `sidecar verify`")
-        return seq
+        return found
 
     def about(self, seq: int) -> list[tuple[int, EntryType]]:
         """Number and type of each durable entry that refers to this one, rising; each is held against the entry itself.
@@ -242,17 +256,6 @@ class Ledger:
         The index is only a hint: what it points to is for the caller to look at. Raises LedgerDamaged.
         """
         return self._store.waiting(self._clock.now().wall_ns, limit)
-
-    def seq_of(self, decision_id: str) -> int:
-        """As :meth:`find`. Raises NotFound where there is none."""
-        seq = self.find(decision_id)
-        if seq is None:
-            kept = self._store.kept()
-            older = (
-                "" if kept is None else f"; entries before {kept.seq} are no longer kept here, the collector has them"
-            )
-            raise NotFound(f"decision_id: no such decision in this ledger{older}")
-        return seq
 
     def holds(self, seq: int, leaf_hash: bytes) -> bool:
         """Whether the entry at ``seq`` has this leaf. Raises LedgerDamaged for an entry that is none, Gone for one that
@@ -374,6 +377,9 @@ class Ledger:
             self._lock.release()
 
     def _decision_at(self, seq: int) -> dict[str, Any] | None:
+        return (self._decided_at(seq) or (None, None))[1]
+
+    def _decided_at(self, seq: int) -> tuple[Entry, dict[str, Any]] | None:
         try:
             entry = self.entry(seq)
         except Gone:
@@ -382,7 +388,7 @@ class Ledger:
             return None
         if Header.decode(entry.header).type is not EntryType.DECISION:
             return None
-        return strictjson.parse_object(entry.payload, max_depth=MAX_DEPTH)
+        return entry, strictjson.parse_object(entry.payload, max_depth=MAX_DEPTH)
 
 
 def _absent(seq: int) -> NotFound:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, Protocol
 
 from sidecar.chain.entry import WITH_FIELDS, EntryType
 from sidecar.chain.limits import NO_SEQ
 from sidecar.chain.personal import Part
-from sidecar.ledger.draft import Draft
+from sidecar.ledger.draft import DecisionAt, Draft
 
 
 class Sealing(Protocol):
@@ -39,10 +39,10 @@ def unopened(payload: Mapping[str, Any]) -> bool:
     return "fields" in payload.get("personal", ())
 
 
-def sealed(draft: Draft, sealing: Sealing | None, decision_at: Callable[[int], dict[str, Any] | None]) -> Draft:
-    """The draft without its personal values. ``decision_at``: the stored payload of the DECISION there, or None."""
+def sealed(draft: Draft, sealing: Sealing | None, decision_at: DecisionAt) -> Draft:
+    """The draft without its personal values."""
     if sealing is None or draft.type not in WITH_FIELDS:
         return draft
-    about = None if draft.ref_seq == NO_SEQ else decision_at(draft.ref_seq)
+    about = None if draft.ref_seq == NO_SEQ else draft.decision(decision_at)
     taken = sealing.seal(draft.type, draft.payload, about)
     return draft if taken is None else replace(draft, payload=taken[0], parts=taken[1])

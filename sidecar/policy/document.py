@@ -83,12 +83,12 @@ def _decode_exactly(raw: bytes) -> object:
 def check_result(value: object) -> object:
     """Return ``value`` if it is I-JSON, nested at most 64 deep; else raise `PolicyMisshaped`."""
     try:
-        settled = strictjson.parse(strictjson.dumps(value), max_depth=_MAX_DEPTH) == value
+        if strictjson.parse_written(strictjson.dumps(value), max_depth=_MAX_DEPTH) == value:
+            return value
     except Malformed:
-        settled = False
-    if not settled:
-        _check(value, 1)  # which says what is wrong
-    return value
+        pass
+    _check(value, 1)  # which says what is wrong
+    raise PolicyMisshaped("the policy's result holds what is no JSON")
 
 
 def _check(value: object, depth: int) -> None:

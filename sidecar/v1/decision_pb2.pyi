@@ -234,7 +234,9 @@ class DecideRequest(_message.Message):
     """1 to 128 characters, or empty. The same key and the same request bytes from the same agent get the decision that was
     made before, and nothing is decided or recorded twice, also after a restart. The same key with another request is
     INVALID_ARGUMENT. Keys are remembered for a
-    day (idempotency_seconds): until then the answer stands, also where the policy has changed meanwhile.
+    day (idempotency_seconds): until then the answer stands, also where the policy has changed meanwhile, up to the
+    decision's outcome: once that is recorded, what was allowed is done or will not be, and asking again is
+    FAILED_PRECONDITION.
     """
     last_receipt: _builtins.bytes
     """The receipt of the caller's previous answer, as it was received; may be empty. Recorded with the decision. A receipt of

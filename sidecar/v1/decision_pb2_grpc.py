@@ -290,7 +290,8 @@ class ApprovalServiceServicer:
 
     def WatchApproval(self, request, context):
         """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
-        Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
+        Whoever would rather poll takes the first state and hangs up. At most 100 watch for one
+        principal, 1,024 in all: RESOURCE_EXHAUSTED.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -145,7 +145,8 @@ class ApprovalServiceStub:
     """
     WatchApproval: _grpc.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]
     """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
-    Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
+    Whoever would rather poll takes the first state and hangs up. At most 100 watch for one
+    principal, 1,024 in all: RESOURCE_EXHAUSTED.
     """
 
 @_typing.type_check_only
@@ -165,7 +166,8 @@ class ApprovalServiceAsyncStub(ApprovalServiceStub):
     """
     WatchApproval: _aio.UnaryStreamMultiCallable[_decision_pb2.WatchApprovalRequest, _decision_pb2.ApprovalState]  # type: ignore[assignment]
     """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
-    Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
+    Whoever would rather poll takes the first state and hangs up. At most 100 watch for one
+    principal, 1,024 in all: RESOURCE_EXHAUSTED.
     """
 
 class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -200,7 +202,8 @@ class ApprovalServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_decision_pb2.ApprovalState], _abc.AsyncIterator[_decision_pb2.ApprovalState]]:
         """How it stands, now and at each change, until it is settled or has expired. For the agent that asked, and approvers.
-        Whoever would rather poll takes the first state and hangs up. At most 256 watch: RESOURCE_EXHAUSTED.
+        Whoever would rather poll takes the first state and hangs up. At most 100 watch for one
+        principal, 1,024 in all: RESOURCE_EXHAUSTED.
         """
 
 def add_ApprovalServiceServicer_to_server(servicer: ApprovalServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

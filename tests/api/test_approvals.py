@@ -540,19 +540,20 @@ def test_only_approvers_list_and_only_who_it_concerns_watches(tmp_path: Path) ->
     run(tmp_path, story, policy=Policy({"roles": ["lead"]}))
 
 
-def test_so_many_watch_and_no_more(tmp_path: Path) -> None:
+def test_so_many_of_one_principal_watch_and_no_more(tmp_path: Path) -> None:
     async def story(d: Desk) -> None:
-        asked = await d.ask()
-        calls = [d.watch("billing-agent", asked.decision_id) for _ in range(256)]
+        asked, other = await d.ask(), await d.ask(agent="other-agent")
+        calls = [d.watch("billing-agent", asked.decision_id) for _ in range(100)]
         for call in calls:
             assert (await call.read()).what == State.WHAT_PENDING
         with pytest.raises(grpc.aio.AioRpcError) as refused:
             await d.watch("billing-agent", asked.decision_id).read()
         assert refused.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        assert await d.state("other-agent", other.decision_id) == await d.state("ann", asked.decision_id)
         await d.approve("ann", asked, "reject")
         for call in calls:
             assert (await call.read()).what == State.WHAT_REJECTED
-        assert await d.state("ann", asked.decision_id) == State.WHAT_REJECTED
+        assert await d.state("billing-agent", asked.decision_id) == State.WHAT_REJECTED
 
     run(tmp_path, story)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -12,6 +13,8 @@ import grpc.aio
 import pytest
 
 from sidecar.errors import EngineError
+from sidecar.ledger.batch import Batch
+from sidecar.ledger.store import LmdbStore
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.desks import PEOPLE, Desk
 from tests.api.test_approvals import run
@@ -88,3 +91,33 @@ def test_many_at_once_do_not_fill_the_list(tmp_path: Path) -> None:
         assert len(d.up.path.approvals) == 100
 
     run(tmp_path, story)
+
+
+def test_what_nobody_waited_for_counts_too(tmp_path: Path) -> None:
+    """An agent that hangs up while its decisions are written would else fill the list at the next start, for all."""
+    held, go = threading.Event(), threading.Event()
+
+    class Slow(LmdbStore):
+        def commit(self, batch: Batch) -> None:
+            if held.is_set():
+                go.wait()
+            super().commit(batch)
+
+    async def story(d: Desk) -> None:
+        held.set()
+        asked = [asyncio.ensure_future(d.ask(purpose=f"{n}")) for n in range(100)]
+        try:
+            while len(d.engine.seen) < 100:  # noqa: ASYNC110  nothing else tells
+                await asyncio.sleep(0)
+            for each in asked:
+                each.cancel()
+            while b'sidecar_errors_total{code="CANCELLED",method="Decide"} 100.0' not in d.metrics.page():  # noqa: ASYNC110
+                await asyncio.sleep(0)
+        finally:
+            go.set()
+        other = await d.ask(agent="other-agent")
+        assert len(d.up.path.approvals) == 101 == len(d.entries("DECISION"))
+        assert (await d.listed("ann")).pending[1].decision_id == other.decision_id
+        assert "100 decisions of this agent wait" in await d.refused(d.ask(), "RESOURCE_EXHAUSTED")
+
+    run(tmp_path, story, open_store=Slow.open)

@@ -14,9 +14,10 @@ import grpc.aio
 import pytest
 
 from sidecar.api import Metrics
+from sidecar.api.messages import request_of
 from sidecar.decide import Answer, Caller, Judgement, Stages
 from sidecar.errors import EngineError, EngineTimeout, EngineUnavailable, LedgerError, PolicyMisshaped, PolicyUndefined
-from sidecar.identity import Proved
+from sidecar.identity import Proved, Shown, Transport
 from sidecar.ledger import Options, Recorded
 from sidecar.ledger.batch import Batch
 from sidecar.ledger.store import LmdbStore
@@ -63,6 +64,20 @@ def one(method: str, code: str, *, recorded: bool) -> Series:
     if recorded:
         both[("sidecar_rejected_total", code)] = 1.0
     return both
+
+
+def test_a_decision_is_counted_after_its_answer(tmp_path: Path) -> None:
+    metrics = Metrics("test")
+
+    async def main() -> None:
+        async with running(tmp_path, metrics=metrics) as run:
+            before = metrics.page()
+            await run.path.decide(request_of(request()), Shown(Transport("unix:")))
+            assert ("sidecar_decisions_total", "policy", "ALLOW") not in moved(before, metrics.page())
+            await asyncio.sleep(0)
+            assert moved(before, metrics.page())[("sidecar_decisions_total", "policy", "ALLOW")] == 1.0
+
+    asyncio.run(main())
 
 
 def test_decisions_by_effect_and_their_time_by_stage(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import json
+import threading
 import time
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -21,7 +22,7 @@ from sidecar.api.messages import request_of
 from sidecar.chain import authority_note
 from sidecar.chain.acts import Erase
 from sidecar.chain.digests import Outcome, arguments_digest
-from sidecar.chain.entry import Header
+from sidecar.chain.entry import EntryType, Header
 from sidecar.config import Config
 from sidecar.custody import FieldSealer, Pointers, SubjectKeys, openings_of
 from sidecar.decide import Erasure, policy_inputs
@@ -29,7 +30,7 @@ from sidecar.errors import LedgerError, NotPermitted
 from sidecar.ledger import Ledger, Options, SystemClock, ledger_stream, unopened
 from sidecar.v1 import decision_pb2 as pb
 from sidecar.verify import Evidence, Verdict, verify_stream
-from tests.api.desks import Desk, desk
+from tests.api.desks import PEOPLE, Desk, desk
 from tests.api.running import found, judged, wrap
 from tests.traces import traces
 
@@ -377,3 +378,36 @@ def test_the_search_for_traces_finds_what_is_there(tmp_path: Path) -> None:
     assert set(traces(tmp_path, MAIL, NAME, CITY, "nobody's")) == {
         f"ledger/ledger.mdb: {value}" for value in (MAIL, NAME, CITY)
     }
+
+
+@pytest.mark.parametrize("kind", ["DECISION", "OUTCOME", "APPROVAL"])
+def test_who_is_barred_while_it_is_sealed_is_not_heard(tmp_path: Path, kind: str) -> None:
+    """A key's volume may take its time, and the registry change twice in it: no verifier takes such an entry."""
+    begun, go = threading.Event(), threading.Event()
+
+    class Slow(FieldSealer):
+        def seal(self, about: EntryType, payload: Any, of: Any) -> Any:
+            if about.name == kind:
+                begun.set()
+                go.wait()
+            return super().seal(about, payload, of)
+
+    async def story(d: Desk, v: Vault) -> None:
+        v.ledger.seal_with(Slow(POINTERS, v.keys, v.chain_id))
+        calls: dict[str, Callable[[], Awaitable[Any]]] = {"DECISION": lambda: d.ask(**ASKED, action="mail.send")}
+        if kind == "OUTCOME":
+            sent = await d.ask(**ASKED, action="mail.send")
+            calls["OUTCOME"] = lambda: d.up.decisions.ReportOutcome(report_of(d, sent, b"{}"))
+        elif kind == "APPROVAL":
+            waits = await d.ask(**ASKED)
+            calls["APPROVAL"] = lambda: d.approve("ann", waits)
+        call = asyncio.ensure_future(calls[kind]())
+        await asyncio.to_thread(begun.wait)
+        await d.know(*PEOPLE[2:], PEOPLE[0], PEOPLE[1])
+        await d.know(*(person | {"status": "suspended"} for person in PEOPLE))
+        go.set()
+        code, said = await refusal(call)
+        assert code == "UNAVAILABLE" and "registry" in said
+        assert not d.entries(kind) or kind == "DECISION"
+
+    run(tmp_path, story)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -14,6 +16,7 @@ from sidecar.chain.entry import Header, leaf, payload_commit
 from sidecar.chain.head import Head
 from sidecar.chain.seal import Seal
 from sidecar.ledger import Options
+from sidecar.ledger.store import LmdbStore
 from sidecar.v1 import decision_pb2 as pb
 from tests.api.running import request, running
 
@@ -82,5 +85,31 @@ def test_a_proof_of_an_open_segment_is_to_come(tmp_path: Path) -> None:
             with pytest.raises(grpc.aio.AioRpcError) as caught:
                 await run.reading.Prove(pb.ProveRequest(seq=answer.seq))
             assert caught.value.code() == grpc.StatusCode.FAILED_PRECONDITION
+
+    asyncio.run(main())
+
+
+def test_proofs_that_read_for_long_leave_threads_to_others(tmp_path: Path) -> None:
+    """Each reads a segment: an agent that asked for many kept all threads from whoever else needed one."""
+    go = threading.Event()
+
+    class Slow(LmdbStore):
+        def entries(self, first: int, count: int) -> Iterator[bytes]:
+            go.wait()
+            return super().entries(first, count)
+
+    async def main() -> None:
+        opened = {"open_store": Slow.open, "options": Options(segment_entries=2)}
+        async with running(tmp_path, **opened) as run:
+            answer = await run.decisions.Decide(request())
+            await run.decisions.Decide(request())
+            asked = [asyncio.ensure_future(run.reading.Prove(pb.ProveRequest(seq=answer.seq))) for _ in range(64)]
+            await run.reading.Head(pb.HeadRequest())
+            try:
+                async with asyncio.timeout(30):
+                    await asyncio.to_thread(threading.active_count)
+            finally:
+                go.set()
+            assert len({proof.seal for proof in await asyncio.gather(*asked)}) == 1
 
     asyncio.run(main())

@@ -89,6 +89,20 @@ def test_a_number_is_the_nearest_binary64(number: float) -> None:
     assert repr(strictjson.parse(orjson.dumps(number))) == repr(number)
 
 
+@given(values, st.integers(1, 8))
+@example(["\ufdd0"], 8)
+@example({"\U0001ffff": "\ufffd"}, 8)
+@example([[], [], [[]]], 2)
+def test_what_dumps_writes_is_held_to_the_same(value: Any, max_depth: int) -> None:
+    try:
+        written = strictjson.dumps(value)
+    except Malformed:
+        return
+    assert outcome(lambda: strictjson.parse_written(written, max_depth=max_depth)) == outcome(
+        strictjson._parse_exactly, written, max_depth
+    )
+
+
 @given(values)
 def test_what_dumps_writes_is_what_parse_reads(value: Any) -> None:
     try:

@@ -22,7 +22,7 @@ from tests.program import environment, made, serving, sidecar
 
 from .collecting import one
 from .pod_security import violations
-from .rendering import CHARTS, Manifest, containers_of, helm, template
+from .rendering import CHARTS, HERE, SIDECAR, Manifest, containers_of, helm, template
 from .schemas import VERSIONS, validate
 
 POLICIES: Final = CHARTS / "examples/policy-repository"
@@ -187,3 +187,15 @@ def test_one_command_takes_the_place_of_a_container(workload: Path, tmp_path: Pa
         [sys.executable, CHARTS / "once.py", "nobody", "x"], input=json.dumps(stateful), capture_output=True, text=True
     )
     assert wrong.returncode == 1 and "there are opa, sidecar, agent" in wrong.stderr
+
+
+def test_what_the_page_says_to_set_is_rendered(tmp_path: Path) -> None:
+    """Each of the chart's README, on top of an image, a custodian and a registry."""
+    said = re.findall(r"^```yaml\n(.*?)^```$", (SIDECAR / "README.md").read_text(), re.MULTILINE | re.DOTALL)
+    envoy = f"egress.redirect.envoy.configuration={SIDECAR.parent / 'envoy' / 'envoy.yaml'}"
+    for text, more in zip(said, (("--set-file", envoy), (), ()), strict=True):
+        (tmp_path / "said.yaml").write_text(text)
+        base = HERE / "installs" / "token.yaml"
+        ran = template(SIDECAR, "--values", base, "--values", tmp_path / "said.yaml", *more)
+        assert ran.status == 0, ran.err
+        assert {"StatefulSet", "NetworkPolicy"} <= {each["kind"] for each in yaml.safe_load_all(ran.out) if each}

@@ -132,9 +132,10 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
     ("redirect", {"egress": {"redirect": {"port": 15002}}}, "no listener with port_value: 15002"),
     (
         "redirect",
-        {"egress": {"redirect": {"envoy": {"configuration": "port_value: 15001\nfailure_mode_allow: true"}}}},
+        {"egress": {"redirect": {"envoy": {"configuration": "port_value: 15001\n'failure_mode_allow' :  True"}}}},
         "has failure_mode_allow: true",
     ),
+    ("redirect", {"egress": {"redirect": {"envoy": {"configuration": "port_value: 15001"}}}}, "has no filter envoy"),
     ("redirect", {"users": {"envoy": 10001}}, "users.workload, users.sidecar, users.opa and users.envoy must differ"),
     ("gateway", {"workload": {"image": ""}}, "egress.gateway is enabled, but workload.image is empty"),
     ("gateway", {"egress": {"gateway": {"agents": []}}}, "egress.gateway.agents is empty"),
@@ -178,6 +179,41 @@ REFUSED: list[tuple[str, dict[str, Any], str]] = [
         "workload.volumeMounts: sidecar-opa is the sidecar's own",
     ),
     ("opa", {"workload": {"volumes": [{"name": "sidecar-tmp"}]}}, "workload.volumes: sidecar-tmp is a name of"),
+    *(
+        (install, {"workload": {"volumes": [{"name": "x", **volume}]}}, message)
+        for install, volume, message in (
+            ("token", {"persistentVolumeClaim": {"claimName": "sidecar-ledger-a-0"}}, "x is the claim sidecar-ledger-"),
+            ("token", {"hostPath": {"path": "/"}}, "x is a hostPath"),
+            ("opa", {"secret": {"secretName": "policies-ssh"}}, "which is not for it (policy.git.secret)"),
+            (
+                "cert-manager",
+                {"secret": {"secretName": "billing-sidecar-identity"}},
+                "the Secret billing-sidecar-identity, which is not for it",
+            ),
+            (
+                "redirect",
+                {"projected": {"sources": [{"configMap": {"name": "a"}}, {"secret": {"name": "payments-credential"}}]}},
+                "shows the workload the Secret payments-credential, which is not for it",
+            ),
+        )
+    ),
+    (
+        "token",
+        {"workload": {"env": [{"name": "KEY", "value": "-----BEGIN PRIVATE KEY-----"}]}},
+        "workload.env: KEY holds a private key",
+    ),
+    (
+        "redirect",
+        {
+            "egress": {
+                "redirect": {
+                    "envoy": {"configuration": "port_value: 15001\nenvoy.filters.http.ext_authz\ngeneric_secret"}
+                }
+            }
+        },
+        "configuration holds a credential",
+    ),
+    ("opa", {"policy": {"git": {"url": "https://ann:word@git.example.org/p.git"}}}, "policy.git.url holds credentials"),
 ]
 
 

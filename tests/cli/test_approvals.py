@@ -169,6 +169,10 @@ def test_acting_for_somebody(tmp_path: Path) -> None:
             return sidecar("decide", *about, "--action", "crm.read", "--resource", "customer:acme-42", *more)
 
         assert reads("--delegation", leave("ursula", "crm.*")).returncode == 0
+        for wrong in (("--chain", "x"), ("--resource", "customer"), ("--to", "")):
+            given = ("--key", tmp_path / "ursula.pem", "--from", "ursula", "--to", "a", "--action", "a")
+            said = sidecar("keys", "delegate", *given, "--resource", "a:*", *wrong, "--out", tmp_path / "no.json")
+            assert said.returncode == 2 and wrong[0] in said.stderr and not (tmp_path / "no.json").exists()
         other = reads("--delegation", leave("ursula", "payments.*"))
         assert other.returncode == 1 and "PERMISSION_DENIED" in other.stderr
         unable = reads("--delegation", leave("cleo", "crm.*"))  # who may not do it herself

@@ -92,8 +92,9 @@ def test_a_wrong_receipt_is_no_answer(drive):
     drive(FakeSidecar(allow(spoil=lambda good: good.replace(b"ALLOW", b"DENY"))), scenario)
 
 
-def test_what_a_lost_stream_left_open_is_sent_again_with_the_same_bytes(drive):
-    sidecar = FakeSidecar(Silence(), Silence(), AWAY, *(allow(f"d-{n}") for n in range(3)))
+@pytest.mark.parametrize("lost", [AWAY, Abort(grpc.StatusCode.INTERNAL, "Internal error from Core")])
+def test_what_a_lost_stream_left_open_is_sent_again_with_the_same_bytes(drive, lost):
+    sidecar = FakeSidecar(Silence(), Silence(), lost, *(allow(f"d-{n}") for n in range(3)))
 
     async def scenario(stream, *_):
         return await asyncio.gather(*(stream.ask("a", ACCOUNT, {"n": n}) for n in range(3)))

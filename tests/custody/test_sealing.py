@@ -114,6 +114,26 @@ def test_one_person_one_key_whatever_the_spelling(tmp_path: Path) -> None:
     assert names[0] == names[1] and len(set(names)) == 3
 
 
+def test_more_than_can_be_looked_for_is_refused_before_it_is_tried(tmp_path: Path) -> None:
+    """It took a minute for a request of 1 MiB, on a thread that nobody could stop, six of them for everybody."""
+    by = sealer(tmp_path, "/arguments/who")
+    many = {"id": 1, "who": [f"{n:08x}" for n in range(4_000)], "all": [f"{n:06x}zz" for n in range(4_000)]}
+    with pytest.raises(RequestError, match="request: has too many personal values"):
+        by.seal(EntryType.DECISION, decision(many), None)
+    assert not SubjectKeys.read(tmp_path, CHAIN).subjects()
+    assert by.seal(EntryType.DECISION, decision(many | {"who": many["who"][:40]}), None)
+
+
+def test_of_an_outcome_too_long_to_look_through_all_is_sealed(tmp_path: Path) -> None:
+    by = sealer(tmp_path, "/arguments/who")
+    about = sealed(by, decision({"id": 1, "who": [f"{n:08x}" for n in range(500)]}))
+    for length, left in ((1_000, ("{", "200")), (200_000, ('"', ""))):
+        said = {"response": json.dumps({"a": "x" * length, "b": "0000002a"}), "downstream_status": "200", "by": {}}
+        taken = by.seal(EntryType.OUTCOME, said, about)
+        assert taken is not None
+        assert (taken[0]["response"][0], taken[0]["downstream_status"]) == left and "2a" not in taken[0]["response"]
+
+
 def test_more_values_than_a_payload_may_have(tmp_path: Path) -> None:
     by = sealer(tmp_path, "/arguments/mail")
     many = {"id": 1, "mail": "ann@x.org", "all": ["ann@x.org"] * 4_096}

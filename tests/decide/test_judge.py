@@ -6,6 +6,7 @@ import asyncio
 import math
 from collections.abc import Callable
 
+import orjson
 import pytest
 
 from sidecar.chain.payload import CAUSES
@@ -73,6 +74,9 @@ def test_every_engine_fault_is_a_recorded_deny(error: Exception, cause: str) -> 
         {**ALLOW, "text": "\ud800"},
         {**ALLOW, "text": "\ufdd0"},
         {**ALLOW, 1: "a key that is no string"},
+        {**ALLOW, "pair": (1, 2)},
+        {**ALLOW, "text": orjson.Fragment(b"no JSON")},
+        {**ALLOW, "text": orjson.Fragment(b'{"a":1,"a":2}')},
         {**ALLOW, "long": "x" * (1024 * 1024)},
     ],
 )
@@ -81,11 +85,12 @@ def test_anything_odd_is_a_deny(result: object) -> None:
     assert judged(lambda _: result).cause == "policy_misshaped"
 
 
-def test_a_deeply_nested_result_is_a_deny() -> None:
-    deep: object = 0
-    for _ in range(100):
-        deep = [deep]
-    assert judged(lambda _: {**ALLOW, "deep": deep}).cause == "policy_misshaped"
+@pytest.mark.parametrize(("deep", "cause"), [(47, "policy"), (48, "policy_misshaped"), (100, "policy_misshaped")])
+def test_a_deeply_nested_result_is_a_deny(deep: int, cause: str) -> None:
+    value: object = 0
+    for _ in range(deep):
+        value = [value]
+    assert judged(lambda _: {**ALLOW, "deep": value}).cause == cause
 
 
 def test_an_engine_that_never_answers_is_a_deny() -> None:

@@ -14,7 +14,10 @@ from typing import Any
 import grpc
 import httpx
 import pytest
+from google.protobuf.any_pb2 import Any as Any_
 from google.protobuf.struct_pb2 import Struct
+from google.protobuf.type_pb2 import Enum, Option
+from google.protobuf.wrappers_pb2 import StringValue
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, PlainTextResponse, Response
@@ -28,6 +31,7 @@ from sidecar.client.reporter import AsyncReporter, Reporter
 from sidecar.enforce.asgi import PermitMiddleware
 from sidecar.enforce.grpc_permits import METADATA, AsyncPermitInterceptor, PermitInterceptor, arguments_of
 from sidecar.enforce.wanted import FREE, Free, Wanted
+from sidecar.errors import RequestError
 from sidecar.ledger import ledger_stream
 from tests.people import key, person, registry_text
 from tests.program import made, serving
@@ -308,6 +312,23 @@ def test_the_same_message_has_the_same_arguments_whatever_the_order_of_its_maps(
     there.update({"b": 1, "a": {"d": "ü", "c": [True]}})
     back.update({"a": {"c": [True], "d": "ü"}, "b": 1})
     assert arguments_of(there) == arguments_of(back) == '{"a":{"c":[true],"d":"ü"},"b":1.0}'.encode()
+
+
+def test_what_an_any_holds_beside_its_json_is_refused() -> None:
+    """It had the arguments of the message without it, and ran under their permit."""
+    packed = Any_()
+    packed.Pack(StringValue(value="x"))
+    deep = Enum(options=[Option(value=packed)])
+    assert b'"value":"x"' in arguments_of(packed) and b'"value":"x"' in arguments_of(deep)
+    for value in (packed.value + b"\x4a\x03abc", b"\x0a\x01y" + packed.value, b"\x0a\x02y"):
+        bad = Any_(type_url=packed.type_url, value=value)
+        around = Any_()
+        around.Pack(bad)
+        for message in (bad, around, Enum(options=[Option(value=packed), Option(value=bad)])):
+            with pytest.raises(RequestError, match="the message has"):
+                arguments_of(message)
+    with pytest.raises(RequestError, match="of a kind that is not known here"):
+        arguments_of(Any_(type_url="type.googleapis.com/no.such.Kind", value=b""))
 
 
 @pytest.mark.parametrize(

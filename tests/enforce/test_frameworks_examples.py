@@ -9,26 +9,27 @@ from pathlib import Path
 
 import pytest
 
-from tests.enforce.frameworks.place import started
-from tests.program import BIN, environment, serving, sidecar
+from tests.needs import needs_program
+from tests.program import BIN, environment, sidecar
+from tests.test_readme import BLOCK, PATH, README, served, shell
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 EXAMPLES = sorted((REPOSITORY / "docs" / "frameworks").glob("*.py"))
-TABLE = re.findall(
-    r"^\| [\w ]+ \| `(.+)` \| \[(\w+\.py)\]\(docs/frameworks/\2\) \|$", (REPOSITORY / "README.md").read_text(), re.M
-)
+TABLE = re.findall(r"^\| [\w ]+ \| `(.+)` \| \[(\w+\.py)\]\(docs/frameworks/\2\) \|$", README, re.M)
+FRAMEWORKS = README.partition("\n### Frameworks\n")[2].partition("\n## ")[0]
 
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The directory of the fifteen minutes, with the rule for the examples' tool, and its sidecar."""
+    needs_program("opa")
     directory = tmp_path_factory.mktemp("examples")
-    ledger, _, settings = started(directory)
-    assert sidecar("keys", "agent", "--out", directory / "billing-agent.pem").returncode == 0
-    registry, key = directory / "of-examples.json", directory / "billing-agent.pub.pem"
-    assert sidecar("agents", "add", "--registry", registry, "--key", key, "billing-agent").returncode == 0
-    settings["SIDECAR_REGISTRY"] = str(registry)
-    with serving(ledger, "--policy", directory / "policy", dev=False, **settings) as server:
-        (ledger / "sidecar.sock").symlink_to(server.socket)
+    (_, register), (_, policy), (_, start), *_ = BLOCK.findall(PATH)
+    ((_, tools),) = BLOCK.findall(FRAMEWORKS)
+    *preparation, serving = start.strip().splitlines()
+    shell("\n".join([register, policy.replace("sidecar policy check policy\n", ""), *preparation]), directory)
+    assert shell(tools, directory).endswith("passed\n")
+    with served(serving, directory):
         yield directory
 
 

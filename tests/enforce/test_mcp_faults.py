@@ -66,6 +66,31 @@ def test_what_the_table_does_not_know_goes_nowhere(tmp_path: Path) -> None:
     run(tmp_path, story)
 
 
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("tools/call", {"name": "write", "arguments": {"to": [{"account": "a", "Account": "b"}]}}),
+        ("tools/call", {"name": "write", "_meta": {"x": {"k": 1, "\u212a": 2}}}),
+        ("prompts/get", {"name": "p", "arguments": {"a": "1", "A": "2"}}),
+        ("completion/complete", {"ref": {"type": "ref/resource", "name": "harmless", "uri": "note://secret"}}),
+        ("completion/complete", {"ref": {"type": "ref/prompt", "name": "harmless", "Name": "secret"}}),
+        ("completion/complete", {"ref": {"type": ["ref/prompt"], "name": "p"}}),
+    ],
+)
+def test_what_two_servers_could_take_for_two_things_goes_nowhere(
+    method: str, params: dict[str, Any], tmp_path: Path
+) -> None:
+    """One that finds members in any case of letters takes the last; of a reference, the policy was told another."""
+
+    async def story(g: Gate) -> None:
+        async with between(g) as (client, server):
+            client.ask(1, method, **params)
+            assert (await client.answer(1))["error"]["code"] == -32602
+            assert not server.got and not g.rules.seen
+
+    run(tmp_path, story)
+
+
 def test_the_ledger_holds_the_very_bytes_that_the_server_got(tmp_path: Path) -> None:
     arguments = b'{ "b" : 1.50,"a":[ 1e2 ,"\\u00e4\\/"],\t"c":{}}'
     call = (

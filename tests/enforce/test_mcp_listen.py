@@ -47,6 +47,7 @@ def credentials(g: Gate) -> list[str]:
     """What `remote` wants to see."""
     fields = g.key.with_name("fields")
     fields.write_text(f"Authorization: Bearer {UPSTREAM_TOKEN}\n")
+    fields.chmod(0o640)
     return ["--header-file", str(fields)]
 
 

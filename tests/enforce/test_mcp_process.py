@@ -250,6 +250,7 @@ LISTEN = ["--pins", "/no/pins", "--trust-first", "--server", "unix:/x", "--agent
         (["--pins", "p", "--upstream", "https://example.org/mcp", "--", "x"], "which MCP server"),
         (["--pins", "p", "--header-file", "f", "--", "x"], "go with --upstream"),
         (["--pins", "p", "--", "x"], "--server and --agent are missing"),
+        ([*LISTEN[:-1], "--", "x"], "are for an MCP client; let it start this command"),
         (["--pins", "p", "--name", "a/b", "--", "x"], "--name is"),
         (["--", "x"], "--pins"),
         (["--pins", "p", "--review-pins", "--", "/no/such/program"], "cannot start the server"),

@@ -54,6 +54,7 @@ def test_a_remote_server_gets_what_was_allowed(mode: str, tmp_path: Path) -> Non
         async with gate(tmp_path, call=denied) as g:
             fields = tmp_path / "fields"
             fields.write_text(f"Authorization: Bearer {TOKEN}\n")
+            fields.chmod(0o640)
             with remote(g.place) as url:
                 given = ("--header-file", str(fields))
                 async with g.client(*given, upstream=url, mode=mode, elicitation_callback=sure) as client:
@@ -217,7 +218,15 @@ def test_a_url_that_cannot_be_meant(url: str) -> None:
 @pytest.mark.parametrize("line", ["x", "Host: a", "Mcp-Name: a", "content-length: 1", "a b: c", "a: \x01", "Accept: x"])
 def test_fields_that_are_not_ones_own(line: str, tmp_path: Path) -> None:
     (tmp_path / "f").write_text(f"Authorization: Bearer x\n{line}\n")
+    (tmp_path / "f").chmod(0o600)
     with pytest.raises(UsageError, match="line 2"):
+        read_fields(tmp_path / "f")
+
+
+def test_fields_that_others_could_read_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "f").write_text("Authorization: Bearer x\n")
+    (tmp_path / "f").chmod(0o604)
+    with pytest.raises(UsageError, match="every user of this host can read"):
         read_fields(tmp_path / "f")
 
 

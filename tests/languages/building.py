@@ -22,6 +22,7 @@ KEPT = Path(sys.prefix) / "outside"
 
 _PATIENCE_SECONDS = 900  # a guard against a client that waits forever, not a measure of speed
 _GENERATORS = ("google.golang.org/protobuf/cmd/protoc-gen-go", "google.golang.org/grpc/cmd/protoc-gen-go-grpc")
+GO_STUBS = ("--go_out=.", "--go_opt=module=sidecar.example", "--go-grpc_out=.", "--go-grpc_opt=module=sidecar.example")
 
 
 def go_example(into: Path) -> list[str]:
@@ -34,8 +35,7 @@ def go_example(into: Path) -> list[str]:
         cannot_run(f"go could not bring the modules of tests/languages/go: {_last_line(brought)}")
     _do([go, "build", "-mod=readonly", "-o", f"{into / 'bin'}{os.sep}", *_GENERATORS], source)
     plugins = [f"--plugin={into / 'bin' / name}" for name in ("protoc-gen-go", "protoc-gen-go-grpc")]
-    out = ["--go_out=.", "--go_opt=module=sidecar.example", "--go-grpc_out=.", "--go-grpc_opt=module=sidecar.example"]
-    protoc = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO), *plugins, *out]
+    protoc = [sys.executable, "-m", "grpc_tools.protoc", "-I", str(PROTO), *plugins, *GO_STUBS]
     _do([*protoc, "sidecar/v1/decision.proto"], source)
     _do([go, "vet", "-mod=readonly", "."], source)
     _do([go, "build", "-buildvcs=false", "-mod=readonly", "-o", str(into / "ask"), "."], source)

@@ -21,7 +21,7 @@ from sidecar.v1 import decision_pb2 as pb
 from tests.api.desks import PEOPLE, Policy, desk
 from tests.api.running import judged
 from tests.api.test_delegated import sent
-from tests.languages.building import HERE, go_example, go_permit, node_example
+from tests.languages.building import GO_STUBS, HERE, go_example, go_permit, node_example
 from tests.needs import needs_program
 from tests.people import delegated
 from tests.program import made, serving, sidecar
@@ -55,6 +55,11 @@ def test_the_example_asks_acts_and_reports(build: Build, tmp_path: Path) -> None
     assert report["verdict"] == "UNANCHORED", report["findings"]
 
 
+def test_the_go_example_says_how_it_is_built() -> None:
+    said = (HERE / "go" / "main.go").read_text().partition("package main")[0]
+    assert f"protoc -I ../../../proto {' '.join(GO_STUBS)} " in re.sub(r" \\\n//\s+", " ", said)
+
+
 @pytest.mark.parametrize("kind", ["ed25519", "p256"])
 def test_the_node_example_signs(kind: str, tmp_path: Path) -> None:
     """From proto/SIGNING.md alone: a sidecar that believes signatures alone answers, and anybody can check them."""
@@ -67,7 +72,8 @@ def test_the_node_example_signs(kind: str, tmp_path: Path) -> None:
     assert sidecar("agents", "add", "--registry", registry, "--key", public, "billing-agent").returncode == 0
     with serving(ledger, dev=False, SIDECAR_REGISTRY=str(registry)) as server:
         unsigned = run(command, server.address)
-        assert unsigned.returncode != 0 and "ALLOW" not in unsigned.stdout
+        assert unsigned.returncode == 1 and unsigned.stdout == ""
+        assert "sign the message" in unsigned.stderr and unsigned.stderr.count("\n") == 1
         done = subprocess.run([*command, server.address, str(key)], capture_output=True, text=True, timeout=120)
         assert done.returncode == 0, done.stderr
         assert server.stop() == 0

@@ -96,12 +96,12 @@ def test_it_goes_on(pruned: tuple[World, list[bytes], list[bytes]]) -> None:
         with pytest.raises(Gone, match="was pruned"):
             ledger.entry(4)
         with pytest.raises(Gone, match="was pruned"):
-            ledger.seq_of(decision_id(0))
+            ledger.decision(decision_id(0))
         with pytest.raises(Gone, match="was pruned"):
             waited(ledger.append(outcome(0, 4)))
         assert ledger.prove(4).index == 1
         assert ledger.about(4) == [(5, EntryType.OUTCOME)]
-        assert ledger.seq_of(decision_id(DECISIONS - 1)) > 10
+        assert ledger.decision(decision_id(DECISIONS - 1)).seq > 10
         leaf = next(waited(ledger.append(decision(n))).leaf for n in (100,))
         assert ledger.holds(ledger.position().next_seq - 1, leaf) and not ledger.holds(4, leaf)
     finally:

@@ -91,21 +91,21 @@ def test_what_was_erased_stays_known(tmp_path: Path) -> None:
 
 def test_what_is_asked_for_and_gone_is_refused_clearly(lived: tuple[World, Ledger]) -> None:
     _, ledger = lived
-    first = ledger.seq_of(decision_id(0))
+    first = ledger.decision(decision_id(0)).seq
     entry = ledger.entry(first)
     ledger.append(outcome(0, first)).result(60)
     ledger.book().trim(4)
     with pytest.raises(Gone, match="the collector has it"):
         ledger.entry(first)
     with pytest.raises(NotFound, match="the collector has them"):
-        ledger.seq_of(decision_id(0))
+        ledger.decision(decision_id(0))
     with pytest.raises(Gone):
         ledger.prove(first)
     with pytest.raises(Gone):
         ledger.holds(first, entry.tag)
     with pytest.raises(LedgerError, match="no longer kept here"):
         ledger.book().shipment(0, first, 1_000)
-    assert ledger.seq_of(decision_id(19)) > first and ledger.about(first) == []
+    assert ledger.decision(decision_id(19)).seq > first and ledger.about(first) == []
     assert ledger.last_attached() == 5 or ledger.payload(ledger.last_attached() or 0)["type"] == "POLICY"
     assert ledger.entry(0).seq == 0
 

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 
 from sidecar.chain.entry import EntryType
-from sidecar.chain.head import Decided
 from sidecar.chain.payload import policy_time, wall_ns_of
 from sidecar.errors import LedgerDamaged, LedgerError, Malformed
 from sidecar.ledger import Draft, Ledger
@@ -29,8 +28,7 @@ def waits(world: World, n: int, seconds: int = 60) -> Draft:
 def asked_again(n: int, of: int, seq: int, effect: str) -> Draft:
     draft = decision(n, effect=effect)
     approval = {"decision_id": decision_id(of), "decision_seq": seq, "approvals": []}
-    decided = Decided(decision_id(n), effect, draft.decided.request) if draft.decided else None
-    return dataclasses.replace(draft, payload={**draft.payload, "approval": approval}, ref_seq=seq, decided=decided)
+    return dataclasses.replace(draft, payload={**draft.payload, "approval": approval}, ref_seq=seq)
 
 
 def says(n: int, seq: int, verdict: str) -> Draft:

@@ -13,7 +13,6 @@ from typing import Any
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from sidecar.chain.entry import EntryType
-from sidecar.chain.head import Decided
 from sidecar.chain.request import Option, Request
 from sidecar.chain.seeds import Custody, SealedShare, share_commit
 from sidecar.chain.stream import Kind, records
@@ -229,7 +228,7 @@ def decision(n: int, *, effect: str = "ALLOW", agent: str | None = None, argumen
         "permit": None,
         "timings": {"evaluate_ns": "290000"},
     }  # fmt: skip
-    return Draft(EntryType.DECISION, payload, agent=agent, decided=Decided(decision_id(n), effect, request.digest()))
+    return Draft(EntryType.DECISION, payload)
 
 
 def outcome(n: int, seq: int, *, status: str = "executed", agent: str | None = None) -> Draft:
@@ -241,7 +240,7 @@ def outcome(n: int, seq: int, *, status: str = "executed", agent: str | None = N
         "downstream_status": "", "started_ns": "", "duration_ns": "", "response": None,
         "response_digest": hashlib.sha256(b"done").hexdigest(),
     }  # fmt: skip
-    return Draft(EntryType.OUTCOME, payload, ref_seq=seq, agent=agent)
+    return Draft(EntryType.OUTCOME, payload, ref_seq=seq)
 
 
 def _policy(revision: str) -> dict[str, str]:

@@ -77,6 +77,12 @@ def test_a_result_beyond_i_json_is_refused(value: object) -> None:
     assert check_result(within) is within
 
 
+@pytest.mark.parametrize("value", [{1: 2}, (1, 2), b"x", {3}, object()])
+def test_a_result_that_is_no_json_is_refused(value: object) -> None:
+    with pytest.raises(PolicyMisshaped, match="no JSON"):
+        check_result({"a": value})
+
+
 def test_depth_is_bounded() -> None:
     value: list[Any] = []
     for _ in range(62):

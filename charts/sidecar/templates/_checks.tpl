@@ -61,6 +61,9 @@
 {{- if and $v.registry.json $v.registry.configMap -}}
   {{- fail "registry.json and registry.configMap are both set; leave one of the two out" -}}
 {{- end -}}
+{{- if regexMatch "^(https://[^/]*@|ssh://[^/]*:[^/]*@)" $v.policy.git.url -}}
+  {{- fail "policy.git.url holds credentials, which a ConfigMap would show to everybody: put them into a Secret (policy.git.auth, policy.git.secret), and renew them if this was installed anywhere" -}}
+{{- end -}}
 {{- if $v.policy.git.url -}}
   {{- if not (or $v.policy.git.allowedSigners $v.policy.git.acceptUnsigned) -}}
     {{- fail "policy.git.allowedSigners is empty, so whoever can push decides what agents may do: give the keys whose commits count (--set-file policy.git.allowedSigners=allowed_signers), or say policy.git.acceptUnsigned=true" -}}
@@ -160,11 +163,7 @@
 {{- if has $v.users.socketGroup $users -}}
   {{- fail "users.socketGroup must be none of the four users' ids: it is the group that all of them have" -}}
 {{- end -}}
-{{- range $v.workload.volumes -}}
-  {{- if hasPrefix "sidecar-" .name -}}
-    {{- fail (printf "workload.volumes: %s is a name of the sidecar's own volumes; take one that does not begin with sidecar-" .name) -}}
-  {{- end -}}
-{{- end -}}
+{{- include "sidecar.checkedVolumes" . -}}
 {{- range $v.workload.volumeMounts -}}
   {{- if hasPrefix "sidecar-" .name -}}
     {{- fail (printf "workload.volumeMounts: %s is the sidecar's own: the workload has its socket, and nothing else of it" .name) -}}
@@ -174,8 +173,36 @@
   {{- fail (printf "policy.git.subdirectory %s leaves the repository; give a path without .." $v.policy.git.subdirectory) -}}
 {{- end -}}
 {{- range $v.workload.env -}}
+  {{- if contains "PRIVATE KEY-----" (toString .value) -}}
+    {{- fail (printf "workload.env: %s holds a private key, which the release and each process below would show; mount it as a file (workload.volumes, workload.volumeMounts), and make a new one if this was installed anywhere" .name) -}}
+  {{- end -}}
   {{- if dig "valueFrom" "secretKeyRef" false . -}}
     {{- fail (printf "workload.env: %s takes a Secret into the environment, where each process below it and each crash report has it; mount it as a file (workload.volumes, workload.volumeMounts)" .name) -}}
+  {{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* The workload's own volumes show it nothing that is the sidecar's, or Envoy's beside it. */}}
+{{- define "sidecar.checkedVolumes" -}}
+{{- $v := .Values -}}
+{{- $theirs := dict "identity.secret" $v.identity.secret "policy.git.secret" $v.policy.git.secret "collector.tokenSecret" $v.collector.tokenSecret "egress.redirect.envoy.credentialSecret" $v.egress.redirect.envoy.credentialSecret "identity.kind=certManager" (printf "%s-identity" (include "sidecar.fullname" .)) -}}
+{{- range $volume := $v.workload.volumes -}}
+  {{- if hasPrefix "sidecar-" .name -}}
+    {{- fail (printf "workload.volumes: %s is a name of the sidecar's own volumes; take one that does not begin with sidecar-" .name) -}}
+  {{- end -}}
+  {{- $claim := dig "persistentVolumeClaim" "claimName" "" . -}}
+  {{- if regexMatch "^sidecar-(ledger|subjects)-" $claim -}}
+    {{- fail (printf "workload.volumes: %s is the claim %s, which is the sidecar's: who has the ledger has its key; leave it out" .name $claim) -}}
+  {{- end -}}
+  {{- if hasKey . "hostPath" -}}
+    {{- fail (printf "workload.volumes: %s is a hostPath, and the node holds the sidecar's volumes and sockets; take another kind" .name) -}}
+  {{- end -}}
+  {{- $secrets := list (dig "secret" "secretName" "" .) -}}
+  {{- range dig "projected" "sources" list . -}}{{- $secrets = append $secrets (dig "secret" "name" "" .) -}}{{- end -}}
+  {{- range $setting, $secret := $theirs -}}
+    {{- if and $secret (has $secret $secrets) -}}
+      {{- fail (printf "workload.volumes: %s shows the workload the Secret %s, which is not for it (%s); leave it out, or give the workload one of its own" $volume.name $secret $setting) -}}
+    {{- end -}}
   {{- end -}}
 {{- end -}}
 {{- end -}}
@@ -227,8 +254,14 @@
   {{- if not $door.agent -}}
     {{- fail "egress.door.agent is empty, and with egress.redirect callers show Envoy no certificate: name the agent of this workload" -}}
   {{- end -}}
-  {{- if contains "failure_mode_allow: true" $r.envoy.configuration -}}
+  {{- if regexMatch `failure_mode_allow['"]?\s*:\s*['"]?(?i:true|yes|on|y)\b` $r.envoy.configuration -}}
     {{- fail "egress.redirect.envoy.configuration has failure_mode_allow: true, so without an answer everything is allowed: set it to false" -}}
+  {{- end -}}
+  {{- if not (contains "envoy.filters.http.ext_authz" $r.envoy.configuration) -}}
+    {{- fail "egress.redirect.envoy.configuration has no filter envoy.filters.http.ext_authz, so nothing would be asked: begin with charts/envoy/envoy.yaml" -}}
+  {{- end -}}
+  {{- if or (contains "generic_secret" $r.envoy.configuration) (contains "PRIVATE KEY-----" $r.envoy.configuration) -}}
+    {{- fail "egress.redirect.envoy.configuration holds a credential, which a ConfigMap would show to everybody: put it into the Secret of egress.redirect.envoy.credentialSecret, as charts/envoy/credential.yaml, and make a new one if this was installed anywhere" -}}
   {{- end -}}
   {{- if not (contains (printf "port_value: %d" (int $r.port)) $r.envoy.configuration) -}}
     {{- fail (printf "egress.redirect.envoy.configuration has no listener with port_value: %d; set egress.redirect.port to the port it has" (int $r.port)) -}}

@@ -155,8 +155,8 @@ class EnvoyDoor:
 
     def _outcome(self, said: Ended) -> Outcome | None:
         """What the gateway reports, under its permit; None where another executor reports."""
-        seq = self._ledger.seq_of(said.decision_id)
-        decision = self._ledger.payload(seq)
+        found = self._ledger.decision(said.decision_id)
+        decision = found.payload
         executor = decision["executor"]
         if executor is not None and executor["id"] != self._settings.gateway:
             return None
@@ -169,7 +169,7 @@ class EnvoyDoor:
             said.decision_id,
             status,
             said.response,
-            permit=self._ledger.permit(seq, decision),
+            permit=self._ledger.permit(found.seq, decision),
             arguments_digest=arguments_digest(arguments),
             downstream_status=told,
             started_ns=said.started_ns,

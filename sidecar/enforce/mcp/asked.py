@@ -97,6 +97,7 @@ class Requests:
 
     def _asking(self, frame: Frame, rule: Rule, action: str) -> Asking:
         params = frame.params
+        _check_case(params)
         arguments = frame.params_text
         if rule is CALL:
             arguments = _arguments(frame)
@@ -327,15 +328,24 @@ def _token(frame: Frame) -> Any:
 
 
 def _arguments(frame: Frame) -> str:
-    """The text of a call's arguments. BadFrame where they are no object, or ambiguous to a server."""
+    """The text of a call's arguments. BadFrame where they are no object."""
     given = members(frame.params_text).get("arguments")
     if given is None:
         return "{}"
     if not isinstance(given.value, dict):
         raise BadFrame("params: arguments must be an object", INVALID_PARAMS)
-    if len({name.casefold() for name in given.value}) != len(given.value):
-        raise BadFrame("params: two arguments whose names differ in the case of letters alone", INVALID_PARAMS)
     return given.text
+
+
+def _check_case(params: Any) -> None:
+    """BadFrame for two members of one object that are one to a server which finds them in any case of letters."""
+    pending = [params]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict) and len({name.casefold() for name in item}) != len(item):
+            raise BadFrame("params: two members whose names differ in the case of letters alone", INVALID_PARAMS)
+        inner = item.values() if isinstance(item, dict) else item
+        pending.extend(each for each in inner if isinstance(each, dict | list))
 
 
 def _recordable(raw: bytes) -> bool:

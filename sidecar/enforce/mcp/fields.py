@@ -18,11 +18,14 @@ Fields = Sequence[tuple[str, str]]
 
 
 def read_fields(path: Path) -> Fields:
-    """The fields of a file, one `Name: value` a line. UsageError."""
+    """The fields of a file, one `Name: value` a line. UsageError: also where everybody on this host can read them."""
     try:
+        open_to_all = path.stat().st_mode & 0o007
         text = path.read_text("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"cannot read the fields {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    if open_to_all:
+        raise UsageError(f"every user of this host can read the fields {path}: chmod o= {path}")
     fields = []
     for number, line in enumerate(text.splitlines(), 1):
         name, colon, value = line.partition(":")

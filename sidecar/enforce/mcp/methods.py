@@ -61,8 +61,13 @@ def _decide(action: str, *params: str, kind: str = SERVER, name: str = "", **mor
 
 
 def _reference(params: Mapping[str, Any]) -> Any:
+    """Of a prompt the name, of a resource the URI; None where it could be taken for another as well."""
     given = params.get("ref")
-    return (given.get("name") or given.get("uri")) if isinstance(given, dict) else None
+    if not isinstance(given, dict):
+        return None
+    if given.get("type") == "ref/prompt" and given.keys() <= {"type", "name", "title"}:
+        return given.get("name")
+    return given.get("uri") if given.get("type") == "ref/resource" and given.keys() <= {"type", "uri"} else None
 
 
 _AGAIN: Final = ("inputResponses", "requestState")  # of a request that is made again with what the server asked for

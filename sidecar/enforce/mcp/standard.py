@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import stat
 import sys
 from collections.abc import AsyncIterator
+from typing import IO
 
 from sidecar.enforce.mcp.frame import Id
 from sidecar.enforce.mcp.lines import Overlong, lines
@@ -24,11 +27,13 @@ class StandardClient:
         """UsageError where the streams are no pipes, sockets or terminal."""
         loop = asyncio.get_running_loop()
         reader = asyncio.StreamReader(limit=1 << 20)
+        if not all(_passes(stream) for stream in (sys.stdin, sys.stdout)):  # asyncio would find that out too late
+            raise _nobody()
         try:
             await loop.connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer)
             transport, protocol = await loop.connect_write_pipe(asyncio.streams.FlowControlMixin, sys.stdout.buffer)
         except (ValueError, OSError):
-            raise UsageError("standard input and output are for an MCP client; let it start this command") from None
+            raise _nobody() from None
         return StandardClient(reader, asyncio.StreamWriter(transport, protocol, None, loop), most)
 
     async def messages(self) -> AsyncIterator[bytes | Overlong]:
@@ -46,3 +51,15 @@ class StandardClient:
             with contextlib.suppress(OSError):
                 self._writer.write(message + b"\n")
                 await self._writer.drain()
+
+
+def _passes(stream: IO[str] | None) -> bool:
+    """Whether it is a pipe, a socket or a terminal: closed ones, files and /dev/null are none."""
+    if stream is None:
+        return False
+    mode = os.fstat(stream.fileno()).st_mode
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or stream.isatty()
+
+
+def _nobody() -> UsageError:
+    return UsageError("standard input and output are for an MCP client; let it start this command, or give --listen")

@@ -1,7 +1,9 @@
-// An agent in Go that asks the Decision Sidecar first. All it has of the sidecar is the .proto. To run it:
+// An agent in Go that asks the Decision Sidecar first. All it has of the sidecar is the .proto. It does not sign, so only a
+// sidecar with --dev answers it; node/ask.js signs. To run it, in this directory, with protoc or, as here, a clone's own
+// (`make demo` brings it):
 //
 //	go build -o bin/ google.golang.org/protobuf/cmd/protoc-gen-go google.golang.org/grpc/cmd/protoc-gen-go-grpc
-//	PATH=$PWD/bin:$PATH protoc -I ../../../proto --go_out=. --go_opt=module=sidecar.example \
+//	PATH=$PWD/bin:$PATH ../../../.venv/bin/python -m grpc_tools.protoc -I ../../../proto --go_out=. --go_opt=module=sidecar.example \
 //	  --go-grpc_out=. --go-grpc_opt=module=sidecar.example sidecar/v1/decision.proto
 //	go run . unix:/path/to/sidecar.sock
 package main

@@ -1,4 +1,4 @@
-// An approver in Node that reads what waits for its word and says it, signed, from proto/SIGNING.md alone. To run it:
+// An approver in Node that reads what waits for its word and says it, signed, from proto/SIGNING.md alone. To run it, in this directory:
 //
 //   npm install --no-package-lock
 //   node approve.js unix:/path/to/sidecar.sock ../../../proto/sidecar/v1/decision.proto key.pem ann approve|reject [COMMENT]
@@ -72,6 +72,9 @@ try {
   };
   const taken = await call(approvals, "Approve", await signed(word, "approval", about));
   console.log(`${waiting.decision_id} ${taken.state.what.replace("WHAT_", "").toLowerCase()}`);
+} catch (error) {
+  console.error(error.details ?? error.message);
+  process.exitCode = 1;
 } finally {
   approvals.close();
   ledger.close();

@@ -1,4 +1,4 @@
-// An agent in Node that asks the Decision Sidecar first. All it has of the sidecar is the .proto. To run it:
+// An agent in Node that asks the Decision Sidecar first. All it has of the sidecar is the .proto. To run it, in this directory:
 //
 //   npm install --no-package-lock
 //   node ask.js unix:/path/to/sidecar.sock ../../../proto/sidecar/v1/decision.proto [key.pem]
@@ -98,6 +98,9 @@ try {
   const executed = { agent: question.agent, decision_id: answer.decision_id, status: "OUTCOME_STATUS_EXECUTED", response: customer };
   const recorded = await report(await signed(executed, "outcome", outcomeDigest));
   console.log(`ALLOW ${answer.decision_id} at seq ${answer.seq}, outcome at seq ${recorded.seq}`);
+} catch (error) {
+  console.error(error.details ?? error.message);
+  process.exitCode = 1;
 } finally {
   sidecar.close();
   ledger.close();
