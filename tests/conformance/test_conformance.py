@@ -16,6 +16,7 @@ from tests.conformance.cases import CASES, TRUST
 from tests.conformance.driving import Answer, answer_of, ask, due
 from tests.conformance.make import TABLE, table
 from tests.conformance.mutations import mutations
+from tests.conformance.once import published
 from tests.scribe import SOAK
 
 ROWS = json.loads(TABLE.read_text())
@@ -43,23 +44,25 @@ def test_the_table_is_that_of_the_bundles() -> None:
     assert TABLE.read_text() == table(), "run python -m tests.conformance.make"
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return published(tmp_path_factory)
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_published_bundle(name: str) -> None:
+def test_published_bundle(made: Path, name: str) -> None:
     row = ROWS[name]
-    assert judged(CASES[name].make(), TRUST[row["trust"]]()) == due(row)
+    assert judged((made / f"{name}.zip").read_bytes(), (made / row["trust"]).read_bytes()) == due(row)
 
 
 @pytest.mark.parametrize("name", THROUGH_THE_PROGRAM)
-def test_through_the_protocol(name: str, tmp_path: Path) -> None:
-    bundle, trust = tmp_path / "case.zip", tmp_path / "trust.json"
-    bundle.write_bytes(CASES[name].make())
-    trust.write_bytes(TRUST[ROWS[name]["trust"]]())
-    assert ask(OURS, bundle, trust) == due(ROWS[name])
+def test_through_the_protocol(made: Path, name: str) -> None:
+    assert ask(OURS, made / f"{name}.zip", made / ROWS[name]["trust"]) == due(ROWS[name])
 
 
-def test_making_them_again_makes_the_same() -> None:
+def test_making_them_again_makes_the_same(made: Path) -> None:
     name = "good-agent"
-    assert CASES[name].make() == CASES[name].make()
+    assert CASES[name].make() == CASES[name].make() == (made / f"{name}.zip").read_bytes()
 
 
 def test_mutations_are_never_ok_where_bytes_of_the_file_changed() -> None:
@@ -73,9 +76,8 @@ def test_mutations_are_never_ok_where_bytes_of_the_file_changed() -> None:
     assert time.process_time() - began < (3_000 if SOAK else 80)
 
 
-def test_a_bomb_takes_no_memory(tmp_path: Path) -> None:
-    bundle = tmp_path / "bomb.zip"
-    bundle.write_bytes(CASES["container-bomb"].make())
+def test_a_bomb_takes_no_memory(made: Path) -> None:
+    bundle = made / "container-bomb.zip"
     limited = 400 << 20
     done = subprocess.run(
         [*OURS, "verify", str(bundle), "--json"],

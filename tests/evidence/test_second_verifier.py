@@ -29,6 +29,7 @@ from tests.conformance.cases import CASES, TRUST
 from tests.conformance.driving import Answer, ask, due
 from tests.conformance.make import TABLE
 from tests.conformance.mutations import mutations
+from tests.conformance.once import published
 from tests.conformance.test_conformance import judged
 from tests.evidence.mutants import DISAGREED, questions
 from tests.needs import needs_program
@@ -200,18 +201,20 @@ def test_signing_vectors() -> None:
 # --- the published bundles
 
 
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return published(tmp_path_factory)
+
+
 @pytest.mark.parametrize("name", sorted(CASES))
-def test_published_bundle(name: str) -> None:
+def test_published_bundle(made: Path, name: str) -> None:
     row = ROWS[name]
-    assert judged_alone(CASES[name].make(), TRUST[row["trust"]]()) == due(row)
+    assert judged_alone((made / f"{name}.zip").read_bytes(), (made / row["trust"]).read_bytes()) == due(row)
 
 
 @pytest.mark.parametrize("name", ["good-agent", "good-crashed", "container-bomb", "31-no-tag-keys", "02-entry-deleted"])
-def test_through_the_protocol(name: str, tmp_path: Path) -> None:
-    bundle, trust = tmp_path / "case.zip", tmp_path / "trust.json"
-    bundle.write_bytes(CASES[name].make())
-    trust.write_bytes(TRUST[ROWS[name]["trust"]]())
-    assert ask(ALONE, bundle, trust) == due(ROWS[name])
+def test_through_the_protocol(made: Path, name: str) -> None:
+    assert ask(ALONE, made / f"{name}.zip", made / ROWS[name]["trust"]) == due(ROWS[name])
 
 
 def judged_alone(bundle: bytes, trust: bytes) -> Answer:

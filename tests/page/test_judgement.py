@@ -21,7 +21,8 @@ from sidecar.errors import Malformed
 from sidecar.policy import STARTER_BUNDLE
 from sidecar.policy.document import encode_input
 from sidecar.verify import Disclosure, Evidence, parse_trust, verify_stream
-from tests.conformance.cases import CASES, TRUST, expected
+from tests.conformance import once
+from tests.conformance.cases import TRUST, expected
 from tests.conformance.chains import files
 from tests.conformance.driving import Answer, ask, due
 from tests.conformance.mutations import mutations
@@ -111,12 +112,7 @@ def test_vectors_with_disclosed_keys() -> None:
 
 @pytest.fixture(scope="module")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("published")
-    for name, each in CASES.items():
-        (place / f"{name}.zip").write_bytes(each.make())
-    for name, content in TRUST.items():
-        (place / name).write_bytes(content())
-    return place
+    return once.published(tmp_path_factory)
 
 
 def test_published_bundles(published: Path) -> None:

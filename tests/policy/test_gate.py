@@ -301,7 +301,7 @@ def test_an_evaluation_that_eats_memory_is_ended(program: OpaProgram, place: Pat
 
 def test_tests_that_eat_memory_are_ended(program: OpaProgram, place: Path) -> None:
     (place / "p_test.rego").write_text("package p_test\n\ntest_big if count(many) == 1\n" + HUGE.split("\n\n")[1])
-    result = gate(program, place, GateSettings("p/decision", bounds=Bounds(seconds=9, memory_bytes=2 << 30)))
+    result = gate(program, place, GateSettings("p/decision", bounds=Bounds(seconds=120, memory_bytes=2 << 30)))
     assert "opa test needs more than 2048 MiB of memory" in said(result), said(result)
 
 
