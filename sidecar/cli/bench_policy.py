@@ -20,7 +20,7 @@ from sidecar.chain.entry import EntryType
 from sidecar.cli.bench_figures import Findings, percentile
 from sidecar.cli.bench_ledger import prefilled
 from sidecar.cli.bench_load import Call, ask_each, decide_door
-from sidecar.cli.bench_programs import Serving, serving
+from sidecar.cli.bench_programs import Serving, processor_time, serving
 from sidecar.cli.bench_work import AGENT, ENTRYPOINT, Work, ask_once, starter_files, with_agents
 from sidecar.cli.policy_diff import Inputs, run_again
 from sidecar.cli.reading import entries_of
@@ -163,7 +163,7 @@ async def _rerun(findings: Findings, work: Work, ledger: Path, rounds: int, prog
         deciding(program, policy, ENTRYPOINT, "opa") as opa,
     ):
         for _ in range(rounds):
-            for engine, decides, clock in (("wasm", wasm, time.process_time), ("opa", opa, time.perf_counter)):
+            for engine, decides, clock in (("wasm", wasm, processor_time), ("opa", opa, time.perf_counter)):
                 with ledger_stream(ledger) as read:
                     began, count = clock(), 0
                     async for _, was, now in run_again(decides, decides, Inputs().recorded(read)):

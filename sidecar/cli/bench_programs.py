@@ -7,6 +7,7 @@ import importlib.metadata
 import os
 import platform
 import re
+import resource
 import signal
 import subprocess
 import sys
@@ -49,14 +50,24 @@ class Serving:
 
         LMDB's map is not in it, and no OPA.
         """
-        children = [
-            one for task in Path(f"/proc/{self.pid}/task").iterdir() for one in (task / "children").read_text().split()
-        ]
-        ours = [one for one in children if b"sidecar.wasm" in Path(f"/proc/{one}/cmdline").read_bytes()]
-        return sum(map(_rss_anon, (str(self.pid), *ours)))
+        ours = [one for one in children(self.pid) if b"sidecar.wasm" in Path(f"/proc/{one}/cmdline").read_bytes()]
+        return sum(map(_rss_anon, (self.pid, *ours)))
 
 
-def _rss_anon(pid: str) -> int:
+def children(pid: int) -> list[int]:
+    """The process ids of a process' children (proc(5))."""
+    return [int(one) for task in Path(f"/proc/{pid}/task").iterdir() for one in (task / "children").read_text().split()]
+
+
+def processor_time() -> float:
+    """Of this process and its children, those that run and those that ended, seconds (proc(5), stat)."""
+    running = (Path(f"/proc/{one}/stat").read_text().rpartition(")")[2].split() for one in children(os.getpid()))
+    ticks = sum(int(fields[11]) + int(fields[12]) for fields in running)
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + ended.ru_utime + ended.ru_stime + ticks / os.sysconf("SC_CLK_TCK")
+
+
+def _rss_anon(pid: int) -> int:
     found = re.search(r"^RssAnon:\s+(\d+) kB", Path(f"/proc/{pid}/status").read_text(), re.MULTILINE)
     if found is None:
         raise UsageError("this kernel does not say RssAnon in /proc/PID/status")
