@@ -55,10 +55,14 @@ class Running:
     def __init__(self, process: subprocess.Popen[str], said: list[str]) -> None:
         self.process, self.said = process, said
 
+    @property
+    def first(self) -> int:
+        """What it is out here."""
+        (first,) = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
+        return int(first)
+
     def stop(self, number: int = signal.SIGTERM) -> int:
-        children = Path(f"/proc/{self.process.pid}/task/{self.process.pid}/children").read_text().split()
-        (first,) = map(int, children)
-        subprocess.run(["kill", f"-{number}", str(first)], check=True)
+        subprocess.run(["kill", f"-{number}", str(self.first)], check=True)
         return self.process.wait(PATIENCE)
 
 

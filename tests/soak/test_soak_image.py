@@ -22,6 +22,7 @@ from tests.image.inside import ran, served
 from tests.image.making import Stage, made
 from tests.needs import needs_program
 from tests.soak.figures import tell
+from tests.wasm.processes import beside
 
 pytestmark = pytest.mark.soak
 
@@ -54,6 +55,16 @@ def image(stages: dict[str, Stage]) -> Stage:
 
 def files(image: Stage) -> dict[str, os.stat_result]:
     return {str(each.relative_to(image.root)): each.lstat() for each in sorted(image.root.rglob("*"))}
+
+
+MANY = """
+from sidecar.client import Ask, Guard
+with Guard("unix:/var/lib/sidecar/ledger/sidecar.sock", agent="billing-agent") as guard:
+    for _ in range(20):
+        asked = [Ask("crm.read", ("customer", f"acme-{number}")) for number in range(64)]
+        assert {answer.effect.value for answer in guard.ask_many(asked)} == {"ALLOW"}
+"""
+"""Enough at once that the policy is evaluated in a process beside the sidecar."""
 
 
 def volume(place: Path, image: Stage, name: str = "sidecar") -> Path:
@@ -124,9 +135,16 @@ def test_it_answers_from_a_root_that_cannot_be_written(place: Path, image: Stage
         allowed = ran(image, *ask, "--action", "crm.read", volumes=data)
         assert (allowed.returncode, allowed.stdout.split()[0]) == (0, "ALLOW"), allowed.stderr
         assert ran(image, *ask, "--action", "crm.delete", volumes=data).returncode == 1
+        for _ in iter(lambda: beside(server_process.first), []):
+            many = ran(image, "python", "-c", MANY, volumes=data)
+            assert many.returncode == 0, many.stderr
+        assert ran(image, "python", "-c", MANY, volumes=data).returncode == 0
+        assert len(beside(server_process.first)) == 1  # it stays
         healthy = ran(image, *probe, volumes=data)
         assert (healthy.returncode, healthy.stdout) == (0, "ready\n"), healthy.stderr
         assert server_process.stop() == 0
+        assert server_process.process.stderr is not None
+        assert "until there is another" not in server_process.process.stderr.read()
     (place / "policies").mkdir()
     write(place / "policies" / "policy")
     with_policy = {**data, place / "policies": "/home"}
