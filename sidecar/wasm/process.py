@@ -5,14 +5,16 @@
 DESCRIPTOR: a connected socket. The first frame that comes has the policy: its numbers as JSON, its machine code, its
 data. An empty one says that it is loaded. Then each frame has inputs, and the answer to it as many result sets: None
 for one that was not evaluated within 10 ms, whatever the cause, and for all after it. The process ends when the socket
-does, however the sidecar ended. It keeps nothing, opens nothing and says nothing.
+does, however the sidecar ended; one that is stopped then is killed. It keeps nothing, opens nothing and says nothing.
 """
 
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import json
 import resource
+import signal
 import socket
 import sys
 import time
@@ -29,6 +31,7 @@ from sidecar.wasm.machine_code import new_engine
 from sidecar.wasm.ticker import AT_ONCE_TICKS, Ticker
 
 _LOAD_TICKS: Final = 2_000  # 10 s
+_PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
 def policy(program: Program, entrypoint: int) -> bytes:
@@ -109,6 +112,7 @@ def _say(stream: BufferedRWPair, frame: bytes) -> None:
 def main(arguments: list[str]) -> int:
     """Gives the exit code."""
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # it would hold inputs
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     with contextlib.suppress(OSError):  # where memory runs out, it goes before the sidecar, which has a ledger to close
         Path("/proc/self/oom_score_adj").write_text("500")
     with contextlib.suppress(ConnectionError), socket.socket(fileno=int(arguments[0])) as peer:

@@ -252,14 +252,18 @@ asyncio.run(main())
 """
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_it_ends_with_the_one_it_works_for(number: int) -> None:
+@pytest.mark.parametrize(
+    ("number", "stopped"), [(signal.SIGKILL, False), (signal.SIGKILL, True), (signal.SIGINT, False)]
+)
+def test_it_ends_with_the_one_it_works_for(number: int, stopped: bool) -> None:
     with subprocess.Popen([sys.executable, "-c", KILLED], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as one:
         assert one.stdout is not None
         assert one.stdout.readline() == b"ready\n"
         (pid,) = beside(one.pid)
         descriptor = os.pidfd_open(pid)
         try:
+            if stopped:
+                stop(pid)
             one.send_signal(number)
             assert select.select([descriptor], [], [], PATIENCE)[0]
         finally:
