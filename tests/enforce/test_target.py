@@ -81,6 +81,7 @@ BAD_HOSTS = (
     "a:123456",
     "a/b",
     "é.com",
+    "ban\u212a.example",  # the Kelvin sign, whose small letter is that of K
     "a,b",
     "a%2eb",
     "-a",

@@ -32,7 +32,7 @@ _DEFAULT_PORT: Final = {"http": "80", "https": "443"}
 def host_of(authority: str, scheme: str) -> str:
     """The host in lower case, with its port where that is not the scheme's own. Raises RequestError."""
     found = _HOST.match(authority.lower()) or _V6.match(authority.lower())
-    if found is None or len(authority) > 255 or int(found[2] or 0) > 65_535:
+    if found is None or not authority.isascii() or len(authority) > 255 or int(found[2] or 0) > 65_535:
         raise RequestError("host", "is not one host, with or without a port")
     host, port = found[1], found[2]
     if port is None or port == _DEFAULT_PORT.get(scheme):
