@@ -68,6 +68,8 @@ def path_of(raw: str) -> str:
 
 def parameters_of(query: str) -> dict[str, list[str]]:
     """The parameters of a query, each with all its values. Raises RequestError."""
+    if ";" in query:
+        raise RequestError("query", "has a semicolon, by which some servers part parameters; write %3B")
     if not _QUERY.match(query):
         raise RequestError("query", "holds a character that no query holds, or a broken encoding")
     found: dict[str, list[str]] = {}
