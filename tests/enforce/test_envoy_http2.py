@@ -162,6 +162,7 @@ TO_ENVOY = (
     (b"x-envoy-upstream-rq-per-try-timeout-ms", b"1"), (b"x-envoy-hedge-on-per-try-timeout", b"true"),
     (b"x-envoy-original-path", b"/closed"), (b"x-envoy-upstream-rq-timeout-alt-response", b"1"),
     (b"x-envoy-expected-rq-timeout-ms", b"1"), (b"x-envoy-decorator-operation", b"x"),
+    (b"x-envoy-original-dst-host", b"127.0.0.1:1"),
 )  # fmt: skip
 
 

@@ -32,7 +32,8 @@ PATHS = (
     b"/open/%252e%252e%252fclosed", b"/open/%25252e", b"/open/..;/closed", b"/open/..;x/closed", b"/open/;/closed",
     b"/open/%00", b"/open/a%0d%0ax: y", b"/open/a%0a", b"/open/%c0%ae%c0%ae/closed", b"/open/%ef%bc%8f",
     b"/open/%ef%bc%8e%ef%bc%8e/closed", b"/open/%e2%80%a4%e2%80%a4/closed", b"/open/a#/closed", b"/open/%zz",
-    b"/open/%2", b"/open/\xff", b"open/a", b"*", b"/open/a?x=%zz", b"/open/" + b"a" * 9_000,
+    b"/open/%2", b"/open/\xff", b"open/a", b"*", b"/open/a?x=%zz", b"/open/a?x=1;y=2",
+    b"/open/" + b"a" * 9_000,
 )  # fmt: skip
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from sidecar.enforce.mcp.frame import Frame
 from sidecar.enforce.mcp.heads import decoded
 from sidecar.enforce.mcp.token import read_token
 from sidecar.errors import UsageError
@@ -236,6 +237,51 @@ def test_a_connection_that_is_lost_cancels_nothing_in_a_session(tmp_path: Path) 
         assert ends(g) == ["answered", "answered"]
 
     run(tmp_path, story, after)
+
+
+class Slow(Patient):
+    """A notification of the roots keeps it from reading on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reads = asyncio.Event()
+
+    async def send(self, frame: Frame) -> None:
+        await super().send(frame)
+        if frame.method == "notifications/roots/list_changed":
+            await self.reads.wait()
+
+
+def test_an_answer_is_not_that_of_a_later_request_of_its_id(tmp_path: Path) -> None:
+    """It comes when the connection of its own is lost, and before the gateway has taken the later one."""
+    word = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": 1}}
+
+    async def story(g: Gate, w: Web) -> None:
+        session = await w.begin()
+        (server,) = w.servers
+        assert isinstance(server, Slow)
+        lost = asyncio.create_task(_opened(w.post(call(1, hold=True), session)))
+        await server.until(lambda got: len(server.calls) == 1)
+        lost.cancel()
+        await asyncio.wait({lost})
+        async with w.post({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}, session) as got:
+            assert got.status == 202
+        await server.until(lambda got: "roots" in got[-1]["method"])
+        server.put(word)
+        while (later := await _opened(w.post(call(1, again=True), session))).status == 400:  # it is not noticed yet
+            server.put(word)
+        assert await event(later) == word
+        server.put(answer({"id": 1}, {"content": [], "asked": "before"}))
+        await g.until(lambda: "its answer with it" in g.said())
+        server.reads.set()
+        while "result" not in (told := await event(later)):
+            assert told == word
+        assert told["result"]["asked"] == {"again": True} and len(server.calls) == 2
+
+    def after(g: Gate) -> None:
+        assert ends(g) == ["answered", "answered"]
+
+    run(tmp_path, story, after, make=Slow)
 
 
 def test_a_server_that_ends_takes_its_session_with_it_and_no_other(tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ _TO_THE_GATEWAY: Final = (
     *("x-envoy-upstream-rq-per-try-timeout-ms", "x-envoy-upstream-stream-duration-ms"),
     *("x-envoy-upstream-rq-timeout-alt-response", "x-envoy-expected-rq-timeout-ms", "x-envoy-original-path"),
     *("x-envoy-original-host", "x-envoy-upstream-alt-stat-name", "x-envoy-decorator-operation"),
+    "x-envoy-original-dst-host",  # to where a cluster of type ORIGINAL_DST sends, with `use_http_header`
 )
 """What Envoy does at the word of whom it takes for internal, as it may be told to take any address: try again, say."""
 

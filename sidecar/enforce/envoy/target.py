@@ -32,7 +32,7 @@ _DEFAULT_PORT: Final = {"http": "80", "https": "443"}
 def host_of(authority: str, scheme: str) -> str:
     """The host in lower case, with its port where that is not the scheme's own. Raises RequestError."""
     found = _HOST.match(authority.lower()) or _V6.match(authority.lower())
-    if found is None or len(authority) > 255 or int(found[2] or 0) > 65_535:
+    if found is None or not authority.isascii() or len(authority) > 255 or int(found[2] or 0) > 65_535:
         raise RequestError("host", "is not one host, with or without a port")
     host, port = found[1], found[2]
     if port is None or port == _DEFAULT_PORT.get(scheme):
@@ -68,6 +68,8 @@ def path_of(raw: str) -> str:
 
 def parameters_of(query: str) -> dict[str, list[str]]:
     """The parameters of a query, each with all its values. Raises RequestError."""
+    if ";" in query:
+        raise RequestError("query", "has a semicolon, by which some servers part parameters; write %3B")
     if not _QUERY.match(query):
         raise RequestError("query", "holds a character that no query holds, or a broken encoding")
     found: dict[str, list[str]] = {}

@@ -15,7 +15,7 @@ from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
 from sidecar.enforce.mcp.catalog import Catalog, Listed
 from sidecar.enforce.mcp.deciding import Asking, Waiter
-from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame, Frame, Id, members, notification, read
+from sidecar.enforce.mcp.frame import INVALID_PARAMS, BadFrame, Frame, Id, check_case, members, notification, read
 from sidecar.enforce.mcp.inputs import Inputs
 from sidecar.enforce.mcp.kinds import RESOURCE
 from sidecar.enforce.mcp.methods import CALL, Rule
@@ -97,7 +97,7 @@ class Requests:
 
     def _asking(self, frame: Frame, rule: Rule, action: str) -> Asking:
         params = frame.params
-        _check_case(params)
+        check_case(params)
         arguments = frame.params_text
         if rule is CALL:
             arguments = _arguments(frame)
@@ -335,17 +335,6 @@ def _arguments(frame: Frame) -> str:
     if not isinstance(given.value, dict):
         raise BadFrame("params: arguments must be an object", INVALID_PARAMS)
     return given.text
-
-
-def _check_case(params: Any) -> None:
-    """BadFrame for two members of one object that are one to a server which finds them in any case of letters."""
-    pending = [params]
-    while pending:
-        item = pending.pop()
-        if isinstance(item, dict) and len({name.casefold() for name in item}) != len(item):
-            raise BadFrame("params: two members whose names differ in the case of letters alone", INVALID_PARAMS)
-        inner = item.values() if isinstance(item, dict) else item
-        pending.extend(each for each in inner if isinstance(each, dict | list))
 
 
 def _recordable(raw: bytes) -> bool:

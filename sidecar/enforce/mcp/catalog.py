@@ -18,6 +18,9 @@ from sidecar.enforce.mcp.pages import ListingFailed, Listings
 from sidecar.enforce.mcp.pinning import Pinning
 from sidecar.errors import UsageError
 
+OFFERED: Final = ("capabilities", "instructions", "serverInfo")
+"""What is looked at of what a server says of itself when it is greeted."""
+
 _MOST: Final = 10_000  # of a kind
 
 
@@ -172,12 +175,13 @@ def offering(result_text: str, server: str, withheld: Sequence[str]) -> str | No
     whole = members(result_text)
     texts: dict[str, str] = {}
     offered = whole.get("capabilities")
-    if offered is not None and isinstance(offered.value, Mapping) and "tasks" in offered.value:
-        capabilities = members(offered.text)
-        del capabilities["tasks"]
-        texts["capabilities"] = replaced(capabilities, {})
-    if "instructions" in withheld:
-        del whole["instructions"]
+    if offered is not None and isinstance(offered.value, Mapping):
+        kept = {name: each for name, each in members(offered.text).items() if name.casefold() != "tasks"}
+        if kept.keys() != offered.value.keys():
+            texts["capabilities"] = replaced(kept, {})
+    for name in withheld:
+        if name != "serverInfo":
+            del whole[name]
     if "serverInfo" in withheld:
         texts["serverInfo"] = f'{{"name":"{server}","version":"0"}}'
     return replaced(whole, texts) if texts or withheld else None

@@ -159,6 +159,24 @@ def id_key(value: Any) -> Id | None:
     return None
 
 
+def check_case(params: Any) -> None:
+    """BadFrame for two members of one object that are one to a reader which finds them in any case of letters."""
+    pending = [params]
+    while pending:
+        item = pending.pop()
+        if isinstance(item, dict) and len({name.casefold() for name in item}) != len(item):
+            raise BadFrame("params: two members whose names differ in the case of letters alone", INVALID_PARAMS)
+        inner = item.values() if isinstance(item, dict) else item
+        pending.extend(each for each in inner if isinstance(each, dict | list))
+
+
+def respelt(value: Any, *names: str) -> list[str]:
+    """The members of an object that such a reader takes for one of these, though they are spelt in another way."""
+    found = value if isinstance(value, dict) else {}
+    folded = {name.casefold() for name in names}
+    return [name for name in found if name not in names and name.casefold() in folded]
+
+
 def _json(value: Any) -> bytes:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":")).encode(errors="replace")
 

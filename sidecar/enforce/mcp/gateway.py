@@ -19,7 +19,7 @@ from typing import Any, Final
 from sidecar.enforce.mcp import frame as frames
 from sidecar.enforce.mcp import verdicts
 from sidecar.enforce.mcp.asked import Limits, Requests, Under
-from sidecar.enforce.mcp.catalog import Catalog, offering, without
+from sidecar.enforce.mcp.catalog import OFFERED, Catalog, offering, without
 from sidecar.enforce.mcp.deciding import Deciding
 from sidecar.enforce.mcp.frame import METHOD_NOT_FOUND, BadFrame, Frame, id_key, read
 from sidecar.enforce.mcp.kinds import Kind
@@ -202,7 +202,7 @@ class Gateway:
         result = frame.members["result"]
         page = result.value.get(kind.listed) if isinstance(result.value, dict) else None
         try:
-            if not isinstance(page, list):
+            if not isinstance(page, list) or frames.respelt(result.value, kind.listed, "cacheScope"):
                 raise SidecarError(f"the server's answer is no list of {kind.word}s")
             keep = await self._catalog.page(kind, page, self._listings)
             message = frames.answered(frame.id_text, without(result.text, kind, keep))
@@ -218,7 +218,10 @@ class Gateway:
         if result is None or not isinstance(result.value, dict):
             return frame.raw
         self._listings.offered = result.value
-        text = offering(result.text, self._name, self._catalog.withheld(result.value))
+        respelt = frames.respelt(result.value, *OFFERED)
+        if respelt:
+            self._say(f"{self._name} says of itself in another case of letters what is pinned; that is withheld")
+        text = offering(result.text, self._name, [*self._catalog.withheld(result.value), *respelt])
         return frame.raw if text is None else frames.answered(frame.id_text, text)
 
     async def _ask(self, method: str, params: Mapping[str, Any]) -> Frame:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp.deciding import Asking, Deciding
-from sidecar.enforce.mcp.frame import BadFrame, Frame, elements, members
+from sidecar.enforce.mcp.frame import BadFrame, Frame, check_case, elements, members, respelt
 from sidecar.enforce.mcp.methods import SERVER_REQUESTS
 from sidecar.errors import SidecarError
 
@@ -24,13 +24,10 @@ class Inputs:
     def asks(self, frame: Frame) -> bool:
         """Whether a response is such a one. Whatever is not plainly a complete result is looked at."""
         value = _value(frame)
-        if value.get("resultType", "complete") != "complete" or "inputRequests" in value:
+        if value.get("resultType", "complete") != "complete" or "inputRequests" in value or _respelt(frame):
             return True
-        error = frame.members["error"].value if "error" in frame.members else None
-        data = error.get("data") if isinstance(error, dict) else None
-        return isinstance(error, dict) and (
-            error.get("code") == _URL_FIRST or (isinstance(data, dict) and "elicitations" in data)
-        )
+        error, data = _error(frame), _error(frame).get("data")
+        return error.get("code") == _URL_FIRST or (isinstance(data, dict) and "elicitations" in data)
 
     async def decide(self, frame: Frame) -> SidecarError | None:
         """None where all of it may be asked of the client, else why not."""
@@ -45,6 +42,8 @@ class Inputs:
         return None
 
     def _askings(self, frame: Frame) -> list[Asking]:
+        if _respelt(frame):
+            raise BadFrame("the server answers with a member of this gateway's concern in another case of letters")
         return self._urls(frame.members["error"].text) if "error" in frame.members else self._inputs(frame)
 
     def _urls(self, error: str) -> list[Asking]:
@@ -83,6 +82,7 @@ class Inputs:
         ):
             raise BadFrame("the server asks for what is not passed on")
         rule.check(params)
+        check_case(params)
         arguments = parts["params"].text.encode() if "params" in parts else b"{}"
         return Asking(rule.action, rule.resource(self._name, params), arguments, str(method), params, {})
 
@@ -90,3 +90,18 @@ class Inputs:
 def _value(frame: Frame) -> dict[str, Any]:
     value = frame.members["result"].value if "result" in frame.members else {}
     return value if isinstance(value, dict) else {}
+
+
+def _error(frame: Frame) -> dict[str, Any]:
+    value = frame.members["error"].value if "error" in frame.members else {}
+    return value if isinstance(value, dict) else {}
+
+
+def _respelt(frame: Frame) -> bool:
+    """Whether a client that finds members in any case of letters could read another answer than is looked at here."""
+    error = _error(frame)
+    return bool(
+        respelt(_value(frame), "resultType", "inputRequests")
+        or respelt(error, "code", "data")
+        or respelt(error.get("data"), "elicitations")
+    )

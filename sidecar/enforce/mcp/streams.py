@@ -85,7 +85,8 @@ class SessionClient:
 
     def __init__(self, say: Callable[[str], object]) -> None:
         self._say = say
-        self._coming: asyncio.Queue[Frame] = asyncio.Queue(_MOST_COMING)
+        self._coming: asyncio.Queue[tuple[Frame, Stream | None]] = asyncio.Queue(_MOST_COMING)
+        self._new: dict[Id, Stream] = {}  # of requests that the gateway has not taken yet
         self._posts: dict[Id, Stream] = {}
         self._own: Stream | None = None
         self._room = Room()
@@ -93,24 +94,27 @@ class SessionClient:
         self._waiting: deque[bytes] = deque()
 
     async def messages(self) -> AsyncIterator[Frame]:
-        """As `Client.messages`."""
+        """As `Client.messages`. What was answered before a request was taken is no answer to it, whatever its id."""
         while True:
-            yield await self._coming.get()
+            frame, stream = await self._coming.get()
+            if frame.id is not None and self._new.get(frame.id) is stream is not None:
+                self._posts[frame.id] = self._new.pop(frame.id)
+            yield frame
 
     async def posted(self, frame: Frame) -> None:
         """A notification or response."""
-        await self._coming.put(frame)
+        await self._coming.put((frame, None))
 
     async def asked(self, frame: Frame) -> Stream:
         """A request; the stream has what is told of it, and its response last. BadFrame: its id is in use."""
         assert frame.id is not None
-        if frame.id in self._posts:
+        if frame.id in self._posts or frame.id in self._new:
             raise BadFrame("its id is that of a request under way", id_text=frame.id_text)
-        stream = self._posts[frame.id] = Stream(self._room)
+        stream = self._new[frame.id] = Stream(self._room)
         if self._ended:
             await stream.end()
         await self._flush(stream)
-        await self._coming.put(frame)
+        await self._coming.put((frame, stream))
         return stream
 
     async def listens(self) -> Stream:
@@ -127,7 +131,9 @@ class SessionClient:
         """Nobody takes from this stream any more. A request goes on: to cancel it is another message."""
         if self._own is stream:
             self._own = None
-        self._posts = {key: each for key, each in self._posts.items() if each is not stream}
+        for streams in (self._new, self._posts):
+            for key in [key for key, each in streams.items() if each is stream]:
+                del streams[key]
         await stream.drop()
 
     async def send(self, message: bytes, about: Id | None = None) -> None:
@@ -137,7 +143,7 @@ class SessionClient:
             if stream is not None:
                 await stream.put(message)
             return
-        for stream in ([self._own] if self._own else []) + list(self._posts.values())[-1:]:
+        for stream in ([self._own] if self._own else []) + [*self._posts.values(), *self._new.values()][-1:]:
             if await stream.put(message):
                 return
         while self._waiting and (
@@ -156,13 +162,13 @@ class SessionClient:
     async def end(self) -> None:
         """The gateway has ended: no stream goes on."""
         self._ended = True
-        for stream in [*self._posts.values(), *([self._own] if self._own else [])]:
+        for stream in [*self._posts.values(), *self._new.values(), *([self._own] if self._own else [])]:
             await stream.end()
 
     @property
     def busy(self) -> bool:
         """Whether somebody waits for an answer, or listens."""
-        return bool(self._posts) or self._own is not None
+        return bool(self._posts or self._new) or self._own is not None
 
     async def _flush(self, stream: Stream) -> None:
         while self._waiting:

@@ -7,7 +7,7 @@ from typing import Final
 from sidecar.client import Decision, Status
 from sidecar.enforce.mcp import verdicts
 from sidecar.enforce.mcp.deciding import Asking
-from sidecar.enforce.mcp.frame import BadFrame, Frame, Id, read
+from sidecar.enforce.mcp.frame import BadFrame, Frame, Id, check_case, read
 from sidecar.enforce.mcp.methods import Rule
 from sidecar.enforce.mcp.ports import Between
 from sidecar.errors import SidecarError
@@ -34,6 +34,7 @@ class Wants:
             self._handed[frame.id] = None
             await self._client.send(frame.raw)
             return
+        check_case(frame.params)
         about = rule.resource(self._name, frame.params)
         asking = Asking(rule.action, about, frame.params_text.encode(), frame.method, frame.params, {})
         self._deciding_now.add(frame.id)
