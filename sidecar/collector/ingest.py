@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -69,7 +70,6 @@ class Book:
     heard: int
     unanchored: Unanchored
     silent: bool = False
-    contradictions: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -90,6 +90,7 @@ class Ingest:
         self._runs, self._index, self._sequencer, self._alarms, self._rules = runs, index, sequencer, alarms, rules
         self._signer, self._now = note.Signer(origin, key), now
         self._books: dict[bytes, Book] = {}
+        self._contradictions = Counter[bytes]()
         self.entries = self.bytes = 0
 
     # --- enrolment
@@ -163,8 +164,7 @@ class Ingest:
             try:
                 self._take(book, records, Run(book.held, signature, packed))
             except CollectorRefused as refusal:
-                if refusal.code in _ALARMING and book.contradictions < _KEPT:
-                    book.contradictions += 1
+                if refusal.code in _ALARMING:
                     self._alarm(refusal.code, chain_id, refusal.cause, signature + packed)
                 raise
             except Malformed as error:
@@ -341,6 +341,9 @@ class Ingest:
         return Where(self._signer.sign(ack.text()), held.segment, held.seq)
 
     def _alarm(self, kind: str, chain_id: bytes, detail: str, evidence: bytes) -> None:
+        if self._contradictions[chain_id] >= _KEPT:
+            return
+        self._contradictions[chain_id] += 1
         name, new = self._runs.keep_evidence(evidence)
         if new:
             self._alarms.sound(kind, chain_id, detail, name)

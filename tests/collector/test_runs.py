@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from sidecar.collector.runs import Runs
-from sidecar.errors import StorageError
+from sidecar.errors import CollectorRefused, StorageError
 from tests.collector.memory import MemoryStorage
+from tests.fuzz.test_fuzz_collector import Collector
+from tests.scribe import Scribe
 
 TOKEN, CHAIN = b"a token", bytes(32)
 
@@ -41,3 +44,16 @@ def test_a_damaged_object_is_said_to_be_one(ask: Callable[[Runs], object], prefi
     storage.objects[name] = damaged
     with pytest.raises(StorageError, match=f"{name} is damaged"):
         ask(runs)
+
+
+def test_of_one_chain_no_more_contradictions_are_kept_than_there_may_be(tmp_path: Path) -> None:
+    """Of clones too, each of which is another GENESIS: nobody could remove what they filled the store with."""
+    collector = Collector(tmp_path)
+    collector.enrol(Scribe("twice"))
+    for number in range(66):
+        with pytest.raises(CollectorRefused, match="CLONE"):
+            collector.enrol(Scribe("twice", nonce=bytes([number]) * 32))
+    assert len([each for each in collector.storage.objects if each.startswith("evidence/")]) == 64
+    assert len(collector.index.alarms()) == 64
+    collector.sequencer.close()
+    collector.index.close()
