@@ -90,6 +90,7 @@ class Ingest:
         self._runs, self._index, self._sequencer, self._alarms, self._rules = runs, index, sequencer, alarms, rules
         self._signer, self._now = note.Signer(origin, key), now
         self._books: dict[bytes, Book] = {}
+        self._loading = [threading.Lock() for _ in range(256)]  # by the first byte of a chain's id
         self._contradictions = Counter[bytes]()
         self.entries = self.bytes = 0
 
@@ -301,8 +302,10 @@ class Ingest:
         if len(chain_id) != 32:
             raise CollectorRefused("MALFORMED", "a chain id has 32 bytes")
         book = self._books.get(chain_id)
-        if book is None:  # two that load one chain at once find the same
-            book = self._books.setdefault(chain_id, self._load(chain_id))
+        if book is None:
+            with self._loading[chain_id[0]]:
+                # One at a time: what a slower one read is less than is held by now, and it would say so in the roll.
+                book = self._books.get(chain_id) or self._books.setdefault(chain_id, self._load(chain_id))
         if book.chain.spiffe is not None and book.chain.spiffe != spiffe_id:
             raise CollectorRefused("NOT_ALLOWED", "this chain was enrolled by another certificate")
         return book
