@@ -40,7 +40,6 @@ class Shipping:
         self._shipper: Shipper | None = None
         self.backlog: Backlog | None = None
         self._stopping = threading.Event()
-        self._lost: int | None = None  # the segment that the chain goes on in, after a loss
         if config.collector_address:
             self._key = _log_key(config.collector_log_key)
             tls = _tls(config)
@@ -60,7 +59,8 @@ class Shipping:
             return True
         word = self._confirmation()(left)
         if isinstance(word, Grant) and isinstance(word.act, AcceptLoss):
-            self._lost = word.act.kept.segment
+            # before the epoch begins: after a crash in it nobody would know that these are of what was lost
+            Receipts(Path(self._config.data_dir), self._key).set_aside(word.act.kept.segment)
         return word
 
     def lost(self, left: Left, reason: str) -> AcceptLoss:
@@ -100,8 +100,6 @@ class Shipping:
             config.collector_unshipped == "deny",
         )
         receipts = Receipts(Path(config.data_dir), self._key)
-        if self._lost is not None:
-            receipts.set_aside(self._lost)
 
         def recorded() -> tuple[int, int]:
             at = ledger.position()

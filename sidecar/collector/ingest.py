@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 import threading
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -69,7 +70,6 @@ class Book:
     heard: int
     unanchored: Unanchored
     silent: bool = False
-    contradictions: int = 0
     lock: threading.Lock = field(default_factory=threading.Lock)
 
 
@@ -90,6 +90,8 @@ class Ingest:
         self._runs, self._index, self._sequencer, self._alarms, self._rules = runs, index, sequencer, alarms, rules
         self._signer, self._now = note.Signer(origin, key), now
         self._books: dict[bytes, Book] = {}
+        self._loading = [threading.Lock() for _ in range(256)]  # by the first byte of a chain's id
+        self._contradictions = Counter[bytes]()
         self.entries = self.bytes = 0
 
     # --- enrolment
@@ -163,8 +165,7 @@ class Ingest:
             try:
                 self._take(book, records, Run(book.held, signature, packed))
             except CollectorRefused as refusal:
-                if refusal.code in _ALARMING and book.contradictions < _KEPT:
-                    book.contradictions += 1
+                if refusal.code in _ALARMING:
                     self._alarm(refusal.code, chain_id, refusal.cause, signature + packed)
                 raise
             except Malformed as error:
@@ -301,8 +302,10 @@ class Ingest:
         if len(chain_id) != 32:
             raise CollectorRefused("MALFORMED", "a chain id has 32 bytes")
         book = self._books.get(chain_id)
-        if book is None:  # two that load one chain at once find the same
-            book = self._books.setdefault(chain_id, self._load(chain_id))
+        if book is None:
+            with self._loading[chain_id[0]]:
+                # One at a time: what a slower one read is less than is held by now, and it would say so in the roll.
+                book = self._books.get(chain_id) or self._books.setdefault(chain_id, self._load(chain_id))
         if book.chain.spiffe is not None and book.chain.spiffe != spiffe_id:
             raise CollectorRefused("NOT_ALLOWED", "this chain was enrolled by another certificate")
         return book
@@ -341,6 +344,9 @@ class Ingest:
         return Where(self._signer.sign(ack.text()), held.segment, held.seq)
 
     def _alarm(self, kind: str, chain_id: bytes, detail: str, evidence: bytes) -> None:
+        if self._contradictions[chain_id] >= _KEPT:
+            return
+        self._contradictions[chain_id] += 1
         name, new = self._runs.keep_evidence(evidence)
         if new:
             self._alarms.sound(kind, chain_id, detail, name)

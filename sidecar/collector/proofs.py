@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from sidecar.chain import note
 from sidecar.chain.logged import Logged
 from sidecar.chain.merkle import leaf_hash
-from sidecar.chain.note import Signature
+from sidecar.chain.note import Signature, SignedNote
 from sidecar.chain.parcel import MAX_ASKED
 from sidecar.chain.timestamp import Timestamp
 from sidecar.collector.index import Index
@@ -48,7 +48,7 @@ class Proofs:
         """A witness cosigned a checkpoint. Raises LogRefused, StorageError."""
         with self._lock:
             size = size_of(signed)
-            with_line = self._sequencer.fleet.cosigned(self._gathered.get(size, signed), line)
+            with_line = self._sequencer.fleet.cosigned(self._gathered.get(size) or _bare(signed), line)
             self._gathered[size] = with_line
             for old in sorted(self._gathered)[:-_GATHERED]:
                 del self._gathered[old]
@@ -109,3 +109,9 @@ class Proofs:
         except Malformed as error:
             raise CollectorRefused("MALFORMED", str(error)) from None
         return found
+
+
+def _bare(signed: bytes) -> bytes:
+    """A checkpoint of the log with its own line alone: what is stored with it may be of a witness of before."""
+    read = note.parse(signed)
+    return note.encode(SignedNote(read.text, read.signatures[:1]))

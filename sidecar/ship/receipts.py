@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import re
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from sidecar.chain.tlog_proof import TlogProof
 from sidecar.errors import CollectorRefused, LedgerError, Malformed, ProofRejected, SignatureInvalid
 from sidecar.ship.link import Proved
 
+_ROLL_CALL = "roll-call"
 _PROOF = re.compile(r"(?P<what>(?:seal|epoch)-[0-9]+)-(?P<size>[0-9]+)\.tlog-proof")
 _JOINED = re.compile(r"(?P<size>[0-9]+)\.tlog-consistency")
 
@@ -106,24 +108,26 @@ class Receipts:
             return -1
         return -1 if isinstance(entry, RollCall) else entry.segment
 
-    def store(self, chain_id: bytes, proved: Proved) -> None:
-        """Check what the collector proved, and keep it, durably, the consistency file first.
+    def store(self, chain_id: bytes, asked: Sequence[bytes], proved: Proved) -> bool:
+        """Check what the collector proved of the entries that were asked for, and keep it, durably, the consistency
+        file first. False: nothing was proved under the newest tree that is known, or one that extends it.
 
         Raises:
-            CollectorRefused: it proves nothing, or not of this log and chain.
+            CollectorRefused: it proves nothing, or not of this log and chain, or something else than was asked.
             LedgerError: it cannot be written.
         """
         given = [each for each in (*proved.proofs, proved.roll_call) if each]
         if not given:
-            return
+            return False
         try:
+            self._answers(asked, proved)
             read = [self._proof(chain_id, each) for each in given]
             trees = {(at.size, at.root) for _, at in read}
             if len(trees) != 1:
                 raise Malformed("proofs under several checkpoints")
             ((size, root),) = trees
             if size < self.since:
-                return
+                return False
             if self.since:
                 self._joins(proved.consistency, size, root)
             stamps = [each for each in proved.timestamps if Timestamp.parse(each)]
@@ -132,13 +136,33 @@ class Receipts:
         if self.since and size > self.since:
             self._write(f"{size}.tlog-consistency", proved.consistency)
         for (name, _), data in zip(read, given, strict=True):
-            self._write("roll-call.tlog-proof" if name == "roll-call" else f"{name}-{size}.tlog-proof", data)
-        if proved.roll_call:
+            if name != _ROLL_CALL:
+                self._write(f"{name}-{size}.tlog-proof", data)
+        if proved.roll_call and _position(proved.roll_call) >= self._rolled_at(chain_id):
+            self._write(f"{_ROLL_CALL}.tlog-proof", proved.roll_call)
             answer = Logged.parse(TlogProof.parse(proved.roll_call).extra or b"").answer
             self.rolled = answer.standing if answer else None
         for stamp in stamps:
             self._write(f"{size}-{sha256(stamp).hexdigest()[:8]}.timestamp", stamp)
         self.since, self._root = size, root
+        return True
+
+    def _answers(self, asked: Sequence[bytes], proved: Proved) -> None:
+        """Whether each proof is of the entry that was asked for in its place. Raises Malformed."""
+        texts = [_text(each) if each else None for each in proved.proofs]
+        if len(texts) > len(asked) or any(text not in (None, entry) for text, entry in zip(texts, asked, strict=False)):
+            raise Malformed("a receipt of another entry than was asked for")
+        if proved.roll_call and _name(_text(proved.roll_call).decode()) != _ROLL_CALL:
+            raise Malformed("in the place of a roll-call something else")
+
+    def _rolled_at(self, chain_id: bytes) -> int:
+        """Where in the log the roll-call is that is held; −1: there is none that can be read."""
+        try:
+            held = (self._directory / f"{_ROLL_CALL}.tlog-proof").read_bytes()
+            self._proof(chain_id, held)
+            return _position(held)
+        except (OSError, Malformed, ProofRejected, SignatureInvalid):
+            return -1
 
     def _proof(self, chain_id: bytes, data: bytes) -> tuple[str, Checkpoint]:
         proof = TlogProof.parse(data)
@@ -185,8 +209,17 @@ class Receipts:
             self.anchored = max(self.anchored or 0, int(what.removeprefix("seal-")))
 
 
+def _position(proof: bytes) -> int:
+    return TlogProof.parse(proof).index
+
+
+def _text(proof: bytes) -> bytes:
+    """The entry that it proves. Raises Malformed."""
+    return Logged.parse(TlogProof.parse(proof).extra or b"").text.encode()
+
+
 def _name(text: str) -> str:
     read = parse_entry(text)
     if isinstance(read, Seal):
         return f"seal-{read.segment}"
-    return f"epoch-{read.epoch}" if isinstance(read, EpochNote) else "roll-call"
+    return f"epoch-{read.epoch}" if isinstance(read, EpochNote) else _ROLL_CALL

@@ -244,10 +244,11 @@ class Shipper:
         if not self._wanted and time.monotonic() < self._roll_due:
             return
         asked = self._wanted[:MAX_ASKED]
-        self._receipts.store(self._left.chain_id, self._link.receipts(self._left.chain_id, asked, self._receipts.since))
+        found = self._link.receipts(self._left.chain_id, asked, self._receipts.since)
+        proved = self._receipts.store(self._left.chain_id, asked, found)
         self._roll_due = time.monotonic() + self._roll_seconds
         self._want([])
-        if self._receipts.anchored is not None:
+        if proved and self._receipts.anchored is not None:  # not by those of before alone: see SHIPPING.md
             self.trimmed += self._book.trim(self._receipts.anchored)
 
     def _all_notes(self) -> list[bytes]:

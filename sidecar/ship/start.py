@@ -171,6 +171,8 @@ def acknowledged(found: Where, chain_id: bytes, key: VerifierKey) -> Ack:
         raise CollectorUnavailable(f"what answers is not the collector of the pinned log ({error})") from None
     if ack.chain_id != chain_id:
         raise CollectorUnavailable("the collector answers about another chain")
+    if (found.segment, found.seq) != (ack.segment, 0 if ack.seq is None else ack.seq + 1):
+        raise CollectorUnavailable("the collector names another place to go on from than the one that it signed")
     return ack
 
 

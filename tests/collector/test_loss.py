@@ -9,8 +9,14 @@ import shutil
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from sidecar import config as configuration
 from sidecar.chain.acts import AcceptLoss, Position, Prune
 from sidecar.chain.stream import Kind
+from sidecar.founding import options_of, wrap_seed
+from sidecar.ledger import Ledger, Left, SystemClock
+from sidecar.shipping import Shipping
 from tests.collecting import collecting, status
 from tests.collector.test_ingest import Sender
 from tests.collector.test_retention import chain, founded, signed
@@ -49,6 +55,11 @@ def test_an_accepted_loss_from_refusal_to_verdict(tmp_path: Path) -> None:
         done = subprocess.run([BIN / "sidecar", *shlex.split(sign)], cwd=tmp_path, capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         config.write_text("segment_entries = 3\n" + collector.settings(f'accept_loss_file = "{note}"'))
+        shutil.copytree(lost / "receipts", ledger / "receipts", dirs_exist_ok=True)  # they were somewhere else
+        dies_before_the_epoch(config, ledger)
+        others = [each.name for each in (ledger / "receipts").glob("seal-*")]
+        assert others and all(int(each.split("-")[1]) < act["kept"]["segment"] for each in others)
+        assert list((ledger / "receipts").glob("lost-seal-*"))
         for number in range(2):  # the note stays configured, and says nothing any more
             with serving(ledger, "--config", config) as server:
                 decide(server, number)
@@ -80,6 +91,27 @@ def test_an_accepted_loss_from_refusal_to_verdict(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert status(tmp_path / "collector")["chains"][0]["seq"] == report["entries"] - 1
     assert status(tmp_path / "collector")["chains"][0]["alarms"] == {"LOSS": 1}
+
+
+class Died(Exception):
+    """The sidecar, once the collector had its word."""
+
+
+def dies_before_the_epoch(config: Path, ledger: Path) -> None:
+    """A start that tells the collector of the accepted loss, and then comes no further."""
+    settings = configuration.load(config, {}, {"data_dir": str(ledger)})[0]
+    shipping = Shipping(settings)
+
+    def confirm(left: Left) -> bool:
+        shipping.confirm(left)
+        raise Died
+
+    with pytest.raises(Died):
+        Ledger.open(
+            ledger, wrap=wrap_seed, options=options_of(settings), clock=SystemClock(),
+            on_failure=lambda _: None, confirm=confirm,
+        )  # fmt: skip
+    shipping.let_go()
 
 
 def loss(s: Scribe, kept: Position, lost: Position | None = None) -> AcceptLoss:

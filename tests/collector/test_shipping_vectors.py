@@ -162,6 +162,9 @@ class Book:
 
         return Part()
 
+    def trim(self, receipted: int) -> int:
+        raise AssertionError("nothing was proved, and entries were let go of")
+
     def notes(self, segment: int) -> list[bytes]:
         return []
 
@@ -200,6 +203,7 @@ class Link:
     def __init__(self) -> None:
         self.got: list[tuple[list[Record], bytes, bytes]] = []
         self.enrolled: tuple[bytes, bytes, bytes] | None = None
+        self.asked = 0
 
     def enrol(self, genesis: bytes, token: bytes, signature: bytes) -> None:
         self.enrolled = genesis, token, signature
@@ -218,6 +222,7 @@ class Link:
         return Where(load(f"{name}.ack"), step["segment"], step["seq"])
 
     def receipts(self, chain_id: bytes, entries: list[bytes], since: int) -> Proved:
+        self.asked += 1
         return Proved((b"",) * len(entries), b"", b"", ())
 
     def close(self) -> None:
@@ -230,12 +235,23 @@ def leaves() -> dict[int, bytes]:
     return {seq: H(b"\0" + body[:216]) for seq, body in enumerate(entries)}
 
 
-def shipped(tmp_path: Path, left: Left, done: Callable[[Link, list[LedgerError]], bool]) -> tuple[Link, Backlog, list]:  # type: ignore[type-arg]
-    link, failures = Link(), list[LedgerError]()
+class Ahead(Link):
+    """Signs that it holds nothing, and says beside it that all is there."""
+
+    def where(self, chain_id: bytes) -> Where:
+        found = super().where(chain_id)
+        self.asked += 1
+        return Where(found.acknowledgement, STEPS[-1]["segment"], STEPS[-1]["seq"])
+
+
+def shipped(
+    tmp_path: Path, left: Left, done: Callable[[Link, list[LedgerError]], bool], kind: type[Link] = Link
+) -> tuple[Link, Backlog, list]:  # type: ignore[type-arg]
+    link, failures = kind(), list[LedgerError]()
     backlog = Backlog(lambda: STEPS[-1]["seq"], Bounds())
     shipper = Shipper(
         Book(), left, link, VKEY, Receipts(tmp_path, VKEY), backlog, lambda: TOKEN,
-        period=0.002, roll_seconds=60, on_failure=failures.append,
+        period=0.002, roll_seconds=0, on_failure=failures.append,
     )  # fmt: skip
     try:
         pause = threading.Event()
@@ -263,3 +279,18 @@ def test_a_sidecar_that_holds_another_entry_than_is_acknowledged_tells_and_ends(
     assert [records for records, _, _ in link.got] == [unpack(load("first.parcel"))] * 2
     (failure,) = failures
     assert "holds another entry" in str(failure)
+
+
+def test_a_place_that_nobody_signed_is_not_gone_on_from(tmp_path: Path) -> None:
+    """Else a sidecar that may have little unshipped would take for shipped what nobody acknowledged."""
+    link, backlog, failures = shipped(tmp_path, Left(leaves()), lambda link, failures: link.asked >= 2, Ahead)
+    assert link.asked >= 2 and link.got == [] and failures == []
+    assert backlog.acknowledged == 0
+
+
+def test_nothing_is_let_go_of_by_receipts_of_before_alone(tmp_path: Path) -> None:
+    """The collector was given back from an old copy: what it had receipted it may not hold any more."""
+    (tmp_path / "receipts").mkdir()
+    (tmp_path / "receipts" / "seal-0-5.tlog-proof").write_bytes(b"its name counts")
+    link, backlog, _ = shipped(tmp_path, Left(leaves()), lambda link, failures: link.asked >= 3)
+    assert link.asked >= 3 and len(link.got) == 2 and backlog.acknowledged == STEPS[-1]["seq"]

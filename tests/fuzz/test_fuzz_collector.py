@@ -35,7 +35,8 @@ class Collector:
     """One in memory, that holds the story."""
 
     def __init__(self, place) -> None:
-        storage, self.index = MemoryStorage(), open_sqlite(place / "index.db")
+        self.storage = storage = MemoryStorage()
+        self.index = open_sqlite(place / "index.db")
         self.log = FleetLog(storage, self.index, ORIGIN, KEY)
         self.refused: list[object] = []
         self.sequencer = Sequencer(
@@ -174,7 +175,7 @@ def test_what_a_collector_answers(collector, tmp_path, data):
         "timestamps": Proved((whole,), b"", b"", (data.draw(junk),)),
     }[spoil]
     with pytest.raises(CollectorRefused):
-        receipts.store(STORY.chain_id, answer)
+        receipts.store(STORY.chain_id, texts[:1], answer)
     assert list((tmp_path / "receipts").iterdir()) == []
     ack = bytearray(collector.ingest.where(STORY.chain_id, "").acknowledgement)
     ack[data.draw(st.integers(0, len(ack) - 1))] ^= data.draw(st.integers(1, 255))
