@@ -570,8 +570,8 @@ class Stream:
         """Whether it is judged where it stands: it is due, was edited in its place, or others are missing before it."""
         if (h.chain, h.epoch, h.segment, h.seq) == (self.chain, self.epoch, self.segment, self.seq): return True
         kind, body = self.ahead
-        entry = kind in (5, 9)
-        following = LAYOUT.unpack_from(body) if entry and len(body) >= 184 else None
+        entry = len(body) >= 249 if kind == 5 else kind == 9 and len(body) == 216
+        following = LAYOUT.unpack_from(body) if entry else None
         try: segment = following[6] if entry else read_one(body, {6: "head", 7: "seal"}[kind])[1]["segment"]
         except (Flaw, KeyError, TypeError): segment = None
         if h.segment > self.segment and h.seq >= self.seq and h.chain == self.chain and segment == h.segment:

@@ -222,3 +222,21 @@ def test_false_keys_and_foreign_receipts_raise_nothing(
     report = judge(STORY.records, Evidence(disclosure=disclosure, receipts=receipts))
     if any(receipt not in RECEIPTS for receipt in receipts):
         assert report.verdict > Verdict.UNANCHORED
+
+
+def test_an_entry_of_a_later_segment_before_one_that_is_cut_short() -> None:
+    """What is cut short is of no segment, whatever its header says: nothing is missing before the one that stands there
+    for another place."""
+    entries = [at for at, record in enumerate(STORY.records) if record.kind is Kind.ENTRY]
+    pairs = [(at, at + 1) for at in entries if at + 1 in entries]
+    assert pairs
+    for pair in pairs:
+        changed = list(STORY.records)
+        for at in pair:
+            body = bytearray(changed[at].body)
+            fields = list(LAYOUT.unpack_from(body))
+            fields[6] += 1  # its segment
+            LAYOUT.pack_into(body, 0, *fields)
+            changed[at] = dataclasses.replace(changed[at], body=bytes(body))
+        changed[at] = dataclasses.replace(changed[at], body=changed[at].body[: LAYOUT.size + 64])
+        assert judge(changed, PARTIES["nobody"]).first_bad() is not None
