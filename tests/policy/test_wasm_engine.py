@@ -200,6 +200,16 @@ def test_one_that_only_some_ask_is_not_started(bundle: bytes) -> None:
     run_with(bundle, body)
 
 
+def test_who_asks_again_and_again_lets_others_have_their_turn(bundle: bytes) -> None:
+    async def body(engine: WasmEngine) -> None:
+        await works(engine)  # found to be quick
+        other = asyncio.create_task(asyncio.sleep(0))
+        while not other.done():
+            await works(engine)
+
+    run_with(bundle, body)
+
+
 def test_who_asks_alone_is_answered_here_again(bundle: bytes) -> None:
     """A process that hangs is in nobody's way who asks alone."""
 
