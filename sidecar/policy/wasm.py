@@ -34,7 +34,7 @@ from sidecar.errors import (
 from sidecar.wasm.beside import LONGEST, Beside
 from sidecar.wasm.instance import Instance, Program
 from sidecar.wasm.machine_code import MACHINE_CODE, new_engine
-from sidecar.wasm.ticker import AT_ONCE_TICKS, TICK, Ticker
+from sidecar.wasm.ticker import AT_ONCE_TICKS, LOAD_TICKS, TICK, Ticker
 
 from .bundle import Bundle, open_bundle
 from .document import MAX_RESULT_BYTES, check_result, decode_answer, encode_input
@@ -44,7 +44,6 @@ _QUICK: Final = 0.001  # processor seconds that a quick policy takes at most
 _ALONE: Final = 0.02  # seconds since two questions were there at once, after which one is taken to come alone
 _COMPANY: Final = 64  # questions that were there with others, after which a process beside this one is worth its start
 _NEWEST: Final = 0.125  # what one evaluation counts in the mean: a single hiccup does not drive the others off the loop
-_LOAD_SECONDS: Final = 10.0
 _MAX_TIMEOUT: Final = 60.0
 _MIN_MEMORY: Final = 4 << 20
 _MAX_MEMORY: Final = 1 << 30
@@ -222,7 +221,7 @@ class WasmEngine:
     def _load(self) -> Instance:
         try:
             with self._ticker:
-                return Instance(self._program, math.ceil(_LOAD_SECONDS / TICK))
+                return Instance(self._program, LOAD_TICKS)
         except PolicyLoadError:
             raise
         except Exception as error:

@@ -28,9 +28,8 @@ import wasmtime
 from sidecar.wasm import frames
 from sidecar.wasm.instance import Instance, Program
 from sidecar.wasm.machine_code import new_engine
-from sidecar.wasm.ticker import AT_ONCE_TICKS, Ticker
+from sidecar.wasm.ticker import AT_ONCE_TICKS, LOAD_TICKS, Ticker
 
-_LOAD_TICKS: Final = 2_000  # 10 s
 _PR_SET_PDEATHSIG: Final = 1  # prctl(2)
 
 
@@ -57,7 +56,7 @@ class _Guest:
         """Raises what an instance raises that cannot be made."""
         if self._instance is None:
             with self._ticker:
-                self._instance = Instance(self._program, _LOAD_TICKS)
+                self._instance = Instance(self._program, LOAD_TICKS)
         return self._instance
 
     def answer(self, inputs: Sequence[bytes | None]) -> list[bytes | None]:

@@ -9,6 +9,7 @@ import wasmtime
 
 TICK: Final = 0.005  # seconds between two steps of the epoch while something runs
 AT_ONCE_TICKS: Final = 2  # the longest that anybody waits for the guest who has others waiting: 10 ms
+LOAD_TICKS: Final = 2_000  # for a policy's start with its data: 10 s
 _REST_TICKS: Final = 40  # steps in a row that find nothing running before the ticker rests
 
 

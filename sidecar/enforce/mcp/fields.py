@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
+from sidecar.enforce.mcp.private import read_private
 from sidecar.errors import UsageError
 
 NAME: Final = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
@@ -19,15 +20,8 @@ Fields = Sequence[tuple[str, str]]
 
 def read_fields(path: Path) -> Fields:
     """The fields of a file, one `Name: value` a line. UsageError: also where everybody on this host can read them."""
-    try:
-        open_to_all = path.stat().st_mode & 0o007
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"cannot read the fields {path}: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
-    if open_to_all:
-        raise UsageError(f"every user of this host can read the fields {path}: chmod o= {path}")
     fields = []
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(read_private("fields", path).splitlines(), 1):
         name, colon, value = line.partition(":")
         if not line.strip():
             continue
